@@ -1,0 +1,14 @@
+//! One file per subcommand: arguments in, library calls, output.
+
+pub(crate) mod bench;
+pub(crate) mod demo;
+pub(crate) mod eval;
+pub(crate) mod fuse;
+pub(crate) mod info;
+pub(crate) mod models;
+pub(crate) mod predict;
+pub(crate) mod run;
+pub(crate) mod train;
+
+/// What a subcommand ends with.
+pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;

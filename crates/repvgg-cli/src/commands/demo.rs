@@ -1,0 +1,280 @@
+//! `repvgg demo`: the whole road on built-in images.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use image::ImageFormat;
+use repvgg::engine::{Plan, Settings};
+use repvgg::file::write_atomically;
+use repvgg::image::Preprocessing;
+use repvgg::{Model, cost::cost};
+use repvgg_train::curves::svg;
+use repvgg_train::data::{self, BUILT_IN, Data, Unreadable};
+use repvgg_train::evaluate::EvaluationSettings;
+use repvgg_train::initialise;
+use repvgg_train::recipe::Preset;
+use repvgg_train::run::{Config, Outcome as RunOutcome, Run, fingerprint};
+use serde_json::json;
+
+use super::Outcome;
+use super::eval::evaluate_with_progress;
+use super::fuse::fuse_checked;
+use super::predict::Classifier;
+use super::train::train;
+use crate::contact_sheet::{Tile, Verdict, contact_sheet};
+use crate::output::{print, print_json, thousands};
+use crate::progress::duration;
+use crate::report::{self, Command, Forms, Report, Training};
+use crate::source::default_threads;
+
+/// The whole road in a few minutes: draw images, train, fuse, check, compare, predict, and leave a report
+///
+/// Leaves a folder with `training.safetensors` and `plain.safetensors` (the same network in both forms), `run/` (the training),
+/// `curves.svg`, `predictions.png` and `report.html`, which opens in any browser.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The folder to make [default: repvgg-demo, or repvgg-demo-2, … where that exists]
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Passes over the training images
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+    /// End standard output with one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Images per run when the two forms are timed, and how many runs of each.
+const BATCH: usize = 64;
+const RUNS: usize = 15;
+/// Held-out images on the contact sheet.
+const TILES: usize = 24;
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let folder = arguments.output.clone().unwrap_or_else(free_folder);
+    let data = data::open(BUILT_IN, arguments.seed)?;
+    let mut run = start(arguments, &data, &folder.join("run"))?;
+    print(&format!(
+        "1/5 training {} on {} drawn images of {} classes\n",
+        run.config().architecture.name(),
+        thousands(data.train.len() as u64),
+        data.labels.len()
+    ))?;
+    let begun = Instant::now();
+    if train(&mut run)? == RunOutcome::Stopped {
+        print(&format!(
+            "stopped and saved; continue the training with: repvgg train --resume {}\n",
+            folder.join("run").display()
+        ))?;
+        return Ok(ExitCode::from(130));
+    }
+    let trained = begun.elapsed();
+    let model = Model::load(&run.folder().file("best.safetensors"))?;
+    let results = compare(arguments, &model, &data, &folder)?;
+    let report = results.report(&run, &data, &folder, trained)?;
+    write_atomically(&folder.join("report.html"), |file| file.write_all(report.as_bytes()))?;
+    print(&results.text(&folder))?;
+    if arguments.json {
+        print_json(&results.json())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `repvgg-demo`, or the first of `repvgg-demo-2`, … that does not exist.
+fn free_folder() -> PathBuf {
+    let names = std::iter::once("repvgg-demo".to_owned()).chain((2..).map(|n| format!("repvgg-demo-{n}")));
+    names.map(PathBuf::from).find(|path| !path.exists()).expect("there are more names than folders")
+}
+
+fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Run> {
+    let Preset { mut recipe, model } = Preset::named("demo")?;
+    recipe.epochs = arguments.epochs.unwrap_or(recipe.epochs);
+    recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
+    let architecture = model.with_classes(data.labels.len());
+    let weights = initialise(&architecture.training_graph()?, arguments.seed);
+    let size = data.side.unwrap_or(recipe.size);
+    let config = Config {
+        data: BUILT_IN.into(),
+        fingerprint: fingerprint(data)?,
+        seed: arguments.seed,
+        threads: arguments.threads.max(1),
+        device: "cpu".to_owned(),
+        skip_unreadable: false,
+        init_from: None,
+        labels: data.labels.clone(),
+        recipe,
+        preprocessing: Preprocessing { size, crop_fraction: 1.0, ..Preprocessing::default() },
+        architecture,
+    };
+    Ok(Run::create(folder, config, data.clone(), &weights)?)
+}
+
+/// What the demo finds out.
+struct Results {
+    fusion: repvgg::fuse::verify::Report,
+    top1: Forms<f64>,
+    images_per_second: Forms<f64>,
+    parameters: Forms<u64>,
+    contact_sheet: Vec<u8>,
+}
+
+fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> anyhow::Result<Results> {
+    print("2/5 fusing, and checking every block against its branches\n")?;
+    let (plan, plain, fusion) = fuse_checked(model, model.preprocessing.size)?;
+    fusion.accept()?;
+    model.save(&folder.join("training.safetensors"))?;
+    plain.save(&folder.join("plain.safetensors"))?;
+    print("3/5 accuracy of both forms on the held-out images\n")?;
+    let settings = EvaluationSettings { batch: BATCH, threads: arguments.threads, unreadable: Unreadable::Refuse };
+    let top1 =
+        |model: &Model| Ok::<f64, repvgg::Error>(evaluate_with_progress(model, &data.validation, &settings)?.top1());
+    let top1 = Forms { training: top1(model)?, fused: top1(&plain)? };
+    print("4/5 speed of both forms\n")?;
+    let images_per_second = speeds(model, &plain, arguments.threads)?;
+    print("5/5 predictions and report\n")?;
+    let contact_sheet = predictions(&plain, data, arguments.threads)?;
+    write_atomically(&folder.join("predictions.png"), |file| file.write_all(&contact_sheet))?;
+    let size = [model.preprocessing.size; 2];
+    let parameters =
+        Forms { training: cost(plan.original(), size)?.parameters, fused: cost(plan.graph(), size)?.parameters };
+    Ok(Results { fusion, top1, images_per_second, parameters, contact_sheet })
+}
+
+/// Images per second of both forms, by the medians of runs in turn.
+fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<f64>> {
+    let size = [model.preprocessing.size; 2];
+    let plan = |model: &Model| Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads });
+    let mut plans = [plan(model)?, plan(plain)?];
+    let elements = |shape: [usize; 3]| BATCH * shape.iter().product::<usize>();
+    let input = vec![0.5; elements(plans[0].input_shape())];
+    let mut logits = vec![0.0; elements(plans[0].output_shape())];
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..=RUNS {
+        for (plan, times) in plans.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            plan.run(&input, &mut logits);
+            if round > 0 {
+                times.push(start.elapsed());
+            }
+        }
+    }
+    let [training, fused] = times.map(|mut times: Vec<Duration>| {
+        times.sort_unstable();
+        BATCH as f64 / times[times.len() / 2].as_secs_f64()
+    });
+    Ok(Forms { training, fused })
+}
+
+/// A picture of held-out images with what the plain network takes them for.
+fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec<u8>> {
+    let mut classifier = Classifier::new(plain, threads)?;
+    let images = data.validation.len();
+    let mut tiles = Vec::new();
+    for index in
+        (0..TILES.min(images)).map(|tile| tile * images / TILES.min(images) + tile % data.labels.len().min(images))
+    {
+        let index = index.min(images - 1);
+        let image = data.validation.image(index)?;
+        let guess = classifier.classify(&image, 1).swap_remove(0);
+        let verdict = if guess.class == data.validation.label(index) { Verdict::Right } else { Verdict::Wrong };
+        let caption = format!("{} {:.0}\u{a0}%", guess.label, 100.0 * guess.probability);
+        tiles.push(Tile { image, caption, verdict });
+    }
+    let mut png = Vec::new();
+    contact_sheet(&tiles, 6).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).context("predictions.png")?;
+    Ok(png)
+}
+
+impl Results {
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "train_top1": self.top1.training,
+            "fused_top1": self.top1.fused,
+            "max_relative_error": self.fusion.network_error,
+            "train_form_images_per_second": self.images_per_second.training,
+            "fused_images_per_second": self.images_per_second.fused,
+        })
+    }
+
+    fn text(&self, folder: &Path) -> String {
+        let line = |what: &str, parameters: u64, top1: f64, speed: f64| {
+            format!(
+                "{what:<14} {:>9} parameters   top-1 {:6.2} %   {speed:8.0} images/s\n",
+                thousands(parameters),
+                100.0 * top1
+            )
+        };
+        format!(
+            "\n{}{}fused and training form differ by {:.1e} of the largest logit; every block is within its rounding bound\n\
+             \n{} opens in a browser; try next:\n  repvgg predict {} IMAGE\n",
+            line("training form", self.parameters.training, self.top1.training, self.images_per_second.training),
+            line("fused", self.parameters.fused, self.top1.fused, self.images_per_second.fused),
+            self.fusion.network_error,
+            folder.join("report.html").display(),
+            folder.join("plain.safetensors").display(),
+        )
+    }
+
+    fn report(&self, run: &Run, data: &Data, folder: &Path, trained: Duration) -> anyhow::Result<String> {
+        let config = run.config();
+        let metrics = &run.position().metrics;
+        let curves = svg(metrics, config.architecture.name());
+        write_atomically(&folder.join("curves.svg"), |file| file.write_all(curves.as_bytes()))?;
+        let images: f64 =
+            metrics.iter().map(|epoch| epoch.images_per_second).sum::<f64>() / metrics.len().max(1) as f64;
+        let environment = [
+            format!("repvgg {}", env!("CARGO_PKG_VERSION")),
+            format!(
+                "{} threads of {}, vector instructions: {}",
+                config.threads,
+                std::env::consts::ARCH,
+                repvgg_conv::Level::detect().name()
+            ),
+        ];
+        let architecture = [
+            config.architecture.name().to_owned(),
+            format!("trained for {} with seed {}", duration(trained), config.seed),
+        ];
+        let plain = folder.join("plain.safetensors").display().to_string();
+        let training = folder.join("training.safetensors").display().to_string();
+        let lines = [
+            ("Classify your own picture", format!("repvgg predict {plain} picture.png")),
+            ("Fuse again and read the report block by block", format!("repvgg fuse {training} -o plain.safetensors")),
+            ("Time every layer", format!("repvgg bench {plain} --batch 64")),
+            ("Train on your own images", "repvgg train photos/ -o run".to_owned()),
+        ];
+        let commands: Vec<Command<'_>> = lines.iter().map(|(purpose, line)| Command { purpose, line }).collect();
+        Ok(report::html(&Report {
+            title: "RepVGG, from images to a fused network",
+            environment: &environment,
+            data: report::Data {
+                classes: &data.labels,
+                training_images: data.train.len(),
+                validation_images: data.validation.len(),
+            },
+            architecture: &architecture,
+            training: Training {
+                epochs: config.recipe.epochs,
+                seconds: trained.as_secs_f64(),
+                images_per_second: images,
+                curves_svg: &curves,
+            },
+            fusion: &self.fusion,
+            top1: self.top1,
+            images_per_second: self.images_per_second,
+            batch: BATCH,
+            parameters: self.parameters,
+            contact_sheet_png: &self.contact_sheet,
+            commands: &commands,
+        }))
+    }
+}

@@ -1,0 +1,135 @@
+//! `repvgg eval`: accuracy on labelled images.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use repvgg::{Error, Model};
+use repvgg_train::data::{self, Dataset, Unreadable};
+use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
+use serde_json::json;
+
+use super::Outcome;
+use crate::output::{print, print_json, table};
+use crate::progress::{bar, duration};
+use crate::source::default_threads;
+
+/// Measure a model on labelled images: top-1, top-5, accuracy per class, images per second
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file
+    model: PathBuf,
+    /// The data, as for `repvgg train`; its validation part is used
+    data: PathBuf,
+    /// Images per run of the network
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Threads [default: all cores]
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+    /// The seed that splits a folder without `train` and `val`; use the training's
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Leave out images that cannot be read, and count them
+    #[arg(long)]
+    skip_unreadable: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let model = Model::load(&arguments.model)?;
+    let data = data::open(&arguments.data, arguments.seed)?;
+    check_labels(&model, &data.labels, arguments)?;
+    let settings = EvaluationSettings {
+        batch: arguments.batch as usize,
+        threads: arguments.threads,
+        unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
+    };
+    let evaluation = evaluate_with_progress(&model, &data.validation, &settings)?;
+    if arguments.json {
+        print_json(&evaluation_json(&evaluation, &data.labels))?;
+    } else {
+        print(&evaluation_text(&evaluation, &data.labels))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Evaluates a model on a data set, with a progress bar.
+pub(crate) fn evaluate_with_progress(
+    model: &Model,
+    dataset: &Arc<dyn Dataset>,
+    settings: &EvaluationSettings,
+) -> repvgg::Result<Evaluation> {
+    let progress = bar(dataset.len(), "evaluating");
+    let evaluation = evaluate(&model.graph()?, &model.weights, dataset, &model.preprocessing, settings, |done| {
+        progress.set_position(done as u64)
+    });
+    progress.finish_and_clear();
+    evaluation
+}
+
+fn check_labels(model: &Model, labels: &[String], arguments: &Arguments) -> repvgg::Result<()> {
+    let classes = model.architecture.classes();
+    let place = arguments.data.display();
+    if labels.len() != classes {
+        return Err(Error::shape(place, format!("expected the model's {classes} classes, found {}", labels.len())));
+    }
+    match model.labels.iter().zip(labels).find(|(expected, found)| expected != found) {
+        Some((expected, found)) => {
+            Err(Error::format(place, format!("expected the model's class {expected}, found {found}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn evaluation_json(evaluation: &Evaluation, labels: &[String]) -> serde_json::Value {
+    let classes: Vec<serde_json::Value> = evaluation
+        .classes
+        .iter()
+        .zip(labels)
+        .map(|(class, label)| {
+            let top1 = (class.images > 0).then(|| class.correct as f64 / class.images as f64);
+            json!({"label": label, "images": class.images, "correct": class.correct, "top1": top1})
+        })
+        .collect();
+    json!({
+        "images": evaluation.images(),
+        "top1": evaluation.top1(),
+        "top5": evaluation.top5(),
+        "loss": evaluation.loss,
+        "skipped": evaluation.skipped,
+        "images_per_second": evaluation.images() as f64 / evaluation.time.as_secs_f64(),
+        "network_images_per_second": evaluation.images() as f64 / evaluation.network_time.as_secs_f64().max(1e-9),
+        "per_class": classes,
+    })
+}
+
+fn evaluation_text(evaluation: &Evaluation, labels: &[String]) -> String {
+    let rows: Vec<Vec<String>> = evaluation
+        .classes
+        .iter()
+        .zip(labels)
+        .map(|(class, label)| {
+            let top1 = 100.0 * class.correct as f64 / class.images.max(1) as f64;
+            let top1 = if class.images == 0 { "-".to_owned() } else { format!("{top1:.2}") };
+            vec![label.clone(), class.images.to_string(), class.correct.to_string(), top1]
+        })
+        .collect();
+    let skipped = match evaluation.skipped {
+        0 => String::new(),
+        count => format!(", {count} could not be read and were left out"),
+    };
+    format!(
+        "{}\ntop-1 {:.2} %, top-5 {:.2} %, loss {:.4} on {} images{skipped}\n{:.1} images/s with decoding ({}), {:.1} in the network\n",
+        table(&["class", "images", "correct", "top-1 %"], &rows),
+        100.0 * evaluation.top1(),
+        100.0 * evaluation.top5(),
+        evaluation.loss,
+        evaluation.images(),
+        evaluation.images() as f64 / evaluation.time.as_secs_f64(),
+        duration(evaluation.time),
+        evaluation.images() as f64 / evaluation.network_time.as_secs_f64().max(1e-9),
+    )
+}

@@ -1,0 +1,197 @@
+//! `repvgg info`: one network, layer by layer.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use repvgg::cost::{Cost, cost};
+use repvgg::fuse::Plan;
+use repvgg::zoo::{Form, published};
+use repvgg::{Architecture, Graph, Model};
+use serde_json::json;
+
+use super::Outcome;
+use crate::output::{print, print_json, table, thousands};
+use crate::source::{architecture, parse_size};
+
+/// Show one network layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A model file, an architecture's name (see `repvgg models`), or a specification file (*.toml)
+    model: String,
+    /// Image size in pixels, S or HxW [default: the model file's, else 224]
+    #[arg(long, value_parser = parse_size)]
+    size: Option<[usize; 2]>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let path = Path::new(&arguments.model);
+    let is_file = path.is_file() && path.extension().is_none_or(|extension| extension != "toml");
+    let model = match is_file || looks_like_file(&arguments.model) {
+        true => Some(Model::load(path)?),
+        false => None,
+    };
+    let architecture = match &model {
+        Some(model) => model.architecture.clone(),
+        None => architecture(&arguments.model)?,
+    };
+    let training = architecture.training_graph()?;
+    let form = model.as_ref().map_or(Form::Plain, |model| model.form);
+    let size = arguments.size.unwrap_or_else(|| [model.as_ref().map_or(224, |model| model.preprocessing.size); 2]);
+    let plan = Plan::new(&training);
+    let shown = match form {
+        Form::Training => &training,
+        Form::Plain => plan.graph(),
+    };
+    let facts = Facts {
+        architecture: &architecture,
+        model: model.as_ref(),
+        form,
+        size,
+        graph: shown,
+        shown: cost(shown, size)?,
+        training: cost(&training, size)?,
+        plain: cost(plan.graph(), size)?,
+    };
+    if arguments.json {
+        print_json(&facts.json())?;
+    } else {
+        print(&facts.text())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn looks_like_file(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.contains('/') && !name.ends_with(".toml")
+}
+
+struct Facts<'a> {
+    architecture: &'a Architecture,
+    model: Option<&'a Model>,
+    form: Form,
+    size: [usize; 2],
+    graph: &'a Graph,
+    shown: Cost,
+    training: Cost,
+    plain: Cost,
+}
+
+impl Facts<'_> {
+    fn json(&self) -> serde_json::Value {
+        let layers: Vec<serde_json::Value> = self
+            .shown
+            .layers
+            .iter()
+            .map(|layer| {
+                json!({
+                    "name": layer.name, "kind": layer.kind, "shape": layer.shape, "parameters": layer.parameters,
+                    "macs": layer.macs, "winograd_multiplies": layer.winograd_multiplies,
+                })
+            })
+            .collect();
+        json!({
+            "name": self.architecture.name(),
+            "form": self.form,
+            "size": self.size,
+            "classes": self.architecture.classes(),
+            "parameters": self.plain.parameters,
+            "training_parameters": self.training.parameters,
+            "macs": self.plain.macs,
+            "training_macs": self.training.macs,
+            "winograd_multiplies": self.plain.winograd_multiplies,
+            "peak_activation_bytes": self.plain.peak_activation_bytes,
+            "training_peak_activation_bytes": self.training.peak_activation_bytes,
+            "architecture": self.architecture,
+            "labels": self.model.map(|model| &model.labels),
+            "preprocessing": self.model.map(|model| &model.preprocessing),
+            "training": self.model.and_then(|model| model.training.as_ref()),
+            "paper": published(self.architecture.name()).map(|paper| json!({"source": paper.source, "top1": paper.top1})),
+            "layers": layers,
+        })
+    }
+
+    fn text(&self) -> String {
+        let [height, width] = self.size;
+        let rows: Vec<Vec<String>> = self
+            .shown
+            .layers
+            .iter()
+            .zip(self.graph.nodes())
+            .map(|(layer, node)| {
+                let [c, h, w] = layer.shape;
+                vec![
+                    layer.name.clone(),
+                    describe(&node.op),
+                    format!("{c}x{h}x{w}"),
+                    thousands(layer.parameters),
+                    thousands(layer.macs),
+                    thousands(layer.winograd_multiplies),
+                ]
+            })
+            .collect();
+        let header = ["layer", "operation", "output", "parameters", "MACs", "Winograd multiplies"];
+        let mut text = table(&header, &rows);
+        let line = |what: &str, of: &Cost| {
+            format!(
+                "{what:<14} {:>13} parameters  {:>16} MACs  {:>16} Winograd multiplies  {:>8.1} MiB activations at most\n",
+                thousands(of.parameters),
+                thousands(of.macs),
+                thousands(of.winograd_multiplies),
+                of.peak_activation_bytes as f64 / f64::from(1 << 20),
+            )
+        };
+        text.push_str(&format!(
+            "\n{} for {} classes, shown in {} for one {height}x{width} image\n",
+            self.architecture.name(),
+            self.architecture.classes(),
+            self.form
+        ));
+        text.push_str(&line("training form", &self.training));
+        text.push_str(&line("plain form", &self.plain));
+        if let Some(paper) = published(self.architecture.name()) {
+            let millions = paper.parameters.map_or(String::new(), |millions| format!(", {millions:.2} M parameters"));
+            text.push_str(&format!("paper          top-1 {:.2} %{millions} ({})\n", paper.top1, paper.source));
+        }
+        if let Some(model) = self.model {
+            if !model.labels.is_empty() {
+                text.push_str(&format!("labels         {}\n", shortened(&model.labels)));
+            }
+            let preprocessing = &model.preprocessing;
+            text.push_str(&format!(
+                "preprocessing  {0}x{0} pixels, crop fraction {1}, {2:?}, mean {3:?}, std {4:?}\n",
+                preprocessing.size,
+                preprocessing.crop_fraction,
+                preprocessing.interpolation,
+                preprocessing.mean,
+                preprocessing.std
+            ));
+        }
+        text
+    }
+}
+
+fn shortened(labels: &[String]) -> String {
+    match labels {
+        [first @ .., _] if first.len() > 12 => format!("{}, … ({} in all)", labels[..12].join(", "), labels.len()),
+        _ => labels.join(", "),
+    }
+}
+
+fn describe(op: &repvgg::Op) -> String {
+    match op {
+        repvgg::Op::Conv2d(conv) => {
+            let g = conv.geometry;
+            let mut text = format!("conv {}x{}", g.kernel[0], g.kernel[1]);
+            if g.stride != [1, 1] {
+                text.push_str(&format!(" s{}", g.stride[0]));
+            }
+            if g.groups > 1 {
+                text.push_str(&format!(" g{}", g.groups));
+            }
+            text
+        }
+        other => other.kind().to_owned(),
+    }
+}

@@ -1,0 +1,143 @@
+//! `repvgg predict`: what is in these images.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use repvgg::engine::{Plan, Settings};
+use repvgg::image::{self, Preprocessing, RgbImage};
+use repvgg::zoo::Form;
+use repvgg::{Model, Result};
+use serde_json::json;
+
+use super::Outcome;
+use crate::output::{print, print_json};
+use crate::source::default_threads;
+
+/// Classify images: the most likely classes of each file
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file
+    model: PathBuf,
+    /// Image files, and folders whose images are taken
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// How many classes to print for each image
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Threads [default: all cores]
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+    /// Print one JSON object per image and line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A class and its probability, 0 to 1.
+pub(crate) struct Guess {
+    pub(crate) class: usize,
+    pub(crate) label: String,
+    pub(crate) probability: f32,
+}
+
+/// A model ready to classify images, fused first where it is in training form.
+pub(crate) struct Classifier {
+    plan: Plan,
+    preprocessing: Preprocessing,
+    labels: Vec<String>,
+    input: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Classifier {
+    pub(crate) fn new(model: &Model, threads: usize) -> Result<Self> {
+        let fused;
+        let model = match model.form {
+            Form::Plain => model,
+            Form::Training => {
+                fused = model.fuse()?;
+                &fused
+            }
+        };
+        let size = [model.preprocessing.size; 2];
+        let plan = Plan::new(&model.graph()?, &model.weights, Settings { batch: 1, size, threads })?;
+        Ok(Self {
+            input: vec![0.0; plan.input_shape().iter().product()],
+            logits: vec![0.0; plan.output_shape().iter().product()],
+            preprocessing: model.preprocessing.clone(),
+            labels: model.labels.clone(),
+            plan,
+        })
+    }
+
+    /// The `top` most likely classes, the likeliest first.
+    pub(crate) fn classify(&mut self, image: &RgbImage, top: usize) -> Vec<Guess> {
+        self.preprocessing.apply_into(image, &mut self.input);
+        self.plan.run(&self.input, &mut self.logits);
+        let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = self.logits.iter().map(|x| (x - largest).exp()).sum();
+        let mut order: Vec<usize> = (0..self.logits.len()).collect();
+        order.sort_by(|&a, &b| self.logits[b].total_cmp(&self.logits[a]).then(a.cmp(&b)));
+        order.truncate(top);
+        let guess = |class: usize| Guess {
+            class,
+            label: self.labels.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
+            probability: (self.logits[class] - largest).exp() / sum,
+        };
+        order.into_iter().map(guess).collect()
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let model = Model::load(&arguments.model)?;
+    let mut classifier = Classifier::new(&model, arguments.threads)?;
+    let mut failures = 0;
+    for path in files(&arguments.images)? {
+        match image::decode(&path) {
+            Ok(image) => {
+                let guesses = classifier.classify(&image, arguments.top as usize);
+                if arguments.json {
+                    print_json(&guesses_json(&path, &guesses))?
+                } else {
+                    print(&guesses_text(&path, &guesses))?
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                if arguments.json {
+                    print_json(&json!({"image": path.display().to_string(), "error": error.to_string()}))?;
+                }
+                eprintln!("error: {error}");
+            }
+        }
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The files named, and the images of the folders named.
+fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for place in places {
+        if place.is_dir() {
+            files.extend(image::list(place)?);
+        } else {
+            files.push(place.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn guesses_json(path: &Path, guesses: &[Guess]) -> serde_json::Value {
+    let guesses: Vec<serde_json::Value> = guesses
+        .iter()
+        .map(|guess| json!({"class": guess.class, "label": guess.label, "probability": guess.probability}))
+        .collect();
+    json!({"image": path.display().to_string(), "top": guesses})
+}
+
+fn guesses_text(path: &Path, guesses: &[Guess]) -> String {
+    let mut text = format!("{}\n", path.display());
+    for guess in guesses {
+        text.push_str(&format!("  {:6.2} %  {}\n", 100.0 * guess.probability, guess.label));
+    }
+    text
+}

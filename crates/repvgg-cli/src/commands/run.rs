@@ -1,0 +1,57 @@
+//! `repvgg run`: a raw tensor through a model.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use repvgg::engine::{Plan, Settings};
+use repvgg::{Error, Model, Tensor, npy};
+
+use super::Outcome;
+use crate::output::print;
+use crate::source::default_threads;
+
+/// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
+///
+/// Training-form and plain models both run as they are, without preprocessing.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file
+    model: PathBuf,
+    /// The input, .npy of f32 [N, C, H, W]
+    #[arg(long)]
+    input: PathBuf,
+    /// Where the logits go, .npy of f32 [N, classes]
+    #[arg(long)]
+    output: PathBuf,
+    /// Threads [default: all cores]
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+}
+
+/// Images per run of the network: more gain nothing and take memory.
+const BATCH: usize = 16;
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let model = Model::load(&arguments.model)?;
+    let input = npy::read(&arguments.input)?;
+    let place = || arguments.input.display();
+    let [n, channels, height, width] = input.nchw().map_err(|error| error.within(place()))?;
+    let graph = model.graph()?;
+    if channels != graph.input_channels() || n == 0 {
+        let expected = graph.input_channels();
+        let what = format!("expected [N, {expected}, H, W] with N at least 1, found {:?}", input.shape());
+        return Err(Error::shape(place(), what).into());
+    }
+    let settings = Settings { batch: n.min(BATCH), size: [height, width], threads: arguments.threads };
+    let mut plan = Plan::new(&graph, &model.weights, settings)?;
+    let classes = plan.output_shape().iter().product::<usize>();
+    let mut logits = Tensor::full([n, classes], 0.0);
+    let image = channels * height * width;
+    let outputs = logits.data_mut().chunks_mut(settings.batch * classes);
+    for (images, rows) in input.data().chunks(settings.batch * image).zip(outputs) {
+        plan.run(images, rows);
+    }
+    npy::write(&arguments.output, &logits)?;
+    print(&format!("{}: [{n}, {classes}]\n", arguments.output.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

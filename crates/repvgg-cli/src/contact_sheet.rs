@@ -1,0 +1,221 @@
+//! Pictures with their predictions, side by side in one image.
+
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
+
+mod font;
+
+/// Small pictures are enlarged by whole factors to at most so many pixels a side; larger ones stay as they are.
+const SIDE: u32 = 128;
+const BORDER: u32 = 4;
+/// Around and between the tiles.
+const MARGIN: u32 = 14;
+/// Pixels to a dot of a letter.
+const DOT: u32 = 2;
+/// From one letter, and from one line, to the next.
+const LETTER: [u32; 2] = [(font::SIZE[0] + 1) * DOT, (font::SIZE[1] + 1) * DOT];
+/// Between a picture and its caption.
+const GAP: u32 = 6;
+
+const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+const INK: Rgb<u8> = Rgb([34, 34, 34]);
+// A green and a red that colour-blind readers can tell apart (Okabe and Ito).
+const GREEN: Rgb<u8> = Rgb([0, 158, 115]);
+const RED: Rgb<u8> = Rgb([213, 94, 0]);
+
+/// Whether a prediction is that of the label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is.
+    Right,
+    /// It is another class.
+    Wrong,
+}
+
+/// A picture with what the network says of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tile {
+    /// The picture, as the network saw it.
+    pub(crate) image: RgbImage,
+    /// What stands below it. Lines break at spaces, not at no-break spaces; characters beyond ASCII show as a box.
+    pub(crate) caption: String,
+    /// The colour of the border: green for right, red for wrong.
+    pub(crate) verdict: Verdict,
+}
+
+/// Where everything lies, in pixels.
+struct Layout {
+    columns: u32,
+    /// Width and height of the largest picture with its border.
+    picture: [u32; 2],
+    /// Width and height from one tile to the next.
+    pitch: [u32; 2],
+}
+
+/// The tiles in rows of `columns`, in reading order, on white.
+///
+/// # Panics
+/// When `columns` is zero.
+pub(crate) fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbImage {
+    assert!(columns > 0, "a contact sheet needs at least one column");
+    let columns = columns.min(tiles.len());
+    let layout = Layout::new(tiles, columns as u32);
+    let rows = tiles.len().div_ceil(columns.max(1));
+    let [width, height] = [columns, rows].map(|count| count as u32);
+    let mut sheet = RgbImage::from_pixel(MARGIN + width * layout.pitch[0], MARGIN + height * layout.pitch[1], PAPER);
+    for (index, tile) in (0..).zip(tiles) {
+        draw(&mut sheet, tile, index, &layout);
+    }
+    sheet
+}
+
+impl Layout {
+    fn new(tiles: &[Tile], columns: u32) -> Self {
+        let side = |axis: usize| tiles.iter().map(|tile| framed(&tile.image)[axis]).max().unwrap_or(0);
+        let picture = [side(0), side(1)];
+        let lines = tiles.iter().map(|tile| wrap(&tile.caption, letters_in(picture[0])).len()).max().unwrap_or(0);
+        let caption = GAP + lines as u32 * LETTER[1];
+        Self { columns, picture, pitch: [picture[0] + MARGIN, picture[1] + caption + MARGIN] }
+    }
+
+    /// The upper left corner of a tile.
+    fn corner(&self, index: u32) -> [u32; 2] {
+        [index % self.columns * self.pitch[0] + MARGIN, index / self.columns * self.pitch[1] + MARGIN]
+    }
+}
+
+fn draw(sheet: &mut RgbImage, tile: &Tile, index: u32, layout: &Layout) {
+    let [left, top] = layout.corner(index);
+    let size = framed(&tile.image);
+    let at = [left + (layout.picture[0] - size[0]) / 2, top + (layout.picture[1] - size[1]) / 2];
+    let colour = match tile.verdict {
+        Verdict::Right => GREEN,
+        Verdict::Wrong => RED,
+    };
+    fill(sheet, at, size, colour);
+    // The network saw these very pixels: they are repeated, not smoothed.
+    let enlarged = imageops::resize(&tile.image, size[0] - 2 * BORDER, size[1] - 2 * BORDER, FilterType::Nearest);
+    imageops::replace(sheet, &enlarged, i64::from(at[0] + BORDER), i64::from(at[1] + BORDER));
+    let mut baseline = top + layout.picture[1] + GAP;
+    for line in wrap(&tile.caption, letters_in(layout.picture[0])) {
+        let width = line.chars().count() as u32 * LETTER[0] - DOT;
+        write(sheet, &line, [left + layout.picture[0].saturating_sub(width) / 2, baseline]);
+        baseline += LETTER[1];
+    }
+}
+
+/// Width and height of a picture, enlarged, with its border.
+fn framed(image: &RgbImage) -> [u32; 2] {
+    let (width, height) = image.dimensions();
+    let factor = (SIDE / width.max(height).max(1)).max(1);
+    [width, height].map(|side| side * factor + 2 * BORDER)
+}
+
+fn letters_in(width: u32) -> usize {
+    ((width + DOT) / LETTER[0]).max(1) as usize
+}
+
+/// `text` in lines of at most `width` characters.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<Vec<char>> = Vec::new();
+    for word in text.split(' ') {
+        let word: Vec<char> = word.chars().collect();
+        for (index, piece) in word.chunks(width).enumerate() {
+            match lines.last_mut() {
+                Some(line) if index == 0 && line.len() + 1 + piece.len() <= width => {
+                    line.push(' ');
+                    line.extend(piece);
+                }
+                _ => lines.push(piece.to_vec()),
+            }
+        }
+    }
+    lines.into_iter().map(|line| line.into_iter().collect()).collect()
+}
+
+fn write(sheet: &mut RgbImage, line: &str, [left, top]: [u32; 2]) {
+    for (index, letter) in (0..).zip(line.chars()) {
+        let letter = if letter == '\u{a0}' { ' ' } else { letter };
+        for y in 0..font::SIZE[1] {
+            for x in (0..font::SIZE[0]).filter(|&x| font::inked(letter, [x, y])) {
+                fill(sheet, [left + index * LETTER[0] + x * DOT, top + y * DOT], [DOT, DOT], INK);
+            }
+        }
+    }
+}
+
+fn fill(sheet: &mut RgbImage, [left, top]: [u32; 2], [width, height]: [u32; 2], colour: Rgb<u8>) {
+    let (right, bottom) = ((left + width).min(sheet.width()), (top + height).min(sheet.height()));
+    for y in top..bottom {
+        for x in left..right {
+            sheet.put_pixel(x, y, colour);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLUE: Rgb<u8> = Rgb([0, 0, 200]);
+
+    fn tile(width: u32, height: u32, caption: &str) -> Tile {
+        Tile { image: RgbImage::from_pixel(width, height, BLUE), caption: caption.to_owned(), verdict: Verdict::Right }
+    }
+
+    fn count(sheet: &RgbImage, colour: Rgb<u8>) -> u32 {
+        sheet.pixels().filter(|&&pixel| pixel == colour).count() as u32
+    }
+
+    #[test]
+    fn pictures_grow_by_whole_factors_and_get_their_border() {
+        let mut tiles = vec![tile(32, 32, "star 99 %"); 5];
+        tiles[3].verdict = Verdict::Wrong;
+        let sheet = contact_sheet(&tiles, 3);
+        let border = (SIDE + 2 * BORDER).pow(2) - SIDE.pow(2);
+        assert_eq!(count(&sheet, BLUE), 5 * SIDE * SIDE);
+        assert_eq!(count(&sheet, GREEN), 4 * border);
+        assert_eq!(count(&sheet, RED), border);
+        let pitch = [SIDE + 2 * BORDER + MARGIN, SIDE + 2 * BORDER + GAP + LETTER[1] + MARGIN];
+        assert_eq!(sheet.dimensions(), (MARGIN + 3 * pitch[0], MARGIN + 2 * pitch[1]));
+        assert_eq!(*sheet.get_pixel(MARGIN, MARGIN + pitch[1]), RED);
+    }
+
+    #[test]
+    fn captions_are_written_in_ink() {
+        let letters = |caption| count(&contact_sheet(&[tile(32, 32, caption)], 1), INK) / (DOT * DOT);
+        assert_eq!(letters(""), 0);
+        assert_eq!(letters("I"), 3 + 5 + 3);
+        assert_eq!(letters("I I"), 2 * (3 + 5 + 3));
+        assert_eq!(letters("\u{a0}"), 0);
+    }
+
+    #[test]
+    fn captions_never_leave_their_tile() {
+        let long = "an extraordinarily_long_name_of_a_class 100\u{a0}%";
+        let sheet = contact_sheet(&[tile(32, 32, long), tile(3, 50, "#")], 8);
+        assert_eq!(sheet.width(), MARGIN + 2 * (SIDE + 2 * BORDER + MARGIN));
+        for (x, _, _) in sheet.enumerate_pixels().filter(|(_, _, pixel)| **pixel == INK) {
+            let inside = (x - MARGIN) % (SIDE + 2 * BORDER + MARGIN);
+            assert!(inside < SIDE + 2 * BORDER, "ink in column {x}");
+        }
+    }
+
+    #[test]
+    fn lines_break_at_spaces() {
+        assert_eq!(wrap("star 99\u{a0}%", 9), ["star 99\u{a0}%"]);
+        assert_eq!(wrap("hexagon 99\u{a0}%", 9), ["hexagon", "99\u{a0}%"]);
+        assert_eq!(wrap("  a  b ", 9), ["a b"]);
+        assert_eq!(wrap("abcdefg hi", 3), ["abc", "def", "g", "hi"]);
+        assert!(wrap("", 3).is_empty());
+    }
+
+    #[test]
+    fn odd_sheets() {
+        assert_eq!(contact_sheet(&[], 4).dimensions(), (MARGIN, MARGIN));
+        let large = contact_sheet(&[tile(300, 200, "photo")], 4);
+        assert_eq!(count(&large, BLUE), 300 * 200);
+        let small = contact_sheet(&[tile(1, 1, "dot"), tile(0, 0, "none")], 1);
+        assert_eq!(count(&small, BLUE), SIDE * SIDE);
+    }
+}

@@ -1,0 +1,64 @@
+//! The `repvgg` command line.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod contact_sheet;
+mod output;
+mod progress;
+mod report;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// RepVGG from images to a served network: train with many branches, fuse them exactly into plain 3×3 convolutions,
+/// check the fusion block by block, and run the plain network.
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A first look, on built-in images:   repvgg demo
+Your own images:                    repvgg train photos/ -o run
+                                    repvgg fuse run/best.safetensors -o plain.safetensors
+                                    repvgg predict plain.safetensors photo.jpg
+
+Exit codes: 0 done, 1 failed, 2 wrong call, 130 stopped by Ctrl-C.";
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(commands::demo::Arguments),
+    Train(commands::train::Arguments),
+    Fuse(commands::fuse::Arguments),
+    Predict(commands::predict::Arguments),
+    Eval(commands::eval::Arguments),
+    Run(commands::run::Arguments),
+    Bench(commands::bench::Arguments),
+    Models(commands::models::Arguments),
+    Info(commands::info::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => commands::demo::run(&arguments),
+        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Fuse(arguments) => commands::fuse::run(&arguments),
+        Command::Predict(arguments) => commands::predict::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
+        Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Models(arguments) => commands::models::run(&arguments),
+        Command::Info(arguments) => commands::info::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(output::exit_code(&error))
+        }
+    }
+}

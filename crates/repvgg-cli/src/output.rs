@@ -1,0 +1,80 @@
+//! What goes to standard output, and the exit code of what went wrong.
+
+use std::io::{self, Write};
+
+use repvgg::ErrorKind;
+
+/// Writes `text` to standard output; a reader that has gone away (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(anyhow::Error::new(error).context("standard output")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes `value` as JSON on one line.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value}\n"))
+}
+
+/// Columns of text, aligned: the first to the left, the others to the right.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| cell(row, column).chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&header).chain(rows) {
+        let line: Vec<String> = (0..widths.len())
+            .map(|column| {
+                let width = widths[column];
+                if column == 0 { format!("{:<width$}", cell(row, 0)) } else { format!("{:>width$}", cell(row, column)) }
+            })
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// 12345678 as `12,345,678`.
+pub(crate) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// 2 for a call that could never work, 1 for one that failed.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<repvgg::Error>().map(repvgg::Error::kind) {
+        Some(ErrorKind::Spec) => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "23".to_owned()]];
+        assert_eq!(table(&["name", "n"], &rows), "name   n\na      1\nlong  23\n");
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 8_309_384].map(thousands), ["0", "999", "1,000", "8,309,384"]);
+    }
+}

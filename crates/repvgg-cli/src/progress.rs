@@ -1,0 +1,42 @@
+//! Progress on standard error: a live bar in a terminal, nothing or plain lines elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar of `length` steps called `what`; it draws only in a terminal.
+pub(crate) fn bar(length: usize, what: &str) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg}").expect("the template is well formed");
+    ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_owned())
+}
+
+/// Whether a person is watching.
+pub(crate) fn is_live() -> bool {
+    stderr().is_terminal()
+}
+
+/// `1 h 05 min`, `3 min 20 s`, `12 s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_speech() {
+        let text = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!([12, 200, 3900].map(text), ["12 s", "3 min 20 s", "1 h 05 min"]);
+    }
+}

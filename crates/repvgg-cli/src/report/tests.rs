@@ -1,0 +1,156 @@
+use repvgg::fuse::verify::RegionReport;
+
+use super::*;
+
+fn region(name: &str, error: f64) -> RegionReport {
+    RegionReport {
+        name: name.to_owned(),
+        nodes: 6,
+        error,
+        absolute_error: 3.2e-8,
+        largest_weight: 1.25,
+        largest_gain: 12.5,
+    }
+}
+
+fn check(regions: Vec<RegionReport>) -> verify::Report {
+    verify::Report { regions, network_error: 2.4e-7, network_input: [2, 3, 32, 32] }
+}
+
+/// A report on `fusion` whose every other text is `text`.
+fn report_of(fusion: &verify::Report, text: &str) -> String {
+    let texts = [text.to_owned(), "second".to_owned()];
+    html(&Report {
+        title: text,
+        environment: &texts,
+        data: Data { classes: &texts, training_images: 8000, validation_images: 1000 },
+        architecture: &texts,
+        training: Training {
+            epochs: 12,
+            seconds: 83.0,
+            images_per_second: 1234.5,
+            curves_svg: "<svg viewBox=\"0 0 1 1\"><path d=\"M0 0\"/></svg>\n",
+        },
+        fusion,
+        top1: Forms { training: 0.9875, fused: 0.9875 },
+        images_per_second: Forms { training: 1000.0, fused: 2500.0 },
+        batch: 32,
+        parameters: Forms { training: 1_234_567, fused: 1_200_000 },
+        contact_sheet_png: b"\x89PNG",
+        commands: &[Command { purpose: text, line: text }],
+    })
+}
+
+fn assert_balanced(page: &str) {
+    const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];
+    let mut open = Vec::new();
+    for piece in page.split('<').skip(1) {
+        let (tag, _) = piece.split_once('>').expect("every tag ends");
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().expect("every tag has a name");
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "{tag}");
+        } else if !tag.ends_with('/') && !VOID.contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn the_page_is_whole_and_needs_nothing_from_elsewhere() {
+    let fusion = check(vec![region("stage1.0", 0.31), region("stage2.0", 0.42)]);
+    let page = report_of(&fusion, "shapes");
+    assert_balanced(&page);
+    for elsewhere in ["http:", "https:", "url(", "@import", "<script", "<link", " src=\"/", " href="] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    assert!(page.contains("src=\"data:image/png;base64,iVBORw==\""));
+}
+
+#[test]
+fn the_numbers_are_there() {
+    let page = report_of(&check(vec![region("stage1.0", 0.31)]), "shapes");
+    for number in ["98.75 %", "the same before and after", "2.50 ×", "1,200,000", "2.4 × 10<sup>−7</sup>"] {
+        assert!(page.contains(number), "{number}");
+    }
+    assert!(page.contains("<td>0.310</td>"), "{page}");
+    for fact in ["8,000 to train on", "1 min 23 s", "1,235 images/s", "width:40.0%", "32 images at a time"] {
+        assert!(page.contains(fact), "{fact}");
+    }
+    assert!(page.contains("Every block computes what its branches did"));
+}
+
+#[test]
+fn texts_are_escaped_everywhere() {
+    let hostile = "</section><script>alert('x')</script>&\"";
+    let page = report_of(&check(vec![region(hostile, 2.0)]), hostile);
+    assert_balanced(&page);
+    assert!(!page.contains("<script") && !page.contains("'x'"));
+    // Title and heading, class, network, environment, both parts of the command, the table's row, and the verdict.
+    assert_eq!(page.matches("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;").count(), 9);
+}
+
+#[test]
+fn a_bound_that_is_broken_is_said() {
+    let page = report_of(&check(vec![region("stage1.0", 0.5), region("stage1.1", f64::NAN)]), "shapes");
+    assert!(page.contains("Not accepted: stage1.1: "), "{page}");
+    assert_eq!(page.matches("<td class=\"over\">").count(), 1);
+}
+
+#[test]
+fn nothing_measured_makes_a_page_all_the_same() {
+    let nan = Forms { training: f64::NAN, fused: f64::NAN };
+    let page = html(&Report {
+        title: "",
+        environment: &[],
+        data: Data { classes: &[], training_images: 0, validation_images: 0 },
+        architecture: &[],
+        training: Training { epochs: 0, seconds: f64::NAN, images_per_second: f64::INFINITY, curves_svg: "" },
+        fusion: &check(Vec::new()),
+        top1: nan,
+        images_per_second: Forms { training: 0.0, fused: 0.0 },
+        batch: 0,
+        parameters: Forms { training: 0, fused: 0 },
+        contact_sheet_png: &[],
+        commands: &[],
+    });
+    assert_balanced(&page);
+    assert!(!page.contains("NaN") && !page.contains("inf ") && !page.contains("<img"), "{page}");
+}
+
+#[test]
+fn many_classes_are_counted() {
+    let classes: Vec<String> = (0..1000).map(|class| format!("class {class}")).collect();
+    let fusion = check(Vec::new());
+    let page = html(&Report {
+        title: "many",
+        environment: &[],
+        data: Data { classes: &classes, training_images: 1, validation_images: 1 },
+        architecture: &[],
+        training: Training { epochs: 1, seconds: 1.0, images_per_second: 1.0, curves_svg: "" },
+        fusion: &fusion,
+        top1: Forms { training: 0.5, fused: 0.25 },
+        images_per_second: Forms { training: 2.0, fused: 1.0 },
+        batch: 1,
+        parameters: Forms { training: 2, fused: 1 },
+        contact_sheet_png: &[],
+        commands: &[],
+    });
+    assert!(page.contains("1000: class 0, ") && page.contains("class 39 and 960 more"), "{page}");
+    assert!(page.contains("25.00 %") && page.contains("after fusion, 50.00 % before"));
+}
+
+#[test]
+fn numbers_read_well() {
+    let decimals = [(0.0, "0"), (0.31, "0.310"), (2.0, "2.00"), (12.34, "12.3"), (2e-5, "2.0 × 10<sup>−5</sup>")];
+    for (value, text) in decimals {
+        assert_eq!(decimal(value), text);
+    }
+    assert_eq!(decimal(-f64::INFINITY), NONE);
+    let durations = [(4.25, "4.2 s"), (59.6, "1 min 0 s"), (83.0, "1 min 23 s"), (7265.0, "2 h 1 min"), (-1.0, NONE)];
+    for (seconds, text) in durations {
+        assert_eq!(duration(seconds), text);
+    }
+    assert_eq!([rate(12.34), rate(1234.5), rate(f64::NAN)], ["12.3", "1,235", NONE]);
+}

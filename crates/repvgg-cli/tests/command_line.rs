@@ -1,0 +1,283 @@
+//! The binary as a user calls it: the whole road on a small folder of images, interrupted and resumed, and every wrong turn.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use repvgg::npy;
+use repvgg_train::data::shapes::Part;
+use repvgg_train::data::{Dataset, Shapes};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_repvgg"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+/// The standard output of a call that must succeed.
+fn done(folder: &Path, arguments: &[&str]) -> String {
+    let output = repvgg(folder, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The exit code and the one sentence of a call that must fail.
+fn refused(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = repvgg(folder, arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    (output.status.code().unwrap(), errors.trim_end().to_owned())
+}
+
+/// `train/<class>/…` and `val/<class>/…` of drawn figures.
+fn image_folder(folder: &Path, part: &str, count: usize) {
+    let shapes =
+        Shapes { part: if part == "train" { Part::Train } else { Part::Validation }, count, side: 24, seed: 5 };
+    let labels = Shapes::labels();
+    for index in 0..count {
+        let class = folder.join(part).join(&labels[shapes.label(index)]);
+        fs::create_dir_all(&class).unwrap();
+        shapes.image(index).unwrap().save(class.join(format!("{index}.png"))).unwrap();
+    }
+}
+
+const SPEC: &str =
+    "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.125, 0.0625]\nstrides = [1, 2, 2, 2, 2]\ngroups = 2\n";
+
+/// A folder with images, a specification and a trained run, `run`.
+fn trained() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    image_folder(&folder.path().join("photos"), "train", 240);
+    image_folder(&folder.path().join("photos"), "val", 48);
+    fs::write(folder.path().join("spec.toml"), SPEC).unwrap();
+    done(folder.path(), &train("run"));
+    folder
+}
+
+fn train(output: &str) -> [&str; 17] {
+    [
+        "train",
+        "photos",
+        "--model",
+        "spec.toml",
+        "-o",
+        output,
+        "--epochs",
+        "3",
+        "--batch",
+        "16",
+        "--size",
+        "24",
+        "--seed",
+        "3",
+        "--threads",
+        "2",
+        "--device=cpu",
+    ]
+}
+
+/// Logits of a model file on `input.npy`.
+fn logits(folder: &Path, model: &str) -> Vec<f32> {
+    done(folder, &["run", model, "--input", "input.npy", "--output", "logits.npy"]);
+    npy::read(&folder.join("logits.npy")).unwrap().into_data()
+}
+
+fn assert_close(expected: &[f32], found: &[f32]) {
+    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    assert_eq!(expected.len(), found.len());
+    for (a, b) in expected.iter().zip(found) {
+        assert!((a - b).abs() <= 1e-5 * largest, "{a} and {b} differ by more than 1e-5 of {largest}");
+    }
+}
+
+#[test]
+fn the_whole_road_on_a_folder_of_images() {
+    let folder = trained();
+    let path = folder.path();
+    for file in
+        ["config.toml", "metrics.jsonl", "curves.svg", "last.safetensors", "best.safetensors", "state.safetensors"]
+    {
+        assert!(path.join("run").join(file).is_file(), "{file} is missing");
+    }
+    let metrics = fs::read_to_string(path.join("run/metrics.jsonl")).unwrap();
+    let epochs: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(epochs.iter().map(|epoch| epoch["epoch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(epochs[2]["train_loss"].as_f64() < epochs[0]["train_loss"].as_f64(), "{metrics}");
+
+    let report = done(path, &["fuse", "run/best.safetensors", "-o", "plain.safetensors", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["blocks"].as_array().unwrap().len(), 7);
+    assert!(report["worst_error"].as_f64().unwrap() <= 1.0);
+
+    let input = repvgg::Tensor::from_fn([3, 3, 24, 24], |i| (i as f32 * 0.37).sin());
+    npy::write(&path.join("input.npy"), &input).unwrap();
+    assert_close(&logits(path, "run/best.safetensors"), &logits(path, "plain.safetensors"));
+
+    let eval = |model: &str| serde_json::from_str::<Value>(&done(path, &["eval", model, "photos", "--json"])).unwrap();
+    let (training, plain) = (eval("run/best.safetensors"), eval("plain.safetensors"));
+    assert_eq!(training["images"], 48);
+    assert_eq!((&training["top1"], &training["top5"]), (&plain["top1"], &plain["top5"]));
+
+    let lines = done(path, &["predict", "plain.safetensors", "photos/val/star", "--top", "3", "--json"]);
+    assert_eq!(lines.lines().count(), 4);
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let probabilities: Vec<f64> =
+            line["top"].as_array().unwrap().iter().map(|guess| guess["probability"].as_f64().unwrap()).collect();
+        assert!(probabilities.len() == 3 && probabilities.is_sorted_by(|a, b| a >= b), "{line}");
+    }
+    let bench =
+        done(path, &["bench", "plain.safetensors", "--batch", "2", "--threads", "1", "--iterations", "3", "--json"]);
+    let bench: Value = serde_json::from_str(&bench).unwrap();
+    assert_eq!(bench["times_ms"].as_array().unwrap().len(), 3);
+    for field in ["images_per_second", "direct_roofline", "load_ms", "peak_bytes"] {
+        assert!(bench[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+
+    let (code, message) = refused(path, &["fuse", "plain.safetensors", "-o", "again.safetensors"]);
+    assert_eq!(code, 1);
+    assert!(message.contains("already in plain form, there is nothing to fuse"), "{message}");
+    assert!(!path.join("again.safetensors").exists());
+    let (code, message) = refused(path, &train("run"));
+    assert_eq!(
+        (code, message.as_str()),
+        (1, "error: run: expected a new folder, found a run: continue it with --resume, or choose another folder")
+    );
+}
+
+/// Killed without warning at some moment of the second epoch, resumed, killed again, resumed: the same weights.
+#[test]
+fn a_killed_and_resumed_run_equals_an_uninterrupted_one() {
+    let folder = trained();
+    let path = folder.path();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_repvgg"))
+        .args(train("killed"))
+        .current_dir(path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&path.join("killed/metrics.jsonl"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        fs::read_to_string(path.join("killed/metrics.jsonl")).unwrap().lines().count() < 3,
+        "the run ended before the kill"
+    );
+    done(path, &["train", "--resume", "killed"]);
+    for file in ["last.safetensors", "best.safetensors"] {
+        let [expected, found] = ["run", "killed"].map(|run| fs::read(path.join(run).join(file)).unwrap());
+        assert!(expected == found, "{file} differs");
+    }
+}
+
+fn wait_for(file: &Path) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{} does not appear", file.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_resume() {
+    let folder = trained();
+    let path = folder.path();
+    let child = Command::new(env!("CARGO_BIN_EXE_repvgg"))
+        .args(train("interrupted"))
+        .current_dir(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&path.join("interrupted/metrics.jsonl"));
+    let (code, message) = refused(path, &["train", "--resume", "interrupted"]);
+    assert_eq!((code, message.as_str()), (1, "error: interrupted: another process is writing this run"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("repvgg train --resume interrupted"), "{text}");
+    done(path, &["train", "--resume", "interrupted"]);
+    let [expected, found] =
+        ["run", "interrupted"].map(|run| fs::read(path.join(run).join("last.safetensors")).unwrap());
+    assert!(expected == found, "the weights differ");
+}
+
+#[test]
+fn models_as_json_hold_the_published_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let models: Value = serde_json::from_str(&done(folder.path(), &["models", "--json"])).unwrap();
+    let models = models.as_array().unwrap();
+    assert_eq!(models.len(), 15);
+    let a0 = &models[0];
+    assert_eq!(
+        (&a0["name"], &a0["parameters"], &a0["training_parameters"]),
+        (&"repvgg-a0".into(), &8_309_384.into(), &9_108_968.into())
+    );
+    let table = done(folder.path(), &["models"]);
+    assert!(table.contains("8,309,384"), "{table}");
+    let info = done(folder.path(), &["info", "repvgg-b1g4", "--size", "192x160"]);
+    assert!(info.contains("stage1.1.rbr_reparam") && info.contains("conv 3x3 g4"), "{info}");
+}
+
+#[test]
+fn wrong_turns_get_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir_all(path.join("empty")).unwrap();
+    fs::create_dir_all(path.join("holes/train/full")).unwrap();
+    fs::create_dir_all(path.join("holes/train/void")).unwrap();
+    fs::create_dir_all(path.join("holes/val/full")).unwrap();
+    image::RgbImage::new(8, 8).save(path.join("holes/train/full/a.png")).unwrap();
+    image::RgbImage::new(8, 8).save(path.join("holes/val/full/a.png")).unwrap();
+    fs::write(path.join("text.safetensors"), "this is no model").unwrap();
+    fs::write(path.join("zero.toml"), "depths = [0, 1, 1, 1]\n").unwrap();
+    fs::write(path.join("groups.toml"), "groups = 7\n").unwrap();
+    fs::write(path.join("input.npy"), "no array").unwrap();
+    for (arguments, code, part) in [
+        (vec!["train", "missing", "-o", "out"], 1, "missing: "),
+        (vec!["train", "empty", "-o", "out"], 1, "empty: "),
+        (vec!["train", "holes", "-o", "out"], 1, "void"),
+        (
+            vec!["train", "shapes", "-o", "out", "--model", "zero.toml"],
+            2,
+            "expected at least one block in stage 1, found 0",
+        ),
+        (vec!["train", "shapes", "-o", "out", "--model", "groups.toml"], 2, "7 groups divide, found 48"),
+        (
+            vec!["train", "shapes", "-o", "out", "--model", "resnet"],
+            2,
+            "expected a specification file (*.toml) or one of repvgg-a0",
+        ),
+        (vec!["train", "shapes", "-o", "out", "--preset", "slow"], 2, "expected one of cifar10"),
+        (vec!["train", "shapes", "-o", "out", "--device", "tpu"], 2, "expected one of cpu"),
+        (vec!["train", "shapes", "-o", "out", "--batch", "0"], 2, "batch: expected 1 to"),
+        (vec!["train", "--resume", "empty"], 1, "expected a run folder, found no config.toml"),
+        (
+            vec!["fuse", "text.safetensors", "-o", "out"],
+            1,
+            "text.safetensors: safetensors: expected a whole model file",
+        ),
+        (vec!["fuse", "missing.safetensors", "-o", "out"], 1, "missing.safetensors: "),
+        (vec!["run", "text.safetensors", "--input", "input.npy", "--output", "out"], 1, "text.safetensors"),
+        (vec!["info", "text.safetensors"], 1, "text.safetensors"),
+        (vec!["bench", "missing.safetensors"], 1, "missing.safetensors"),
+        (vec!["eval", "missing.safetensors", "shapes"], 1, "missing.safetensors"),
+    ] {
+        let (found, message) = refused(path, &arguments);
+        assert!(message.contains(part), "{arguments:?}: {message}");
+        assert_eq!(found, code, "{arguments:?}: {message}");
+        assert!(!path.join("out").exists(), "{arguments:?} left something behind");
+    }
+    assert_eq!(repvgg(path, &["train"]).status.code(), Some(2));
+}

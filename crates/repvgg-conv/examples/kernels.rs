@@ -1,0 +1,213 @@
+//! Speed of the kernels on the layers of real networks: GMAC/s of the direct convolution and the fraction of the measured
+//! multiply-add peak of as many cores. Allocation of operands is excluded, packing and workspace are included. Every
+//! answer is compared with the reference, on one image, before it is timed.
+//!
+//! `cargo run --release --example kernels -- [threads] [filter]`
+
+use std::time::{Duration, Instant};
+
+use repvgg_conv::{
+    Activation, BatchNormBackward, BatchNormForward, Conv2d, Geometry, Level, Pass, Problem, ThreadPool,
+    batch_norm_backward, batch_norm_forward, fma_peak, reference,
+};
+
+struct Layer {
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    batch: usize,
+    size: usize,
+}
+
+const fn layer(batch: usize, channels: [usize; 2], kernel: usize, stride: usize, size: usize) -> Layer {
+    Layer { channels, kernel, stride, groups: 1, batch, size }
+}
+
+const INFERENCE: [Layer; 9] = [
+    layer(1, [3, 48], 3, 2, 224),
+    layer(1, [48, 48], 3, 2, 112),
+    layer(1, [48, 48], 3, 1, 56),
+    layer(1, [96, 96], 3, 1, 28),
+    layer(1, [192, 192], 3, 1, 14),
+    layer(1, [192, 1280], 3, 2, 14),
+    layer(8, [192, 192], 3, 1, 14),
+    layer(1, [1280, 1000], 1, 1, 1),
+    layer(64, [1280, 1000], 1, 1, 1),
+];
+
+const TRAINING: [Layer; 20] = [
+    layer(128, [3, 48], 3, 1, 32),
+    layer(128, [16, 16], 3, 1, 32),
+    layer(128, [32, 32], 3, 1, 32),
+    layer(128, [48, 48], 3, 1, 32),
+    layer(128, [64, 64], 3, 1, 32),
+    layer(128, [96, 96], 3, 1, 16),
+    layer(128, [128, 128], 3, 1, 16),
+    layer(128, [192, 192], 3, 1, 8),
+    layer(128, [256, 256], 3, 1, 8),
+    layer(128, [256, 256], 3, 1, 4),
+    layer(128, [48, 96], 3, 2, 32),
+    layer(128, [96, 192], 3, 2, 16),
+    layer(128, [48, 48], 1, 1, 32),
+    layer(128, [64, 64], 1, 1, 32),
+    layer(128, [128, 128], 1, 1, 16),
+    layer(128, [192, 192], 1, 1, 8),
+    layer(128, [256, 256], 1, 1, 8),
+    layer(128, [48, 96], 1, 2, 32),
+    layer(128, [256, 10], 1, 1, 1),
+    Layer { channels: [192, 192], kernel: 3, stride: 1, groups: 192, batch: 64, size: 16 },
+];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().map_or(1, |threads| threads.parse().expect("threads is a number"));
+    let filter = arguments.next().unwrap_or_default();
+    let pool = ThreadPool::new(threads);
+    println!("{} on {threads} threads, peak {:.1} GMAC/s per thread", Level::detect().name(), fma_peak() / 1e9);
+    println!("{:44} {:>16} {:>16} {:>16}", "layer", "run or forward", "gradient input", "gradient weights");
+    for layer in INFERENCE.iter().filter(|layer| layer.name().contains(&filter)) {
+        println!("{:44} {}", layer.name(), layer.inference(&pool));
+    }
+    for layer in TRAINING.iter().filter(|layer| layer.name().contains(&filter)) {
+        println!("{:44} {}", layer.name(), layer.training(&pool).join(" "));
+    }
+    for shape in [[128, 48, 1024], [128, 96, 256], [128, 256, 16]] {
+        let name = format!("batch norm {shape:?}");
+        if name.contains(&filter) {
+            let [forward, backward] = batch_norm(&pool, shape);
+            println!("{name:44} {forward:8.1} GB/s forward {backward:8.1} GB/s backward");
+        }
+    }
+}
+
+/// GB/s of batch normalisation, forward (two reads, one write) and backward (four reads, one write).
+fn batch_norm(pool: &ThreadPool, shape: [usize; 3]) -> [f64; 2] {
+    let len: usize = shape.iter().product();
+    let x: Vec<f32> = (0..len).map(|i| (i % 1021) as f32 / 500.0).collect();
+    let [mut y, y_gradient, mut x_gradient] = [0.0, 0.5, 0.0].map(|value| vec![value; len]);
+    let [scale, shift] = [1.5, 0.5].map(|value| vec![value; shape[1]]);
+    let [mut mean, mut inverse_std, mut scale_gradient, mut shift_gradient] = [(); 4].map(|()| vec![0.0; shape[1]]);
+    let forward = fastest(|| {
+        let (y, mean, inverse_std) = (&mut *y, &mut *mean, &mut *inverse_std);
+        let (x, scale, shift, epsilon) = (&*x, &*scale, &*shift, 1e-5);
+        batch_norm_forward(pool, shape, BatchNormForward { x, scale, shift, epsilon, y, mean, inverse_std });
+    });
+    let backward = fastest(|| {
+        let operands = BatchNormBackward {
+            x: &x,
+            y_gradient: &y_gradient,
+            scale: &scale,
+            mean: &mean,
+            inverse_std: &inverse_std,
+            x_gradient: &mut x_gradient,
+            scale_gradient: &mut scale_gradient,
+            shift_gradient: &mut shift_gradient,
+        };
+        batch_norm_backward(pool, shape, operands);
+    });
+    let bytes = (len * size_of::<f32>()) as f64 / 1e9;
+    [3.0 * bytes / forward, 5.0 * bytes / backward]
+}
+
+/// Seconds of the fastest of the rounds in about 0.3 s.
+fn fastest(mut work: impl FnMut()) -> f64 {
+    work();
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < Duration::from_millis(300) {
+        let round = Instant::now();
+        work();
+        best = best.min(round.elapsed().as_secs_f64());
+    }
+    best
+}
+
+impl Layer {
+    fn name(&self) -> String {
+        let Self { channels: [c, k], kernel, stride, groups, batch, size } = self;
+        format!("n{batch} {c}>{k} {kernel}x{kernel} stride {stride} groups {groups} on {size}x{size}")
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            in_channels: self.channels[0],
+            out_channels: self.channels[1],
+            kernel: [self.kernel; 2],
+            stride: [self.stride; 2],
+            padding: [self.kernel / 2; 2],
+            dilation: [1; 2],
+            groups: self.groups,
+        }
+    }
+
+    /// Input, weights and output gradient for `batch` images.
+    fn operands(&self, batch: usize) -> [Vec<f32>; 3] {
+        let outputs = self.size.div_ceil(self.stride).pow(2);
+        let mut state = 1_u32;
+        let mut floats = |len: usize| {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..len).map(|_| next()).collect()
+        };
+        let [c, k] = self.channels;
+        [batch * c * self.size * self.size, self.geometry().weight_len(), batch * k * outputs].map(&mut floats)
+    }
+
+    fn inference(&self, pool: &ThreadPool) -> String {
+        let size = [self.size; 2];
+        let [input, weights, mut output] = self.operands(self.batch);
+        let conv = Conv2d::new(self.geometry(), &weights, None, Activation::Identity).expect("a valid layer");
+        let mut workspace = vec![0.0; conv.workspace_len(self.batch, size, pool.threads())];
+        let image = input.len() / self.batch;
+        let first: Vec<f64> = input[..image].iter().map(|&x| f64::from(x)).collect();
+        let weights: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
+        let want = reference::conv2d(&self.geometry(), &first, size, &weights, None);
+        conv.run(pool, Pass { batch: self.batch, size, input: &input, output: &mut output, workspace: &mut workspace });
+        check(&output[..want.values.len()], &want);
+        self.rate(pool, || {
+            let (output, workspace) = (&mut *output, &mut *workspace);
+            conv.run(pool, Pass { batch: self.batch, size, input: &input, output, workspace });
+        })
+    }
+
+    fn training(&self, pool: &ThreadPool) -> [String; 3] {
+        let size = [self.size; 2];
+        let one = Problem::new(self.geometry(), 1, size).expect("a valid layer");
+        let [x, w, dy] = self.operands(1);
+        let [x64, w64, dy64] = [&x, &w, &dy].map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        one.forward(pool, &x, &w, &mut y);
+        check(&y, &reference::conv2d(&self.geometry(), &x64, size, &w64, None));
+        one.gradient_input(pool, &dy, &w, &mut dx);
+        check(&dx, &reference::gradient_input(&self.geometry(), &dy64, size, &w64));
+        one.gradient_weights(pool, &x, &dy, &mut dw);
+        check(&dw, &reference::gradient_weights(&self.geometry(), &x64, size, &dy64));
+
+        let problem = Problem::new(self.geometry(), self.batch, size).expect("a valid layer");
+        let [x, w, dy] = self.operands(self.batch);
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        [
+            self.rate(pool, || problem.forward(pool, &x, &w, &mut y)),
+            self.rate(pool, || problem.gradient_input(pool, &dy, &w, &mut dx)),
+            self.rate(pool, || problem.gradient_weights(pool, &x, &dy, &mut dw)),
+        ]
+    }
+
+    /// GMAC/s and the fraction of the peak.
+    fn rate(&self, pool: &ThreadPool, work: impl FnMut()) -> String {
+        let outputs = self.batch * self.size.div_ceil(self.stride).pow(2);
+        let rate = (outputs * self.geometry().weight_len()) as f64 / fastest(work);
+        format!("{:8.1} ({:3.0} %)", rate / 1e9, 100.0 * rate / (fma_peak() * pool.threads() as f64))
+    }
+}
+
+/// Asserts that rounding is all that separates `got` from the reference.
+fn check(got: &[f32], want: &reference::Reference) {
+    let bound = 16.0 * f64::from(f32::EPSILON);
+    for (got, (value, magnitude)) in got.iter().zip(want.values.iter().zip(&want.magnitudes)) {
+        assert!((f64::from(*got) - value).abs() <= bound * magnitude, "got {got}, want {value}");
+    }
+}

@@ -1,0 +1,157 @@
+//! The shape of a convolution, and the only arithmetic on sizes that untrusted numbers reach.
+
+use std::fmt;
+
+/// The shape of a convolution, apart from the images it is applied to. Pairs are `[vertical, horizontal]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// `C`.
+    pub in_channels: usize,
+    /// `K`.
+    pub out_channels: usize,
+    /// `[R, S]`.
+    pub kernel: [usize; 2],
+    /// Input pixels between neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zero rows above and below, zero columns left and right.
+    pub padding: [usize; 2],
+    /// Input pixels between neighbouring taps.
+    pub dilation: [usize; 2],
+    /// `G`: filter `k` reads the `C/G` channels of group `k / (K/G)`.
+    pub groups: usize,
+}
+
+impl Geometry {
+    /// Checks every condition that does not depend on the image.
+    ///
+    /// # Errors
+    ///
+    /// A zero where a positive number is needed, channels not divisible by the groups, or sizes beyond `usize`.
+    pub fn validate(&self) -> Result<(), GeometryError> {
+        let positive = [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("kernel", self.kernel[0].min(self.kernel[1])),
+            ("stride", self.stride[0].min(self.stride[1])),
+            ("dilation", self.dilation[0].min(self.dilation[1])),
+            ("groups", self.groups),
+        ];
+        if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(GeometryError::Zero { name });
+        }
+        for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
+            if channels % self.groups != 0 {
+                return Err(GeometryError::Groups { name, channels, groups: self.groups });
+            }
+        }
+        let factors = [self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]];
+        checked_product(&factors)?;
+        for axis in 0..2 {
+            self.reach(axis)?;
+        }
+        Ok(())
+    }
+
+    /// `[P, Q]` for an input of `[H, W]`: `(H + 2·padding − dilation·(R − 1) − 1) / stride + 1`, rounded down.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Geometry::validate`], and a kernel larger than the padded image.
+    pub fn output_size(&self, input: [usize; 2]) -> Result<[usize; 2], GeometryError> {
+        self.validate()?;
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let reach = self.reach(axis)?;
+            let padded = input[axis].checked_add(2 * self.padding[axis]).ok_or(GeometryError::Overflow)?;
+            if input[axis] == 0 || padded < reach {
+                return Err(GeometryError::TooSmall { input, axis, padded, reach });
+            }
+            output[axis] = (padded - reach) / self.stride[axis] + 1;
+        }
+        Ok(output)
+    }
+
+    /// `K·(C/G)·R·S`.
+    pub fn weight_len(&self) -> usize {
+        self.out_channels * (self.in_channels / self.groups) * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Input rows (or columns) that one output sees, gaps included.
+    fn reach(&self, axis: usize) -> Result<usize, GeometryError> {
+        const LIMIT: usize = isize::MAX as usize / 4;
+        let reach = self.dilation[axis].checked_mul(self.kernel[axis] - 1).and_then(|gap| gap.checked_add(1));
+        match reach {
+            Some(reach) if reach <= LIMIT && self.padding[axis] <= LIMIT && self.stride[axis] <= LIMIT => Ok(reach),
+            _ => Err(GeometryError::Overflow),
+        }
+    }
+}
+
+/// The product of sizes, or [`GeometryError::Overflow`] when the bytes of that many `f32` exceed the address space.
+pub(crate) fn checked_product(factors: &[usize]) -> Result<usize, GeometryError> {
+    let product = factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor));
+    product.filter(|&product| product <= isize::MAX as usize / size_of::<f32>()).ok_or(GeometryError::Overflow)
+}
+
+/// Why a convolution cannot be built, or cannot be applied to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeometryError {
+    /// A size that must be positive is zero.
+    Zero {
+        /// The field of [`Geometry`].
+        name: &'static str,
+    },
+    /// The channels do not divide into the groups.
+    Groups {
+        /// The field of [`Geometry`].
+        name: &'static str,
+        /// Its value.
+        channels: usize,
+        /// `G`.
+        groups: usize,
+    },
+    /// The padded image is smaller than the kernel.
+    TooSmall {
+        /// `[H, W]`.
+        input: [usize; 2],
+        /// 0 for height, 1 for width.
+        axis: usize,
+        /// The size along that axis with its padding.
+        padded: usize,
+        /// The size the dilated kernel needs.
+        reach: usize,
+    },
+    /// A slice has the wrong number of elements.
+    Length {
+        /// Which slice.
+        name: &'static str,
+        /// Elements that the geometry asks for.
+        expected: usize,
+        /// Elements there are.
+        found: usize,
+    },
+    /// A size does not fit the address space.
+    Overflow,
+}
+
+impl fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Zero { name } => write!(f, "{name}: expected at least 1, found 0"),
+            Self::Groups { name, channels, groups } => {
+                write!(f, "{name}: expected a multiple of {groups} groups, found {channels}")
+            }
+            Self::TooSmall { input: [height, width], axis, padded, reach } => {
+                let axis = ["height", "width"][axis];
+                write!(f, "input {height}x{width}: expected a padded {axis} of at least {reach}, found {padded}")
+            }
+            Self::Length { name, expected, found } => write!(f, "{name}: expected {expected} elements, found {found}"),
+            Self::Overflow => write!(f, "geometry: expected sizes within the address space, found larger ones"),
+        }
+    }
+}
+
+impl std::error::Error for GeometryError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! The roof of the roofline.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use crate::Level;
+use crate::simd::{Kernel, Simd};
+
+/// Multiply-adds per second of one thread on its best level, measured now: the best of many short rounds in about 20 ms.
+pub fn fma_peak() -> f64 {
+    let level = Level::detect();
+    let start = Instant::now();
+    let mut best = 0.0_f64;
+    while start.elapsed() < Duration::from_millis(20) {
+        let round = Instant::now();
+        let products = level.run(Chains { steps: black_box(20_000) });
+        best = best.max(products as f64 / round.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Independent chains of multiply-adds, enough to hide the latency of one behind the others.
+struct Chains {
+    steps: usize,
+}
+
+impl Kernel for Chains {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> usize {
+        const CHAINS: usize = 12;
+        let factor = simd.splat(black_box(0.5));
+        let mut sums = [simd.splat(black_box(1.0)); CHAINS];
+        for _ in 0..self.steps {
+            for sum in &mut sums {
+                *sum = simd.mul_add(*sum, factor, factor);
+            }
+        }
+        let mut out = [0.0; CHAINS * crate::simd::MAX_LANES];
+        for (sum, block) in sums.iter().zip(S::blocks_mut(&mut out)) {
+            simd.store(*sum, block);
+        }
+        black_box(out);
+        self.steps * CHAINS * S::LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_core_multiplies_at_a_plausible_rate() {
+        let peak = super::fma_peak();
+        assert!((1e8..1e12).contains(&peak), "{peak} multiply-adds per second");
+    }
+}

@@ -1,0 +1,283 @@
+//! Persistent worker threads, shared by inference and training.
+//!
+//! A run publishes one job; every thread claims task numbers from an atomic counter until none is left. A worker that
+//! wakes up too late finds the job closed and is not waited for, so a neighbour that steals a core costs one task, not
+//! one run. Workers spin briefly before they park: the gap between two layers of a network is shorter than a wake-up.
+
+#![expect(
+    unsafe_code,
+    reason = "a job borrows from the caller's stack and its workers write disjoint parts of a slice"
+)]
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Rounds of waiting with a pause instruction (a few microseconds), then with a yield, before a thread parks.
+const SPINS: usize = 2000;
+const YIELDS: usize = 50;
+
+/// Threads that share out numbered tasks. The calling thread works too, as worker 0.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the one `run` in progress.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Signalled when a job opens and at shutdown.
+    opened: Condvar,
+    /// Signalled when the last worker leaves a job.
+    left: Condvar,
+    /// The number of jobs opened so far; read without the lock by spinning workers.
+    generation: AtomicUsize,
+    /// Workers inside the open job; written under the lock.
+    inside: AtomicUsize,
+    /// The next unclaimed task of the open job.
+    next: AtomicUsize,
+}
+
+struct State {
+    job: Option<Job>,
+    panic: Option<Box<dyn Any + Send>>,
+    shutdown: bool,
+}
+
+/// `body(index, chunk, scratch)`.
+type ChunkBody<'a> = dyn Fn(usize, &mut [f32], &mut [f32]) + Sync + 'a;
+
+/// The body of a run. Its true lifetime is that of the `run` call which opened it.
+#[derive(Clone, Copy)]
+struct Job {
+    body: &'static (dyn Fn(usize, usize) + Sync),
+    tasks: usize,
+}
+
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller's included; 0 counts as 1.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses a thread.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { job: None, panic: None, shutdown: false }),
+            opened: Condvar::new(),
+            left: Condvar::new(),
+            generation: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+        });
+        let spawn = |worker| {
+            let shared = Arc::clone(&shared);
+            let builder = std::thread::Builder::new().name(format!("conv-{worker}"));
+            builder.spawn(move || shared.serve(worker)).expect("the system grants a thread")
+        };
+        let workers = (1..threads).map(spawn).collect();
+        Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// Threads that work on a run.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `body(task, worker)` once for every task in `0..tasks`, and returns when all calls have. At any time each
+    /// `worker` in `0..threads` is inside at most one call. Runs of several callers take turns; a task must not start
+    /// a run of the same pool.
+    ///
+    /// # Panics
+    ///
+    /// With the payload of the first task that panicked; unclaimed tasks are then skipped. The pool stays usable.
+    pub fn run(&self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        let _turn = lock(&self.turn);
+        if self.workers.is_empty() || tasks <= 1 {
+            return (0..tasks).for_each(|task| body(task, 0));
+        }
+        // SAFETY: only the lifetime changes; `close` below returns after the last use by any worker, on every path.
+        let body = unsafe {
+            std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(body)
+        };
+        let job = Job { body, tasks };
+        self.shared.open(job);
+        self.shared.work(job, 0);
+        if let Some(payload) = self.shared.close() {
+            resume_unwind(payload);
+        }
+    }
+
+    /// [`ThreadPool::run`] with an equal part of `scratch` for each worker: `body(task, part)`.
+    pub(crate) fn run_with_scratch(
+        &self,
+        tasks: usize,
+        scratch: &mut [f32],
+        body: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        let part = scratch.len() / self.threads();
+        let scratch = Disjoint::new(scratch);
+        self.run(tasks, &|task, worker| {
+            // SAFETY: a worker is inside one call at a time, and parts of different workers do not overlap.
+            let part = unsafe { scratch.slice(worker * part, part) };
+            body(task, part);
+        });
+    }
+
+    /// Calls `body(index, chunk)` for every chunk of `len` elements of `data`, the last one possibly shorter.
+    pub(crate) fn run_chunks(&self, data: &mut [f32], len: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        self.run_chunks_with_scratch(data, len, &mut [], &|index, chunk, _| body(index, chunk));
+    }
+
+    /// [`ThreadPool::run_chunks`] with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
+    pub(crate) fn run_chunks_with_scratch(
+        &self,
+        data: &mut [f32],
+        len: usize,
+        scratch: &mut [f32],
+        body: &ChunkBody<'_>,
+    ) {
+        let total = data.len();
+        let data = Disjoint::new(data);
+        self.run_with_scratch(total.div_ceil(len), scratch, &|index, part| {
+            let start = index * len;
+            // SAFETY: every task is claimed once, and chunks of different tasks do not overlap.
+            let chunk = unsafe { data.slice(start, len.min(total - start)) };
+            body(index, chunk, part);
+        });
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.state);
+        state.shutdown = true;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.shared.opened.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks, so it has none of its own to report.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn open(&self, job: Job) {
+        let mut state = lock(&self.state);
+        state.job = Some(job);
+        self.next.store(0, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.opened.notify_all();
+    }
+
+    /// Claims and runs tasks until none is left.
+    fn work(&self, job: Job, worker: usize) {
+        loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= job.tasks {
+                return;
+            }
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (job.body)(task, worker))) {
+                self.next.store(job.tasks, Ordering::Relaxed);
+                lock(&self.state).panic.get_or_insert(payload);
+            }
+        }
+    }
+
+    /// Admits no further worker, waits for those inside, and hands out the panic of a task, if any.
+    fn close(&self) -> Option<Box<dyn Any + Send>> {
+        lock(&self.state).job = None;
+        wait_briefly(|| self.inside.load(Ordering::Acquire) == 0);
+        let mut state = lock(&self.state);
+        while self.inside.load(Ordering::Acquire) > 0 {
+            state = self.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.panic.take()
+    }
+
+    /// The life of a worker.
+    fn serve(&self, worker: usize) {
+        let mut seen = 0;
+        loop {
+            wait_briefly(|| self.generation.load(Ordering::Acquire) != seen);
+            let mut state = lock(&self.state);
+            while self.generation.load(Ordering::Acquire) == seen {
+                state = self.opened.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            seen = self.generation.load(Ordering::Acquire);
+            if state.shutdown {
+                return;
+            }
+            let Some(job) = state.job else { continue };
+            self.inside.fetch_add(1, Ordering::Relaxed);
+            drop(state);
+            self.work(job, worker);
+            let state = lock(&self.state);
+            if self.inside.fetch_sub(1, Ordering::Release) == 1 {
+                self.left.notify_one();
+            }
+            drop(state);
+        }
+    }
+}
+
+/// Waits for `condition`, but not for long; the caller checks it again under the lock.
+fn wait_briefly(condition: impl Fn() -> bool) {
+    for round in 0..SPINS + YIELDS {
+        if condition() {
+            return;
+        }
+        if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+}
+
+/// No invariant of a lock here can be broken by a panic, so poison carries no news.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A slice whose parts are written by several tasks at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Disjoint<'a> {
+    start: *mut f32,
+    len: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is a `&mut [f32]` whose exclusive use is split up by the contract of `slice`.
+unsafe impl Send for Disjoint<'_> {}
+// SAFETY: as above; sharing the pointer itself touches no element.
+unsafe impl Sync for Disjoint<'_> {}
+
+impl<'a> Disjoint<'a> {
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
+    }
+
+    /// The `len` elements from `start` on.
+    ///
+    /// # Safety
+    ///
+    /// While the result lives, no other slice that overlaps it may be taken.
+    ///
+    /// # Panics
+    ///
+    /// If the range is out of bounds.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "slice of {len} at {start} leaves {}", self.len);
+        // SAFETY: in bounds as just checked.
+        let first = unsafe { self.start.add(start) };
+        // SAFETY: in bounds, initialised, alive for `'a`, and not aliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(first, len) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

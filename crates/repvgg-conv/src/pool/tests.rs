@@ -1,0 +1,85 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ThreadPool;
+
+#[test]
+fn every_task_runs_once() {
+    for threads in 0..5 {
+        let pool = ThreadPool::new(threads);
+        assert_eq!(pool.threads(), threads.max(1));
+        for tasks in [0, 1, 2, 3, 100] {
+            let counts: Vec<_> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(tasks, &|task, worker| {
+                assert!(worker < threads.max(1), "worker {worker} of {threads}");
+                counts[task].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks");
+        }
+    }
+}
+
+#[test]
+fn many_short_runs() {
+    let pool = ThreadPool::new(3);
+    let sum = AtomicUsize::new(0);
+    for _ in 0..20_000 {
+        pool.run(4, &|task, _| {
+            sum.fetch_add(task, Ordering::Relaxed);
+        });
+    }
+    assert_eq!(sum.into_inner(), 20_000 * 6);
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_the_pool_survives() {
+    for threads in [1, 3] {
+        let pool = ThreadPool::new(threads);
+        let run = || pool.run(10, &|task, _| assert!(task != 7, "task seven"));
+        let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).expect_err("task 7 panics");
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"task seven"));
+        let count = AtomicUsize::new(0);
+        pool.run(10, &|_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.into_inner(), 10);
+    }
+}
+
+#[test]
+fn callers_take_turns() {
+    let pool = ThreadPool::new(2);
+    let inside = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    pool.run(3, &|_, _| {
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2, "two threads at most");
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn chunks_cover_the_slice() {
+    let pool = ThreadPool::new(3);
+    let mut data = vec![0.0; 23];
+    pool.run_chunks(&mut data, 5, &|index, chunk| chunk.fill(index as f32 + 1.0));
+    let expected: Vec<f32> = (0..23).map(|i| (i / 5) as f32 + 1.0).collect();
+    assert_eq!(data, expected);
+}
+
+#[test]
+fn scratch_is_private_to_a_worker() {
+    let pool = ThreadPool::new(4);
+    let mut scratch = vec![0.0; 4 * 64];
+    pool.run_with_scratch(200, &mut scratch, &|task, part| {
+        assert_eq!(part.len(), 64);
+        part.fill(task as f32);
+        std::thread::yield_now();
+        assert!(part.iter().all(|&value| value == task as f32), "another worker wrote here");
+    });
+}

@@ -1,0 +1,149 @@
+//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so holding one is the
+//! proof that its instructions may be executed; kernels are written once, generic over the token, without `unsafe`.
+
+#![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use std::fmt;
+
+use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+use x86_64::{Avx2, Avx512};
+
+/// The most lanes a register of any level has.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// The token of an instruction set.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// `f32` lanes of a register: 8 or 16.
+    const LANES: usize;
+    /// Rows of the matrix-multiplication tile, a power of two of at most 8.
+    const ROWS: usize;
+    /// Registers per row of that tile. `ROWS · REGISTERS` accumulators must hide the latency of a multiply-add (4
+    /// cycles, two per cycle: at least 8) and fit the register file with one row of `REGISTERS` and a broadcast.
+    const REGISTERS: usize;
+    /// A register.
+    type Vector: Copy;
+    /// Its image in memory.
+    type Block: Copy;
+
+    /// Runs `kernel` compiled for this level.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::Vector;
+    /// Reads a register.
+    fn load(self, block: &Self::Block) -> Self::Vector;
+    /// Writes a register.
+    fn store(self, x: Self::Vector, block: &mut Self::Block);
+    /// `a + b`, lane by lane.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a · b + c`, lane by lane, fused where the level can.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `[a0, b0, a1, b1, …]`, cut into its lower and its upper half.
+    fn interleave(self, a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
+    /// `slice` as whole registers; a remainder is left out.
+    fn blocks(slice: &[f32]) -> &[Self::Block];
+    /// `slice` as whole registers; a remainder is left out.
+    fn blocks_mut(slice: &mut [f32]) -> &mut [Self::Block];
+}
+
+/// A computation written for any instruction set. Mark `run` and all that it calls `#[inline(always)]`: only code that
+/// is inlined into [`Simd::run`] is compiled for the level.
+pub(crate) trait Kernel {
+    /// What it computes.
+    type Output;
+    /// Computes it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set that this CPU has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Level(Token);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Level {
+    /// The names of all levels of every architecture, from the slowest to the fastest.
+    pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
+
+    /// The best level of this CPU.
+    pub fn detect() -> Self {
+        Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU has the portable level")
+    }
+
+    /// The level called `name`, if it exists and this CPU has it.
+    pub fn named(name: &str) -> Option<Self> {
+        let token = match name {
+            "portable" => Some(Token::Portable(Portable::detect())),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => Avx2::detect().map(Token::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            "avx512" => Avx512::detect().map(Token::Avx512),
+            _ => None,
+        };
+        token.map(Self)
+    }
+
+    /// One of [`Level::NAMES`].
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Token::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Runs `kernel` on this level.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Token::Portable(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(simd) => simd.run(kernel),
+        }
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::detect()
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Turns `[ROWS][LANES]` into `[LANES][ROWS]`, both in memory order, for a power of two of rows. Each of the `log2 ROWS`
+/// rounds interleaves the first half of all elements with the second, which rotates the bits of an element's index by one.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd, const ROWS: usize>(simd: S, mut rows: [S::Vector; ROWS]) -> [S::Vector; ROWS] {
+    let half = ROWS / 2;
+    let mut round = 1;
+    while round < ROWS {
+        let from = rows;
+        for i in 0..half {
+            (rows[2 * i], rows[2 * i + 1]) = simd.interleave(from[i], from[i + half]);
+        }
+        round *= 2;
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests;

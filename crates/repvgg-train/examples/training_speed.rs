@@ -1,0 +1,51 @@
+//! Images per second of training steps on 32x32 images: `training_speed [small|a0|NAME] [BATCH] [STEPS]`.
+//!
+//! `tools/training_speed.py` times the same networks in PyTorch.
+
+use std::time::Instant;
+
+use repvgg::zoo::RepVgg;
+use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| "small".to_owned());
+    let batch: usize = arguments.next().map_or(Ok(64), |text| text.parse())?;
+    let steps: usize = arguments.next().map_or(Ok(10), |text| text.parse())?;
+
+    let spec = match name.as_str() {
+        "small" => RepVgg { depths: [2, 4, 6, 1], width: [0.5; 4], ..RepVgg::default() },
+        "a0" => RepVgg::default(),
+        _ => return Err(format!("network: expected small or a0, found {name}").into()),
+    };
+    let graph = RepVgg { classes: 10, strides: [1, 1, 2, 2, 2], ..spec }.training_graph()?;
+    let device = Device::cpu();
+    let mut network = Network::new(graph.clone(), &initialise(&graph, 0), device)?;
+    let mut sgd = Sgd::new(SgdSettings::default(), &graph, device);
+    let pixels: Vec<f32> = (0..batch * 3 * 32 * 32).map(|i| ((i * i % 9973) as f32 * 0.01).sin()).collect();
+    let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();
+    let images = Batch { images: &pixels, size: [32, 32], labels: &labels };
+
+    let mut times = Vec::new();
+    for step in 0..steps + 2 {
+        let start = Instant::now();
+        let report = network.step(&images, &LossSettings::default(), &mut sgd, 0.05)?;
+        let seconds = start.elapsed().as_secs_f64();
+        if step >= 2 {
+            times.push(seconds);
+        }
+        if step == 0 || step == steps + 1 {
+            println!("step {step}: loss {:.4}", report.loss);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let (median, best) = (times[times.len() / 2], times[0]);
+    println!(
+        "repvgg-train {name}, batch {batch}: {:.1} images/s median, {:.1} best ({:.1} ms, {:.1} ms)",
+        batch as f64 / median,
+        batch as f64 / best,
+        median * 1e3,
+        best * 1e3
+    );
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! A linear scale with round ticks.
+
+/// Values beyond this are as good as infinite: a picture of them shows nothing else.
+const LARGEST: f64 = 1e30;
+/// Values and differences below this, in proportion, are none.
+const SMALLEST: f64 = 1e-9;
+
+/// Whether `value` can stand in a picture: NaN and infinities cannot.
+pub(super) fn drawable(value: f64) -> bool {
+    value.abs() < LARGEST
+}
+
+/// `value` to `digits` significant digits, without trailing zeros: `0.05`, `12`, `3e-6`.
+pub(super) fn number(value: f64, digits: usize) -> String {
+    let rounded: f64 = format!("{value:.0$e}", digits - 1).parse().unwrap_or(value);
+    if rounded == 0.0 || (1e-4..1e6).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
+}
+
+/// A linear map from values to pixels.
+pub(super) struct Axis {
+    values: [f64; 2],
+    pixels: [f64; 2],
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// An axis for `values`, from tick to tick. Zero belongs to it unless all values are far from zero.
+    pub(super) fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
+        let [low, high] = range(values.filter(|&value| drawable(value)));
+        let step = round_step((high - low) / intervals);
+        let first = (low / step + SMALLEST).floor();
+        let last = (high / step - SMALLEST).ceil();
+        let ticks = (first as i64..=last as i64).map(|index| index as f64 * step).collect();
+        Self { values: [first * step, last * step], pixels, ticks }
+    }
+
+    /// An axis for counted things, from the first to the last, with ticks at whole numbers.
+    pub(super) fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
+        const INTERVALS: f64 = 12.0;
+        let (Some(low), Some(high)) = (counts.clone().min(), counts.max()) else {
+            return Self { values: [0.0, 1.0], pixels, ticks: Vec::new() };
+        };
+        if low == high {
+            let only = low as f64;
+            return Self { values: [only - 1.0, only + 1.0], pixels, ticks: vec![only] };
+        }
+        let step = round_step((high - low) as f64 / INTERVALS).max(1.0) as usize;
+        let ticks = (low.div_ceil(step)..=high / step).map(|index| (index * step) as f64).collect();
+        Self { values: [low as f64, high as f64], pixels, ticks }
+    }
+
+    /// Where `value` lies, in pixels.
+    pub(super) fn at(&self, value: f64) -> f64 {
+        let share = (value - self.values[0]) / (self.values[1] - self.values[0]);
+        self.pixels[0] + share * (self.pixels[1] - self.pixels[0])
+    }
+
+    /// Each tick's pixel and text.
+    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
+        self.ticks.iter().map(|&tick| (self.at(tick), number(tick, 6)))
+    }
+}
+
+/// A range that holds `values` and is not empty.
+fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
+    let [low, high] = values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], x| [low.min(x), high.max(x)]);
+    let low = if low > 0.0 && low < high / 2.0 { 0.0 } else { low };
+    if low > high || low.abs().max(high.abs()) < 1.0 / LARGEST {
+        [0.0, 1.0]
+    } else if high - low > SMALLEST * high.abs().max(low.abs()) {
+        [low, high]
+    } else {
+        [low.min(0.0), high.max(0.0)]
+    }
+}
+
+/// The smallest of 1, 2 and 5 times a power of ten that is at least `least`.
+fn round_step(least: f64) -> f64 {
+    let power = 10f64.powi(least.log10().floor() as i32);
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|&step| step >= least).unwrap_or(10.0 * power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_one_two_or_five() {
+        let cases = [(1.0, 1.0), (1.1, 2.0), (0.02, 0.02), (0.021, 0.05), (7.0, 10.0), (600.0, 1000.0), (3e-7, 5e-7)];
+        for (least, step) in cases {
+            assert!((round_step(least) / step - 1.0).abs() < 1e-12, "{least}: {}", round_step(least));
+        }
+    }
+
+    #[test]
+    fn axes_hold_their_values_between_ticks() {
+        let cases: [&[f64]; 10] = [
+            &[],
+            &[0.0],
+            &[100.0],
+            &[-3.0],
+            &[2.3, 0.04],
+            &[99.1, 99.9],
+            &[1.0, 1.0 + f64::EPSILON],
+            &[1e-320, 0.0],
+            &[-1e29, 1e29],
+            &[f64::NAN, f64::INFINITY, 0.3],
+        ];
+        for values in cases {
+            let axis = Axis::of_values(values.iter().copied(), [200.0, 10.0], 5.0);
+            assert!((2..=12).contains(&axis.ticks.len()), "{values:?}: {:?}", axis.ticks);
+            assert!(axis.ticks.windows(2).all(|pair| pair[0] < pair[1]), "{values:?}: {:?}", axis.ticks);
+            for &value in values.iter().filter(|value| drawable(**value)) {
+                let pixel = axis.at(value);
+                assert!((10.0 - 1e-6..=200.0 + 1e-6).contains(&pixel), "{value} of {values:?} at {pixel}");
+            }
+        }
+        let accuracy = Axis::of_values([12.0, 98.7].into_iter(), [200.0, 10.0], 5.0);
+        assert_eq!(accuracy.ticks, [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+    }
+
+    #[test]
+    fn counts_have_whole_ticks() {
+        let ticks = |counts: std::ops::RangeInclusive<usize>| Axis::of_counts(counts, [0.0, 1.0]).ticks;
+        assert_eq!(ticks(7..=7), [7.0]);
+        assert_eq!(ticks(1..=2), [1.0, 2.0]);
+        assert_eq!(ticks(1..=500), (1..=10).map(|index| 50.0 * f64::from(index)).collect::<Vec<f64>>());
+        assert!(Axis::of_counts(std::iter::empty(), [0.0, 1.0]).ticks.is_empty());
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [(0.1 + 0.2, "0.3"), (20.0, "20"), (0.0, "0"), (-0.5, "-0.5"), (3e-6, "3e-6"), (2e7, "2e7")];
+        for (value, text) in cases {
+            assert_eq!(number(value, 6), text);
+        }
+        assert_eq!(number(1.23456, 3), "1.23");
+    }
+}

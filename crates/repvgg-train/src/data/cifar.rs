@@ -1,0 +1,136 @@
+//! CIFAR-10 in its binary form (Krizhevsky 2009): records of a label byte and 32 × 32 red, green and blue planes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use repvgg::{Error, Result, image::RgbImage};
+
+use super::{Data, Dataset, Fingerprint};
+
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+const RECORD: usize = 1 + 3 * PLANE;
+const FOLDER: &str = "cifar-10-batches-bin";
+const TEST: &str = "test_batch.bin";
+const NAMES: &str = "batches.meta.txt";
+const LABELS: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// The records of some batches, in memory.
+struct Cifar {
+    files: Vec<PathBuf>,
+    records: Vec<[u8; RECORD]>,
+}
+
+impl Dataset for Cifar {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.records[index][0].into()
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage> {
+        let planes = &self.records[index][1..];
+        let pixels = (0..PLANE).flat_map(|at| [planes[at], planes[at + PLANE], planes[at + 2 * PLANE]]).collect();
+        Ok(RgbImage::from_raw(SIDE as u32, SIDE as u32, pixels).expect("three planes"))
+    }
+
+    fn place(&self, index: usize) -> String {
+        let folder = self.files[0].parent().unwrap_or(Path::new(""));
+        let part = if self.files[0].ends_with(TEST) { "test" } else { "training" };
+        format!("{}: {part} image {index}", folder.display())
+    }
+
+    fn identify(&self, print: &mut Fingerprint) -> Result<()> {
+        for record in &self.records {
+            // The label and a pixel of each row: enough to tell another file, at a thirtieth of its length.
+            print.bytes(&record[..1]);
+            print.bytes(&std::array::from_fn::<u8, 96, _>(|row| record[1 + row * SIDE + row % SIDE]));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the batches in `root` or in its [`FOLDER`]; `None` when there are none.
+pub(super) fn open(root: &Path) -> Result<Option<Data>> {
+    for folder in [root.to_owned(), root.join(FOLDER)] {
+        let batches = batches(&folder);
+        if batches.is_empty() {
+            continue;
+        }
+        let packed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "xz");
+        let test = folder.join(TEST);
+        let place = folder.display();
+        if batches.iter().all(packed) || (!test.exists() && batches.iter().any(packed)) {
+            return Err(Error::format(
+                place,
+                "expected the batches unpacked, found *.bin.xz (unpack first: xz -dk *.xz)",
+            ));
+        }
+        let (tests, trains): (Vec<_>, Vec<_>) =
+            batches.into_iter().filter(|path| !packed(path)).partition(|path| path.ends_with(TEST));
+        if tests.is_empty() {
+            return Err(Error::format(place, format!("expected {TEST} beside the training batches, found none")));
+        }
+        if trains.is_empty() {
+            return Err(Error::format(place, format!("expected data_batch_1.bin and more beside {TEST}, found none")));
+        }
+        let labels = labels(&folder)?;
+        let (train, validation) = (Arc::new(read(trains)?), Arc::new(read(tests)?));
+        return Ok(Some(Data { labels, train, validation, side: Some(SIDE) }));
+    }
+    Ok(None)
+}
+
+/// The batch files of a folder, packed ones too, sorted; a folder that cannot be read has none.
+fn batches(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = name.strip_suffix(".xz").unwrap_or(name);
+        name == TEST || (name.starts_with("data_batch_") && name.ends_with(".bin"))
+    });
+    files.sort();
+    files
+}
+
+/// The records of `files`, lengths and labels checked.
+fn read(files: Vec<PathBuf>) -> Result<Cifar> {
+    let mut records = Vec::new();
+    for file in &files {
+        let bytes = fs::read(file).map_err(|error| Error::io(file.display(), error))?;
+        let (batch, rest) = bytes.as_chunks::<RECORD>();
+        if batch.is_empty() || !rest.is_empty() {
+            let what = format!("expected a multiple of {RECORD} bytes above zero, found {}", bytes.len());
+            return Err(Error::format(file.display(), what));
+        }
+        if let Some(at) = batch.iter().position(|record| usize::from(record[0]) >= LABELS.len()) {
+            let what = format!("record {at}: expected a label of 0 to 9, found {}", batch[at][0]);
+            return Err(Error::format(file.display(), what));
+        }
+        records.extend_from_slice(batch);
+    }
+    Ok(Cifar { files, records })
+}
+
+/// The ten names, from the file that comes with the batches or as published.
+fn labels(folder: &Path) -> Result<Vec<String>> {
+    let path = folder.join(NAMES);
+    if !path.exists() {
+        return Ok(LABELS.map(str::to_owned).to_vec());
+    }
+    let text = fs::read_to_string(&path).map_err(|error| Error::io(path.display(), error))?;
+    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if names.len() != LABELS.len() {
+        return Err(Error::format(path.display(), format!("expected ten names, found {}", names.len())));
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The built-in images: twelve figures, drawn by the program, so that training can be tried without any download.
+//!
+//! Place, size, turn, colour, background, clutter and noise are drawn alike for every class; only the form tells them apart, and no
+//! weighted sum of pixels sees a form that turns and changes its colour. On the built-in set softmax regression on the pixels reaches
+//! 12.7 % (chance: 8.3 %), a plain network of six 3×3 convolutions (24 to 128 channels, batch norm) about 95 % after 13 epochs.
+
+mod outline;
+mod raster;
+
+use std::{f32::consts::TAU, sync::Arc};
+
+use rand::{Rng, RngExt};
+use rand_chacha::ChaCha8Rng;
+use repvgg::{Result, image::RgbImage};
+
+use super::{
+    Data, Dataset, Fingerprint,
+    random::{Purpose, stream},
+};
+use outline::{CLASSES, Point};
+use raster::{Canvas, Colour};
+
+/// The images of the built-in set, of 32 × 32 pixels.
+const TRAIN: usize = 6000;
+const VALIDATION: usize = 1200;
+const SIDE: usize = 32;
+
+/// The two parts never share an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// To learn from.
+    Train,
+    /// To be judged on.
+    Validation,
+}
+
+/// Drawn figures: image `i` has class `i mod 12` and is a pure function of the fields and `i`, to the last bit on one kind of machine.
+#[derive(Debug, Clone)]
+pub struct Shapes {
+    /// Which of the two disjoint sequences.
+    pub part: Part,
+    /// The number of images.
+    pub count: usize,
+    /// The side of an image in pixels, at least 16.
+    pub side: usize,
+    /// Another seed, other images.
+    pub seed: u64,
+}
+
+impl Shapes {
+    /// The names of the classes.
+    pub fn labels() -> Vec<String> {
+        CLASSES.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+}
+
+/// The built-in set, always the same: 6,000 images to learn from and 1,200 to be judged on.
+pub(super) fn built_in() -> Data {
+    let part = |part, count| Arc::new(Shapes { part, count, side: SIDE, seed: 0 });
+    Data {
+        labels: Shapes::labels(),
+        train: part(Part::Train, TRAIN),
+        validation: part(Part::Validation, VALIDATION),
+        side: Some(SIDE),
+    }
+}
+
+impl Dataset for Shapes {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn label(&self, index: usize) -> usize {
+        assert!(index < self.count, "image {index} of {}", self.count);
+        index % CLASSES.len()
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage> {
+        let purpose = match self.part {
+            Part::Train => Purpose::DrawTrain,
+            Part::Validation => Purpose::DrawValidation,
+        };
+        Ok(draw(self.label(index), self.side, &mut stream(self.seed, purpose, 0, index as u64)))
+    }
+
+    fn place(&self, index: usize) -> String {
+        format!("{} {:?} {index}", super::BUILT_IN, self.part).to_lowercase()
+    }
+
+    fn identify(&self, print: &mut Fingerprint) -> Result<()> {
+        // One image of each class stands for the drawing program.
+        for number in [self.seed, self.side as u64, self.part as u64] {
+            print.number(number);
+        }
+        for index in 0..self.count.min(CLASSES.len()) {
+            print.bytes(self.image(index)?.as_raw());
+        }
+        Ok(())
+    }
+}
+
+/// Background, strokes, figure, a stroke across, noise.
+fn draw(class: usize, side: usize, rng: &mut ChaCha8Rng) -> RgbImage {
+    let unit = side as f32;
+    let from = colour(rng);
+    let to = from.map(|value| (value + rng.random_range(-60.0..60.0f32)).clamp(0.0, 255.0));
+    let mut canvas = Canvas::gradient(side, [from, to], rng.random_range(0.0..TAU));
+    for _ in 0..rng.random_range(1..=3) {
+        let ink = colour(rng);
+        canvas.fill(&[stroke(unit, rng)], ink);
+    }
+
+    let radius = unit * rng.random_range(0.28..0.43);
+    let mut place = || rng.random_range(radius * 0.9..=unit - radius * 0.9);
+    let centre = [place(), place()];
+    let (turn, stretch) = (rng.random_range(0.0..TAU), rng.random_range(0.9..1.1f32));
+    let (sine, cosine) = turn.sin_cos();
+    let place = |[x, y]: Point| {
+        let (x, y) = (x * radius * stretch, y * radius / stretch);
+        [centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y]
+    };
+    let figure: Vec<Vec<Point>> =
+        CLASSES[class].1().into_iter().map(|contour| contour.into_iter().map(place).collect()).collect();
+    canvas.fill(&figure, contrasting(from, to, rng));
+
+    let ink = colour(rng);
+    canvas.fill(&[stroke(unit, rng)], ink);
+    let strength = rng.random_range(3.0..12.0);
+    canvas.finish(|| strength * normal(rng))
+}
+
+fn colour(rng: &mut ChaCha8Rng) -> Colour {
+    std::array::from_fn(|_| rng.random_range(0.0..255.0))
+}
+
+/// A colour well apart from both ends of the background.
+fn contrasting(from: Colour, to: Colour, rng: &mut ChaCha8Rng) -> Colour {
+    let apart = |a: Colour, b: Colour| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+    // From any colour much of the cube is farther than 110 away.
+    loop {
+        let ink = colour(rng);
+        if apart(ink, from).min(apart(ink, to)) > 110.0 {
+            return ink;
+        }
+    }
+}
+
+/// A thin straight stroke anywhere.
+fn stroke(unit: f32, rng: &mut ChaCha8Rng) -> Vec<Point> {
+    let mut point = || [rng.random_range(0.0..unit), rng.random_range(0.0..unit)];
+    let (a, b) = (point(), point());
+    let along = [b[0] - a[0], b[1] - a[1]];
+    let half = unit * rng.random_range(0.008..0.025) / along[0].hypot(along[1]).max(1.0);
+    let across = [-along[1] * half, along[0] * half];
+    let corner = |p: Point, sign: f32| [p[0] + sign * across[0], p[1] + sign * across[1]];
+    vec![corner(a, 1.0), corner(b, 1.0), corner(b, -1.0), corner(a, -1.0)]
+}
+
+/// A nearly normal value of variance 1: four uniform bytes summed (Irwin–Hall), each of variance (256² − 1) / 12.
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let sum: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
+    (sum as f32 - 510.0) / 147.8
+}
+
+#[cfg(test)]
+mod tests;

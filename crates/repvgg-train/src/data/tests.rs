@@ -1,0 +1,51 @@
+use std::{fs, num::NonZeroUsize};
+
+use super::*;
+use crate::{
+    augment::{Augmentation, Transform},
+    data::random::epoch_order,
+};
+
+fn refusal(place: impl AsRef<Path>) -> String {
+    open(place, 0).err().expect("refused").to_string()
+}
+
+#[test]
+fn what_is_no_data_set_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().display().to_string();
+    assert_eq!(refusal(&place), format!("{place}: expected a folder for each class, found none"));
+    assert!(refusal(root.path().join("missing")).starts_with(&format!("{place}/missing: ")));
+    let file = root.path().join("file");
+    fs::write(&file, "text").unwrap();
+    assert_eq!(refusal(&file), format!("{place}/file: expected a folder of images or `shapes`, found a file"));
+}
+
+#[test]
+fn the_hash_is_fnv_1a() {
+    let mut print = Fingerprint::default();
+    print.bytes(b"foobar");
+    assert_eq!(print.value(), 0x8594_4171_f739_67e8);
+}
+
+#[test]
+fn the_built_in_set_loads_to_batches() {
+    let data = open(BUILT_IN, 3).unwrap();
+    assert_eq!((data.train.len(), data.validation.len(), data.labels.len()), (6000, 1200, 12));
+    assert_eq!(data.fingerprint().unwrap(), open(BUILT_IN, 4).unwrap().fingerprint().unwrap());
+    let preprocessing = repvgg::image::Preprocessing { size: 32, crop_fraction: 1.0, ..Default::default() };
+    let order = epoch_order(3, 0, data.train.len());
+    let plan = Plan {
+        seed: 3,
+        epoch: 0,
+        batches: order.chunks(100).take(3).map(<[usize]>::to_vec).collect(),
+        transform: Transform { preprocessing, augmentation: Some(Augmentation::cifar()) },
+        unreadable: Unreadable::Refuse,
+        workers: NonZeroUsize::new(2).unwrap(),
+    };
+    let batches: Vec<Batch> = Loader::new(data.train, plan).collect::<Result<_>>().unwrap();
+    assert_eq!(batches.len(), 3);
+    assert!(batches.iter().all(|batch| batch.images.shape() == [100, 3, 32, 32] && batch.labels.len() == 100));
+    let labels: Vec<usize> = batches.into_iter().flat_map(|batch| batch.labels).collect();
+    assert!(labels.iter().zip(&order).all(|(&label, &index)| label == index % 12));
+}

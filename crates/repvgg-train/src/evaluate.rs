@@ -1,0 +1,140 @@
+//! How well a network does on labelled images.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use repvgg::engine::{Plan, Settings};
+use repvgg::image::Preprocessing;
+use repvgg::{Graph, Result, Weights};
+
+use crate::augment::Transform;
+use crate::data::{self, Dataset, Loader, Unreadable};
+
+/// Counts over a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// For each class, how many images it has and for how many it was the network's first choice.
+    pub classes: Vec<ClassCount>,
+    /// Images whose class was among the network's first five.
+    pub top5: usize,
+    /// The mean cross-entropy, without label smoothing.
+    pub loss: f64,
+    /// Images left out because they could not be read.
+    pub skipped: usize,
+    /// Time in the network, without decoding.
+    pub network_time: Duration,
+    /// Time in all.
+    pub time: Duration,
+}
+
+/// One class's images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClassCount {
+    /// Images of the class.
+    pub images: usize,
+    /// Those that the network put in it.
+    pub correct: usize,
+}
+
+impl Evaluation {
+    /// Images seen.
+    pub fn images(&self) -> usize {
+        self.classes.iter().map(|class| class.images).sum()
+    }
+
+    /// Images whose class was the first choice.
+    pub fn correct(&self) -> usize {
+        self.classes.iter().map(|class| class.correct).sum()
+    }
+
+    /// The share of images whose class was the first choice, 0 to 1.
+    pub fn top1(&self) -> f64 {
+        self.correct() as f64 / self.images().max(1) as f64
+    }
+
+    /// The share of images whose class was among the first five, 0 to 1.
+    pub fn top5(&self) -> f64 {
+        self.top5 as f64 / self.images().max(1) as f64
+    }
+}
+
+/// What to evaluate on and how.
+pub struct EvaluationSettings {
+    /// Images per run of the network.
+    pub batch: usize,
+    /// Threads of the network and of decoding.
+    pub threads: usize,
+    /// What to do with an image that cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// Runs `graph` with `weights` on every image of `dataset`; `progress` hears how many are done.
+///
+/// # Errors
+/// When the weights do not fit, or an image cannot be read and is not to be skipped.
+pub fn evaluate(
+    graph: &Graph,
+    weights: &Weights,
+    dataset: &Arc<dyn Dataset>,
+    preprocessing: &Preprocessing,
+    settings: &EvaluationSettings,
+    mut progress: impl FnMut(usize),
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let batch = settings.batch.min(dataset.len()).max(1);
+    let size = [preprocessing.size; 2];
+    let mut plan = Plan::new(graph, weights, Settings { batch, size, threads: settings.threads })?;
+    let classes = plan.output_shape()[0];
+    let mut tally = Evaluation {
+        classes: vec![ClassCount::default(); classes],
+        top5: 0,
+        loss: 0.0,
+        skipped: 0,
+        network_time: Duration::ZERO,
+        time: Duration::ZERO,
+    };
+    let indices: Vec<usize> = (0..dataset.len()).collect();
+    let loader = Loader::new(
+        Arc::clone(dataset),
+        data::Plan {
+            seed: 0,
+            epoch: 0,
+            batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
+            transform: Transform { preprocessing: preprocessing.clone(), augmentation: None },
+            unreadable: settings.unreadable,
+            workers: NonZeroUsize::new(settings.threads).unwrap_or(NonZeroUsize::MIN),
+        },
+    );
+    let mut logits = vec![0.0; batch * classes];
+    for batch in loader {
+        let batch = batch?;
+        tally.skipped += batch.skipped.len();
+        let logits = &mut logits[..batch.labels.len() * classes];
+        if !batch.labels.is_empty() {
+            let before = Instant::now();
+            plan.run(batch.images.data(), logits);
+            tally.network_time += before.elapsed();
+        }
+        for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+            tally.count(row, label);
+        }
+        progress(tally.images() + tally.skipped);
+    }
+    tally.loss /= tally.images().max(1) as f64;
+    tally.time = start.elapsed();
+    Ok(tally)
+}
+
+impl Evaluation {
+    fn count(&mut self, logits: &[f32], label: usize) {
+        // Ties count against the network, NaN never counts for it.
+        let better = logits.iter().enumerate().filter(|&(class, &x)| class != label && !(x < logits[label])).count();
+        self.classes[label].images += 1;
+        self.classes[label].correct += usize::from(better == 0);
+        self.top5 += usize::from(better < 5);
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
+        self.loss += sum.ln() - f64::from(logits[label] - largest);
+    }
+}

@@ -1,0 +1,213 @@
+//! The graph, interpreted step by step.
+
+use burn::tensor::Tensor as BurnTensor;
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Pool};
+use repvgg::{Graph, NodeId, Op};
+use repvgg_conv::Activation;
+
+use super::Tensors;
+use super::plan::{Step, plan};
+use crate::ops::{self, Branch};
+
+/// What batch norms normalise by.
+pub(super) enum Norms<'a> {
+    /// The running statistics, by name.
+    Running(&'a Tensors),
+    /// The batch's own, collected.
+    Batch(Vec<BatchStatistics>),
+}
+
+/// What a batch norm saw.
+pub(super) struct BatchStatistics {
+    /// The node's name.
+    pub(super) name: String,
+    /// `[C]`
+    pub(super) mean: BurnTensor<1>,
+    /// `[C]`, unbiased.
+    pub(super) variance: BurnTensor<1>,
+}
+
+/// One forward pass.
+pub(super) struct Forward<'a> {
+    graph: &'a Graph,
+    trained: &'a Tensors,
+    norms: Norms<'a>,
+}
+
+impl<'a> Forward<'a> {
+    pub(super) fn new(graph: &'a Graph, trained: &'a Tensors, norms: Norms<'a>) -> Self {
+        Self { graph, trained, norms }
+    }
+
+    /// The outputs of the graph, in its order, for `images` `[N, C, H, W]`.
+    pub(super) fn run(&mut self, images: BurnTensor<4>) -> Vec<BurnTensor<4>> {
+        let steps = plan(self.graph);
+        let mut values = Values::new(self.graph, &steps);
+        for step in &steps {
+            let inputs = step.reads(self.graph).into_iter().map(|id| values.read(id)).collect();
+            let value = match step {
+                Step::Node(id) => match self.graph.node(*id) {
+                    Node { op: Op::Input { .. }, .. } => images.clone(),
+                    node => self.node(node, inputs),
+                },
+                Step::Norms { norms, activation, .. } => self.norms(norms, *activation, inputs),
+            };
+            values.0[step.at().index()].value = Some(value);
+        }
+        self.graph.outputs().iter().map(|output| values.read(output.node)).collect()
+    }
+
+    /// What each batch norm saw.
+    pub(super) fn into_statistics(self) -> Vec<BatchStatistics> {
+        match self.norms {
+            Norms::Running(_) => Vec::new(),
+            Norms::Batch(statistics) => statistics,
+        }
+    }
+
+    fn norms(&mut self, ids: &[NodeId], activation: Activation, inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
+        let graph = self.graph;
+        let norms: Vec<(&Node, &BatchNorm)> = ids
+            .iter()
+            .map(|id| match graph.node(*id) {
+                node @ Node { op: Op::BatchNorm(norm), .. } => (node, norm),
+                node => panic!("{}: is no batch norm", node.name),
+            })
+            .collect();
+        match self.norms {
+            Norms::Running(running) => self.running_norms(&norms, running, activation, inputs),
+            Norms::Batch(_) => self.batch_norms(&norms, activation, inputs),
+        }
+    }
+
+    fn running_norms(
+        &self,
+        norms: &[(&Node, &BatchNorm)],
+        running: &Tensors,
+        activation: Activation,
+        inputs: Vec<BurnTensor<4>>,
+    ) -> BurnTensor<4> {
+        let terms = norms.iter().zip(inputs).map(|((node, norm), input)| {
+            let [gamma, beta] = ["weight", "bias"].map(|suffix| self.parameter(node, suffix));
+            let [mean, variance] =
+                ["running_mean", "running_var"].map(|suffix| running[&format!("{}.{suffix}", node.name)].clone());
+            batch_norm(input, gamma, beta, mean, variance, norm.eps)
+        });
+        let sum = terms.reduce(|a, b| a + b).expect("a sum has terms");
+        match activation {
+            Activation::Identity => sum,
+            Activation::Relu => relu(sum),
+        }
+    }
+
+    fn batch_norms(
+        &mut self,
+        norms: &[(&Node, &BatchNorm)],
+        activation: Activation,
+        inputs: Vec<BurnTensor<4>>,
+    ) -> BurnTensor<4> {
+        let [n, _, h, w] = inputs[0].dims();
+        let branches = norms.iter().zip(inputs).map(|((node, _), input)| {
+            let [scale, shift] = ["weight", "bias"].map(|suffix| self.parameter(node, suffix));
+            Branch { input, scale, shift }
+        });
+        let sum = ops::normalised_sum(branches.collect(), norms[0].1.eps, activation);
+        // PyTorch's running variance divides by n − 1, its normalisation by n; a single value has no variance to correct.
+        let count = (n * h * w) as f64;
+        let unbiased = sum.variance * (count / (count - 1.0).max(1.0));
+        let Norms::Batch(statistics) = &mut self.norms else { unreachable!("the caller chose the batch's statistics") };
+        for (index, (node, norm)) in norms.iter().enumerate() {
+            let [mean, variance] =
+                [&sum.mean, &unbiased].map(|all| all.clone().narrow(0, index * norm.channels, norm.channels));
+            statistics.push(BatchStatistics { name: node.name.clone(), mean, variance });
+        }
+        sum.output
+    }
+
+    fn node(&self, node: &Node, mut inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
+        match &node.op {
+            Op::Add => inputs.into_iter().reduce(|a, b| a + b).expect("a sum has terms"),
+            Op::Mul => inputs.into_iter().reduce(|a, b| a * b).expect("a product has factors"),
+            Op::Concat => BurnTensor::cat(inputs, 1),
+            op => {
+                let input = inputs.pop().expect("the other operations take one input");
+                self.unary(node, op, input)
+            }
+        }
+    }
+
+    fn unary(&self, node: &Node, op: &Op, input: BurnTensor<4>) -> BurnTensor<4> {
+        let [n, c, h, w] = input.dims();
+        match op {
+            Op::Conv2d(conv) => self.conv2d(node, conv, input),
+            Op::Scale { channels } => input * self.parameter(node, "weight").reshape([1, *channels, 1, 1]),
+            Op::Linear(linear) => self.linear(node, linear, input),
+            Op::Activation(ActivationKind::Relu) => relu(input),
+            Op::Activation(ActivationKind::Sigmoid) => sigmoid(input),
+            Op::MaxPool(Pool { kernel, stride, padding }) => {
+                max_pool2d(input, MaxPoolOptions::new(*kernel).with_stride(*stride).with_padding(*padding))
+            }
+            Op::AvgPool(Pool { kernel, stride, padding }) => {
+                avg_pool2d(input, AvgPoolOptions::new(*kernel).with_stride(*stride).with_padding(*padding))
+            }
+            Op::GlobalAvgPool => input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]),
+            Op::Flatten => input.reshape([n, c * h * w, 1, 1]),
+            other => unreachable!("{}: no step of its own with one input", other.kind()),
+        }
+    }
+
+    fn conv2d(&self, node: &Node, conv: &Conv2d, input: BurnTensor<4>) -> BurnTensor<4> {
+        let g = conv.geometry;
+        let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
+        let output = ops::convolution(input, self.parameter(node, "weight").reshape(shape), g);
+        match conv.bias {
+            true => output + self.parameter(node, "bias").reshape([1, g.out_channels, 1, 1]),
+            false => output,
+        }
+    }
+
+    fn linear(&self, node: &Node, linear: &Linear, input: BurnTensor<4>) -> BurnTensor<4> {
+        let n = input.dims()[0];
+        let matrix = self.parameter(node, "weight").reshape([linear.out_features, linear.in_features]);
+        let product = input.reshape([n, linear.in_features]).matmul(matrix.transpose());
+        let output = match linear.bias {
+            true => product + self.parameter(node, "bias").reshape([1, linear.out_features]),
+            false => product,
+        };
+        output.reshape([n, linear.out_features, 1, 1])
+    }
+
+    fn parameter(&self, node: &Node, suffix: &str) -> BurnTensor<1> {
+        self.trained[&format!("{}.{suffix}", node.name)].clone()
+    }
+}
+
+/// The values of the nodes, each kept until its last reader has it.
+struct Values(Vec<Value>);
+
+#[derive(Clone, Default)]
+struct Value {
+    value: Option<BurnTensor<4>>,
+    readers: usize,
+}
+
+impl Values {
+    fn new(graph: &Graph, steps: &[Step]) -> Self {
+        let mut values = vec![Value::default(); graph.nodes().len()];
+        let reads = steps.iter().flat_map(|step| step.reads(graph));
+        for id in reads.chain(graph.outputs().iter().map(|output| output.node)) {
+            values[id.index()].readers += 1;
+        }
+        Self(values)
+    }
+
+    fn read(&mut self, id: NodeId) -> BurnTensor<4> {
+        let Value { value, readers } = &mut self.0[id.index()];
+        *readers -= 1;
+        let value = if *readers == 0 { value.take() } else { value.clone() };
+        value.expect("nodes come after their inputs")
+    }
+}

@@ -1,0 +1,62 @@
+//! The operations where training spends its time.
+//!
+//! On the CPU they are our own kernels with their own backward passes; on every other device they are composed of the
+//! framework's operations. Both are the same functions.
+
+mod composed;
+mod convolution;
+mod cpu;
+mod normalised_sum;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
+use repvgg_conv::{Activation, Geometry};
+
+pub(crate) use cpu::use_threads;
+
+/// What [`normalised_sum`] adds up.
+pub(crate) struct Branch {
+    /// `[N, C, H, W]`, equal for all branches.
+    pub(crate) input: BurnTensor<4>,
+    /// γ `[C]`.
+    pub(crate) scale: BurnTensor<1>,
+    /// β `[C]`.
+    pub(crate) shift: BurnTensor<1>,
+}
+
+/// A sum of batch norms and what they saw.
+pub(crate) struct NormalisedSum {
+    /// `[N, C, H, W]`.
+    pub(crate) output: BurnTensor<4>,
+    /// The mean of each channel of each branch, `[branches · C]`, without gradient.
+    pub(crate) mean: BurnTensor<1>,
+    /// Likewise the biased variance.
+    pub(crate) variance: BurnTensor<1>,
+}
+
+/// The convolution of `input` `[N, C, H, W]` with `kernel` `[K, C/G, R, S]`.
+pub(crate) fn convolution(input: BurnTensor<4>, kernel: BurnTensor<4>, geometry: Geometry) -> BurnTensor<4> {
+    match is_cpu(&input.device()) {
+        true => convolution::convolution(input, kernel, geometry),
+        false => composed::convolution(input, kernel, geometry),
+    }
+}
+
+/// `activation(Σ γ (x − mean) / √(variance + ε) + β)` over up to [`MAX_BRANCHES`] branches, each normalised by its own
+/// statistics over the batch: the end of a RepVGG block, or with one branch a batch norm.
+pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Activation) -> NormalisedSum {
+    match is_cpu(&branches[0].input.device()) {
+        true => normalised_sum::normalised_sum(branches, epsilon, activation),
+        false => composed::normalised_sum(branches, epsilon, activation),
+    }
+}
+
+/// The most branches that [`normalised_sum`] takes.
+pub(crate) const MAX_BRANCHES: usize = 3;
+
+fn is_cpu(device: &BurnDevice) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Convolution on the CPU, with gradients.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn::tensor::Tensor as BurnTensor;
+use repvgg_conv::{Geometry, Problem};
+
+use super::cpu::{pool, tensor, values};
+
+/// As [`super::convolution`]; both tensors or neither take part in differentiation.
+pub(super) fn convolution(input: BurnTensor<4>, kernel: BurnTensor<4>, geometry: Geometry) -> BurnTensor<4> {
+    if !input.is_autodiff() {
+        let [input, kernel] = [input, kernel]
+            .map(|tensor| tensor.try_into_primitive::<Flex>().expect("the caller chose the CPU").to_contiguous());
+        return BurnTensor::from_primitive::<Flex>(Applied { input, kernel, geometry }.forward());
+    }
+    let [(input, input_node), (kernel, kernel_node)] = [input, kernel].map(|tensor| {
+        let tensor = tensor.try_into_primitive::<Autodiff<Flex>>().expect("the caller chose the CPU");
+        let (primitive, node) = tensor.into_parts();
+        (primitive.to_contiguous(), node)
+    });
+    let applied = Applied { input, kernel, geometry };
+    let output = applied.forward();
+    let output = match Convolution.prepare::<NoCheckpointing>([input_node, kernel_node]).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(applied, output),
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    BurnTensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// A convolution and what it was applied to.
+#[derive(Debug, Clone)]
+struct Applied {
+    input: FlexTensor,
+    kernel: FlexTensor,
+    geometry: Geometry,
+}
+
+impl Applied {
+    fn problem(&self) -> Problem {
+        let [n, _, h, w] = self.input.shape().dims();
+        Problem::new(self.geometry, n, [h, w]).expect("the graph's shapes were checked")
+    }
+
+    fn forward(&self) -> FlexTensor {
+        let problem = self.problem();
+        let [n, ..] = self.input.shape().dims::<4>();
+        let [p, q] = problem.output_size();
+        let shape = [n, self.geometry.out_channels, p, q];
+        let mut output = vec![0.0; shape.iter().product()];
+        problem.forward(pool(), values(&self.input), values(&self.kernel), &mut output);
+        tensor(output, shape)
+    }
+
+    fn input_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
+        let shape = self.input.shape().dims::<4>();
+        let mut gradient = vec![0.0; shape.iter().product()];
+        self.problem().gradient_input(pool(), values(output_gradient), values(&self.kernel), &mut gradient);
+        tensor(gradient, shape)
+    }
+
+    fn kernel_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
+        let shape = self.kernel.shape().dims::<4>();
+        let mut gradient = vec![0.0; shape.iter().product()];
+        self.problem().gradient_weights(pool(), values(&self.input), values(output_gradient), &mut gradient);
+        tensor(gradient, shape)
+    }
+}
+
+#[derive(Debug)]
+struct Convolution;
+
+impl Backward<Flex, 2> for Convolution {
+    type State = Applied;
+
+    fn backward(self, ops: Ops<Applied, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let [input, kernel] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let mut register = |node: NodeId, gradient| gradients.register::<Flex>(node, gradient);
+        if let Some(node) = input {
+            register(node, ops.state.input_gradient(&output_gradient));
+        }
+        if let Some(node) = kernel {
+            register(node, ops.state.kernel_gradient(&output_gradient));
+        }
+    }
+}

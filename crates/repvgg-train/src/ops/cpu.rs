@@ -1,0 +1,58 @@
+//! The threads of the CPU and the framework's CPU tensors as slices.
+
+use std::sync::OnceLock;
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::TensorData;
+use repvgg::{Error, Result};
+use repvgg_conv::ThreadPool;
+
+static POOL: OnceLock<ThreadPool> = OnceLock::new();
+
+/// Sets how many threads this process trains with on the CPU; without it, as many as there are cores.
+/// The results do not depend on it.
+///
+/// # Errors
+/// When training has begun already, with another number.
+pub(crate) fn use_threads(threads: usize) -> Result<()> {
+    let found = POOL.get_or_init(|| ThreadPool::new(threads)).threads();
+    if found != threads.max(1) {
+        return Err(Error::spec("threads", format!("expected {threads} before the first step, found {found} at work")));
+    }
+    Ok(())
+}
+
+/// The threads of the process.
+pub(super) fn pool() -> &'static ThreadPool {
+    POOL.get_or_init(|| ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from)))
+}
+
+/// The results of `body(index, item)` for all items, computed by the threads of `pool`.
+pub(super) fn parallel_map<T: Send, R: Send>(
+    pool: &ThreadPool,
+    items: Vec<T>,
+    body: impl Fn(usize, T) -> R + Sync,
+) -> Vec<R> {
+    use std::sync::Mutex;
+    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    pool.run(items.len(), &|index, _| {
+        let item = items[index].lock().expect("each item is locked once").take().expect("each item is taken once");
+        *results[index].lock().expect("each result is locked once") = Some(body(index, item));
+    });
+    let results = results.into_iter().map(|result| result.into_inner().expect("no task panicked"));
+    results.map(|result| result.expect("every task ran")).collect()
+}
+
+/// The elements of a contiguous tensor.
+///
+/// # Panics
+/// When the tensor is not contiguous or not in single precision.
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("kernels read contiguous tensors in single precision")
+}
+
+/// A tensor over `values`.
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}

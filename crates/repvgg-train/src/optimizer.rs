@@ -1,0 +1,127 @@
+//! Stochastic gradient descent with momentum, as PyTorch defines it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
+use repvgg::graph::{Op, Role};
+use repvgg::{Error, Graph, Result, Weights};
+
+use crate::device::Device;
+use crate::network::{Tensors, download, upload};
+
+/// The constants of the update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdSettings {
+    /// The momentum μ.
+    pub momentum: f64,
+    /// Nesterov's look-ahead: the step is `g + μ v` rather than `v`.
+    pub nesterov: bool,
+    /// The weight decay λ.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decayed: Decayed,
+}
+
+impl Default for SgdSettings {
+    /// The paper's: momentum 0.9, weight decay 1e-4.
+    fn default() -> Self {
+        Self { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decayed: Decayed::KernelsAndIdentities }
+    }
+}
+
+/// Which parameters weight decay shrinks. Biases, β, learned factors and all other γ never decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decayed {
+    /// Convolution kernels and matrices alone: the paper's words (2101.03697, §4.1).
+    Kernels,
+    /// Also the γ of a batch norm on an identity branch, which stands in for that branch's kernel: RepVGG's published code.
+    KernelsAndIdentities,
+}
+
+impl Decayed {
+    /// The names of the decayed parameters of `graph`.
+    fn names(self, graph: &Graph) -> HashSet<String> {
+        let mut names = HashSet::new();
+        for node in graph.nodes() {
+            let is_identity = matches!(node.op, Op::BatchNorm(_))
+                && !matches!(graph.node(node.inputs[0]).op, Op::Conv2d(_) | Op::Add | Op::Scale { .. });
+            let decays = |role| match role {
+                Role::Kernel | Role::Matrix => true,
+                Role::NormScale => is_identity && self == Self::KernelsAndIdentities,
+                _ => false,
+            };
+            names.extend(node.parameters().filter(|(_, parameter)| decays(parameter.role)).map(|(name, _)| name));
+        }
+        names
+    }
+}
+
+/// SGD and its velocities: `d = g + λw`, `v ← μv + d`, `w ← w − ηv`, the first velocity being the first `d`.
+#[derive(Debug)]
+pub struct Sgd {
+    settings: SgdSettings,
+    decayed: HashSet<String>,
+    shapes: BTreeMap<String, Vec<usize>>,
+    device: BurnDevice,
+    velocities: Tensors,
+}
+
+impl Sgd {
+    /// An optimizer for the parameters of `graph` on `device`, at rest.
+    pub fn new(settings: SgdSettings, graph: &Graph, device: Device) -> Self {
+        let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
+        Self {
+            settings,
+            decayed: settings.decayed.names(graph),
+            shapes: trained.map(|(name, parameter)| (name, parameter.shape)).collect(),
+            device: device.open(),
+            velocities: Tensors::new(),
+        }
+    }
+
+    /// The velocity of each parameter that has moved, by the parameter's name: with the weights, all that an exact resume needs.
+    pub fn state(&self) -> Weights {
+        let velocities = self.velocities.iter();
+        velocities.map(|(name, velocity)| (name.clone(), download(velocity, self.shapes[name].clone()))).collect()
+    }
+
+    /// Takes up the velocities of [`state`](Self::state).
+    ///
+    /// # Errors
+    /// When a tensor is not that of a parameter; the optimizer is then unchanged.
+    pub fn load_state(&mut self, state: &Weights) -> Result<()> {
+        for (name, tensor) in state.iter() {
+            match self.shapes.get(name) {
+                None => return Err(Error::weights(name, "unexpected, the network has no such parameter")),
+                Some(shape) if shape != tensor.shape() => {
+                    return Err(Error::weights(name, format!("expected {shape:?}, found {:?}", tensor.shape())));
+                }
+                Some(_) => {}
+            }
+        }
+        self.velocities = state.iter().map(|(name, tensor)| (name.to_owned(), upload(tensor, &self.device))).collect();
+        Ok(())
+    }
+
+    /// The parameter after one update by its gradient.
+    pub(crate) fn update(
+        &mut self,
+        name: &str,
+        parameter: BurnTensor<1>,
+        gradient: BurnTensor<1>,
+        learning_rate: f64,
+    ) -> BurnTensor<1> {
+        let SgdSettings { momentum, nesterov, weight_decay, .. } = self.settings;
+        let gradient = match self.decayed.contains(name) && weight_decay != 0.0 {
+            true => gradient + parameter.clone() * weight_decay,
+            false => gradient,
+        };
+        let velocity = match self.velocities.remove(name) {
+            Some(velocity) => velocity * momentum + gradient.clone(),
+            None => gradient.clone(),
+        };
+        self.velocities.insert(name.to_owned(), velocity.clone());
+        let direction = if nesterov { gradient + velocity * momentum } else { velocity };
+        parameter - direction * learning_rate
+    }
+}

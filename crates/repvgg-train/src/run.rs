@@ -1,0 +1,327 @@
+//! Training from start to end: the loop, its folder, and resuming exactly where it was.
+//!
+//! Everything random is a function of the seed, the epoch and an image's index, so the state of a run is its weights,
+//! its velocities and its position. A run that is killed at any moment and resumed repeats the steps since the last
+//! written state and ends with the same weights, bit for bit, as one never interrupted (same seed, threads and device).
+
+mod config;
+mod folder;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use repvgg::fuse;
+use repvgg::zoo::Form;
+use repvgg::{Error, Model, Result, Weights};
+
+use crate::augment::Transform;
+use crate::curves::EpochMetrics;
+use crate::data::{self, Data, Loader, Unreadable};
+use crate::evaluate::{Evaluation, EvaluationSettings, evaluate};
+use crate::ops::use_threads;
+use crate::{Batch, Device, Network, Sgd};
+
+pub use config::{Config, fingerprint};
+pub use folder::{Folder, Position, State};
+
+/// How often the state is written within an epoch.
+const STATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was made.
+    Step(Step),
+    /// Validation images done, out of how many.
+    Validation(usize, usize),
+    /// An epoch ended.
+    Epoch(&'a EpochMetrics),
+    /// An image was left out because it could not be read.
+    Skipped(&'a Error),
+}
+
+/// The run after a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// The epoch, counted from 0.
+    pub epoch: usize,
+    /// Steps done in this epoch, and steps it has.
+    pub step: usize,
+    /// See `step`.
+    pub steps: usize,
+    /// The mean loss of the epoch so far.
+    pub loss: f64,
+    /// The share of the epoch's images so far that were classified right, 0 to 1.
+    pub top1: f64,
+    /// Training images per second in this epoch.
+    pub images_per_second: f64,
+    /// The time that the rest of the run will take at this speed.
+    pub remaining: Duration,
+}
+
+/// What the observer wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Save and stop.
+    Stop,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// The observer stopped it; it can be resumed.
+    Stopped,
+}
+
+/// A training run.
+pub struct Run {
+    folder: Folder,
+    config: Config,
+    data: Data,
+    network: Network,
+    optimizer: Sgd,
+    position: Position,
+}
+
+impl Run {
+    /// Starts a run in a new folder from `weights`.
+    ///
+    /// # Errors
+    /// When the folder is taken, the configuration describes nothing that can be trained, or the weights do not fit.
+    pub fn create(path: &Path, config: Config, data: Data, weights: &Weights) -> Result<Self> {
+        let device: Device = config.device.parse()?;
+        use_threads(config.threads)?;
+        config.recipe.check(config.preprocessing.size)?;
+        let graph = config.architecture.training_graph()?;
+        graph.shapes([config.preprocessing.size; 2])?;
+        let optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
+        let network = Network::new(graph, weights, device)?;
+        let folder = Folder::create(path)?;
+        let run = Self { folder, config, data, network, optimizer, position: Position::default() };
+        run.save_state()?;
+        // Last: a folder with a configuration holds a run that can be resumed.
+        run.folder.save_config(&run.config)?;
+        Ok(run)
+    }
+
+    /// Takes a run up where its folder says it was.
+    ///
+    /// # Errors
+    /// When the folder holds no run, another process writes it, or the data have changed.
+    pub fn resume(path: &Path) -> Result<Self> {
+        let folder = Folder::open(path)?;
+        let config = folder.load_config()?;
+        let data = data::open(&config.data, config.seed)?;
+        config.check_data(&data)?;
+        let state = folder.load_state()?;
+        let state = state.ok_or_else(|| Error::format(path.display(), "expected state.safetensors, found none"))?;
+        let device: Device = config.device.parse()?;
+        use_threads(config.threads)?;
+        let graph = config.architecture.training_graph()?;
+        let mut optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
+        optimizer.load_state(&state.velocities)?;
+        let network = Network::new(graph, &state.weights, device)?;
+        Ok(Self { folder, config, data, network, optimizer, position: state.position })
+    }
+
+    /// What the run is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The data it learns from.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Trains until all epochs are done or `observer` says stop; either way the state is saved.
+    ///
+    /// # Errors
+    /// When an image cannot be read, the loss is not finite, or a file cannot be written.
+    pub fn train(&mut self, mut observer: impl FnMut(Event<'_>) -> Control) -> Result<Outcome> {
+        while self.position.epoch < self.config.recipe.epochs {
+            if self.train_epoch(&mut observer)? == Control::Stop {
+                self.save_state()?;
+                return Ok(Outcome::Stopped);
+            }
+            let evaluation = self.validate(&mut observer)?;
+            self.finish_epoch(&evaluation)?;
+            let metrics = self.position.metrics.last().expect("an epoch has just ended");
+            if observer(Event::Epoch(metrics)) == Control::Stop && self.position.epoch < self.config.recipe.epochs {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// The indices of each step's images in `epoch`; images that do not fill a batch wait for another epoch.
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let order = data::random::epoch_order(self.config.seed, epoch as u64, self.data.train.len());
+        let batch = self.config.recipe.batch.min(order.len());
+        order.chunks_exact(batch).map(<[usize]>::to_vec).collect()
+    }
+
+    fn loader(&self, batches: Vec<Vec<usize>>) -> Loader {
+        let plan = data::Plan {
+            seed: self.config.seed,
+            epoch: self.position.epoch as u64,
+            batches,
+            transform: Transform {
+                preprocessing: self.config.preprocessing.clone(),
+                augmentation: Some(self.config.recipe.augmentation.clone()),
+            },
+            unreadable: self.unreadable(),
+            workers: NonZeroUsize::new(self.config.threads).unwrap_or(NonZeroUsize::MIN),
+        };
+        Loader::new(Arc::clone(&self.data.train), plan)
+    }
+
+    fn unreadable(&self) -> Unreadable {
+        if self.config.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse }
+    }
+
+    fn train_epoch(&mut self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Control> {
+        let mut batches = self.batches(self.position.epoch);
+        let steps = batches.len();
+        let (before, start) = (self.position.seconds, Instant::now());
+        let mut saved = Instant::now();
+        for batch in self.loader(batches.split_off(self.position.step.min(steps))) {
+            let batch = batch?;
+            self.step(&batch, steps)?;
+            self.position.seconds = before + start.elapsed().as_secs_f64();
+            self.position.skipped += batch.skipped.len();
+            for error in &batch.skipped {
+                observer(Event::Skipped(error));
+            }
+            if observer(Event::Step(self.report(steps))) == Control::Stop {
+                return Ok(Control::Stop);
+            }
+            if saved.elapsed() >= STATE_INTERVAL {
+                self.save_state()?;
+                saved = Instant::now();
+            }
+        }
+        Ok(Control::Continue)
+    }
+
+    fn step(&mut self, batch: &data::Batch, steps: usize) -> Result<()> {
+        let Config { recipe, preprocessing, .. } = &self.config;
+        let done = self.position.epoch * steps + self.position.step;
+        if !batch.labels.is_empty() {
+            let rate = recipe.learning_rate_at(done, recipe.epochs * steps, steps);
+            let images = Batch { images: batch.images.data(), size: [preprocessing.size; 2], labels: &batch.labels };
+            let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
+                let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);
+                Error::new(error.kind(), format!("{error} (learning rate {rate:.3}; a lower one may help)"))
+                    .within(place)
+            })?;
+            self.position.loss_sum += report.loss * report.images as f64;
+            self.position.images += report.images;
+            self.position.correct += report.correct;
+        }
+        self.position.step += 1;
+        Ok(())
+    }
+
+    fn report(&self, steps: usize) -> Step {
+        let Position { epoch, step, loss_sum, images, correct, seconds, .. } = self.position;
+        let seen = images.max(1) as f64;
+        let left = (self.config.recipe.epochs - epoch) * steps - step;
+        Step {
+            epoch,
+            step,
+            steps,
+            loss: loss_sum / seen,
+            top1: correct as f64 / seen,
+            images_per_second: images as f64 / seconds.max(1e-9),
+            remaining: Duration::from_secs_f64(seconds / step.max(1) as f64 * left as f64),
+        }
+    }
+
+    /// Evaluates the network as it will be used: fused, on the engine.
+    fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
+        let fused = fuse::fuse(self.network.graph(), &self.network.weights())?;
+        let settings = EvaluationSettings { batch: 64, threads: self.config.threads, unreadable: self.unreadable() };
+        let images = self.data.validation.len();
+        evaluate(&fused.graph, &fused.weights, &self.data.validation, &self.config.preprocessing, &settings, |done| {
+            observer(Event::Validation(done, images));
+        })
+    }
+
+    /// Counts the epoch as done and writes everything, the state last.
+    fn finish_epoch(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let Position { epoch, loss_sum, images, correct, skipped, seconds, .. } = self.position;
+        let steps = self.position.step;
+        let seen = images.max(1) as f64;
+        self.position.metrics.push(EpochMetrics {
+            epoch: epoch + 1,
+            train_loss: loss_sum / seen,
+            train_top1: correct as f64 / seen,
+            validation_loss: Some(evaluation.loss),
+            validation_top1: Some(evaluation.top1()),
+            learning_rate: self.config.recipe.learning_rate_at(epoch * steps, self.config.recipe.epochs * steps, steps),
+            images_per_second: images as f64 / seconds.max(1e-9),
+            seconds: seconds + evaluation.time.as_secs_f64(),
+            skipped,
+        });
+        let best = self.position.best_correct.is_none_or(|best| evaluation.correct() > best);
+        self.position = Position {
+            epoch: epoch + 1,
+            best_correct: if best { Some(evaluation.correct()) } else { self.position.best_correct },
+            metrics: std::mem::take(&mut self.position.metrics),
+            ..Position::default()
+        };
+        let model = self.model();
+        self.folder.save_model("last.safetensors", &model)?;
+        if best {
+            self.folder.save_model("best.safetensors", &model)?;
+        }
+        self.folder.save_metrics(&self.position.metrics, self.config.architecture.name())?;
+        self.save_state()
+    }
+
+    /// The network as it is now, in training form, with what it records about its training.
+    pub fn model(&self) -> Model {
+        let Config { architecture, labels, preprocessing, recipe, seed, fingerprint, .. } = &self.config;
+        let validation = self.position.metrics.last().and_then(|metrics| metrics.validation_top1);
+        Model {
+            architecture: architecture.clone(),
+            form: Form::Training,
+            weights: self.network.weights(),
+            labels: labels.clone(),
+            preprocessing: preprocessing.clone(),
+            training: Some(serde_json::json!({
+                "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
+                "epochs": self.position.epoch,
+                "validation_top1": validation,
+                "seed": seed,
+                "data_fingerprint": fingerprint,
+                "recipe": recipe,
+            })),
+        }
+    }
+
+    fn save_state(&self) -> Result<()> {
+        self.folder.save_state(&State {
+            weights: self.network.weights(),
+            velocities: self.optimizer.state(),
+            position: self.position.clone(),
+        })
+    }
+}

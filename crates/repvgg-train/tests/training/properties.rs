@@ -1,0 +1,160 @@
+//! What must hold for training whatever the numbers are.
+
+use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
+use repvgg::{Graph, Op};
+use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
+
+use crate::tiny::{self, CLASSES, Head, Shape};
+
+const SIZE: [usize; 2] = [12, 12];
+const SETTINGS: SgdSettings =
+    SgdSettings { momentum: 0.9, nesterov: true, weight_decay: 1e-3, decayed: Decayed::KernelsAndIdentities };
+
+/// `n` images of smooth, distinct patterns, and their labels.
+fn images(n: usize) -> (Vec<f32>, Vec<usize>) {
+    let pixels = (0..n * 3 * SIZE[0] * SIZE[1]).map(|i| ((i * i % 977) as f32 * 0.013).sin()).collect();
+    (pixels, (0..n).map(|i| i * 7 % CLASSES).collect())
+}
+
+fn tiny_network() -> Graph {
+    tiny::network(Shape { groups: 2, squeeze: Some(4), head: Head::MainAndAuxiliary })
+}
+
+fn start(graph: &Graph) -> (Network, Sgd) {
+    let network = Network::new(graph.clone(), &initialise(graph, 3), Device::cpu()).unwrap();
+    (network, Sgd::new(SETTINGS, graph, Device::cpu()))
+}
+
+fn train(network: &mut Network, sgd: &mut Sgd, steps: usize) -> Vec<f64> {
+    let (images, labels) = images(8);
+    let batch = Batch { images: &images, size: SIZE, labels: &labels };
+    let loss = LossSettings { label_smoothing: 0.1, ..LossSettings::default() };
+    (0..steps).map(|_| network.step(&batch, &loss, sgd, 0.05).unwrap().loss).collect()
+}
+
+#[test]
+fn two_runs_are_equal_bit_for_bit() {
+    let graph = tiny_network();
+    let run = || {
+        let (mut network, mut sgd) = start(&graph);
+        (train(&mut network, &mut sgd, 4), network.weights(), sgd.state())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one() {
+    let graph = tiny_network();
+    let (mut whole, mut sgd) = start(&graph);
+    train(&mut whole, &mut sgd, 4);
+
+    let (mut first, mut first_sgd) = start(&graph);
+    train(&mut first, &mut first_sgd, 2);
+    let mut second = Network::new(graph.clone(), &first.weights(), Device::cpu()).unwrap();
+    let mut second_sgd = Sgd::new(SETTINGS, &graph, Device::cpu());
+    second_sgd.load_state(&first_sgd.state()).unwrap();
+    train(&mut second, &mut second_sgd, 2);
+    assert_eq!(second.weights(), whole.weights());
+    assert_eq!(second_sgd.state(), sgd.state());
+}
+
+#[test]
+fn training_learns_the_batch() {
+    let graph = tiny_network();
+    let (mut network, mut sgd) = start(&graph);
+    let losses = train(&mut network, &mut sgd, 60);
+    assert!(losses[59] < 0.6 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_leaves_the_network_as_it_was() {
+    let graph = tiny_network();
+    let (mut network, mut sgd) = start(&graph);
+    let (mut images, labels) = images(8);
+    images[5] = f32::NAN;
+    let before = network.weights();
+    let batch = Batch { images: &images, size: SIZE, labels: &labels };
+    let error = network.step(&batch, &LossSettings::default(), &mut sgd, 0.1).unwrap_err();
+    assert_eq!(error.to_string(), "loss: expected a finite number, found NaN");
+    assert_eq!(network.weights(), before);
+    assert!(sgd.state().is_empty());
+}
+
+#[test]
+fn data_that_does_not_fit_is_refused_with_its_place() {
+    let graph = tiny_network();
+    let (mut network, mut sgd) = start(&graph);
+    let (pixels, labels) = images(2);
+    let mut refuse = |images: &[f32], labels: &[usize]| {
+        let batch = Batch { images, size: SIZE, labels };
+        network.step(&batch, &LossSettings::default(), &mut sgd, 0.1).unwrap_err().to_string()
+    };
+    assert_eq!(refuse(&pixels[1..], &labels), "images: expected a multiple of 3 x 12 x 12 pixels, found 863");
+    assert_eq!(refuse(&pixels, &labels[1..]), "labels: expected 2, one per image, found 1");
+    assert_eq!(refuse(&pixels, &[0, 4]), "labels: expected classes below 4, found 4");
+}
+
+#[test]
+fn velocities_of_another_network_are_refused() {
+    let graph = tiny_network();
+    let (mut network, mut sgd) = start(&graph);
+    train(&mut network, &mut sgd, 1);
+    let plain = tiny::network(Shape { groups: 1, squeeze: None, head: Head::Main });
+    let error = Sgd::new(SETTINGS, &plain, Device::cpu()).load_state(&sgd.state()).unwrap_err();
+    assert!(error.to_string().starts_with("stage0.se.down.bias: unexpected"), "{error}");
+}
+
+/// Every operation of the closed set, so that each has its gradient taken.
+fn every_operation() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 3 }, &[]);
+    let conv = graph.add("conv", Op::conv(Conv2d::square(3, 4, 3).with_bias()), &[x]);
+    let norm = graph.add("norm", Op::batch_norm(4), &[conv]);
+    let scale = graph.add("scale", Op::Scale { channels: 4 }, &[norm]);
+    let relu = graph.add("relu", Op::relu(), &[scale]);
+    let window = Pool { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let largest = graph.add("largest", Op::MaxPool(window), &[relu]);
+    let mean = graph.add("mean", Op::AvgPool(window), &[scale]);
+    let sigmoid = graph.add("sigmoid", Op::Activation(ActivationKind::Sigmoid), &[mean]);
+    let product = graph.add("product", Op::Mul, &[largest, sigmoid]);
+    let sum = graph.add("sum", Op::Add, &[product, largest, mean]);
+    let both = graph.add("both", Op::Concat, &[sum, largest]);
+    let pooled = graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [0, 0] }), &[both]);
+    let flat = graph.add("flat", Op::Flatten, &[pooled]);
+    let linear = Op::Linear(Linear { in_features: 32, out_features: CLASSES, bias: true });
+    let linear = graph.add("linear", linear, &[flat]);
+    graph.output("main", linear);
+    graph
+}
+
+/// The loss by central differences in single precision is good to about `√ε`-sized relative errors; every parameter's
+/// gradient along a fixed direction must agree with them.
+#[test]
+fn gradients_of_every_operation_agree_with_differences() {
+    let graph = every_operation();
+    let weights = initialise(&graph, 5);
+    let (images, labels) = images(8);
+    let batch = Batch { images: &images, size: SIZE, labels: &labels };
+    let plain = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SETTINGS };
+    let step = |weights: &repvgg::Weights| {
+        let mut network = Network::new(graph.clone(), weights, Device::cpu()).unwrap();
+        let mut sgd = Sgd::new(plain, &graph, Device::cpu());
+        let report = network.step(&batch, &LossSettings::default(), &mut sgd, 0.0).unwrap();
+        (report.loss, sgd.state())
+    };
+    let (_, gradients) = step(&weights);
+    for (name, gradient) in gradients.iter() {
+        const REACH: f32 = 4e-3;
+        let moved = |sign: f32| {
+            let mut weights = weights.clone();
+            let parameter = weights.get_mut(name).unwrap().data_mut().iter_mut().zip(gradient.data());
+            let norm = gradient.data().iter().map(|g| g * g).sum::<f32>().sqrt().max(1e-12);
+            parameter.for_each(|(w, g)| *w += sign * REACH * g / norm);
+            step(&weights).0
+        };
+        let measured = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(REACH));
+        let expected = f64::from(gradient.data().iter().map(|g| g * g).sum::<f32>().sqrt());
+        let bound = 2e-2 * expected + 10.0 * f64::from(f32::EPSILON) / f64::from(REACH);
+        assert!((measured - expected).abs() < bound, "{name}: {measured} by differences, {expected} by the gradient");
+    }
+}

@@ -1,0 +1,99 @@
+//! Files that are either whole or not there.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::{Error, Result};
+
+/// Writes a file so that `path` holds either all of the new bytes or what it held before.
+///
+/// The bytes go to a temporary file in the same folder, are synced to the disk, and take the place of `path` by a
+/// rename. On any failure the temporary file is removed.
+///
+/// # Errors
+/// When the folder does not exist or cannot be written, the disk is full, or `write` itself fails; the sentence names
+/// `path`.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let mut file = beside(path)?;
+        let mut buffered = BufWriter::new(file.as_file_mut());
+        write(&mut buffered)?;
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    attempt().map_err(|error| Error::io(path.display(), error))
+}
+
+/// A temporary file in the folder of `path`.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private by default; this one is to be a plain file, subject to the umask like any other.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_new_bytes_replace_the_old_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        for bytes in [&b"a long first version"[..], b"second"] {
+            write_atomically(&path, |file| file.write_all(bytes)).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+        assert_eq!(names(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        fs::write(&path, "old").unwrap();
+        let error = write_atomically(&path, |file| {
+            file.write_all(b"half of the new")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert_eq!(error.unwrap_err().to_string(), format!("{}: no storage space", path.display()));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/model");
+        let error = write_atomically(&path, |_| Ok(())).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: ", path.display())), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        write_atomically(&folder.path().join("ours"), |_| Ok(())).unwrap();
+        fs::write(folder.path().join("plain"), "").unwrap();
+        assert_eq!(mode("ours"), mode("plain"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Structural re-parameterization: exact algebra that folds the linear parts of a graph into single convolutions
+//! (Ding et al., 2101.03697, Sect. 3.3).
+//!
+//! Batch norm in evaluation form, identity, average pooling and a factor per channel are convolutions too, so any part
+//! of a graph between two points that holds only such operations, their sums and their chains is *one* convolution:
+//!
+//! ```text
+//! y = BN₃(W₃ * x) + BN₁(W₁ * x) + BN₀(x)
+//!   = (t₃W₃ + pad(t₁W₁) + t₀I) * x + Σ (βᵢ − μᵢtᵢ),      t = γ / √(σ² + ε)
+//! ```
+//!
+//! Nothing here knows a RepVGG block. [`Plan::new`] looks for such regions in the graph, using shapes alone;
+//! [`Plan::apply`] computes their kernels in f64 and rounds once; [`verify`](verify::verify) measures the result against
+//! the training form.
+
+mod linear;
+mod region;
+pub mod verify;
+
+pub use linear::{LinearConv, Unfusable};
+pub use region::{Blocked, Plan, Region};
+
+use crate::{Graph, Result, Weights};
+
+/// A fused network.
+#[derive(Debug, Clone)]
+pub struct Fused {
+    /// The plain graph.
+    pub graph: Graph,
+    /// Its parameters.
+    pub weights: Weights,
+}
+
+/// Fuses every region of the main output's graph that is one convolution; auxiliary heads are dropped.
+///
+/// A region that cannot collapse stays as it is; [`Plan::blocked`] says why.
+///
+/// # Errors
+/// When the weights are not those of the graph, or a fused value is not finite.
+pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Fused> {
+    weights.check(graph)?;
+    let plan = Plan::new(&graph.inference());
+    let weights = plan.apply(weights)?;
+    Ok(Fused { graph: plan.into_graph(), weights })
+}

@@ -1,0 +1,411 @@
+//! Which parts of a graph are one convolution: found on shapes alone, so that a plan exists without weights.
+
+use std::collections::{BTreeSet, HashMap};
+
+use repvgg_conv::Geometry;
+
+use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
+use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool};
+use crate::{Error, Result, Tensor, Weights};
+
+/// A part of the graph between two points that is one convolution.
+#[derive(Debug, Clone)]
+pub struct Region {
+    /// The name of the convolution that replaces it.
+    pub name: String,
+    /// The node whose value it reads.
+    pub source: NodeId,
+    /// The node whose value it computes.
+    pub output: NodeId,
+    /// Everything it replaces, `output` last.
+    pub nodes: Vec<NodeId>,
+    /// The convolution's geometry; it always has a bias.
+    pub geometry: Geometry,
+}
+
+/// A sum that is not part of any convolution, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The sum where branches meet.
+    pub sum: String,
+    /// The node that stands in the way, or the sum itself.
+    pub by: String,
+    /// The reason in words.
+    pub why: String,
+}
+
+/// What fusing a graph will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    original: Graph,
+    graph: Graph,
+    regions: Vec<Region>,
+    blocked: Vec<Blocked>,
+}
+
+/// A region on shapes: the value of each of its nodes as a convolution of the source.
+struct Collapse {
+    geometry: Geometry,
+    nodes: Vec<NodeId>,
+    /// Convolutions among the nodes.
+    convolutions: usize,
+    /// Multiply-adds per output position of the nodes as they stand.
+    macs: usize,
+}
+
+/// A node's value as a convolution of the source, on shapes.
+#[derive(Clone, Copy)]
+struct Value {
+    geometry: Geometry,
+    /// Whether it may add a constant.
+    has_bias: bool,
+}
+
+impl Plan {
+    /// Finds the regions of `graph`'s main output and the graph that remains when each is one convolution.
+    ///
+    /// # Panics
+    /// When the graph has no output.
+    pub fn new(graph: &Graph) -> Self {
+        let original = graph.inference();
+        let search = Search { graph: &original, users: original.users(), dominators: dominators(&original) };
+        let (mut collapsed, blocked) = search.all();
+        let mut needed: BTreeSet<NodeId> = BTreeSet::from([original.main_output()]);
+        let mut regions = Vec::new();
+        for (id, node) in original.iter().rev() {
+            if !needed.contains(&id) {
+                continue;
+            }
+            match collapsed.remove(&id) {
+                Some((source, collapse)) => {
+                    needed.insert(source);
+                    regions.push(region(&original, source, id, collapse));
+                }
+                None => needed.extend(node.inputs.iter().copied()),
+            }
+        }
+        regions.reverse();
+        let graph = rewrite(&original, &needed, &regions);
+        Self { original, graph, regions, blocked }
+    }
+
+    /// The graph before: the main output's alone.
+    pub fn original(&self) -> &Graph {
+        &self.original
+    }
+
+    /// The graph after.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph after, alone.
+    pub fn into_graph(self) -> Graph {
+        self.graph
+    }
+
+    /// The regions that become one convolution each, in the graph's order.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// The sums that remain, and why.
+    pub fn blocked(&self) -> &[Blocked] {
+        &self.blocked
+    }
+
+    /// Whether there is nothing to fuse: every convolution stands alone already.
+    pub fn is_plain(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    /// The parameters of the graph after: kernels computed in f64 and rounded once, the rest unchanged.
+    ///
+    /// # Errors
+    /// When a parameter is missing, or a fused value is not finite (a variance of zero, say).
+    pub fn apply(&self, weights: &Weights) -> Result<Weights> {
+        let mut fused = Weights::new();
+        for region in &self.regions {
+            let conv = self.kernel(region, weights)?;
+            let g = conv.geometry;
+            let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
+            for (suffix, shape, values) in
+                [("weight", shape.to_vec(), conv.kernel), ("bias", vec![g.out_channels], conv.bias)]
+            {
+                let name = format!("{}.{suffix}", region.name);
+                let tensor = Tensor::new(shape, values)?.to_f32();
+                if let Some(value) = tensor.data().iter().find(|value| !value.is_finite()) {
+                    return Err(Error::fuse(name, format!("expected finite fused values, found {value}")));
+                }
+                fused.insert(name, tensor);
+            }
+        }
+        for (name, _) in self.graph.parameters() {
+            if fused.get(&name).is_none() {
+                fused.insert(name.clone(), weights.require(&name)?.clone());
+            }
+        }
+        Ok(fused)
+    }
+
+    /// The convolution that `region` is, in f64.
+    ///
+    /// # Errors
+    /// When a parameter is missing.
+    pub fn kernel(&self, region: &Region, weights: &Weights) -> Result<LinearConv> {
+        let channels = region.geometry.in_channels;
+        let mut values = HashMap::from([(region.source, LinearConv::identity(channels))]);
+        for &id in &region.nodes {
+            let value = evaluate(&self.original, id, weights, &values).map_err(|error| error.within(&region.name))?;
+            values.insert(id, value);
+        }
+        Ok(values.remove(&region.output).expect("a region computes its output"))
+    }
+}
+
+/// The value of a linear node from its inputs' values.
+fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeId, LinearConv>) -> Result<LinearConv> {
+    let node = graph.node(id);
+    let parameter = |suffix: &str| -> Result<Vec<f64>> {
+        Ok(weights.require(&format!("{}.{suffix}", node.name))?.data().iter().copied().map(f64::from).collect())
+    };
+    let input = &values[&node.inputs[0]];
+    let combined = match &node.op {
+        Op::Conv2d(Conv2d { geometry, bias }) => {
+            let bias = if *bias { parameter("bias")? } else { vec![0.0; geometry.out_channels] };
+            input.then(&LinearConv { geometry: *geometry, kernel: parameter("weight")?, bias })
+        }
+        Op::BatchNorm(BatchNorm { eps, .. }) => {
+            let (factor, shift) = batch_norm_factors(
+                &parameter("weight")?,
+                &parameter("bias")?,
+                &parameter("running_mean")?,
+                &parameter("running_var")?,
+                *eps,
+            );
+            Ok(input.clone().scale(&factor, &shift))
+        }
+        Op::Scale { channels } => Ok(input.clone().scale(&parameter("weight")?, &vec![0.0; *channels])),
+        Op::AvgPool(pool) => input.then(&LinearConv::average(pool_geometry(pool, input.geometry.out_channels))),
+        Op::Add => node.inputs[1..].iter().try_fold(input.clone(), |sum, other| sum.sum(&values[other])),
+        other => unreachable!("{} is not linear", other.kind()),
+    };
+    combined.map_err(|why| Error::fuse(&node.name, why))
+}
+
+/// Batch norm in evaluation form as `t·x + b`: `t = γ / √(σ² + ε)`, `b = β − μt` (2101.03697, Sect. 3.3, Eq. 3).
+pub(super) fn batch_norm_factors(
+    scale: &[f64],
+    shift: &[f64],
+    mean: &[f64],
+    var: &[f64],
+    eps: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let factor: Vec<f64> = scale.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+    let shift = shift.iter().zip(mean).zip(&factor).map(|((beta, mean), t)| beta - mean * t).collect();
+    (factor, shift)
+}
+
+fn pool_geometry(pool: &Pool, channels: usize) -> Geometry {
+    Geometry { kernel: pool.kernel, stride: pool.stride, padding: pool.padding, ..identity_geometry(channels) }
+}
+
+/// For each node, the nearest earlier node that every path to it passes.
+fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
+    let mut dominators: Vec<Option<NodeId>> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let meet = |a: Option<NodeId>, b: Option<NodeId>| {
+            let (mut a, mut b) = (a?, b?);
+            while a != b {
+                if a > b {
+                    a = dominators[a.index()]?;
+                } else {
+                    b = dominators[b.index()]?;
+                }
+            }
+            Some(a)
+        };
+        let mut inputs = node.inputs.iter().copied().map(Some);
+        let first = inputs.next().flatten();
+        dominators.push(inputs.fold(first, meet));
+    }
+    dominators
+}
+
+/// The search for the largest region that ends at each node.
+struct Search<'a> {
+    graph: &'a Graph,
+    users: Vec<Vec<NodeId>>,
+    dominators: Vec<Option<NodeId>>,
+}
+
+type Collapsed = HashMap<NodeId, (NodeId, Collapse)>;
+
+impl Search<'_> {
+    /// The region worth fusing that ends at each node, and the sums that end none.
+    fn all(&self) -> (Collapsed, Vec<Blocked>) {
+        let mut collapsed = HashMap::new();
+        let mut blocked = Vec::new();
+        for (id, node) in self.graph.iter().filter(|(_, node)| is_linear(&node.op)) {
+            match self.largest(id) {
+                Ok(Some(found)) => {
+                    collapsed.insert(id, found);
+                }
+                Ok(None) => {}
+                Err(why) if node.op == Op::Add => blocked.push(why),
+                Err(_) => {}
+            }
+        }
+        (collapsed, blocked)
+    }
+
+    /// Extends the region that ends at `output` from its nearest possible source as far back as it stays one
+    /// convolution that costs no more than what it replaces.
+    fn largest(&self, output: NodeId) -> Result<Option<(NodeId, Collapse)>, Blocked> {
+        let mut source = self.dominators[output.index()];
+        let mut best = None;
+        while let Some(candidate) = source {
+            match self.collapse(output, candidate) {
+                Ok(collapse) if self.is_cheaper(&collapse) => best = Some((candidate, collapse)),
+                Ok(_) => break,
+                Err(why) if best.is_none() => return Err(why),
+                Err(_) => break,
+            }
+            source = self.dominators[candidate.index()];
+        }
+        Ok(best.filter(|(_, collapse)| collapse.convolutions > 0 && collapse.nodes.len() > 1))
+    }
+
+    fn is_cheaper(&self, collapse: &Collapse) -> bool {
+        collapse.convolutions == 0 || collapse.geometry.weight_len() <= collapse.macs
+    }
+
+    /// The nodes from `source` to `output` as one convolution.
+    fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Blocked> {
+        let sum = &self.graph.node(output).name;
+        let blocked = |by: NodeId, why: String| Blocked { sum: sum.clone(), by: self.graph.node(by).name.clone(), why };
+        let nodes = self.between(source, output);
+        let channels = self.channels(source).ok_or_else(|| blocked(source, "its channels are unknown".to_owned()))?;
+        let identity = Value { geometry: identity_geometry(channels), has_bias: false };
+        let mut values = HashMap::from([(source, identity)]);
+        for &id in &nodes {
+            let node = self.graph.node(id);
+            if !is_linear(&node.op) {
+                return Err(blocked(id, format!("{} inside a branch", node.op.kind())));
+            }
+            if let Some(user) = self.users[id.index()].iter().find(|user| id != output && !nodes.contains(user)) {
+                return Err(blocked(id, format!("its value is also used by {}", self.graph.node(*user).name)));
+            }
+            let inputs: Vec<Value> = node.inputs.iter().map(|input| values[input]).collect();
+            values.insert(id, value(&node.op, &inputs).map_err(|why| blocked(id, why.0))?);
+        }
+        let geometry = values[&output].geometry;
+        let convolutions = nodes.iter().filter_map(|id| match &self.graph.node(*id).op {
+            Op::Conv2d(conv) => Some((conv, values[id].geometry.stride)),
+            _ => None,
+        });
+        let positions = |stride: [usize; 2]| (0..2).map(|axis| geometry.stride[axis] / stride[axis]).product::<usize>();
+        let macs: Vec<usize> =
+            convolutions.map(|(conv, stride)| conv.geometry.weight_len() * positions(stride)).collect();
+        Ok(Collapse { geometry, convolutions: macs.len(), macs: macs.iter().sum(), nodes })
+    }
+
+    /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order.
+    fn between(&self, source: NodeId, output: NodeId) -> Vec<NodeId> {
+        let mut found = BTreeSet::from([output]);
+        let mut open = vec![output];
+        while let Some(id) = open.pop() {
+            for &input in self.graph.node(id).inputs.iter().filter(|&&input| input != source) {
+                if found.insert(input) {
+                    open.push(input);
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// The channels of a node's value, where its neighbourhood tells.
+    fn channels(&self, id: NodeId) -> Option<usize> {
+        let node = self.graph.node(id);
+        match &node.op {
+            Op::Input { channels } | Op::Scale { channels } => Some(*channels),
+            Op::Conv2d(conv) => Some(conv.geometry.out_channels),
+            Op::BatchNorm(norm) => Some(norm.channels),
+            Op::Linear(linear) => Some(linear.out_features),
+            Op::Concat => node.inputs.iter().map(|&input| self.channels(input)).sum(),
+            Op::Flatten => None,
+            _ => self.channels(node.inputs[0]),
+        }
+    }
+}
+
+/// The value of a linear operation from its inputs' values.
+fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
+    let Value { geometry, has_bias } = inputs[0];
+    let then = |second: &Geometry, bias: bool| {
+        Ok(Value { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
+    };
+    match op {
+        Op::Conv2d(conv) => then(&conv.geometry, conv.bias),
+        Op::AvgPool(pool) => then(&pool_geometry(pool, geometry.out_channels), false),
+        Op::BatchNorm(_) => Ok(Value { geometry, has_bias: true }),
+        Op::Add => inputs[1..].iter().try_fold(inputs[0], |sum, other| {
+            let geometry = sum_geometry(&sum.geometry, &other.geometry)?;
+            Ok(Value { geometry, has_bias: sum.has_bias || other.has_bias })
+        }),
+        _ => Ok(inputs[0]),
+    }
+}
+
+fn is_linear(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::BatchNorm(_) | Op::Scale { .. } | Op::AvgPool(_) | Op::Add)
+}
+
+fn region(graph: &Graph, source: NodeId, output: NodeId, collapse: Collapse) -> Region {
+    let Collapse { geometry, nodes, .. } = collapse;
+    Region { name: fused_name(graph, &nodes), source, output, nodes, geometry }
+}
+
+/// A chain around one convolution keeps that convolution's name; branches become `rbr_reparam` under the dotted prefix
+/// that their names share, as in the official checkpoints.
+fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
+    let named = |is: fn(&Op) -> bool| {
+        let chosen = nodes.iter().map(|&id| graph.node(id)).filter(move |node| is(&node.op));
+        chosen.map(|node| node.name.as_str()).collect::<Vec<_>>()
+    };
+    let convolutions = named(|op| matches!(op, Op::Conv2d(_)));
+    if let ([only], []) = (convolutions.as_slice(), named(|op| *op == Op::Add).as_slice()) {
+        return (*only).to_owned();
+    }
+    let mut prefix: Vec<&str> = convolutions[0].split('.').collect();
+    for name in named(|_| true) {
+        let shared = prefix.iter().zip(name.split('.')).take_while(|(a, b)| **a == *b).count();
+        prefix.truncate(shared);
+    }
+    prefix.push("rbr_reparam");
+    prefix.join(".")
+}
+
+/// The graph with each region one convolution.
+fn rewrite(original: &Graph, needed: &BTreeSet<NodeId>, regions: &[Region]) -> Graph {
+    let by_output: HashMap<NodeId, &Region> = regions.iter().map(|region| (region.output, region)).collect();
+    let mut graph = Graph::new();
+    let mut moved: HashMap<NodeId, NodeId> = HashMap::new();
+    for &id in needed {
+        let node = original.node(id);
+        let new = match by_output.get(&id) {
+            Some(region) => {
+                let conv = Conv2d { geometry: region.geometry, bias: true };
+                graph.add(region.name.clone(), Op::Conv2d(conv), &[moved[&region.source]])
+            }
+            None => {
+                let inputs: Vec<NodeId> = node.inputs.iter().map(|input| moved[input]).collect();
+                graph.add(node.name.clone(), node.op.clone(), &inputs)
+            }
+        };
+        moved.insert(id, new);
+    }
+    let main = &original.outputs()[0];
+    graph.output(main.name.clone(), moved[&main.node]);
+    graph
+}

@@ -1,0 +1,193 @@
+//! Fusion checked: every region and the whole network against the training form, in double precision.
+
+use std::collections::HashMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Plan, Region};
+use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op};
+use crate::interpret::{interpret, logits, magnitudes};
+use crate::{Error, Result, Tensor, Weights};
+
+/// What rounding a fused kernel once to f32 may change: half a unit in the last place.
+const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
+/// What the double-precision sums on both sides may differ by, relative to the branches' own magnitudes.
+const DOUBLE: f64 = 16.0 * f64::EPSILON;
+/// The largest difference of logits that passes, relative to the largest logit.
+pub const NETWORK_TOLERANCE: f64 = 1e-5;
+/// `[height, width]` of the random activations that a region is tried on: borders and an interior, odd and even.
+const REGION_INPUT: [usize; 2] = [7, 6];
+
+/// One region, fused, against its branches.
+#[derive(Debug, Clone)]
+pub struct RegionReport {
+    /// The fused convolution.
+    pub name: String,
+    /// How many nodes it replaces.
+    pub nodes: usize,
+    /// The largest `|fused − branches|` divided by its bound `u · Σ|x||w|`, `u = 2⁻²⁴`: at most 1 when fusion is exact
+    /// and rounded once.
+    pub error: f64,
+    /// The largest `|fused − branches|`.
+    pub absolute_error: f64,
+    /// The largest magnitude of a fused weight.
+    pub largest_weight: f64,
+    /// The largest `|γ| / √(σ² + ε)` of the region's batch norms.
+    pub largest_gain: f64,
+}
+
+/// A whole fusion, checked.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Region by region, in the graph's order.
+    pub regions: Vec<RegionReport>,
+    /// The largest difference of logits on random images, divided by the largest logit.
+    pub network_error: f64,
+    /// `[N, C, H, W]` of those images.
+    pub network_input: [usize; 4],
+}
+
+impl Report {
+    /// The largest relative error of a region.
+    pub fn worst_error(&self) -> f64 {
+        self.regions.iter().map(|region| region.error).fold(0.0, f64::max)
+    }
+
+    /// Accepts a fusion that is exact to rounding.
+    ///
+    /// # Errors
+    /// Names the first region whose error exceeds its bound, or says how far the logits drift.
+    pub fn accept(&self) -> Result<()> {
+        if let Some(region) = self.regions.iter().find(|region| region.error.is_nan() || region.error > 1.0) {
+            let what = format!("expected an error of at most 1 bound, found {:.3}", region.error);
+            return Err(Error::fuse(&region.name, what));
+        }
+        if self.network_error.is_nan() || self.network_error > NETWORK_TOLERANCE {
+            let what = format!(
+                "expected logits within {NETWORK_TOLERANCE:.0e} of the largest, found {:.3e}",
+                self.network_error
+            );
+            return Err(Error::fuse("network", what));
+        }
+        Ok(())
+    }
+}
+
+/// Compares `fused`, the result of [`Plan::apply`], with the training form's `weights` on seeded random inputs.
+///
+/// Whole images are `[2, C, size, size]`. `progress` hears of each region done.
+///
+/// # Errors
+/// When parameters are missing or the network cannot take images of this size.
+pub fn verify(
+    plan: &Plan,
+    weights: &Weights,
+    fused: &Weights,
+    size: usize,
+    mut progress: impl FnMut(&RegionReport),
+) -> Result<Report> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0x5eed);
+    let mut regions = Vec::with_capacity(plan.regions().len());
+    for region in plan.regions() {
+        let report = verify_region(plan.original(), region, weights, fused, &mut rng)?;
+        progress(&report);
+        regions.push(report);
+    }
+    let network_input = [2, plan.original().input_channels(), size, size];
+    let input = normal(network_input.to_vec(), &mut rng);
+    let expected = logits(plan.original(), weights, &input)?;
+    let found = logits(plan.graph(), fused, &input)?;
+    let largest = expected.data().iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let difference = largest_difference(&expected, &found);
+    let network_error = if difference == 0.0 { 0.0 } else { difference / largest };
+    Ok(Report { regions, network_error, network_input })
+}
+
+fn verify_region(
+    graph: &Graph,
+    region: &Region,
+    weights: &Weights,
+    fused: &Weights,
+    rng: &mut ChaCha8Rng,
+) -> Result<RegionReport> {
+    let input = normal(vec![1, region.geometry.in_channels, REGION_INPUT[0], REGION_INPUT[1]], rng);
+    let branches = branches(graph, region);
+    let single = single(region);
+    let value = |graph: &Graph, weights: &Weights| last(interpret(graph, weights, &input)?);
+    let magnitude = |graph: &Graph, weights: &Weights| last(magnitudes(graph, weights, &input)?);
+    let (expected, found) = (value(&branches, weights)?, value(&single, fused)?);
+    let (of_branches, of_single) = (magnitude(&branches, weights)?, magnitude(&single, fused)?);
+    let bounds = of_single.data().iter().zip(of_branches.data()).map(|(s, b)| ROUNDING * s + DOUBLE * b);
+    let differences = expected.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
+    // A bound of zero (a dead channel) allows no difference at all; NaN must not vanish in a maximum.
+    let relative =
+        differences.zip(bounds).map(|(difference, bound)| if difference == 0.0 { 0.0 } else { difference / bound });
+    Ok(RegionReport {
+        name: region.name.clone(),
+        nodes: region.nodes.len(),
+        error: relative.fold(0.0, |worst: f64, x| if x.is_nan() || x > worst { x } else { worst }),
+        absolute_error: largest_difference(&expected, &found),
+        largest_weight: largest(
+            fused.require(&format!("{}.weight", region.name))?.data().iter().map(|&w| f64::from(w)),
+        ),
+        largest_gain: largest_gain(graph, region, weights)?,
+    })
+}
+
+/// The region's nodes as a graph of their own.
+fn branches(graph: &Graph, region: &Region) -> Graph {
+    let mut alone = Graph::new();
+    let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
+    let mut moved: HashMap<NodeId, NodeId> = HashMap::from([(region.source, input)]);
+    for &id in &region.nodes {
+        let node = graph.node(id);
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|input| moved[input]).collect();
+        moved.insert(id, alone.add(node.name.clone(), node.op.clone(), &inputs));
+    }
+    alone.output("main", moved[&region.output]);
+    alone
+}
+
+/// The convolution that replaces the region as a graph of its own.
+fn single(region: &Region) -> Graph {
+    let mut alone = Graph::new();
+    let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
+    let conv = Conv2d { geometry: region.geometry, bias: true };
+    let output = alone.add(region.name.clone(), Op::Conv2d(conv), &[input]);
+    alone.output("main", output);
+    alone
+}
+
+fn last(mut values: Vec<Tensor<f64>>) -> Result<Tensor<f64>> {
+    values.pop().ok_or_else(|| Error::fuse("region", "expected at least one node, found none"))
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |largest, x| largest.max(x.abs()))
+}
+
+fn largest_difference(a: &Tensor<f64>, b: &Tensor<f64>) -> f64 {
+    largest(a.data().iter().zip(b.data()).map(|(a, b)| a - b))
+}
+
+fn largest_gain(graph: &Graph, region: &Region, weights: &Weights) -> Result<f64> {
+    let mut worst = 0.0f64;
+    for node in region.nodes.iter().map(|&id| graph.node(id)) {
+        if let Op::BatchNorm(BatchNorm { eps, .. }) = node.op {
+            let scale = weights.require(&format!("{}.weight", node.name))?.data();
+            let var = weights.require(&format!("{}.running_var", node.name))?.data();
+            let gains = scale.iter().zip(var).map(|(&gamma, &var)| f64::from(gamma) / (f64::from(var) + eps).sqrt());
+            worst = worst.max(largest(gains));
+        }
+    }
+    Ok(worst)
+}
+
+/// Standard normal values (Box–Muller).
+fn normal(shape: Vec<usize>, rng: &mut ChaCha8Rng) -> Tensor<f64> {
+    Tensor::from_fn(shape, |_| {
+        let (u, v): (f64, f64) = (rng.random(), rng.random());
+        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    })
+}

@@ -1,0 +1,214 @@
+//! A network as data: nodes in topological order, each an [`Op`] with named parameters.
+//!
+//! Everything the project does is a fold or a rewrite over a [`Graph`] and its [`Weights`](crate::Weights):
+//! counting, fusing, training, running, exporting. A training network and a plain one are two graphs.
+
+mod op;
+
+pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role};
+
+use std::collections::HashSet;
+
+use crate::{Error, Result};
+
+/// The place of a node in its graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(usize);
+
+impl NodeId {
+    /// The index into [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One operation, its name and where its inputs come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The name, unique in the graph; the prefix of the node's parameters, as PyTorch spells it.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// The nodes it reads, all earlier in the graph.
+    pub inputs: Vec<NodeId>,
+}
+
+impl Node {
+    /// The node's parameters with their full names: `stage0.rbr_dense.conv.weight`.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, Parameter)> + '_ {
+        self.op.parameters().into_iter().map(|parameter| (format!("{}.{}", self.name, parameter.suffix), parameter))
+    }
+}
+
+/// A named result of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// What the result is called: `main`, `stage1_aux`.
+    pub name: String,
+    /// The node that computes it.
+    pub node: NodeId,
+}
+
+/// The shape of one image's activation at a node: `[C, H, W]`.
+pub type Shape = [usize; 3];
+
+/// A network: nodes in topological order, and its outputs, the main one first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a node and says where it stands.
+    ///
+    /// # Panics
+    /// When the name is taken, an input does not exist yet, or the op takes another number of inputs.
+    pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
+        let name = name.into();
+        assert!(self.nodes.iter().all(|node| node.name != name), "{name}: a node of this name exists");
+        assert!(inputs.iter().all(|input| input.0 < self.nodes.len()), "{name}: an input does not exist yet");
+        assert!(op.arity().contains(&inputs.len()), "{name}: {} inputs do not suit {op:?}", inputs.len());
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Declares `node` to be a result; the first one declared is the main one.
+    pub fn output(&mut self, name: impl Into<String>, node: NodeId) {
+        self.outputs.push(Output { name: name.into(), node });
+    }
+
+    /// All nodes, inputs before users.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node at `id`.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// All nodes with their ids.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
+    }
+
+    /// The results, the main one first.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// The main result.
+    ///
+    /// # Panics
+    /// When the graph has no output.
+    pub fn main_output(&self) -> NodeId {
+        self.outputs.first().expect("a graph has at least one output").node
+    }
+
+    /// Every parameter of the graph with its full name, in the order of the nodes.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, Parameter)> + '_ {
+        self.nodes.iter().flat_map(Node::parameters)
+    }
+
+    /// The channels that the network's input has.
+    ///
+    /// # Panics
+    /// When the graph has no input.
+    pub fn input_channels(&self) -> usize {
+        let channels = self.nodes.iter().find_map(|node| match node.op {
+            Op::Input { channels } => Some(channels),
+            _ => None,
+        });
+        channels.expect("a graph has an input")
+    }
+
+    /// For each node, the nodes that read it.
+    pub fn users(&self) -> Vec<Vec<NodeId>> {
+        let mut users = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.iter() {
+            for input in &node.inputs {
+                users[input.0].push(id);
+            }
+        }
+        users
+    }
+
+    /// The shape `[C, H, W]` at each node for an input image of `[height, width]`.
+    ///
+    /// # Errors
+    /// Names the first node whose inputs do not suit its operation.
+    pub fn shapes(&self, size: [usize; 2]) -> Result<Vec<Shape>> {
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inputs: Vec<Shape> = node.inputs.iter().map(|input| shapes[input.0]).collect();
+            let shape = node.op.shape(size, &inputs).map_err(|what| Error::shape(&node.name, what))?;
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// The graph that computes the main output alone: auxiliary heads and all that only they need are gone.
+    #[must_use]
+    pub fn inference(&self) -> Self {
+        let main = &self.outputs[0];
+        let mut needed = HashSet::from([main.node]);
+        for (id, node) in self.iter().rev() {
+            if needed.contains(&id) {
+                needed.extend(node.inputs.iter().copied());
+            }
+        }
+        let mut kept = Self::new();
+        let mut moved = vec![None; self.nodes.len()];
+        for (id, node) in self.iter().filter(|(id, _)| needed.contains(id)) {
+            let inputs: Vec<NodeId> =
+                node.inputs.iter().map(|input| moved[input.0].expect("inputs come first")).collect();
+            moved[id.0] = Some(kept.add(node.name.clone(), node.op.clone(), &inputs));
+        }
+        kept.output(main.name.clone(), moved[main.node.0].expect("the main output is kept"));
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_that_does_not_fit_names_its_node() {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: 3 }, &[]);
+        let conv = graph.add("stem", Op::conv(Conv2d::square(8, 16, 3)), &[input]);
+        graph.output("main", conv);
+        let error = graph.shapes([8, 8]).unwrap_err();
+        assert_eq!(error.to_string(), "stem: expected 8 input channels, found 3");
+    }
+
+    #[test]
+    fn a_kernel_larger_than_its_input_is_an_error() {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: 3 }, &[]);
+        graph.add("pool", Op::MaxPool(Pool { kernel: [3, 3], stride: [2, 2], padding: [0, 0] }), &[input]);
+        assert_eq!(
+            graph.shapes([2, 8]).unwrap_err().to_string(),
+            "pool: kernel [3, 3] does not fit input [2, 8] padded by [0, 0]"
+        );
+    }
+
+    #[test]
+    fn inference_drops_what_only_auxiliary_heads_need() {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: 3 }, &[]);
+        let relu = graph.add("relu", Op::Activation(ActivationKind::Relu), &[input]);
+        let aux = graph.add("aux", Op::GlobalAvgPool, &[relu]);
+        graph.output("main", relu);
+        graph.output("aux", aux);
+        let names: Vec<String> = graph.inference().nodes().iter().map(|node| node.name.clone()).collect();
+        assert_eq!(names, ["input", "relu"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! The closed set of operations, their parameters and their shapes.
+
+use std::ops::RangeInclusive;
+
+use repvgg_conv::Geometry;
+
+use super::Shape;
+
+/// What a node computes on activations `[N, C, H, W]`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The image batch `[N, channels, H, W]`.
+    Input {
+        /// Channels of the image.
+        channels: usize,
+    },
+    /// A convolution (cross-correlation, as in every framework).
+    Conv2d(Conv2d),
+    /// Batch normalisation per channel.
+    BatchNorm(BatchNorm),
+    /// A learned factor per channel.
+    Scale {
+        /// Channels scaled.
+        channels: usize,
+    },
+    /// An elementwise nonlinearity.
+    Activation(ActivationKind),
+    /// The elementwise sum of two or more equal shapes.
+    Add,
+    /// The elementwise product of `[C, H, W]` with `[C, H, W]` or `[C, 1, 1]`.
+    Mul,
+    /// The inputs one after another along the channels.
+    Concat,
+    /// The largest value of each window.
+    MaxPool(Pool),
+    /// The mean of each window; padding counts as zeros.
+    AvgPool(Pool),
+    /// The mean over the whole map: `[C, H, W] → [C, 1, 1]`.
+    GlobalAvgPool,
+    /// `[C, H, W] → [C·H·W, 1, 1]`.
+    Flatten,
+    /// A fully connected layer on `[C, 1, 1]`.
+    Linear(Linear),
+}
+
+/// A convolution's geometry, and whether it has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Channels, kernel, stride, padding, dilation, groups.
+    pub geometry: Geometry,
+    /// Whether a bias `[K]` is added.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// A dense square convolution of stride 1 without bias that keeps the map's size (odd `kernel`).
+    pub fn square(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
+        let geometry = Geometry {
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [kernel / 2; 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        Self { geometry, bias: false }
+    }
+
+    /// The same with another stride.
+    #[must_use]
+    pub fn stride(mut self, stride: usize) -> Self {
+        self.geometry.stride = [stride; 2];
+        self
+    }
+
+    /// The same in groups.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.geometry.groups = groups;
+        self
+    }
+
+    /// The same with a bias.
+    #[must_use]
+    pub fn with_bias(mut self) -> Self {
+        self.bias = true;
+        self
+    }
+}
+
+/// Batch normalisation: `y = γ (x − μ) / √(σ² + ε) + β` per channel (Ioffe & Szegedy, 1502.03167).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNorm {
+    /// Channels normalised.
+    pub channels: usize,
+    /// The ε under the root.
+    pub eps: f64,
+}
+
+impl BatchNorm {
+    /// PyTorch's defaults: ε = 1e-5.
+    pub fn new(channels: usize) -> Self {
+        Self { channels, eps: 1e-5 }
+    }
+}
+
+/// An elementwise nonlinearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActivationKind {
+    /// `max(x, 0)`
+    Relu,
+    /// `1 / (1 + e⁻ˣ)`
+    Sigmoid,
+}
+
+/// The window of a pooling operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Rows and columns added on each side.
+    pub padding: [usize; 2],
+}
+
+/// A fully connected layer: `y = W x + b`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linear {
+    /// Features read.
+    pub in_features: usize,
+    /// Features written.
+    pub out_features: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+/// What a parameter is for; recipes choose weight decay by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A convolution kernel `[K, C/G, R, S]`.
+    Kernel,
+    /// A fully connected layer's matrix `[out, in]`.
+    Matrix,
+    /// An additive bias.
+    Bias,
+    /// A batch norm's γ.
+    NormScale,
+    /// A batch norm's β.
+    NormShift,
+    /// A factor per channel.
+    Scale,
+    /// A batch norm's running mean: state, not trained.
+    RunningMean,
+    /// A batch norm's running variance: state, not trained.
+    RunningVar,
+}
+
+impl Role {
+    /// Whether gradients change it (running statistics are state).
+    pub fn is_trained(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVar)
+    }
+}
+
+/// One parameter of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// The last part of its name: `weight`, `running_var`.
+    pub suffix: &'static str,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl Parameter {
+    fn new(suffix: &'static str, shape: impl Into<Vec<usize>>, role: Role) -> Self {
+        Self { suffix, shape: shape.into(), role }
+    }
+}
+
+impl Op {
+    /// A convolution.
+    pub fn conv(conv: Conv2d) -> Self {
+        Self::Conv2d(conv)
+    }
+
+    /// A batch norm with PyTorch's defaults.
+    pub fn batch_norm(channels: usize) -> Self {
+        Self::BatchNorm(BatchNorm::new(channels))
+    }
+
+    /// A rectified linear unit.
+    pub fn relu() -> Self {
+        Self::Activation(ActivationKind::Relu)
+    }
+
+    /// The operation's name, as reports print it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Input { .. } => "Input",
+            Self::Conv2d(_) => "Conv2d",
+            Self::BatchNorm(_) => "BatchNorm",
+            Self::Scale { .. } => "Scale",
+            Self::Activation(ActivationKind::Relu) => "ReLU",
+            Self::Activation(ActivationKind::Sigmoid) => "Sigmoid",
+            Self::Add => "Add",
+            Self::Mul => "Mul",
+            Self::Concat => "Concat",
+            Self::MaxPool(_) => "MaxPool",
+            Self::AvgPool(_) => "AvgPool",
+            Self::GlobalAvgPool => "GlobalAvgPool",
+            Self::Flatten => "Flatten",
+            Self::Linear(_) => "Linear",
+        }
+    }
+
+    /// How many inputs it takes.
+    pub fn arity(&self) -> RangeInclusive<usize> {
+        match self {
+            Self::Input { .. } => 0..=0,
+            Self::Add | Self::Concat => 2..=usize::MAX,
+            Self::Mul => 2..=2,
+            _ => 1..=1,
+        }
+    }
+
+    /// Its parameters, with the suffixes and shapes that PyTorch gives them.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let bias = |has: bool, length| has.then(|| Parameter::new("bias", [length], Role::Bias));
+        match self {
+            Self::Conv2d(Conv2d { geometry: g, bias: has_bias }) => {
+                let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
+                let kernel = Parameter::new("weight", shape, Role::Kernel);
+                [Some(kernel), bias(*has_bias, g.out_channels)].into_iter().flatten().collect()
+            }
+            Self::BatchNorm(BatchNorm { channels, .. }) => vec![
+                Parameter::new("weight", [*channels], Role::NormScale),
+                Parameter::new("bias", [*channels], Role::NormShift),
+                Parameter::new("running_mean", [*channels], Role::RunningMean),
+                Parameter::new("running_var", [*channels], Role::RunningVar),
+            ],
+            Self::Scale { channels } => vec![Parameter::new("weight", [*channels], Role::Scale)],
+            Self::Linear(linear) => {
+                let matrix = Parameter::new("weight", [linear.out_features, linear.in_features], Role::Matrix);
+                [Some(matrix), bias(linear.bias, linear.out_features)].into_iter().flatten().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The output shape for these input shapes; `size` is the image's `[height, width]`. An error says what does not fit.
+    pub(super) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, String> {
+        let same = |channels: usize| match inputs[0][0] {
+            found if found == channels => Ok(inputs[0]),
+            found => Err(format!("expected {channels} input channels, found {found}")),
+        };
+        match self {
+            Self::Input { channels } => Ok([*channels, size[0], size[1]]),
+            Self::Conv2d(Conv2d { geometry, .. }) => {
+                let [_, height, width] = same(geometry.in_channels)?;
+                let [p, q] = geometry.output_size([height, width]).map_err(|error| error.to_string())?;
+                Ok([geometry.out_channels, p, q])
+            }
+            Self::BatchNorm(BatchNorm { channels, .. }) | Self::Scale { channels } => same(*channels),
+            Self::Activation(_) => Ok(inputs[0]),
+            Self::Add => match inputs.iter().find(|&shape| *shape != inputs[0]) {
+                None => Ok(inputs[0]),
+                Some(other) => Err(format!("expected equal shapes, found {:?} and {other:?}", inputs[0])),
+            },
+            Self::Mul => match inputs {
+                [a, b] if a == b || (a[0] == b[0] && b[1..] == [1, 1]) => Ok(*a),
+                [a, b] => Err(format!("expected {a:?} or [{}, 1, 1] as the factor, found {b:?}", a[0])),
+                _ => unreachable!("the arity is checked when a node is added"),
+            },
+            Self::Concat => match inputs.iter().find(|shape| shape[1..] != inputs[0][1..]) {
+                None => Ok([inputs.iter().map(|shape| shape[0]).sum(), inputs[0][1], inputs[0][2]]),
+                Some(other) => Err(format!("expected equal heights and widths, found {:?} and {other:?}", inputs[0])),
+            },
+            Self::MaxPool(pool) | Self::AvgPool(pool) => pool.shape(inputs[0]),
+            Self::GlobalAvgPool => Ok([inputs[0][0], 1, 1]),
+            Self::Flatten => Ok([inputs[0].iter().product(), 1, 1]),
+            Self::Linear(linear) => match inputs[0] {
+                [channels, 1, 1] if channels == linear.in_features => Ok([linear.out_features, 1, 1]),
+                found => Err(format!("expected [{}, 1, 1], found {found:?}", linear.in_features)),
+            },
+        }
+    }
+}
+
+impl Pool {
+    /// The output shape: windows that fit into the padded input, the last partial one dropped.
+    fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, String> {
+        let extent = |input: usize, axis: usize| {
+            let room = (input + 2 * self.padding[axis]).checked_sub(self.kernel[axis])?;
+            Some(room / self.stride[axis] + 1)
+        };
+        match (extent(height, 0), extent(width, 1)) {
+            (Some(p), Some(q)) => Ok([channels, p, q]),
+            _ => Err(format!(
+                "kernel {:?} does not fit input [{height}, {width}] padded by {:?}",
+                self.kernel, self.padding
+            )),
+        }
+    }
+}

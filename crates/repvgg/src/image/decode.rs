@@ -1,0 +1,124 @@
+//! Image files to 8-bit RGB.
+
+use std::{error::Error as _, fmt, fs::File, io::Cursor, io::Read, path::Path};
+
+use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, guess_format};
+
+use crate::{Error, Result};
+
+/// The largest image that is decoded, in pixels: 64 Mi, a square of 8192.
+pub const MAX_PIXELS: u64 = 1 << 26;
+
+/// The largest file that is read and the most a decoder may allocate, in bytes: 16 a pixel, four channels of `f32`.
+const MAX_BYTES: u64 = 16 * MAX_PIXELS;
+
+/// Decodes the image file at `path` to 8-bit RGB; see [`decode_bytes`].
+///
+/// # Errors
+/// When the file cannot be read, and as [`decode_bytes`].
+pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
+    let place = path.as_ref().display();
+    let mut bytes = Vec::new();
+    let read = File::open(path.as_ref()).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(Error::io(place, error)),
+        Ok(length) if length as u64 > MAX_BYTES => {
+            Err(Error::format(place, format!("expected at most {MAX_BYTES} bytes, found more")))
+        }
+        Ok(_) => decode_bytes(&bytes, place),
+    }
+}
+
+/// Decodes an image in memory to 8-bit RGB; `place` names it in errors.
+///
+/// The format is told by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes equal channels, a palette is looked up, CMYK is
+/// converted, 16 bits are rounded to 8, alpha is dropped (as Pillow's `convert("RGB")`: the colour beneath transparency shows),
+/// an animation gives its first frame, and the EXIF orientation is applied.
+///
+/// # Errors
+/// When the bytes are not such an image, are truncated or corrupt, or claim no pixel or more than [`MAX_PIXELS`].
+pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> {
+    let Ok(format) = guess_format(bytes) else {
+        return Err(Error::format(place, not_an_image(bytes)));
+    };
+    if !format.reading_enabled() {
+        return Err(Error::format(place, format!("expected PNG, JPEG, GIF, WebP, BMP or TIFF, found {format:?}")));
+    }
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(Error::format(place, truncated(format)));
+    }
+    let refuse = |error: ImageError| Error::format(&place, describe(format, &error));
+
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(refuse)?;
+
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > MAX_PIXELS {
+        let expected = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
+        return Err(Error::format(&place, format!("expected {expected}, found {width} x {height}")));
+    }
+    let orientation = decoder.orientation().map_err(refuse)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// The sentence for bytes of no known image format.
+fn not_an_image(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "expected an image, found an empty file".into();
+    }
+    let first: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("not an image (first bytes {})", first.join(" "))
+}
+
+fn truncated(format: ImageFormat) -> String {
+    format!("expected a whole {} image, found it truncated", name(format))
+}
+
+/// The decoder's complaint as the rest of one sentence.
+fn describe(format: ImageFormat, error: &ImageError) -> String {
+    match error {
+        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => truncated(format),
+        error => {
+            // Where there is a source it is the cause itself, without the name of the format again.
+            let cause = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
+            let cause = cause.replace(['\n', '\r'], " ");
+            if cause.to_lowercase().contains("unexpected end of file") {
+                return truncated(format);
+            }
+            format!("expected a readable {} image, found: {}", name(format), cause.trim_end_matches('.'))
+        }
+    }
+}
+
+fn name(format: ImageFormat) -> String {
+    format!("{format:?}").to_uppercase().replace("WEBP", "WebP")
+}
+
+/// Whether the end-of-image marker stands at the top level of a JPEG stream (ITU-T T.81, B.1.1).
+///
+/// The decoder paints what a truncated file lacks grey and says nothing; Pillow refuses it, and so do we. Segments are stepped over
+/// by their length, because an embedded thumbnail has an end marker of its own.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {
+        rest = &rest[at + 1..];
+        rest = match rest {
+            [0xd9, ..] => return true,
+            [0xff, ..] => rest,
+            // A stuffed zero, a restart or another marker without a segment.
+            [0x00 | 0x01 | 0xd0..=0xd8, after @ ..] => after,
+            [_, high, low, ..] => rest.get(1 + usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
+            _ => return false,
+        };
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! The evaluation transform: an image to what the network reads.
+
+use ::image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::resize::{Interpolation, resize_crop};
+use crate::{Error, Result, Tensor};
+
+/// How an image becomes a network input `[C, S, S]`: the short side is resized to `⌊size / crop_fraction⌋`, the central square of
+/// `size` is cut out, and each channel becomes `(value / 255 − mean) / std`.
+///
+/// The same as timm's evaluation transform, and as torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` on Pillow images.
+/// `mean` and `std` have three entries (RGB) or one (the Rec. 601 luma of the cropped image).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// S, the side of the square the network reads, in pixels.
+    pub size: usize,
+    /// The side of the crop over the short side of the resized image, in (0, 1].
+    pub crop_fraction: f32,
+    /// The resampling filter.
+    #[serde(default)]
+    pub interpolation: Interpolation,
+    /// The mean of each channel, of values in 0 to 1.
+    pub mean: Vec<f32>,
+    /// The standard deviation of each channel, of values in 0 to 1.
+    pub std: Vec<f32>,
+}
+
+/// ImageNet: 224 out of 256, bilinear, the mean and deviation everyone uses.
+impl Default for Preprocessing {
+    fn default() -> Self {
+        Self {
+            size: 224,
+            crop_fraction: 0.875,
+            interpolation: Interpolation::Bilinear,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        }
+    }
+}
+
+/// The largest input side, so that no setting makes an allocation overflow.
+const MAX_SIZE: usize = 1 << 13;
+
+impl Preprocessing {
+    /// Checks that the settings describe a transform; call it once on settings that come from a file.
+    ///
+    /// # Errors
+    /// When the size is zero or above 8192, the crop fraction is outside (0, 1], or `mean` and `std` are not one or three finite
+    /// entries each, deviations above zero.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::spec("preprocessing", what));
+        if !(1..=MAX_SIZE).contains(&self.size) {
+            return refuse(format!("expected a size of 1 to {MAX_SIZE}, found {}", self.size));
+        }
+        if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
+            return refuse(format!("expected a crop fraction above 0 and at most 1, found {}", self.crop_fraction));
+        }
+        if !matches!(self.mean.len(), 1 | 3) || self.mean.len() != self.std.len() {
+            let (mean, std) = (self.mean.len(), self.std.len());
+            return refuse(format!("expected 1 or 3 means and as many deviations, found {mean} and {std}"));
+        }
+        let finite = self.mean.iter().all(|mean| mean.is_finite());
+        if !finite || !self.std.iter().all(|&std| std.is_finite() && std > 0.0) {
+            return refuse(format!(
+                "expected finite means and positive deviations, found {:?} and {:?}",
+                self.mean, self.std
+            ));
+        }
+        Ok(())
+    }
+
+    /// C, the number of channels the network reads.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The number of values of one input, `C · S · S`.
+    pub fn elements(&self) -> usize {
+        self.channels() * self.size * self.size
+    }
+
+    /// The image resized and cropped to `[S, S, 3]`.
+    ///
+    /// # Panics
+    /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
+    pub fn crop(&self, image: &RgbImage) -> RgbImage {
+        let size = self.size as u64;
+        let (width, height) = (u64::from(image.width()), u64::from(image.height()));
+        assert!(width > 0 && height > 0, "an image has at least one pixel");
+        // timm floors the quotient; `f32` because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
+        let short = ((self.size as f32 / self.crop_fraction) as u64).max(size);
+        let full = (short * width / width.min(height), short * height / width.min(height));
+        let start = |full: u64| ((full - size) as f64 / 2.0).round_ties_even() as u64;
+        resize_crop(image, full, (start(full.0), start(full.1)), self.size as u32, self.interpolation)
+    }
+
+    /// The network input `[C, S, S]` of an image.
+    ///
+    /// # Panics
+    /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
+    pub fn apply(&self, image: &RgbImage) -> Tensor {
+        let mut input = Tensor::full([self.channels(), self.size, self.size], 0.0);
+        self.apply_into(image, input.data_mut());
+        input
+    }
+
+    /// Writes the network input `[C, S, S]` of an image to `out`, a slot of a batch for one.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply), and when `out` does not hold [`elements`](Self::elements) values.
+    pub fn apply_into(&self, image: &RgbImage, out: &mut [f32]) {
+        normalise(&self.crop(image), &self.mean, &self.std, out);
+    }
+
+    /// The network inputs `[N, C, S, S]` of `images`.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
+    pub fn batch(&self, images: &[RgbImage]) -> Tensor {
+        let mut inputs = Tensor::full([images.len(), self.channels(), self.size, self.size], 0.0);
+        for (image, slot) in images.iter().zip(inputs.data_mut().chunks_exact_mut(self.elements())) {
+            self.apply_into(image, slot);
+        }
+        inputs
+    }
+}
+
+/// Writes `(value / 255 − mean) / std` of `[H, W, 3]` bytes as `[C, H, W]`; one mean makes one channel, the luma.
+///
+/// # Panics
+/// When there are not one or three means with as many deviations, or `out` does not hold `C · H · W` values.
+pub fn normalise(image: &RgbImage, mean: &[f32], std: &[f32], out: &mut [f32]) {
+    let pixels = image.as_raw().as_chunks::<3>().0;
+    assert!(matches!(mean.len(), 1 | 3) && mean.len() == std.len(), "one or three channels");
+    assert_eq!(out.len(), mean.len() * pixels.len(), "room for [C, H, W]");
+    for (channel, plane) in out.chunks_exact_mut(pixels.len().max(1)).enumerate() {
+        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel]);
+        for (out, pixel) in plane.iter_mut().zip(pixels) {
+            let value = if mean.len() == 1 { luma(*pixel) } else { pixel[channel] };
+            *out = table[usize::from(value)];
+        }
+    }
+}
+
+/// The Rec. 601 luma in 16-bit fixed point, to the bit as Pillow's `convert("L")`.
+fn luma([red, green, blue]: [u8; 3]) -> u8 {
+    ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The oracle: what a graph computes, node by node, in double precision.
+//!
+//! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norm uses its running
+//! statistics. Everything faster is judged against it.
+
+use std::thread;
+
+use repvgg_conv::Geometry;
+
+use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role};
+use crate::{Error, Graph, Result, Tensor, Weights};
+
+/// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
+///
+/// # Errors
+/// When a parameter is missing, or the graph cannot take images of this shape.
+pub fn interpret(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Vec<Tensor<f64>>> {
+    evaluate(graph, weights, input, |x| 1.0 / (1.0 + (-x).exp()))
+}
+
+/// The main output for the images `input` `[N, C, H, W]`, as `[N, K]`.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Tensor<f64>> {
+    let main = interpret(graph, weights, input)?.swap_remove(graph.main_output().index());
+    rows(main)
+}
+
+/// `Σ|x||w|` at every node: the size of the terms that meet there, before they cancel.
+///
+/// Rounding in a computation of a few layers errs by a small multiple of `ε · Σ|x||w|`, whatever the order of its sums
+/// (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1, applied from layer to layer): the bound for every
+/// comparison with the oracle. The slope of a sigmoid is at most 1/4 and its value at most 1, so that it counts as
+/// `1 + x / 4`.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn magnitudes(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Vec<Tensor<f64>>> {
+    let mut absolute = weights.clone();
+    for (name, parameter) in graph.parameters() {
+        let tensor = absolute.get_mut(&name).ok_or_else(|| Error::weights(&name, "missing"))?;
+        // The running mean is subtracted: its magnitude is added.
+        let sign = if parameter.role == Role::RunningMean { -1.0 } else { 1.0 };
+        tensor.data_mut().iter_mut().for_each(|x| *x = x.abs() * sign);
+    }
+    evaluate(graph, &absolute, &input.map(f64::abs), |x| 1.0 + x / 4.0)
+}
+
+/// `[N, C, H, W]` as `[N, C·H·W]`.
+fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
+    let [n, c, h, w] = tensor.nchw()?;
+    Tensor::new([n, c * h * w], tensor.into_data())
+}
+
+/// All values, with the sigmoid given.
+fn evaluate(
+    graph: &Graph,
+    weights: &Weights,
+    input: &Tensor<f64>,
+    sigmoid: fn(f64) -> f64,
+) -> Result<Vec<Tensor<f64>>> {
+    let [n, c, h, w] = input.nchw()?;
+    if c != graph.input_channels() {
+        return Err(Error::shape("input", format!("expected {} channels, found {c}", graph.input_channels())));
+    }
+    let shapes = graph.shapes([h, w])?;
+    let mut values: Vec<Tensor<f64>> = Vec::with_capacity(shapes.len());
+    for (node, [c, h, w]) in graph.nodes().iter().zip(shapes) {
+        let inputs: Vec<&Tensor<f64>> = node.inputs.iter().map(|input| &values[input.index()]).collect();
+        let call = Call { node, weights, inputs, shape: [n, c, h, w] };
+        let value = match &node.op {
+            Op::Input { .. } => input.clone(),
+            Op::Conv2d(conv) => call.conv(&conv.geometry, conv.bias)?,
+            Op::Linear(linear) => call.linear(linear.bias)?,
+            Op::BatchNorm(norm) => call.batch_norm(norm)?,
+            Op::Scale { .. } => call.scale()?,
+            Op::Activation(ActivationKind::Relu) => call.inputs[0].map(|x| x.max(0.0)),
+            Op::Activation(ActivationKind::Sigmoid) => call.inputs[0].map(sigmoid),
+            Op::Add => call.each(|[n, c, h, w]| call.inputs.iter().map(|x| at(x, [n, c, h, w])).sum()),
+            Op::Mul => call.mul(),
+            Op::Concat => call.concat(),
+            Op::MaxPool(pool) => call.pool(pool, |window| window.fold(f64::NEG_INFINITY, f64::max)),
+            Op::AvgPool(pool) => {
+                call.pool(pool, |window| window.sum::<f64>() / pool.kernel.iter().product::<usize>() as f64)
+            }
+            Op::GlobalAvgPool => call.global_avg_pool(),
+            Op::Flatten => Tensor::new([n, c, h, w], call.inputs[0].data().to_vec())?,
+        };
+        values.push(value);
+    }
+    Ok(values)
+}
+
+/// The element at `[n, c, h, w]`.
+fn at(tensor: &Tensor<f64>, index: [usize; 4]) -> f64 {
+    let shape = tensor.shape();
+    tensor.data()[index.iter().zip(shape).fold(0, |flat, (i, extent)| flat * extent + i)]
+}
+
+/// One node with all that it reads, and the shape `[N, C, H, W]` of what it gives.
+struct Call<'a> {
+    node: &'a Node,
+    weights: &'a Weights,
+    inputs: Vec<&'a Tensor<f64>>,
+    shape: [usize; 4],
+}
+
+impl Call<'_> {
+    /// The node's own parameter `suffix`, in double precision.
+    fn parameter(&self, suffix: &str) -> Result<Tensor<f64>> {
+        Ok(self.weights.require(&format!("{}.{suffix}", self.node.name))?.to_f64())
+    }
+
+    /// The bias, or zeros.
+    fn bias(&self, has_bias: bool) -> Result<Tensor<f64>> {
+        if has_bias { self.parameter("bias") } else { Ok(Tensor::full([self.shape[1]], 0.0)) }
+    }
+
+    /// The tensor whose element at `[n, c, h, w]` is `value([n, c, h, w])`; the planes are spread over threads.
+    fn each(&self, value: impl Fn([usize; 4]) -> f64 + Sync) -> Tensor<f64> {
+        let [_, channels, height, width] = self.shape;
+        let mut result = Tensor::full(self.shape, 0.0);
+        let plane = (height * width).max(1);
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let planes_each = (result.data().len() / plane).div_ceil(threads).max(1);
+        thread::scope(|scope| {
+            for (part, chunk) in result.data_mut().chunks_mut(planes_each * plane).enumerate() {
+                let value = &value;
+                scope.spawn(move || {
+                    for (offset, x) in chunk.iter_mut().enumerate() {
+                        let flat = part * planes_each * plane + offset;
+                        let (image, channel) = (flat / plane / channels, flat / plane % channels);
+                        *x = value([image, channel, flat % plane / width, flat % width]);
+                    }
+                });
+            }
+        });
+        result
+    }
+
+    /// `y[n, k, p, q] = b[k] + Σ x[n, c, p·stride + r·dilation − padding, …] · w[k, c, r, s]`
+    fn conv(&self, geometry: &Geometry, has_bias: bool) -> Result<Tensor<f64>> {
+        let (kernel, bias) = (self.parameter("weight")?, self.bias(has_bias)?);
+        let group_channels = geometry.in_channels / geometry.groups;
+        let group_filters = geometry.out_channels / geometry.groups;
+        let [rows, columns] = geometry.kernel;
+        Ok(self.each(|[n, k, p, q]| {
+            let first_channel = k / group_filters * group_channels;
+            let mut sum = bias.data()[k];
+            for c in 0..group_channels {
+                for r in 0..rows {
+                    let h = p * geometry.stride[0] + r * geometry.dilation[0];
+                    let Some(row) = self.row(n, first_channel + c, h, geometry.padding[0]) else { continue };
+                    let taps = &kernel.data()[((k * group_channels + c) * rows + r) * columns..][..columns];
+                    for (s, tap) in taps.iter().enumerate() {
+                        let w = q * geometry.stride[1] + s * geometry.dilation[1];
+                        let x = w.checked_sub(geometry.padding[1]).and_then(|w| row.get(w)).unwrap_or(&0.0);
+                        sum += x * tap;
+                    }
+                }
+            }
+            sum
+        }))
+    }
+
+    /// `y = W x + b`
+    fn linear(&self, has_bias: bool) -> Result<Tensor<f64>> {
+        let (matrix, bias) = (self.parameter("weight")?, self.bias(has_bias)?);
+        let features = matrix.shape()[1];
+        Ok(self.each(|[n, k, _, _]| {
+            let row = &matrix.data()[k * features..][..features];
+            let x = &self.inputs[0].data()[n * features..][..features];
+            bias.data()[k] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>()
+        }))
+    }
+
+    /// `y = γ (x − μ) / √(σ² + ε) + β`
+    fn batch_norm(&self, norm: &BatchNorm) -> Result<Tensor<f64>> {
+        let (gamma, beta) = (self.parameter("weight")?, self.parameter("bias")?);
+        let (mean, var) = (self.parameter("running_mean")?, self.parameter("running_var")?);
+        Ok(self.each(|[n, c, h, w]| {
+            let centred = at(self.inputs[0], [n, c, h, w]) - mean.data()[c];
+            gamma.data()[c] * centred / (var.data()[c] + norm.eps).sqrt() + beta.data()[c]
+        }))
+    }
+
+    fn scale(&self) -> Result<Tensor<f64>> {
+        let factor = self.parameter("weight")?;
+        Ok(self.each(|[n, c, h, w]| at(self.inputs[0], [n, c, h, w]) * factor.data()[c]))
+    }
+
+    fn mul(&self) -> Tensor<f64> {
+        let [x, factor] = [self.inputs[0], self.inputs[1]];
+        let per_channel = factor.shape()[2..] == [1, 1];
+        self.each(|[n, c, h, w]| {
+            let place = if per_channel { [n, c, 0, 0] } else { [n, c, h, w] };
+            at(x, [n, c, h, w]) * at(factor, place)
+        })
+    }
+
+    fn concat(&self) -> Tensor<f64> {
+        self.each(|[n, mut c, h, w]| {
+            for input in &self.inputs {
+                if c < input.shape()[1] {
+                    return at(input, [n, c, h, w]);
+                }
+                c -= input.shape()[1];
+            }
+            unreachable!("the output has the channels of all inputs")
+        })
+    }
+
+    /// `reduce` over each window; a padded place is skipped, so that it neither counts as a maximum nor adds to a sum.
+    fn pool(&self, pool: &Pool, reduce: impl Fn(&mut dyn Iterator<Item = f64>) -> f64 + Sync) -> Tensor<f64> {
+        self.each(|[n, c, p, q]| {
+            let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0]));
+            let mut window = rows.flat_map(|row| {
+                let places = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s);
+                places.filter_map(|w| row.get(w.checked_sub(pool.padding[1])?).copied())
+            });
+            reduce(&mut window)
+        })
+    }
+
+    fn global_avg_pool(&self) -> Tensor<f64> {
+        let plane: usize = self.inputs[0].shape()[2..].iter().product();
+        self.each(|[n, c, _, _]| {
+            let values = &self.inputs[0].data()[(n * self.shape[1] + c) * plane..][..plane];
+            values.iter().sum::<f64>() / plane as f64
+        })
+    }
+
+    /// The first input's row at height `h` of the padded map, or `None` in the padding.
+    fn row(&self, n: usize, c: usize, h: usize, padding: usize) -> Option<&[f64]> {
+        let &[_, channels, height, width] = self.inputs[0].shape() else { unreachable!("values are [N, C, H, W]") };
+        let h = h.checked_sub(padding).filter(|&h| h < height)?;
+        Some(&self.inputs[0].data()[((n * channels + c) * height + h) * width..][..width])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! RepVGG: networks as data, exact fusion, inference.
+//!
+//! ```text
+//! zoo::Architecture ──► Graph ──► fuse ──► Graph ──► engine ──► logits
+//!                         │        │
+//!                       cost     verify        Model = architecture + form + Weights + labels + preprocessing
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod cost;
+pub mod engine;
+mod error;
+pub mod file;
+pub mod fuse;
+pub mod graph;
+pub mod image;
+pub mod interpret;
+mod model;
+pub mod npy;
+mod tensor;
+mod weights;
+pub mod zoo;
+
+pub use error::{Error, ErrorKind, Result};
+pub use graph::{Graph, NodeId, Op};
+pub use model::{Model, read_weights, write_safetensors};
+pub use tensor::{Tensor, element_count};
+pub use weights::Weights;
+pub use zoo::Architecture;

@@ -1,0 +1,80 @@
+//! NumPy's array files, `.npy`: one array, a short text header, raw elements.
+//!
+//! The format is NumPy Enhancement Proposal 1 with its later versions: the magic bytes, a version, the length of the
+//! header (two bytes in version 1, four from version 2), a Python dictionary with the keys `descr`, `fortran_order`
+//! and `shape`, then the elements. Read are little-endian `f4` and `f8`; written is `f4` in C order.
+
+mod header;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use crate::file::write_atomically;
+use crate::{Error, Result, Tensor};
+use header::{Element, Header};
+
+/// Reads an array; `f8` elements are rounded to `f32`, Fortran order becomes row-major.
+///
+/// # Errors
+/// When the file cannot be read, is not a `.npy` file of a known version, holds another type of element, or has fewer
+/// or more elements than its header says. A header cannot make it allocate more than the file holds.
+pub fn read(path: &Path) -> Result<Tensor> {
+    let place = path.display();
+    let file = File::open(path).map_err(|error| Error::io(&place, error))?;
+    let mut file = BufReader::new(file);
+    let header = Header::read(&mut file).map_err(|error| at(path, error))?;
+    let mut bytes = Vec::new();
+    // One byte more than is due, so that a longer file shows.
+    let due = header.byte_count();
+    file.take(due.saturating_add(1) as u64).read_to_end(&mut bytes).map_err(|error| Error::io(&place, error))?;
+    if bytes.len() != due {
+        let found = if bytes.len() > due { "more".to_owned() } else { bytes.len().to_string() };
+        return Err(Error::format(place, format!("expected {due} bytes of elements, found {found}")));
+    }
+    let elements: Vec<f32> = match header.element {
+        Element::F32 => bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
+        Element::F64 => bytes.as_chunks().0.iter().map(|&chunk| f64::from_le_bytes(chunk) as f32).collect(),
+    };
+    let elements = if header.fortran_order { row_major(&header.shape, &elements) } else { elements };
+    Tensor::new(header.shape, elements)
+}
+
+/// Writes an array beside its place, then renames it (see [`write_atomically`]).
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
+    write_atomically(path, |file| {
+        file.write_all(&header::encode(tensor.shape()))?;
+        tensor.data().iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))
+    })
+}
+
+/// The error of reading a header, with its place.
+fn at(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::format(path.display(), "ends within the .npy header"),
+        io::ErrorKind::InvalidData => Error::format(path.display(), error),
+        _ => Error::io(path.display(), error),
+    }
+}
+
+/// Elements stored with the first axis fastest, put in the order with the last axis fastest.
+fn row_major(shape: &[usize], elements: &[f32]) -> Vec<f32> {
+    let place = |mut index: usize| {
+        // Peel the row-major digits off, last axis first, and give each its Fortran stride.
+        let mut stride = elements.len();
+        let mut place = 0;
+        for &extent in shape.iter().rev() {
+            stride /= extent;
+            place += index % extent * stride;
+            index /= extent;
+        }
+        place
+    };
+    (0..elements.len()).map(|index| elements[place(index)]).collect()
+}
+
+#[cfg(test)]
+mod tests;

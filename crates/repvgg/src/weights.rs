@@ -1,0 +1,114 @@
+//! Parameters by PyTorch's own names.
+
+use std::collections::BTreeMap;
+
+use crate::graph::Role;
+use crate::{Error, Graph, Result, Tensor};
+
+/// A map from parameter names (`stage1.0.rbr_dense.conv.weight`) to tensors, in the order of the names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weights(BTreeMap<String, Tensor>);
+
+impl Weights {
+    /// No parameters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+
+    /// The tensor called `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn require(&self, name: &str) -> Result<&Tensor> {
+        self.get(name).ok_or_else(|| Error::weights(name, "missing"))
+    }
+
+    /// The tensor called `name`, to write.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        self.0.get_mut(name)
+    }
+
+    /// Adds a tensor, or replaces the one of that name.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.0.insert(name.into(), tensor);
+    }
+
+    /// Removes the tensor called `name`.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.0.remove(name)
+    }
+
+    /// All tensors in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Checks that these are exactly the parameters of `graph`: none missing, none more, every shape right,
+    /// every value finite, no running variance negative.
+    ///
+    /// # Errors
+    /// Names the first parameter that does not fit and how many others do not.
+    pub fn check(&self, graph: &Graph) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut expected = BTreeMap::new();
+        for (name, parameter) in graph.parameters() {
+            match self.get(&name) {
+                None => problems.push(format!("{name}: missing, expected {:?}", parameter.shape)),
+                Some(tensor) if tensor.shape() != parameter.shape => {
+                    problems.push(format!("{name}: expected {:?}, found {:?}", parameter.shape, tensor.shape()));
+                }
+                Some(tensor) => problems.extend(bad_value(&name, parameter.role, tensor)),
+            }
+            expected.insert(name, ());
+        }
+        let unexpected = self.0.keys().filter(|name| !expected.contains_key(*name));
+        problems.extend(unexpected.map(|name| format!("{name}: unexpected, the network has no such parameter")));
+        match problems.as_slice() {
+            [] => Ok(()),
+            [only] => Err(Error::new(crate::ErrorKind::Weights, only.clone())),
+            [first, rest @ ..] => Err(Error::new(
+                crate::ErrorKind::Weights,
+                format!("{first} (and {} more parameters do not fit)", rest.len()),
+            )),
+        }
+    }
+}
+
+/// A sentence about the first value that no trained network has.
+fn bad_value(name: &str, role: Role, tensor: &Tensor) -> Option<String> {
+    if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {
+        return Some(format!("{name}: expected finite values, found {} at index {index}", tensor.data()[index]));
+    }
+    let negative = tensor.data().iter().position(|&x| role == Role::RunningVar && x < 0.0)?;
+    Some(format!("{name}: expected a variance of at least 0, found {} at index {negative}", tensor.data()[negative]))
+}
+
+impl FromIterator<(String, Tensor)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(tensors: I) -> Self {
+        Self(tensors.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Weights {
+    type Item = (String, Tensor);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,69 @@
+//! The networks: each a row of data and a short builder of its training graph.
+//!
+//! A plain graph has no builder of its own: it is what [`fuse`](crate::fuse) makes of the training graph.
+
+mod infer;
+mod paper;
+mod repvgg;
+mod spec_file;
+
+pub use infer::{Form, infer};
+pub use paper::{Published, published};
+pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Graph, Result};
+
+/// What describes a network completely: enough to build its graph, small enough to live in a model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "lowercase")]
+pub enum Architecture {
+    /// The RepVGG family, RepVGGplus included.
+    RepVgg(RepVgg),
+}
+
+impl Architecture {
+    /// The official architecture called `name` (`repvgg-a0`, in any case), with 1000 classes.
+    pub fn named(name: &str) -> Option<Self> {
+        VARIANTS.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| Self::RepVgg(row.spec()))
+    }
+
+    /// The names of all official architectures.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        VARIANTS.iter().map(|row| row.name)
+    }
+
+    /// The architecture's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::RepVgg(spec) => &spec.name,
+        }
+    }
+
+    /// The classes that it tells apart.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::RepVgg(spec) => spec.classes,
+        }
+    }
+
+    /// The same network for another number of classes.
+    #[must_use]
+    pub fn with_classes(mut self, classes: usize) -> Self {
+        match &mut self {
+            Self::RepVgg(spec) => spec.classes = classes,
+        }
+        self
+    }
+
+    /// The graph that is trained: all branches, batch norms and auxiliary heads.
+    ///
+    /// # Errors
+    /// When the specification describes nothing that can be built.
+    pub fn training_graph(&self) -> Result<Graph> {
+        match self {
+            Self::RepVgg(spec) => spec.training_graph(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! RepVGG (Ding et al., 2101.03697): the table of variants, the block, the network.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{ActivationKind, Conv2d, Linear};
+use crate::{Error, Graph, NodeId, Op, Result};
+
+/// One row of the paper's table of models (Sect. 3.4, Table 2): layers per stage, multipliers a and b, groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Variant {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// Blocks in stages 1 to 4.
+    pub depths: [usize; 4],
+    /// Multipliers of 64, 128, 256 and 512 channels.
+    pub width: [f64; 4],
+    /// Groups in every second layer.
+    pub groups: usize,
+    /// Where squeeze-and-excitation stands.
+    pub se: SqueezeExcite,
+    /// Whether three auxiliary classifiers help training (RepVGGplus).
+    pub auxiliary_heads: bool,
+}
+
+const A: [usize; 4] = [2, 4, 14, 1];
+const B: [usize; 4] = [4, 6, 16, 1];
+const D: [usize; 4] = [8, 14, 24, 1];
+
+/// All official networks.
+pub static VARIANTS: [Variant; 15] = [
+    plain("repvgg-a0", A, [0.75, 0.75, 0.75, 2.5], 1),
+    plain("repvgg-a1", A, [1.0, 1.0, 1.0, 2.5], 1),
+    plain("repvgg-a2", A, [1.5, 1.5, 1.5, 2.75], 1),
+    plain("repvgg-b0", B, [1.0, 1.0, 1.0, 2.5], 1),
+    plain("repvgg-b1", B, [2.0, 2.0, 2.0, 4.0], 1),
+    plain("repvgg-b1g2", B, [2.0, 2.0, 2.0, 4.0], 2),
+    plain("repvgg-b1g4", B, [2.0, 2.0, 2.0, 4.0], 4),
+    plain("repvgg-b2", B, [2.5, 2.5, 2.5, 5.0], 1),
+    plain("repvgg-b2g2", B, [2.5, 2.5, 2.5, 5.0], 2),
+    plain("repvgg-b2g4", B, [2.5, 2.5, 2.5, 5.0], 4),
+    plain("repvgg-b3", B, [3.0, 3.0, 3.0, 5.0], 1),
+    plain("repvgg-b3g2", B, [3.0, 3.0, 3.0, 5.0], 2),
+    plain("repvgg-b3g4", B, [3.0, 3.0, 3.0, 5.0], 4),
+    Variant { se: SqueezeExcite::BeforeRelu, ..plain("repvgg-d2se", D, [2.5, 2.5, 2.5, 5.0], 1) },
+    Variant {
+        se: SqueezeExcite::AfterRelu,
+        auxiliary_heads: true,
+        ..plain("repvggplus-l2pse", D, [2.5, 2.5, 2.5, 5.0], 1)
+    },
+];
+
+const fn plain(name: &'static str, depths: [usize; 4], width: [f64; 4], groups: usize) -> Variant {
+    Variant { name, depths, width, groups, se: SqueezeExcite::None, auxiliary_heads: false }
+}
+
+impl Variant {
+    /// The row as a specification, with 1000 classes, three input channels and the paper's strides.
+    pub fn spec(&self) -> RepVgg {
+        RepVgg {
+            name: self.name.to_owned(),
+            depths: self.depths,
+            width: self.width,
+            groups: self.groups,
+            se: self.se,
+            auxiliary_heads: self.auxiliary_heads,
+            ..RepVgg::default()
+        }
+    }
+}
+
+/// Where a block's squeeze-and-excitation stands (Hu et al., 1709.01507).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SqueezeExcite {
+    /// Nowhere.
+    None,
+    /// Between the sum and the ReLU, reduced to 1/16 of the channels (D2se).
+    BeforeRelu,
+    /// After the ReLU, reduced to 1/4 of the channels (RepVGGplus).
+    AfterRelu,
+}
+
+/// The specification of any network of the family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepVgg {
+    /// The network's name.
+    pub name: String,
+    /// Blocks in stages 1 to 4; stage 0 is one block.
+    pub depths: [usize; 4],
+    /// Multipliers of 64, 128, 256 and 512 channels; stage 0 has `min(64, 64 · width[0])`.
+    pub width: [f64; 4],
+    /// Groups of every second layer, counted from stage 0, inside stages 1 to 4 (Sect. 3.4); 1 is dense.
+    pub groups: usize,
+    /// Where squeeze-and-excitation stands.
+    pub se: SqueezeExcite,
+    /// RepVGGplus: stage 3 in two halves, auxiliary classifiers after stages 1, 2 and the first half of 3.
+    pub auxiliary_heads: bool,
+    /// Classes told apart.
+    pub classes: usize,
+    /// Channels of the image.
+    pub input_channels: usize,
+    /// Stride of the first block of stages 0 to 4; `[1, 1, 2, 2, 2]` suits images of 32×32.
+    pub strides: [usize; 5],
+}
+
+impl Default for RepVgg {
+    /// RepVGG-A0's shape without a name of its own.
+    fn default() -> Self {
+        Self {
+            name: "custom".to_owned(),
+            depths: A,
+            width: [0.75, 0.75, 0.75, 2.5],
+            groups: 1,
+            se: SqueezeExcite::None,
+            auxiliary_heads: false,
+            classes: 1000,
+            input_channels: 3,
+            strides: [2; 5],
+        }
+    }
+}
+
+/// A block's place in the network and its extents.
+struct Block {
+    /// The prefix of its parameters: `stage1.0`.
+    name: String,
+    in_channels: usize,
+    out_channels: usize,
+    stride: usize,
+    groups: usize,
+}
+
+/// The widest layer and the deepest stage that a specification may ask for.
+const LIMIT: usize = 1 << 16;
+
+impl RepVgg {
+    /// Output channels of stages 0 to 4.
+    pub fn stage_channels(&self) -> [usize; 5] {
+        let scaled = |base: usize, factor: f64| (base as f64 * factor) as usize;
+        let [w1, w2, w3, w4] = self.width;
+        [scaled(64, w1).min(64), scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
+    }
+
+    /// Checks that every layer exists and its groups divide its channels.
+    ///
+    /// # Errors
+    /// Names the field, what was expected and what was found.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::spec(&self.name, what));
+        for (stage, &depth) in self.depths.iter().enumerate() {
+            if !(1..=LIMIT).contains(&depth) {
+                return refuse(format!("depths: expected at least one block in stage {}, found {depth}", stage + 1));
+            }
+        }
+        for (stage, &channels) in self.stage_channels().iter().enumerate() {
+            let factor = self.width[stage.saturating_sub(1)];
+            if !factor.is_finite() || !(1..=LIMIT).contains(&channels) {
+                return refuse(format!(
+                    "width: expected 1 to {LIMIT} channels in stage {stage}, found {channels} (multiplier {factor})"
+                ));
+            }
+        }
+        for (what, value) in
+            [("classes", self.classes), ("input_channels", self.input_channels), ("groups", self.groups)]
+        {
+            if !(1..=LIMIT).contains(&value) {
+                return refuse(format!("{what}: expected 1 to {LIMIT}, found {value}"));
+            }
+        }
+        if let Some(stride) = self.strides.iter().find(|stride| !(1..=8).contains(*stride)) {
+            return refuse(format!("strides: expected 1 to 8, found {stride}"));
+        }
+        if self.auxiliary_heads && self.depths[2] < 2 {
+            return refuse("depths: auxiliary heads split stage 3, expected at least two blocks, found 1".to_owned());
+        }
+        for block in self.stages().into_iter().flat_map(|(_, blocks)| blocks) {
+            for channels in [block.in_channels, block.out_channels] {
+                if channels % block.groups != 0 {
+                    return refuse(format!(
+                        "{}: expected channels that {} groups divide, found {channels}",
+                        block.name, block.groups
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stages by their official names, each with its blocks.
+    fn stages(&self) -> Vec<(String, Vec<Block>)> {
+        let channels = self.stage_channels();
+        let mut in_channels = self.input_channels;
+        let mut layer = 0;
+        let mut stages = Vec::new();
+        for stage in 0..5 {
+            let depth = if stage == 0 { 1 } else { self.depths[stage - 1] };
+            let mut blocks = Vec::new();
+            for index in 0..depth {
+                blocks.push(Block {
+                    name: String::new(),
+                    in_channels,
+                    out_channels: channels[stage],
+                    stride: if index == 0 { self.strides[stage] } else { 1 },
+                    groups: if layer > 0 && layer % 2 == 0 { self.groups } else { 1 },
+                });
+                in_channels = channels[stage];
+                layer += 1;
+            }
+            stages.extend(self.named(stage, blocks));
+        }
+        stages
+    }
+
+    /// A stage's blocks under their official names; RepVGGplus keeps its third stage in two halves.
+    fn named(&self, stage: usize, mut blocks: Vec<Block>) -> Vec<(String, Vec<Block>)> {
+        let parts = match (stage, self.auxiliary_heads) {
+            (3, true) => {
+                let second = blocks.split_off(blocks.len() / 2);
+                vec![("stage3_first".to_owned(), blocks), ("stage3_second".to_owned(), second)]
+            }
+            _ => vec![(format!("stage{stage}"), blocks)],
+        };
+        let infix = if self.auxiliary_heads { ".blocks" } else { "" };
+        let name = |part: &str, index: usize| match stage {
+            0 => part.to_owned(),
+            _ => format!("{part}{infix}.{index}"),
+        };
+        parts
+            .into_iter()
+            .map(|(part, mut blocks)| {
+                blocks.iter_mut().enumerate().for_each(|(index, block)| block.name = name(&part, index));
+                (part, blocks)
+            })
+            .collect()
+    }
+
+    /// The multi-branch graph that is trained.
+    ///
+    /// # Errors
+    /// When [`validate`](Self::validate) refuses the specification.
+    pub fn training_graph(&self) -> Result<Graph> {
+        self.validate()?;
+        let mut graph = Graph::new();
+        let mut x = graph.add("input", Op::Input { channels: self.input_channels }, &[]);
+        let mut auxiliary = Vec::new();
+        for (stage, blocks) in self.stages() {
+            let channels = blocks.last().map_or(0, |block| block.out_channels);
+            for block in &blocks {
+                x = self.add_block(&mut graph, block, x);
+            }
+            if self.auxiliary_heads && matches!(stage.as_str(), "stage1" | "stage2" | "stage3_first") {
+                auxiliary.push((stage, x, channels));
+            }
+        }
+        let pooled = graph.add("gap", Op::GlobalAvgPool, &[x]);
+        let head = Linear { in_features: self.stage_channels()[4], out_features: self.classes, bias: true };
+        let logits = graph.add("linear", Op::Linear(head), &[pooled]);
+        graph.output("main", logits);
+        for (stage, x, channels) in auxiliary {
+            self.add_auxiliary_head(&mut graph, &format!("{stage}_aux"), x, channels);
+        }
+        Ok(graph)
+    }
+
+    /// `y = ReLU(SE(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)))` (Sect. 3.2, Fig. 2b); the identity branch exists
+    /// where shapes allow it.
+    fn add_block(&self, graph: &mut Graph, block: &Block, x: NodeId) -> NodeId {
+        let Block { name, in_channels, out_channels, stride, .. } = block;
+        let mut branches = vec![
+            add_conv_bn(graph, &format!("{name}.rbr_dense"), self.branch(block, 3), x),
+            add_conv_bn(graph, &format!("{name}.rbr_1x1"), self.branch(block, 1), x),
+        ];
+        if in_channels == out_channels && *stride == 1 {
+            branches.push(graph.add(format!("{name}.rbr_identity"), Op::batch_norm(*out_channels), &[x]));
+        }
+        let mut y = graph.add(format!("{name}.add"), Op::Add, &branches);
+        if self.se == SqueezeExcite::BeforeRelu {
+            y = add_squeeze_excite(graph, &format!("{name}.se"), *out_channels, out_channels / 16, y);
+        }
+        y = graph.add(format!("{name}.relu"), Op::relu(), &[y]);
+        if self.se == SqueezeExcite::AfterRelu {
+            y = add_squeeze_excite(graph, &format!("{name}.post_se"), *out_channels, out_channels / 4, y);
+        }
+        y
+    }
+
+    fn branch(&self, block: &Block, kernel: usize) -> Conv2d {
+        Conv2d::square(block.in_channels, block.out_channels, kernel).stride(block.stride).groups(block.groups)
+    }
+
+    /// RepVGGplus's auxiliary classifier: conv3×3 of stride 2, batch norm, ReLU, global pooling, linear.
+    fn add_auxiliary_head(&self, graph: &mut Graph, name: &str, x: NodeId, channels: usize) {
+        let y = add_conv_bn(graph, &format!("{name}.0"), Conv2d::square(channels, channels, 3).stride(2), x);
+        let y = graph.add(format!("{name}.relu"), Op::relu(), &[y]);
+        let y = graph.add(format!("{name}.gap"), Op::GlobalAvgPool, &[y]);
+        let head = Linear { in_features: channels, out_features: self.classes, bias: true };
+        let y = graph.add(format!("{name}.3"), Op::Linear(head), &[y]);
+        graph.output(name, y);
+    }
+}
+
+/// `BN(conv(x))` as `{name}.conv` and `{name}.bn`.
+fn add_conv_bn(graph: &mut Graph, name: &str, conv: Conv2d, x: NodeId) -> NodeId {
+    let y = graph.add(format!("{name}.conv"), Op::conv(conv), &[x]);
+    graph.add(format!("{name}.bn"), Op::batch_norm(conv.geometry.out_channels), &[y])
+}
+
+/// `x · sigmoid(up(ReLU(down(mean(x)))))`, the mean over the whole map.
+fn add_squeeze_excite(graph: &mut Graph, name: &str, channels: usize, reduced: usize, x: NodeId) -> NodeId {
+    let reduced = reduced.max(1);
+    let y = graph.add(format!("{name}.pool"), Op::GlobalAvgPool, &[x]);
+    let y = graph.add(format!("{name}.down"), Op::conv(Conv2d::square(channels, reduced, 1).with_bias()), &[y]);
+    let y = graph.add(format!("{name}.relu"), Op::relu(), &[y]);
+    let y = graph.add(format!("{name}.up"), Op::conv(Conv2d::square(reduced, channels, 1).with_bias()), &[y]);
+    let y = graph.add(format!("{name}.sigmoid"), Op::Activation(ActivationKind::Sigmoid), &[y]);
+    graph.add(format!("{name}.mul"), Op::Mul, &[x, y])
+}

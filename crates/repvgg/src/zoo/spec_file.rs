@@ -1,0 +1,60 @@
+//! Custom networks from a short TOML file.
+
+use std::path::Path;
+
+use super::Architecture;
+use crate::{Error, Result};
+
+/// The largest specification file that is read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+impl Architecture {
+    /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem.
+    ///
+    /// ```toml
+    /// depths = [1, 2, 4, 1]             # blocks in stages 1 to 4
+    /// width = [0.5, 0.5, 0.5, 0.5]      # multipliers of 64, 128, 256, 512 channels
+    /// strides = [1, 1, 2, 2, 2]         # of stages 0 to 4
+    /// classes = 10
+    /// ```
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML, has an unknown field, or describes nothing that can be built.
+    pub fn from_spec_file(path: &Path) -> Result<Self> {
+        let place = || path.display();
+        let length = std::fs::metadata(path).map_err(|error| Error::io(place(), error))?.len();
+        if length > LIMIT {
+            return Err(Error::spec(
+                place(),
+                format!("expected a specification of at most {LIMIT} bytes, found {length}"),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(place(), error))?;
+        let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
+        Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
+    }
+
+    /// Reads a specification from TOML text; `name` is used where the text gives none.
+    ///
+    /// # Errors
+    /// As [`from_spec_file`](Self::from_spec_file).
+    pub fn from_toml(text: &str, name: &str) -> Result<Self> {
+        let line = |error: &toml::de::Error| match error.span() {
+            Some(span) => format!("line {}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+            None => "specification".to_owned(),
+        };
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| Error::spec(line(&error), one_line(error.message())))?;
+        table.entry("family").or_insert_with(|| "repvgg".into());
+        table.entry("name").or_insert_with(|| name.into());
+        let architecture: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| Error::spec("specification", one_line(error.message())))?;
+        architecture.training_graph()?;
+        Ok(architecture)
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

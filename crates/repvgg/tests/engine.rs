@@ -1,0 +1,73 @@
+//! The engine against the oracle: every op, random graphs, networks; and what a plan promises about memory and threads.
+
+#[path = "engine/networks.rs"]
+mod networks;
+#[path = "engine/ops.rs"]
+mod ops;
+#[path = "engine/promises.rs"]
+mod promises;
+#[path = "engine/random_graphs.rs"]
+mod random_graphs;
+
+use repvgg::engine::{Plan, Settings};
+use repvgg::graph::Role;
+use repvgg::interpret::{interpret, magnitudes};
+use repvgg::{Graph, Tensor, Weights};
+
+/// A number in `[-1, 1)` that depends on all of its arguments (splitmix64).
+fn noise(seed: u64, index: usize) -> f32 {
+    let mut x = (seed ^ (index as u64) << 32).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// Random parameters of the kind that training leaves: no statistic is at its initial value.
+///
+/// Kernels lean to the positive, so that sums do not cancel more than a few times per layer and `Σ|x||w|` stays a
+/// useful bound through many layers.
+fn random_weights(graph: &Graph, seed: u64) -> Weights {
+    let tensor = |(number, (name, parameter)): (usize, (String, repvgg::graph::Parameter))| {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let value = |i| {
+            let x = noise(seed.wrapping_add(number as u64), i);
+            match parameter.role {
+                Role::Kernel | Role::Matrix => (x + 0.5) * 2.0 / fan_in as f32,
+                Role::Bias | Role::NormShift => 0.5 * x,
+                Role::NormScale | Role::Scale => 0.75 + 0.5 * x,
+                Role::RunningMean => 0.3 * x,
+                Role::RunningVar => 1.0 + 0.75 * x,
+            }
+        };
+        (name, Tensor::from_fn(parameter.shape.clone(), value))
+    };
+    graph.parameters().enumerate().map(tensor).collect()
+}
+
+fn random_images(channels: usize, settings: Settings) -> Tensor {
+    let [height, width] = settings.size;
+    Tensor::from_fn([settings.batch, channels, height, width], |i| noise(99, i))
+}
+
+/// Runs `images` through a plan and compares with the oracle within `4 · nodes · ε · Σ|x||w|`: each node rounds a few
+/// times, relative to the terms that meet in it.
+fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Settings, images: &Tensor) {
+    let mut plan = Plan::new(graph, weights, settings).unwrap();
+    let count = images.shape()[0];
+    let mut output = vec![f32::NAN; count * plan.output_shape().iter().product::<usize>()];
+    plan.run(images.data(), &mut output);
+    let main = graph.main_output().index();
+    let expected = interpret(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
+    let magnitude = magnitudes(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
+    let constant = 4.0 * graph.nodes().len() as f64 * f64::from(f32::EPSILON);
+    for (i, (&found, expected)) in output.iter().zip(expected.data()).enumerate() {
+        let bound = constant * magnitude.data()[i];
+        let error = (f64::from(found) - expected).abs();
+        assert!(
+            error <= bound,
+            "element {i} of {:?}: expected {expected}, found {found}, error {error:e} beyond {bound:e} with {settings:?}",
+            plan.output_shape()
+        );
+    }
+    assert_eq!(output.len(), expected.data().len());
+}

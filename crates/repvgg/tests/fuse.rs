@@ -1,0 +1,242 @@
+//! Fusion against the f64 interpreter: random linear regions, whole networks, and what cannot be fused.
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use repvgg::fuse::{Plan, fuse, verify::verify};
+use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
+use repvgg::interpret::{interpret, magnitudes};
+use repvgg::{Architecture, Tensor, Weights};
+
+/// Random parameters with batch-norm statistics far from those of a fresh network, which would hide errors.
+fn random_weights(graph: &Graph, seed: u64) -> Weights {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = |low: f32, high: f32| rng.random_range(low..high);
+    graph
+        .parameters()
+        .map(|(name, parameter)| {
+            let tensor = Tensor::from_fn(parameter.shape, |_| match parameter.role {
+                Role::RunningVar | Role::NormScale | Role::Scale => draw(0.5, 1.5),
+                _ => draw(-0.5, 0.5),
+            });
+            (name, tensor)
+        })
+        .collect()
+}
+
+fn random_input(shape: [usize; 4], seed: u64) -> Tensor<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Tensor::from_fn(shape, |_| rng.random_range(-1.0..1.0))
+}
+
+/// A recipe for a random linear region of `channels` in and out, and strides that its branches share.
+#[derive(Debug, Clone)]
+enum Region {
+    /// A k×k convolution in groups, with or without bias and batch norm after it.
+    Conv { kernel: [usize; 2], groups: usize, bias: bool, norm: bool },
+    /// Nothing, or a batch norm, or a factor per channel.
+    Identity { op: u8 },
+    /// A 1×1 convolution without bias, then the average of a k×k window.
+    Average { kernel: usize },
+    /// Branches, summed, and perhaps a batch norm after the sum.
+    Sum { branches: Vec<Region>, norm: bool },
+    /// A pointwise convolution, then another region.
+    Chain { groups: usize, then: Box<Region> },
+}
+
+fn region() -> impl Strategy<Value = Region> {
+    let kernel = prop::sample::select(vec![[1, 1], [3, 3], [5, 5], [1, 3], [3, 1], [7, 1]]);
+    let groups = prop::sample::select(vec![1, 2, 3, 6, 12]);
+    let leaf =
+        prop_oneof![
+            (kernel, groups.clone(), any::<bool>(), any::<bool>())
+                .prop_map(|(kernel, groups, bias, norm)| Region::Conv { kernel, groups, bias, norm }),
+            (0..3u8).prop_map(|op| Region::Identity { op }),
+            prop::sample::select(vec![1, 3, 5]).prop_map(|kernel| Region::Average { kernel }),
+        ];
+    leaf.prop_recursive(3, 12, 3, move |inner| {
+        prop_oneof![
+            (prop::collection::vec(inner.clone(), 2..4), any::<bool>())
+                .prop_map(|(branches, norm)| Region::Sum { branches, norm }),
+            (groups.clone(), inner).prop_map(|(groups, then)| Region::Chain { groups, then: Box::new(then) }),
+        ]
+    })
+}
+
+const CHANNELS: usize = 12;
+
+fn build(graph: &mut Graph, region: &Region, name: &str, x: NodeId, stride: usize) -> NodeId {
+    match region {
+        Region::Conv { kernel, groups, bias, norm } => {
+            let mut conv = Conv2d::square(CHANNELS, CHANNELS, 1).groups(*groups).stride(stride);
+            conv.geometry.kernel = *kernel;
+            conv.geometry.padding = kernel.map(|k| k / 2);
+            conv.bias = *bias;
+            let y = graph.add(format!("{name}.conv"), Op::Conv2d(conv), &[x]);
+            if *norm { graph.add(format!("{name}.bn"), Op::batch_norm(CHANNELS), &[y]) } else { y }
+        }
+        Region::Identity { op } if stride == 1 => match op {
+            0 => x,
+            1 => graph.add(format!("{name}.bn"), Op::batch_norm(CHANNELS), &[x]),
+            _ => graph.add(format!("{name}.scale"), Op::Scale { channels: CHANNELS }, &[x]),
+        },
+        Region::Identity { .. } => {
+            let subsample = Pool { kernel: [1; 2], stride: [stride; 2], padding: [0; 2] };
+            graph.add(format!("{name}.pool"), Op::AvgPool(subsample), &[x])
+        }
+        Region::Average { kernel } => {
+            let y = graph.add(format!("{name}.1x1"), Op::conv(Conv2d::square(CHANNELS, CHANNELS, 1)), &[x]);
+            let pool = Pool { kernel: [*kernel; 2], stride: [stride; 2], padding: [kernel / 2; 2] };
+            graph.add(format!("{name}.avg"), Op::AvgPool(pool), &[y])
+        }
+        Region::Sum { branches, norm } => {
+            let branches: Vec<NodeId> = branches
+                .iter()
+                .enumerate()
+                .map(|(index, branch)| build(graph, branch, &format!("{name}.{index}"), x, stride))
+                .collect();
+            let y = graph.add(format!("{name}.add"), Op::Add, &branches);
+            if *norm { graph.add(format!("{name}.bn"), Op::batch_norm(CHANNELS), &[y]) } else { y }
+        }
+        Region::Chain { groups, then } => {
+            let conv = Conv2d::square(CHANNELS, CHANNELS, 1).groups(*groups);
+            let y = graph.add(format!("{name}.pointwise"), Op::conv(conv), &[x]);
+            build(graph, then, &format!("{name}.then"), y, stride)
+        }
+    }
+}
+
+/// Same values everywhere, to the bound `ε Σ|x||w|` of both forms.
+fn assert_same_function(graph: &Graph, size: [usize; 2], seed: u64) -> Graph {
+    let weights = random_weights(graph, seed);
+    let fused = fuse(graph, &weights).unwrap();
+    let input = random_input([2, graph.input_channels(), size[0], size[1]], seed + 1);
+    let of = |graph: &Graph, weights: &Weights| {
+        let main = graph.main_output().index();
+        let value = interpret(graph, weights, &input).unwrap().swap_remove(main);
+        (value, magnitudes(graph, weights, &input).unwrap().swap_remove(main))
+    };
+    let (expected, bound) = of(graph, &weights);
+    let (found, fused_bound) = of(&fused.graph, &fused.weights);
+    assert_eq!(expected.shape(), found.shape());
+    let layers = fused.graph.nodes().len() as f64;
+    for (index, (a, b)) in expected.data().iter().zip(found.data()).enumerate() {
+        let bound = layers * f64::from(f32::EPSILON) * (bound.data()[index] + fused_bound.data()[index]);
+        assert!((a - b).abs() <= bound, "element {index}: {a} and {b} differ by more than {bound:e}");
+    }
+    fused.graph
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_linear_region_equals_its_fusion(
+        region in region(), stride in 1..4usize, height in 1..9usize, width in 1..9usize, seed: u64,
+    ) {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
+        let relu = graph.add("before", Op::relu(), &[input]);
+        let y = build(&mut graph, &region, "region", relu, stride);
+        let y = graph.add("after", Op::relu(), &[y]);
+        graph.output("main", y);
+        assert_same_function(&graph, [height, width], seed % (1 << 40));
+    }
+}
+
+fn tiny(extra: &str) -> Graph {
+    let text = format!("depths = [2, 2, 3, 1]\nwidth = [0.25, 0.25, 0.125, 0.125]\nclasses = 5\n{extra}");
+    Architecture::from_toml(&text, "tiny").unwrap().training_graph().unwrap()
+}
+
+#[test]
+fn whole_networks_fuse_to_plain_chains() {
+    for extra in ["", "groups = 4", "se = \"before_relu\"", "se = \"after_relu\"\nauxiliary_heads = true"] {
+        let graph = tiny(extra);
+        let plain = assert_same_function(&graph, [33, 38], 7);
+        let names: Vec<&str> = plain.nodes().iter().map(|node| node.name.as_str()).collect();
+        assert!(names.contains(&"stage0.rbr_reparam"), "{names:?}");
+        assert!(!plain.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_) | Op::Add)), "{names:?}");
+        assert!(Plan::new(&plain).is_plain());
+    }
+}
+
+#[test]
+fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
+    let graph = tiny("");
+    let weights = random_weights(&graph, 3);
+    let plan = Plan::new(&graph);
+    let mut fused = plan.apply(&weights).unwrap();
+    let report = verify(&plan, &weights, &fused, 32, |_| {}).unwrap();
+    report.accept().unwrap();
+    assert_eq!(report.regions.len(), 9);
+    assert!(report.worst_error() > 0.01, "an error of {} is too good to be measured", report.worst_error());
+    let value = &mut fused.get_mut("stage2.1.rbr_reparam.weight").unwrap().data_mut()[4];
+    *value += 1e-4;
+    let error = verify(&plan, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
+    assert!(
+        error.to_string().starts_with("stage2.1.rbr_reparam: expected an error of at most 1 bound, found "),
+        "{error}"
+    );
+}
+
+/// One block with a ReLU in its 1×1 branch (Table 7, "+ReLU in branch").
+#[test]
+fn a_relu_inside_a_branch_is_named() {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 4 }, &[]);
+    let dense = graph.add("stage1.0.rbr_dense.conv", Op::conv(Conv2d::square(4, 4, 3)), &[x]);
+    let point = graph.add("stage1.0.rbr_1x1.conv", Op::conv(Conv2d::square(4, 4, 1)), &[x]);
+    let relu = graph.add("stage1.0.relu_1x1", Op::relu(), &[point]);
+    let sum = graph.add("stage1.0.add", Op::Add, &[dense, relu]);
+    graph.output("main", sum);
+    let plan = Plan::new(&graph);
+    assert!(plan.is_plain());
+    let [blocked] = plan.blocked() else { panic!("expected one blocked sum, found {:?}", plan.blocked()) };
+    assert_eq!((blocked.by.as_str(), blocked.why.as_str()), ("stage1.0.relu_1x1", "ReLU inside a branch"));
+}
+
+/// A batch norm's shift before a padded convolution is wrong at the border in one convolution (2103.13425, Sect. 3.3).
+#[test]
+fn a_bias_before_padding_is_not_fused() {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 4 }, &[]);
+    let y = graph.add("point.conv", Op::conv(Conv2d::square(4, 4, 1)), &[x]);
+    let y = graph.add("point.bn", Op::batch_norm(4), &[y]);
+    let y = graph.add("dense.conv", Op::conv(Conv2d::square(4, 4, 3)), &[y]);
+    graph.output("main", y);
+    let plain = assert_same_function(&graph, [5, 5], 1);
+    assert_eq!(plain.nodes().len(), 3);
+}
+
+/// A separable convolution is linear too, but one dense convolution would cost far more.
+#[test]
+fn fusing_never_adds_multiply_adds() {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 32 }, &[]);
+    let y = graph.add("depthwise", Op::conv(Conv2d::square(32, 32, 3).groups(32)), &[x]);
+    let y = graph.add("pointwise", Op::conv(Conv2d::square(32, 32, 1)), &[y]);
+    graph.output("main", y);
+    assert!(Plan::new(&graph).is_plain());
+}
+
+#[test]
+fn a_value_used_outside_its_region_is_kept() {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 4 }, &[]);
+    let conv = graph.add("conv", Op::conv(Conv2d::square(4, 4, 3)), &[x]);
+    let norm = graph.add("bn", Op::batch_norm(4), &[conv]);
+    let relu = graph.add("relu", Op::relu(), &[norm]);
+    let sum = graph.add("sum", Op::Add, &[relu, conv]);
+    graph.output("main", sum);
+    assert_same_function(&graph, [6, 5], 2);
+}
+
+#[test]
+fn a_variance_of_nothing_is_refused() {
+    let graph = tiny("");
+    let mut weights = random_weights(&graph, 3);
+    weights.get_mut("stage1.0.rbr_1x1.bn.running_var").unwrap().data_mut()[2] = -1.0;
+    let error = fuse(&graph, &weights).unwrap_err().to_string();
+    assert_eq!(error, "stage1.0.rbr_1x1.bn.running_var: expected a variance of at least 0, found -1 at index 2");
+}

@@ -1,0 +1,37 @@
+# Everything a contributor runs; continuous integration runs the same.
+
+# Formatting, lints, docs, tests, examples.
+check: format lint doc test examples
+
+# Is the code formatted?
+format:
+    cargo fmt --all --check
+
+# Lints, warnings denied.
+lint:
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Documentation, warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# All tests. Release only: the training framework compiles for minutes in each profile.
+test:
+    cargo test --release --workspace
+
+# The library's examples, run.
+examples:
+    cargo run --release -p repvgg --example embed
+    cargo run --release -p repvgg --example fuse_your_own_block
+
+# The demo, shortened.
+demo:
+    cargo run --release -- demo
+
+# Licences and duplicate versions of dependencies.
+deny:
+    cargo deny check bans licenses sources
+
+# Convolution kernels against the processor's limit.
+bench-kernels:
+    cargo run --release -p repvgg-conv --example kernels

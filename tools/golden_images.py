@@ -1,0 +1,92 @@
+"""Writes the image goldens of crates/repvgg/tests/data/images: small files of every format, and what Pillow makes of them.
+
+    python tools/golden_images.py
+
+Pillow 13.0.0, torchvision 0.29.2. The picture is a formula (`picture`, repeated in the Rust tests), so only results are stored:
+`<format>.<ext>` is a file to decode; `<format>.expected.png` is Pillow's `exif_transpose` and `convert("RGB")` of it where that is not
+the picture itself; `crop-<width>x<height>-<size>-<percent>-<filter>.png` is torchvision's Resize and CenterCrop.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+FOLDER = Path(__file__).parent.parent / "crates/repvgg/tests/data/images"
+CROPS = [
+    (40, 30, 12, 88, "bilinear"),
+    (31, 47, 12, 80, "bicubic"),
+    (9, 7, 12, 90, "bilinear"),
+    (7, 9, 12, 90, "bicubic"),
+    (12, 12, 12, 100, "bilinear"),
+    (1, 50, 8, 88, "bilinear"),
+    (301, 20, 8, 100, "bicubic"),
+    (200, 151, 14, 88, "bilinear"),
+]
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """Rough enough that a wrong tap shows, the same on every machine."""
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    return Image.fromarray(((x * x * 3 + y * 29 + x * y * 5 + c * 91) % 256).astype(np.uint8))
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Smooth enough that lossy formats keep it."""
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    return Image.fromarray((40 + x * 7 * (c != 1) + y * 9 * (c != 0)).astype(np.uint8))
+
+
+def crops() -> None:
+    modes = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+    for width, height, size, percent, name in CROPS:
+        transform = Compose([Resize(int(size / (percent / 100)), modes[name]), CenterCrop(size)])
+        transform(picture(width, height)).save(FOLDER / f"crop-{width}x{height}-{size}-{percent}-{name}.png", optimize=True)
+
+
+def formats() -> None:
+    exact, smooth = picture(16, 12), gradient(16, 12)
+    alpha = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(12, 16))
+    rgba = exact.copy()
+    rgba.putalpha(alpha)
+    few = exact.quantize(16, dither=Image.Dither.NONE)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    later = Image.new("RGB", exact.size, (255, 0, 0))
+    lossy = dict(quality=90, subsampling=0)
+
+    saves = {
+        "rgb.png": (exact, {}),
+        "rgba.png": (rgba, {}),
+        "palette.png": (few, dict(transparency=3)),
+        "grey.png": (exact.convert("L"), {}),
+        "grey-alpha.png": (rgba.convert("LA"), {}),
+        "bilevel.png": (exact.convert("1", dither=Image.Dither.NONE), {}),
+        "oriented.png": (exact, dict(exif=exif)),
+        "rgb.bmp": (exact, {}),
+        "palette.bmp": (few, {}),
+        "lzw.tiff": (exact, dict(compression="tiff_lzw")),
+        "animated.gif": (few.convert("RGB"), dict(save_all=True, append_images=[later])),
+        "lossless.webp": (exact, dict(lossless=True)),
+        "animated.webp": (exact, dict(lossless=True, save_all=True, append_images=[later])),
+        "rgb.jpg": (smooth, lossy),
+        "progressive.jpg": (smooth, lossy | dict(progressive=True)),
+        "subsampled.jpg": (smooth, dict(quality=90, subsampling=2)),
+        "grey.jpg": (smooth.convert("L"), lossy),
+        "cmyk.jpg": (smooth.convert("CMYK"), lossy),
+        "oriented.jpg": (smooth, lossy | dict(exif=exif)),
+        "lossy.webp": (smooth, dict(quality=90)),
+    }
+    for name, (image, options) in saves.items():
+        path = FOLDER / name
+        image.save(path, optimize=True, **options) if path.suffix in (".png", ".jpg") else image.save(path, **options)
+        read = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        if read.tobytes() != exact.tobytes() or read.size != exact.size:
+            read.save(FOLDER / f"{name}.expected.png", optimize=True)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    crops()
+    formats()
