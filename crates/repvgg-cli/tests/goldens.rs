@@ -2,8 +2,6 @@
 //! repository, or the folder that `REPVGG_GOLDENS` names.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,19 +80,30 @@ fn fused_kernels_are_the_reference_implementation_s() {
     }
 }
 
-/// The arrays of an `.npz` file.
+/// The arrays of an `.npz` file as NumPy's `savez` writes it: a zip archive whose entries are stored one after another, uncompressed,
+/// each behind a local header (APPNOTE.TXT, 4.3.7), sizes in 32 bits or in the zip64 extra field.
 fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
-    let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let number = |at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0usize, |number, &byte| number << 8 | usize::from(byte))
+    };
     let folder = tempfile::tempdir().unwrap();
-    (0..archive.len())
-        .map(|index| {
-            let mut entry = archive.by_index(index).unwrap();
-            let name = entry.name().strip_suffix(".npy").unwrap().to_owned();
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).unwrap();
-            let file = folder.path().join("array.npy");
-            std::fs::write(&file, bytes).unwrap();
-            (name, npy::read(&file).unwrap())
-        })
-        .collect()
+    let mut arrays = BTreeMap::new();
+    let mut at = 0;
+    while bytes[at..].starts_with(b"PK\x03\x04") {
+        assert_eq!(number(at + 8, 2), 0, "{}: expected stored entries", path.display());
+        let (name_length, extra_length) = (number(at + 26, 2), number(at + 28, 2));
+        let name = String::from_utf8(bytes[at + 30..at + 30 + name_length].to_vec()).unwrap();
+        let extra = at + 30 + name_length;
+        let size = match number(at + 18, 4) {
+            0xffff_ffff => number(extra + 12, 8),
+            size => size,
+        };
+        let data = extra + extra_length;
+        let file = folder.path().join("array.npy");
+        std::fs::write(&file, &bytes[data..data + size]).unwrap();
+        arrays.insert(name.strip_suffix(".npy").unwrap().to_owned(), npy::read(&file).unwrap());
+        at = data + size;
+    }
+    arrays
 }

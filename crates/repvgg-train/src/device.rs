@@ -4,13 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device as BurnDevice;
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+use burn::tensor::DeviceKind;
 use repvgg::{Error, Result};
 
-/// A processor that this build can compute on: `cpu`, `vulkan:0`, `wgpu:0`, `metal`, `cuda:0`, `rocm:0`.
+/// A processor that this build can compute on: `cpu`, `vulkan`, `vulkan:0`, `wgpu:0`, `metal`, `cuda:0`, `rocm:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Device {
     kind: Kind,
-    index: usize,
+    /// Which of several, where it was said.
+    index: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,7 +27,7 @@ enum Kind {
     Rocm,
 }
 
-/// Each kind, its name (also the name of the cargo feature), and whether this build has it.
+/// Each kind, its name (also that of the cargo feature), and whether this build has it.
 const KINDS: [(Kind, &str, bool); 6] = [
     (Kind::Cpu, "cpu", true),
     (Kind::Vulkan, "vulkan", cfg!(feature = "vulkan")),
@@ -42,18 +45,20 @@ impl Device {
 
     /// The framework's handle.
     pub(crate) fn open(self) -> BurnDevice {
+        #[cfg(any(feature = "wgpu", feature = "vulkan"))]
+        let adapter = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
         match self.kind {
             Kind::Cpu => BurnDevice::flex(),
             #[cfg(feature = "vulkan")]
-            Kind::Vulkan => BurnDevice::vulkan(burn::tensor::DeviceKind::DiscreteGpu(self.index)),
+            Kind::Vulkan => BurnDevice::vulkan(adapter),
             #[cfg(feature = "wgpu")]
-            Kind::Wgpu => BurnDevice::wgpu(burn::tensor::DeviceKind::DiscreteGpu(self.index)),
+            Kind::Wgpu => BurnDevice::wgpu(adapter),
             #[cfg(feature = "metal")]
-            Kind::Metal => BurnDevice::metal(burn::tensor::DeviceKind::DefaultDevice),
+            Kind::Metal => BurnDevice::metal(DeviceKind::DefaultDevice),
             #[cfg(feature = "cuda")]
-            Kind::Cuda => BurnDevice::cuda(self.index),
+            Kind::Cuda => BurnDevice::cuda(self.index.unwrap_or(0)),
             #[cfg(feature = "rocm")]
-            Kind::Rocm => BurnDevice::rocm(self.index),
+            Kind::Rocm => BurnDevice::rocm(self.index.unwrap_or(0)),
             #[allow(unreachable_patterns, reason = "which kinds are left depends on the features of the build")]
             absent => unreachable!("{absent:?}: parsing refuses devices that the build does not have"),
         }
@@ -67,35 +72,33 @@ impl FromStr for Device {
     /// For a name that is no device, an index that is no number, or a device that this build was made without.
     fn from_str(text: &str) -> Result<Self> {
         let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
+        let refuse = |what: String| Err(Error::spec("device", what));
         let Some(&(kind, _, present)) = KINDS.iter().find(|(_, known, _)| *known == name) else {
-            let known: Vec<&str> = KINDS.iter().map(|&(_, known, _)| known).collect();
-            return Err(Error::spec("device", format!("expected one of {}, found {name}", known.join(", "))));
+            let known = KINDS.map(|(_, known, _)| known).join(", ");
+            return refuse(format!("expected one of {known}, found {name}"));
         };
         if !present {
-            let what = format!(
-                "this program was built without {name}; build it with `cargo build --release --features {name}`"
-            );
-            return Err(Error::spec("device", what));
+            return refuse(format!(
+                "expected one of this build, found {name}; build with `--features {name}` to have it"
+            ));
         }
-        let index = match (kind, index) {
-            (_, None) => 0,
-            (Kind::Cpu | Kind::Metal, Some(index)) => {
-                return Err(Error::spec("device", format!("{name} takes no index, found {index}")));
-            }
-            (_, Some(index)) => index
-                .parse()
-                .map_err(|_| Error::spec("device", format!("expected an index such as {name}:0, found {text}")))?,
-        };
-        Ok(Self { kind, index })
+        match (kind, index) {
+            (Kind::Cpu | Kind::Metal, Some(index)) => refuse(format!("{name} takes no index, found {index}")),
+            (_, None) => Ok(Self { kind, index: None }),
+            (_, Some(digits)) => match digits.parse() {
+                Ok(index) => Ok(Self { kind, index: Some(index) }),
+                Err(_) => refuse(format!("expected an index such as {name}:0, found {text}")),
+            },
+        }
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (_, name, _) = KINDS.iter().find(|(kind, ..)| *kind == self.kind).expect("every kind has a name");
-        match self.kind {
-            Kind::Cpu | Kind::Metal => f.write_str(name),
-            _ => write!(f, "{name}:{}", self.index),
+        match self.index {
+            None => f.write_str(name),
+            Some(index) => write!(f, "{name}:{index}"),
         }
     }
 }

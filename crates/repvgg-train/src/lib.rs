@@ -21,5 +21,4 @@ pub use curves::EpochMetrics;
 pub use device::Device;
 pub use init::initialise;
 pub use network::{Batch, LossSettings, Network, StepReport};
-pub use ops::use_threads;
 pub use optimizer::{Decayed, Sgd, SgdSettings};

@@ -3,6 +3,7 @@
 //! On the CPU they are our own kernels with their own backward passes; on every other device they are composed of the
 //! framework's operations. Both are the same functions.
 
+mod buffers;
 mod composed;
 mod convolution;
 mod cpu;

@@ -18,7 +18,7 @@ use repvgg::{Error, Model, Result, Weights};
 
 use crate::augment::Transform;
 use crate::curves::EpochMetrics;
-use crate::data::{self, Data, Loader, Unreadable};
+use crate::data::{self, Cached, Data, Dataset, Loader, Unreadable};
 use crate::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use crate::ops::use_threads;
 use crate::{Batch, Device, Network, Sgd};
@@ -84,9 +84,19 @@ pub struct Run {
     folder: Folder,
     config: Config,
     data: Data,
+    /// The training images as the loader takes them.
+    images: Arc<dyn Dataset>,
     network: Network,
     optimizer: Sgd,
     position: Position,
+}
+
+/// Bytes of decoded training images that are kept from epoch to epoch.
+const CACHE: usize = 1 << 30;
+
+/// The training images, decoded once where there is room.
+fn cached(data: &Data, config: &Config) -> Arc<dyn Dataset> {
+    Arc::new(Cached::new(Arc::clone(&data.train), 2 * config.preprocessing.size as u32, CACHE))
 }
 
 impl Run {
@@ -103,7 +113,8 @@ impl Run {
         let optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
         let network = Network::new(graph, weights, device)?;
         let folder = Folder::create(path)?;
-        let run = Self { folder, config, data, network, optimizer, position: Position::default() };
+        let images = cached(&data, &config);
+        let run = Self { folder, config, data, images, network, optimizer, position: Position::default() };
         run.save_state()?;
         // Last: a folder with a configuration holds a run that can be resumed.
         run.folder.save_config(&run.config)?;
@@ -127,7 +138,8 @@ impl Run {
         let mut optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
         optimizer.load_state(&state.velocities)?;
         let network = Network::new(graph, &state.weights, device)?;
-        Ok(Self { folder, config, data, network, optimizer, position: state.position })
+        let images = cached(&data, &config);
+        Ok(Self { folder, config, data, images, network, optimizer, position: state.position })
     }
 
     /// What the run is.
@@ -189,7 +201,7 @@ impl Run {
             unreadable: self.unreadable(),
             workers: NonZeroUsize::new(self.config.threads).unwrap_or(NonZeroUsize::MIN),
         };
-        Loader::new(Arc::clone(&self.data.train), plan)
+        Loader::new(Arc::clone(&self.images), plan)
     }
 
     fn unreadable(&self) -> Unreadable {

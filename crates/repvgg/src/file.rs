@@ -1,5 +1,6 @@
 //! Files that are either whole or not there.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -10,13 +11,19 @@ use crate::{Error, Result};
 /// Writes a file so that `path` holds either all of the new bytes or what it held before.
 ///
 /// The bytes go to a temporary file in the same folder, are synced to the disk, and take the place of `path` by a
-/// rename. On any failure the temporary file is removed.
+/// rename. On any failure the temporary file is removed. A `path` that is no regular file, such as a pipe or a device, is
+/// written as it is.
 ///
 /// # Errors
 /// When the folder does not exist or cannot be written, the disk is full, or `write` itself fails; the sentence names
 /// `path`.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let attempt = || -> io::Result<()> {
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            let mut buffered = BufWriter::new(File::options().write(true).open(path)?);
+            write(&mut buffered)?;
+            return buffered.flush();
+        }
         let mut file = beside(path)?;
         let mut buffered = BufWriter::new(file.as_file_mut());
         write(&mut buffered)?;
@@ -84,6 +91,15 @@ mod tests {
         let path = folder.path().join("missing/model");
         let error = write_atomically(&path, |_| Ok(())).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{}: ", path.display())), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named_and_a_device_stays_a_device() {
+        let full = Path::new("/dev/full");
+        let error = write_atomically(full, |file| file.write_all(b"bytes")).unwrap_err();
+        assert!(error.to_string().starts_with("/dev/full: No space left on device"), "{error}");
+        assert!(!fs::metadata(full).unwrap().is_file());
     }
 
     #[cfg(unix)]

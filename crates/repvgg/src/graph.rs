@@ -201,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_that_does_not_advance_is_an_error() {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: 3 }, &[]);
+        graph.add("pool", Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], padding: [0, 0] }), &[input]);
+        let error = graph.shapes([8, 8]).unwrap_err().to_string();
+        assert!(error.starts_with("pool: expected a kernel and a stride of at least 1"), "{error}");
+    }
+
+    #[test]
     fn inference_drops_what_only_auxiliary_heads_need() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);

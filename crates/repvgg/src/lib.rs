@@ -27,3 +27,8 @@ pub use model::{Model, read_weights, write_safetensors};
 pub use tensor::{Tensor, element_count};
 pub use weights::Weights;
 pub use zoo::Architecture;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

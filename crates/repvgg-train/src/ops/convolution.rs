@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
 use repvgg_conv::{Geometry, Problem};
 
+use super::buffers::{give, take};
 use super::cpu::{pool, tensor, values};
 
 /// As [`super::convolution`]; both tensors or neither take part in differentiation.
@@ -52,21 +53,21 @@ impl Applied {
         let [n, ..] = self.input.shape().dims::<4>();
         let [p, q] = problem.output_size();
         let shape = [n, self.geometry.out_channels, p, q];
-        let mut output = vec![0.0; shape.iter().product()];
+        let mut output = take(shape.iter().product());
         problem.forward(pool(), values(&self.input), values(&self.kernel), &mut output);
         tensor(output, shape)
     }
 
     fn input_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.input.shape().dims::<4>();
-        let mut gradient = vec![0.0; shape.iter().product()];
+        let mut gradient = take(shape.iter().product());
         self.problem().gradient_input(pool(), values(output_gradient), values(&self.kernel), &mut gradient);
         tensor(gradient, shape)
     }
 
     fn kernel_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.kernel.shape().dims::<4>();
-        let mut gradient = vec![0.0; shape.iter().product()];
+        let mut gradient = take(shape.iter().product());
         self.problem().gradient_weights(pool(), values(&self.input), values(output_gradient), &mut gradient);
         tensor(gradient, shape)
     }
@@ -88,5 +89,7 @@ impl Backward<Flex, 2> for Convolution {
         if let Some(node) = kernel {
             register(node, ops.state.kernel_gradient(&output_gradient));
         }
+        give(output_gradient);
+        give(ops.state.input);
     }
 }

@@ -1,6 +1,6 @@
 //! The threads of the CPU and the framework's CPU tensors as slices.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
@@ -15,6 +15,8 @@ static POOL: OnceLock<ThreadPool> = OnceLock::new();
 /// # Errors
 /// When training has begun already, with another number.
 pub(crate) fn use_threads(threads: usize) -> Result<()> {
+    // The framework's own threads; where somebody has set their number already, it stands.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
     let found = POOL.get_or_init(|| ThreadPool::new(threads)).threads();
     if found != threads.max(1) {
         return Err(Error::spec("threads", format!("expected {threads} before the first step, found {found} at work")));
@@ -33,7 +35,6 @@ pub(super) fn parallel_map<T: Send, R: Send>(
     items: Vec<T>,
     body: impl Fn(usize, T) -> R + Sync,
 ) -> Vec<R> {
-    use std::sync::Mutex;
     let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
     pool.run(items.len(), &|index, _| {

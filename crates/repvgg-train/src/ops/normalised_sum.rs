@@ -12,6 +12,7 @@ use burn::tensor::Tensor as BurnTensor;
 use repvgg_conv::Activation;
 
 use self::kernel::{OutputGradient, Statistics, Terms};
+use super::buffers::{give, take};
 use super::cpu::{pool, tensor, values};
 use super::{Branch, NormalisedSum};
 
@@ -44,7 +45,7 @@ fn track<const PARENTS: usize>(branches: Vec<Branch>, epsilon: f64, activation: 
 
     let shape = inputs[0].shape().dims::<4>();
     let terms = Terms { shape: flattened(shape), inputs: slices(&inputs), scales: slices(&scales), epsilon };
-    let mut output = vec![0.0; shape.iter().product()];
+    let mut output = take(shape.iter().product());
     let statistics = kernel::forward(pool(), &terms, &shift, activation, &mut output);
     let output = tensor(output, shape);
 
@@ -91,13 +92,14 @@ impl<const PARENTS: usize> Backward<Flex, PARENTS> for SumOfNorms {
 
     fn backward(self, ops: Ops<State, PARENTS>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let State { inputs, scales, statistics, output, epsilon, activation } = &ops.state;
+        let State { inputs, scales, statistics, output, epsilon, activation } = ops.state;
         let shape = output.shape().dims::<4>();
-        let terms =
-            Terms { shape: flattened(shape), inputs: slices(inputs), scales: slices(scales), epsilon: *epsilon };
-        let relu = (*activation == Activation::Relu).then(|| values(output));
-        let output_gradient = OutputGradient { values: values(&output_gradient), relu };
-        let found = kernel::backward(pool(), &terms, statistics, &output_gradient);
+        let terms = Terms { shape: flattened(shape), inputs: slices(&inputs), scales: slices(&scales), epsilon };
+        let relu = (activation == Activation::Relu).then(|| values(&output));
+        let gradient = OutputGradient { values: values(&output_gradient), relu };
+        let room = inputs.iter().map(|input| take(values(input).len())).collect();
+        let found = kernel::backward(pool(), &terms, &statistics, &gradient, room);
+        inputs.into_iter().chain([output, output_gradient]).for_each(give);
         for (parents, found) in ops.parents.chunks_exact(3).zip(found) {
             let channels = [found.shift.len()];
             let found = [tensor(found.input, shape), tensor(found.scale, channels), tensor(found.shift, channels)];

@@ -88,11 +88,3 @@ fn sums_of_norms_and_their_gradients_are_the_frameworks() {
         }
     }
 }
-
-#[test]
-fn kernels_do_not_depend_on_the_number_of_threads() {
-    let square = |index: usize, item: u64| item * item + index as u64;
-    let items: Vec<u64> = (0..100).collect();
-    let one = cpu::parallel_map(&repvgg_conv::ThreadPool::new(1), items.clone(), square);
-    assert_eq!(one, cpu::parallel_map(&repvgg_conv::ThreadPool::new(3), items, square));
-}

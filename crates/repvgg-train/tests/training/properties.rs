@@ -1,6 +1,7 @@
 //! What must hold for training whatever the numbers are.
 
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
+use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op};
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
 
@@ -38,6 +39,18 @@ fn two_runs_are_equal_bit_for_bit() {
     let run = || {
         let (mut network, mut sgd) = start(&graph);
         (train(&mut network, &mut sgd, 4), network.weights(), sgd.state())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn two_runs_of_a_network_large_enough_for_all_threads_are_equal_bit_for_bit() {
+    let spec =
+        RepVgg { depths: [1, 2, 2, 1], width: [0.5; 4], classes: 4, strides: [1, 1, 2, 2, 2], ..RepVgg::default() };
+    let graph = spec.training_graph().unwrap();
+    let run = || {
+        let (mut network, mut sgd) = start(&graph);
+        (train(&mut network, &mut sgd, 3), network.weights())
     };
     assert_eq!(run(), run());
 }

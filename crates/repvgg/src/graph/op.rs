@@ -293,16 +293,19 @@ impl Op {
 impl Pool {
     /// The output shape: windows that fit into the padded input, the last partial one dropped.
     fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, String> {
+        let Self { kernel, stride, padding } = *self;
+        if kernel.contains(&0) || stride.contains(&0) || (0..2).any(|axis| padding[axis] >= kernel[axis]) {
+            return Err(format!(
+                "expected a kernel and a stride of at least 1 and less padding than kernel, found kernel {kernel:?}, stride {stride:?}, padding {padding:?}"
+            ));
+        }
         let extent = |input: usize, axis: usize| {
-            let room = (input + 2 * self.padding[axis]).checked_sub(self.kernel[axis])?;
-            Some(room / self.stride[axis] + 1)
+            let padded = padding[axis].checked_mul(2)?.checked_add(input)?;
+            Some(padded.checked_sub(kernel[axis])? / stride[axis] + 1)
         };
         match (extent(height, 0), extent(width, 1)) {
             (Some(p), Some(q)) => Ok([channels, p, q]),
-            _ => Err(format!(
-                "kernel {:?} does not fit input [{height}, {width}] padded by {:?}",
-                self.kernel, self.padding
-            )),
+            _ => Err(format!("kernel {kernel:?} does not fit input [{height}, {width}] padded by {padding:?}")),
         }
     }
 }

@@ -96,15 +96,15 @@ pub(super) fn forward(
     Statistics { mean: gather(|norm| norm.mean), variance: gather(|norm| norm.variance) }
 }
 
-/// The gradients of every branch.
+/// The gradients of every branch, those of the inputs in `inputs`, a buffer for each.
 pub(super) fn backward(
     pool: &ThreadPool,
     terms: &Terms<'_>,
     statistics: &Statistics,
     output: &OutputGradient<'_>,
+    mut inputs: Vec<Vec<f32>>,
 ) -> Vec<BranchGradient> {
     let [_, channels, _] = terms.shape;
-    let mut inputs: Vec<Vec<f32>> = terms.inputs.iter().map(|input| vec![0.0; input.len()]).collect();
     let mut work: Vec<Vec<Vec<&mut [f32]>>> = (0..channels).map(|_| Vec::new()).collect();
     for input in &mut inputs {
         work.iter_mut().zip(planes(input, terms.shape)).for_each(|(work, planes)| work.push(planes));
@@ -242,4 +242,32 @@ fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     }
     let rest = rest_a.iter().zip(rest_b).map(|(&a, &b)| term(a, b));
     lanes.into_iter().chain(rest).map(f64::from).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_equal_bit_for_bit_for_any_number_of_threads() {
+        const SHAPE: [usize; 3] = [3, 7, 35];
+        let noise = |seed: usize, len: usize| -> Vec<f32> {
+            (0..len).map(|i| ((i * i + seed) % 1009) as f32 / 504.5 - 1.0).collect()
+        };
+        let len = SHAPE.iter().product();
+        let data: Vec<Vec<f32>> = (0..4).map(|seed| noise(seed, len)).collect();
+        let scales = noise(5, SHAPE[1]);
+        let inputs = vec![&data[0][..], &data[1], &data[2]];
+        let terms = Terms { shape: SHAPE, inputs, scales: vec![&scales; 3], epsilon: 1e-5 };
+        let run = |threads: usize| {
+            let pool = ThreadPool::new(threads);
+            let mut output = vec![0.0; len];
+            let statistics = forward(&pool, &terms, &scales, Activation::Relu, &mut output);
+            let gradient = OutputGradient { values: &data[3], relu: Some(&output) };
+            let found = backward(&pool, &terms, &statistics, &gradient, vec![vec![0.0; len]; 3]);
+            let found: Vec<_> = found.into_iter().map(|branch| (branch.input, branch.scale, branch.shift)).collect();
+            (output, statistics.mean, statistics.variance, found)
+        };
+        assert_eq!(run(1), run(3));
+    }
 }
