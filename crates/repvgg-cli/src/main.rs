@@ -32,7 +32,7 @@ Exit codes: 0 done, 1 failed, 2 wrong call, 130 stopped by Ctrl-C.";
 #[derive(Subcommand)]
 enum Command {
     Demo(commands::demo::Arguments),
-    Train(commands::train::Arguments),
+    Train(Box<commands::train::Arguments>),
     Fuse(commands::fuse::Arguments),
     Predict(commands::predict::Arguments),
     Eval(commands::eval::Arguments),

@@ -129,7 +129,7 @@ pub fn evaluate(
 impl Evaluation {
     fn count(&mut self, logits: &[f32], label: usize) {
         // Ties count against the network, NaN never counts for it.
-        let better = logits.iter().enumerate().filter(|&(class, &x)| class != label && !(x < logits[label])).count();
+        let better = logits.len() - 1 - logits.iter().filter(|&&x| x < logits[label]).count();
         self.classes[label].images += 1;
         self.classes[label].correct += usize::from(better == 0);
         self.top5 += usize::from(better < 5);

@@ -45,14 +45,12 @@ pub(crate) struct Arguments {
     /// An architecture's name (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// The recipe: quick, cifar10 or imagenet-120
+    /// The recipe: quick, demo, cifar10 or imagenet-120
     #[arg(long, default_value = "quick", conflicts_with = "resume")]
     preset: String,
     /// Start from the weights of this model file in training form; a head for other classes starts afresh
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
-    #[command(flatten)]
-    recipe: RecipeArguments,
     /// Determines initial weights, order, augmentation and the split of a single folder
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     seed: u64,
@@ -65,6 +63,9 @@ pub(crate) struct Arguments {
     /// Leave out images that cannot be read, and count them
     #[arg(long, conflicts_with = "resume")]
     skip_unreadable: bool,
+    // Last: its heading holds for all that follow.
+    #[command(flatten)]
+    recipe: RecipeArguments,
 }
 
 /// What overrides the preset.

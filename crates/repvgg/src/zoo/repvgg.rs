@@ -189,22 +189,21 @@ impl RepVgg {
 
     /// The stages by their official names, each with its blocks.
     fn stages(&self) -> Vec<(String, Vec<Block>)> {
-        let channels = self.stage_channels();
+        let depths = [1].into_iter().chain(self.depths);
         let mut in_channels = self.input_channels;
         let mut layer = 0;
         let mut stages = Vec::new();
-        for stage in 0..5 {
-            let depth = if stage == 0 { 1 } else { self.depths[stage - 1] };
-            let mut blocks = Vec::new();
+        for (stage, (depth, out_channels)) in depths.zip(self.stage_channels()).enumerate() {
+            let mut blocks = Vec::with_capacity(depth);
             for index in 0..depth {
                 blocks.push(Block {
                     name: String::new(),
                     in_channels,
-                    out_channels: channels[stage],
+                    out_channels,
                     stride: if index == 0 { self.strides[stage] } else { 1 },
                     groups: if layer > 0 && layer % 2 == 0 { self.groups } else { 1 },
                 });
-                in_channels = channels[stage];
+                in_channels = out_channels;
                 layer += 1;
             }
             stages.extend(self.named(stage, blocks));

@@ -54,10 +54,7 @@ fn what_does_not_combine_says_why() {
         why(then_geometry(&dense, &dense, false)),
         "a convolution larger than 1×1 stands before a padded convolution"
     );
-    assert_eq!(
-        why(sum_geometry(&dense, &geometry([1, 1], 2, [0, 0], 1))),
-        "branches have strides [1, 1] and [2, 2]"
-    );
+    assert_eq!(why(sum_geometry(&dense, &geometry([1, 1], 2, [0, 0], 1))), "branches have strides [1, 1] and [2, 2]");
     assert_eq!(
         why(sum_geometry(&dense, &geometry([3, 3], 1, [0, 0], 1))),
         "kernels [3, 3] padded by [1, 1] and [3, 3] padded by [0, 0] are not centred on each other"
