@@ -21,8 +21,8 @@ test:
 
 # The library's examples, run.
 examples:
-    cargo run --release -p repvgg --example embed
-    cargo run --release -p repvgg --example fuse_your_own_block
+    cargo run --release --example embed
+    cargo run --release --example fuse_your_own_block
 
 # The demo, shortened.
 demo:
@@ -34,4 +34,4 @@ deny:
 
 # Convolution kernels against the processor's limit.
 bench-kernels:
-    cargo run --release -p repvgg-conv --example kernels
+    cargo run --release --example kernels

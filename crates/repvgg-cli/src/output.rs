@@ -55,6 +55,18 @@ pub(crate) fn thousands(count: u64) -> String {
     text
 }
 
+/// What went wrong in one sentence: the contexts, outermost first, down to the library's error, which tells its own causes.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<repvgg::Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
 /// 2 for a call that could never work, 1 for one that failed.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<repvgg::Error>().map(repvgg::Error::kind) {
@@ -71,6 +83,13 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "23".to_owned()]];
         assert_eq!(table(&["name", "n"], &rows), "name   n\na      1\nlong  23\n");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = anyhow::Error::from(repvgg::Error::io("model", full)).context("not written");
+        assert_eq!(sentence(&error), "not written: model: no storage space");
     }
 
     #[test]

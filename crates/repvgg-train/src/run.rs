@@ -218,7 +218,8 @@ impl Run {
             self.step(&batch, steps)?;
             self.position.seconds = before + start.elapsed().as_secs_f64();
             self.position.skipped += batch.skipped.len();
-            for error in &batch.skipped {
+            // The same images fail in every epoch: the first one names them, all count them.
+            for error in batch.skipped.iter().filter(|_| self.position.epoch == 0) {
                 observer(Event::Skipped(error));
             }
             if observer(Event::Step(self.report(steps))) == Control::Stop {
@@ -290,7 +291,7 @@ impl Run {
             learning_rate: self.config.recipe.learning_rate_at(epoch * steps, self.config.recipe.epochs * steps, steps),
             images_per_second: images as f64 / seconds.max(1e-9),
             seconds: seconds + evaluation.time.as_secs_f64(),
-            skipped,
+            skipped: skipped + evaluation.skipped,
         });
         let best = self.position.best_correct.is_none_or(|best| evaluation.correct() > best);
         self.position = Position {

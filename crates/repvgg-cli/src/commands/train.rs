@@ -227,7 +227,7 @@ fn describe(run: &Run) {
     ));
     let recipe = &config.recipe;
     say(&format!(
-        "{} epochs, batch {}, learning rate {}, warm-up {} epochs, weight decay {}, label smoothing {}, seed {}, {} with {} threads",
+        "epochs {}, batch {}, learning rate {}, warm-up epochs {}, weight decay {}, label smoothing {}, seed {}, {} with {} threads",
         recipe.epochs,
         recipe.batch.min(data.train.len()),
         recipe.learning_rate,
@@ -311,8 +311,8 @@ impl Display {
         let prefix = format!("epoch {}/{}", step.epoch + 1, self.epochs);
         match &self.bar {
             Some(bar) => {
-                bar.set_length(step.steps as u64);
                 bar.set_position(step.step as u64);
+                bar.set_length(step.steps as u64);
                 bar.set_prefix(prefix);
                 bar.set_message(message);
             }
@@ -326,8 +326,8 @@ impl Display {
 
     fn validation(&self, done: usize, images: usize) {
         if let Some(bar) = &self.bar {
-            bar.set_length(images as u64);
             bar.set_position(done as u64);
+            bar.set_length(images as u64);
             bar.set_message("validating");
         }
     }

@@ -54,6 +54,13 @@ pub struct Position {
     pub metrics: Vec<EpochMetrics>,
 }
 
+impl Position {
+    /// Whether no step has been made.
+    pub fn is_start(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// All that resuming needs.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -71,14 +78,15 @@ const VELOCITY: &str = "velocity:";
 const POSITION: &str = "position";
 
 impl Folder {
-    /// Makes the folder of a new run.
+    /// Makes the folder of a new run; one that holds a run without a single saved step is taken over.
     ///
     /// # Errors
     /// When it holds a run already, another process writes it, or it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| Error::io(path.display(), error))?;
         let folder = Self::hold(path)?;
-        if folder.file("config.toml").exists() {
+        let is_start = || matches!(folder.load_state(), Ok(Some(state)) if state.position.is_start());
+        if folder.file("config.toml").exists() && !is_start() {
             let what = "expected a new folder, found a run: continue it with --resume, or choose another folder";
             return Err(Error::format(path.display(), what));
         }
