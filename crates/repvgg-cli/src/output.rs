@@ -5,7 +5,11 @@ use std::io::{self, Write};
 use repvgg::ErrorKind;
 
 /// Writes `text` to standard output; a reader that has gone away (`| head`) is no failure.
+///
+/// Control characters other than line ends are escaped: names and labels come from files and must not steer a terminal.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    let text: String = text.chars().map(escape).collect();
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -87,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = anyhow::Error::from(repvgg::Error::io("model", full)).context("not written");
         assert_eq!(sentence(&error), "not written: model: no storage space");
     }

@@ -19,10 +19,16 @@ pub(crate) fn architecture(name: &str) -> Result<Architecture> {
     Err(Error::spec("model", format!("expected a specification file (*.toml) or one of {known}, found {name}")))
 }
 
+/// Whether `name` is a model file's rather than an architecture's or a specification's: it exists, or looks like a path.
+pub(crate) fn is_model_file(name: &str) -> bool {
+    let path = Path::new(name);
+    let is_specification = path.extension().is_some_and(|extension| extension == "toml");
+    !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))
+}
+
 /// The model in a file, or a fresh one in plain form where `name` is an architecture and no file.
 pub(crate) fn model_or_fresh(name: &str) -> anyhow::Result<Model> {
-    let is_architecture = Architecture::named(name).is_some() || name.ends_with(".toml");
-    if Path::new(name).exists() && !name.ends_with(".toml") || !is_architecture {
+    if is_model_file(name) {
         return Ok(Model::load(Path::new(name))?);
     }
     let architecture = architecture(name)?;

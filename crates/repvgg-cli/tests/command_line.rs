@@ -251,7 +251,7 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["train", "shapes", "-o", "out", "--model", "zero.toml"],
             2,
-            "expected at least one block in stage 1, found 0",
+            "expected 1 to 256 blocks in stage 1, found 0",
         ),
         (vec!["train", "shapes", "-o", "out", "--model", "groups.toml"], 2, "7 groups divide, found 48"),
         (

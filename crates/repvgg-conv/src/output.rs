@@ -98,6 +98,10 @@ impl<'a> Output<'a> {
 fn activate<'a>(activation: Activation, sums: &[f32], bias: f32, target: impl Iterator<Item = &'a mut f32>) {
     match activation {
         Activation::Identity => sums.iter().zip(target).for_each(|(sum, target)| *target = sum + bias),
-        Activation::Relu => sums.iter().zip(target).for_each(|(sum, target)| *target = (sum + bias).max(0.0)),
+        Activation::Relu => sums.iter().zip(target).for_each(|(sum, target)| {
+            // NaN stays NaN, as in every framework; a maximum would hide it.
+            let y = sum + bias;
+            *target = if y < 0.0 { 0.0 } else { y };
+        }),
     }
 }

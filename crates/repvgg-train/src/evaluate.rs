@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use repvgg::engine::{Plan, Settings};
 use repvgg::image::Preprocessing;
-use repvgg::{Graph, Result, Weights};
+use repvgg::{Error, Graph, Result, Weights};
 
 use crate::augment::Transform;
 use crate::data::{self, Dataset, Loader, Unreadable};
@@ -121,7 +121,11 @@ pub fn evaluate(
         }
         progress(tally.images() + tally.skipped);
     }
-    tally.loss /= tally.images().max(1) as f64;
+    if tally.images() == 0 {
+        let what = format!("expected an image that can be read, found none in {}", dataset.len());
+        return Err(Error::format("evaluation", what));
+    }
+    tally.loss /= tally.images() as f64;
     tally.time = start.elapsed();
     Ok(tally)
 }

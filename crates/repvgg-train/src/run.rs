@@ -106,10 +106,9 @@ impl Run {
     /// When the folder is taken, the configuration describes nothing that can be trained, or the weights do not fit.
     pub fn create(path: &Path, config: Config, data: Data, weights: &Weights) -> Result<Self> {
         let device: Device = config.device.parse()?;
+        config.check(&data)?;
         use_threads(config.threads)?;
-        config.recipe.check(config.preprocessing.size)?;
         let graph = config.architecture.training_graph()?;
-        graph.shapes([config.preprocessing.size; 2])?;
         let optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
         let network = Network::new(graph, weights, device)?;
         let folder = Folder::create(path)?;
@@ -130,6 +129,7 @@ impl Run {
         let config = folder.load_config()?;
         let data = data::open(&config.data, config.seed)?;
         config.check_data(&data)?;
+        config.check(&data).map_err(|error| error.within(folder.file("config.toml").display()))?;
         let state = folder.load_state()?;
         let state = state.ok_or_else(|| Error::format(path.display(), "expected state.safetensors, found none"))?;
         let device: Device = config.device.parse()?;
@@ -139,6 +139,11 @@ impl Run {
         optimizer.load_state(&state.velocities)?;
         let network = Network::new(graph, &state.weights, device)?;
         let images = cached(&data, &config);
+        let epochs = config.recipe.epochs;
+        if state.position.epoch > epochs {
+            let what = format!("expected a state within {epochs} epochs, found one after {}", state.position.epoch);
+            return Err(Error::format(path.display(), what));
+        }
         Ok(Self { folder, config, data, images, network, optimizer, position: state.position })
     }
 
@@ -172,6 +177,12 @@ impl Run {
                 self.save_state()?;
                 return Ok(Outcome::Stopped);
             }
+            if self.position.images == 0 {
+                let what =
+                    format!("expected a training image that can be read, found none in {}", self.data.train.len());
+                return Err(Error::format(self.config.data.display(), what));
+            }
+            self.save_state()?;
             let evaluation = self.validate(&mut observer)?;
             self.finish_epoch(&evaluation)?;
             let metrics = self.position.metrics.last().expect("an epoch has just ended");
@@ -218,8 +229,7 @@ impl Run {
             self.step(&batch, steps)?;
             self.position.seconds = before + start.elapsed().as_secs_f64();
             self.position.skipped += batch.skipped.len();
-            // The same images fail in every epoch: the first one names them, all count them.
-            for error in batch.skipped.iter().filter(|_| self.position.epoch == 0) {
+            for error in &batch.skipped {
                 observer(Event::Skipped(error));
             }
             if observer(Event::Step(self.report(steps))) == Control::Stop {
@@ -240,6 +250,7 @@ impl Run {
             let rate = recipe.learning_rate_at(done, recipe.epochs * steps, steps);
             let images = Batch { images: batch.images.data(), size: [preprocessing.size; 2], labels: &batch.labels };
             let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
+                // Images and labels were checked before: what is left is a loss that is not finite.
                 let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);
                 Error::new(error.kind(), format!("{error} (learning rate {rate:.3}; a lower one may help)"))
                     .within(place)
@@ -255,7 +266,7 @@ impl Run {
     fn report(&self, steps: usize) -> Step {
         let Position { epoch, step, loss_sum, images, correct, seconds, .. } = self.position;
         let seen = images.max(1) as f64;
-        let left = (self.config.recipe.epochs - epoch) * steps - step;
+        let left = ((self.config.recipe.epochs - epoch) * steps).saturating_sub(step);
         Step {
             epoch,
             step,

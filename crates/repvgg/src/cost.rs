@@ -47,8 +47,8 @@ pub fn cost(graph: &Graph, size: [usize; 2]) -> Result<Cost> {
     let layers: Vec<LayerCost> = graph.iter().map(|(id, node)| layer_cost(node, shapes[id.index()])).collect();
     Ok(Cost {
         parameters: layers.iter().map(|layer| layer.parameters).sum(),
-        macs: layers.iter().map(|layer| layer.macs).sum(),
-        winograd_multiplies: layers.iter().map(|layer| layer.winograd_multiplies).sum(),
+        macs: layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.macs)),
+        winograd_multiplies: layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.winograd_multiplies)),
         peak_activation_bytes: peak_activation_bytes(graph, &shapes),
         layers,
     })
@@ -60,7 +60,7 @@ fn layer_cost(node: &Node, shape: Shape) -> LayerCost {
         let chosen = parameters.iter().filter(|parameter| roles.contains(&parameter.role));
         chosen.map(|parameter| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
     };
-    let macs = elements(&[Role::Kernel, Role::Matrix]) * (shape[1] * shape[2]) as u64;
+    let macs = elements(&[Role::Kernel, Role::Matrix]).saturating_mul((shape[1] * shape[2]) as u64);
     let is_winograd = matches!(&node.op, Op::Conv2d(conv) if conv.geometry.kernel == [3, 3]
         && conv.geometry.stride == [1, 1] && conv.geometry.dilation == [1, 1]);
     LayerCost {

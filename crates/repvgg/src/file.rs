@@ -1,7 +1,7 @@
 //! Files that are either whole or not there.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
@@ -34,6 +34,26 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     attempt().map_err(|error| Error::io(path.display(), error))
 }
 
+/// The bytes of a file, a pipe or a device, of which no more than `limit` are read.
+///
+/// # Errors
+/// When it cannot be read, is a folder, or has more bytes; the sentence names `path`.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |error| Error::io(path.display(), error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Error::format(path.display(), "expected a file, found a folder"));
+    }
+    let too_long = || Error::format(path.display(), format!("expected at most {limit} bytes, found more"));
+    if metadata.len() > limit {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit { Err(too_long()) } else { Ok(bytes) }
+}
+
 /// A temporary file in the folder of `path`.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
@@ -47,7 +67,8 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
         // Temporary files are private by default; this one is to be a plain file, subject to the umask like any other.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder)
+    // The library's error tells the temporary name, which nobody asked for.
+    builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn evaluate(
             Op::Linear(linear) => call.linear(linear.bias)?,
             Op::BatchNorm(norm) => call.batch_norm(norm)?,
             Op::Scale { .. } => call.scale()?,
-            Op::Activation(ActivationKind::Relu) => call.inputs[0].map(|x| x.max(0.0)),
+            Op::Activation(ActivationKind::Relu) => call.inputs[0].map(|x| if x < 0.0 { 0.0 } else { x }),
             Op::Activation(ActivationKind::Sigmoid) => call.inputs[0].map(sigmoid),
             Op::Add => call.each(|[n, c, h, w]| call.inputs.iter().map(|x| at(x, [n, c, h, w])).sum()),
             Op::Mul => call.mul(),

@@ -15,11 +15,11 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::file::write_atomically;
+use crate::file::{read_bounded, write_atomically};
 use crate::fuse::{self, Plan};
 use crate::image::Preprocessing;
 use crate::zoo::{self, Architecture, Form};
-use crate::{Error, Graph, Result, Tensor, Weights};
+use crate::{Error, ErrorKind, Graph, Result, Tensor, Weights};
 
 /// The key of our document in the file's metadata, and the version of the document.
 const KEY: &str = "repvgg";
@@ -89,15 +89,9 @@ impl Model {
     /// When the file cannot be read, is not safetensors, or its tensors are not exactly the network's.
     pub fn load(path: &Path) -> Result<Self> {
         let place = || path.display();
-        let metadata = std::fs::metadata(path).map_err(|error| Error::io(place(), error))?;
-        if metadata.is_dir() {
-            return Err(Error::format(place(), "expected a model file, found a folder"));
-        }
-        if metadata.len() > LIMIT {
-            return Err(Error::format(place(), format!("expected at most {LIMIT} bytes, found {}", metadata.len())));
-        }
-        let bytes = std::fs::read(path).map_err(|error| Error::io(place(), error))?;
-        Self::from_bytes(&bytes).map_err(|error| error.within(place()))
+        let bytes = read_bounded(path, LIMIT)?;
+        // A specification inside a file is data like the rest of it, not a setting of the caller's.
+        Self::from_bytes(&bytes).map_err(|error| error.of_kind(ErrorKind::Format).within(place()))
     }
 
     /// Reads a model from the bytes of a file.
@@ -125,14 +119,16 @@ impl Model {
 
     fn without_metadata(weights: Weights) -> Result<Self> {
         let (architecture, form) = zoo::infer(&weights)?;
-        Ok(Self {
-            architecture,
-            form,
-            weights,
-            labels: Vec::new(),
-            preprocessing: Preprocessing::default(),
-            training: None,
-        })
+        let preprocessing = Preprocessing::default().for_channels(architecture.input_channels());
+        Ok(Self { architecture, form, weights, labels: Vec::new(), preprocessing, training: None })
+    }
+
+    /// Checks that the network can be given images, not only tensors.
+    ///
+    /// # Errors
+    /// When the preprocessing makes another number of channels than the network reads.
+    pub fn check_images(&self) -> Result<()> {
+        self.preprocessing.check_channels(self.architecture.input_channels())
     }
 
     fn check(&self) -> Result<()> {

@@ -48,6 +48,13 @@ impl Architecture {
         }
     }
 
+    /// The channels of the images that it reads.
+    pub fn input_channels(&self) -> usize {
+        match self {
+            Self::RepVgg(spec) => spec.input_channels,
+        }
+    }
+
     /// The same network for another number of classes.
     #[must_use]
     pub fn with_classes(mut self, classes: usize) -> Self {

@@ -117,11 +117,11 @@ fn branches_hold_their_input_and_a_plain_chain_does_not() {
 #[test]
 fn specifications_that_describe_nothing_are_refused() {
     for (text, message) in [
-        ("depths = [0, 2, 2, 1]", "custom: depths: expected at least one block in stage 1, found 0"),
+        ("depths = [0, 2, 2, 1]", "custom: depths: expected 1 to 256 blocks in stage 1, found 0"),
         ("groups = 5", "custom: stage1.1: expected channels that 5 groups divide, found 48"),
         (
             "width = [0.001, 1, 1, 1]",
-            "custom: width: expected 1 to 65536 channels in stage 0, found 0 (multiplier 0.001)",
+            "custom: width: expected 1 to 65536 channels in stage 0, found 0 (multiplier 1e-3)",
         ),
         ("width = [nan, 1, 1, 1]", "custom: width: expected 1 to 65536 channels in stage 0, found 0 (multiplier NaN)"),
         ("classes = 0", "custom: classes: expected 1 to 65536, found 0"),

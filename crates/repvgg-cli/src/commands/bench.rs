@@ -102,7 +102,7 @@ fn measure(plan: &mut Plan, load: Duration, iterations: usize) -> Measurement {
 
 fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -40,6 +40,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let model = Model::load(&arguments.model)?;
+    model.check_images()?;
     let data = data::open(&arguments.data, arguments.seed)?;
     check_labels(&model, &data.labels, arguments)?;
     let settings = EvaluationSettings {

@@ -36,6 +36,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    if same(&arguments.input).is_some_and(|input| same(&arguments.output) == Some(input)) {
+        let what = "expected another file than the input: the training form would be lost";
+        return Err(Error::spec(arguments.output.display(), what).into());
+    }
     let model = Model::load(&arguments.input)?;
     let (plan, plain, report) = fuse_checked(&model, arguments.check_size as usize)
         .with_context(|| format!("{}", arguments.input.display()))?;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::output::{print, print_json, table, thousands};
-use crate::source::{architecture, parse_size};
+use crate::source::{architecture, is_model_file, parse_size};
 
 /// Show one network layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
 #[derive(clap::Args)]
@@ -27,12 +27,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let path = Path::new(&arguments.model);
-    let is_file = path.is_file() && path.extension().is_none_or(|extension| extension != "toml");
-    let model = match is_file || looks_like_file(&arguments.model) {
-        true => Some(Model::load(path)?),
-        false => None,
-    };
+    let model = is_model_file(&arguments.model).then(|| Model::load(Path::new(&arguments.model))).transpose()?;
     let architecture = match &model {
         Some(model) => model.architecture.clone(),
         None => architecture(&arguments.model)?,
@@ -61,10 +56,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print(&facts.text())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn looks_like_file(name: &str) -> bool {
-    name.ends_with(".safetensors") || name.contains('/') && !name.ends_with(".toml")
 }
 
 struct Facts<'a> {

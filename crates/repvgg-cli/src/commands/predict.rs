@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use repvgg::engine::{Plan, Settings};
 use repvgg::image::{self, Preprocessing, RgbImage};
 use repvgg::zoo::Form;
-use repvgg::{Model, Result};
+use repvgg::{Error, Model, Result};
 use serde_json::json;
 
 use super::Outcome;
@@ -50,6 +50,7 @@ pub(crate) struct Classifier {
 
 impl Classifier {
     pub(crate) fn new(model: &Model, threads: usize) -> Result<Self> {
+        model.check_images()?;
         let fused;
         let model = match model.form {
             Form::Plain => model,
@@ -118,7 +119,11 @@ fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for place in places {
         if place.is_dir() {
-            files.extend(image::list(place)?);
+            let found = image::list(place)?;
+            if found.is_empty() {
+                return Err(Error::format(place.display(), "expected images, found none"));
+            }
+            files.extend(found);
         } else {
             files.push(place.clone());
         }

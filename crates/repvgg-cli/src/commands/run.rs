@@ -37,9 +37,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let place = || arguments.input.display();
     let [n, channels, height, width] = input.nchw().map_err(|error| error.within(place()))?;
     let graph = model.graph()?;
-    if channels != graph.input_channels() || n == 0 {
+    if channels != graph.input_channels() || [n, height, width].contains(&0) {
         let expected = graph.input_channels();
-        let what = format!("expected [N, {expected}, H, W] with N at least 1, found {:?}", input.shape());
+        let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
         return Err(Error::shape(place(), what).into());
     }
     let settings = Settings { batch: n.min(BATCH), size: [height, width], threads: arguments.threads };

@@ -1,5 +1,6 @@
 //! `repvgg train`: a folder of images to a network in training form.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,7 +147,8 @@ fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
         (None, None) => preset.model,
     };
     let network = network.with_classes(data.labels.len());
-    let preprocessing = preprocessing(&data, &recipe, arguments.recipe.size, pretrained.as_ref());
+    let preprocessing =
+        preprocessing(&data, &recipe, (arguments.recipe.size, network.input_channels()), pretrained.as_ref());
     let weights = initialise(&network.training_graph()?, arguments.seed);
     let weights = match (&pretrained, &arguments.init_from) {
         (Some(pretrained), Some(file)) => transfer(weights, pretrained).with_context(|| file.display().to_string())?,
@@ -176,11 +178,16 @@ fn absolute(place: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The evaluation transform: whole images where all are squares of one size, a central crop elsewhere; a pretrained model's statistics.
-fn preprocessing(data: &Data, recipe: &Recipe, size: Option<usize>, pretrained: Option<&Model>) -> Preprocessing {
+fn preprocessing(
+    data: &Data,
+    recipe: &Recipe,
+    (size, channels): (Option<usize>, usize),
+    pretrained: Option<&Model>,
+) -> Preprocessing {
     let known = pretrained.map(|model| model.preprocessing.clone()).unwrap_or_default();
     let size = size.or(data.side).or(pretrained.map(|model| model.preprocessing.size)).unwrap_or(recipe.size);
     let crop_fraction = if data.side.is_some() { 1.0 } else { known.crop_fraction };
-    Preprocessing { size, crop_fraction, ..known }
+    Preprocessing { size, crop_fraction, ..known }.for_channels(channels)
 }
 
 /// `fresh` with everything that `pretrained` has: all but a head for other classes.
@@ -262,8 +269,14 @@ fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
 
 /// Trains with live progress; Ctrl-C stops after the step.
 pub(crate) fn train(run: &mut Run) -> anyhow::Result<RunOutcome> {
+    let stop = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            // Asked twice: at once. The run folder is whole at every moment.
+            std::process::exit(130);
+        }
+    };
     // A second handler in one process is refused; the first one serves.
-    let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::SeqCst));
+    let _ = ctrlc::set_handler(stop);
     let mut display = Display::new(run.config().recipe.epochs);
     let outcome = run.train(|event| {
         display.show(&event);
@@ -278,6 +291,8 @@ struct Display {
     epochs: usize,
     bar: Option<ProgressBar>,
     spoken: Instant,
+    /// What was said about images that cannot be read: once for each.
+    skipped: HashSet<String>,
 }
 
 /// How often a plain line is written within an epoch.
@@ -288,7 +303,7 @@ impl Display {
         let style =
             ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {msg}").expect("the template is well formed");
         let bar = is_live().then(|| ProgressBar::new(0).with_style(style));
-        Self { epochs, bar, spoken: Instant::now() }
+        Self { epochs, bar, spoken: Instant::now(), skipped: HashSet::new() }
     }
 
     fn show(&mut self, event: &Event<'_>) {
@@ -296,7 +311,12 @@ impl Display {
             Event::Step(step) => self.step(step),
             Event::Validation(done, images) => self.validation(*done, *images),
             Event::Epoch(metrics) => self.line(&epoch_line(metrics, self.epochs)),
-            Event::Skipped(error) => self.line(&format!("skipped: {error}")),
+            Event::Skipped(error) => {
+                let line = format!("skipped: {error}");
+                if self.skipped.insert(line.clone()) {
+                    self.line(&line);
+                }
+            }
         }
     }
 

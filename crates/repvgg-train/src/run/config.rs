@@ -38,7 +38,29 @@ pub struct Config {
     pub architecture: Architecture,
 }
 
+/// The most threads, as the engine has it.
+const THREAD_LIMIT: usize = 1 << 10;
+
 impl Config {
+    /// Checks that this can be trained on `data`, before anything is written or computed.
+    ///
+    /// # Errors
+    /// Names the first setting that does not fit.
+    pub(crate) fn check(&self, data: &Data) -> Result<()> {
+        self.preprocessing.check()?;
+        self.recipe.check(self.preprocessing.size)?;
+        self.preprocessing.check_channels(self.architecture.input_channels())?;
+        if !(1..=THREAD_LIMIT).contains(&self.threads) {
+            return Err(Error::spec("threads", format!("expected 1 to {THREAD_LIMIT}, found {}", self.threads)));
+        }
+        if self.labels != data.labels || self.labels.len() != self.architecture.classes() {
+            let what = format!("expected the {} classes of the data, found {}", data.labels.len(), self.labels.len());
+            return Err(Error::spec("labels", what));
+        }
+        self.architecture.training_graph()?.shapes([self.preprocessing.size; 2])?;
+        Ok(())
+    }
+
     /// Refuses data that are not those the run was started on.
     ///
     /// # Errors

@@ -254,7 +254,7 @@ impl Affine {
 fn activate(plane: &mut [f32], activation: Option<ActivationKind>) {
     match activation {
         None => (),
-        Some(ActivationKind::Relu) => plane.iter_mut().for_each(|x| *x = x.max(0.0)),
+        Some(ActivationKind::Relu) => plane.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
         Some(ActivationKind::Sigmoid) => plane.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
     }
 }

@@ -58,7 +58,8 @@ impl Linear {
     fn activate(&self, x: f32) -> f32 {
         match self.activation {
             Activation::Identity => x,
-            Activation::Relu => x.max(0.0),
+            Activation::Relu if x < 0.0 => 0.0,
+            Activation::Relu => x,
         }
     }
 }

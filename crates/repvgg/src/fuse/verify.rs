@@ -98,9 +98,9 @@ pub fn verify(
     let input = normal(network_input.to_vec(), &mut rng);
     let expected = logits(plan.original(), weights, &input)?;
     let found = logits(plan.graph(), fused, &input)?;
-    let largest = expected.data().iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     let difference = largest_difference(&expected, &found);
-    let network_error = if difference == 0.0 { 0.0 } else { difference / largest };
+    // 0 / 0, no logit but zero, stays NaN and is refused: nothing was compared.
+    let network_error = difference / largest(expected.data().iter().copied());
     Ok(Report { regions, network_error, network_input })
 }
 
@@ -126,7 +126,7 @@ fn verify_region(
     Ok(RegionReport {
         name: region.name.clone(),
         nodes: region.nodes.len(),
-        error: relative.fold(0.0, |worst: f64, x| if x.is_nan() || x > worst { x } else { worst }),
+        error: largest(relative),
         absolute_error: largest_difference(&expected, &found),
         largest_weight: largest(
             fused.require(&format!("{}.weight", region.name))?.data().iter().map(|&w| f64::from(w)),
@@ -163,8 +163,9 @@ fn last(mut values: Vec<Tensor<f64>>) -> Result<Tensor<f64>> {
     values.pop().ok_or_else(|| Error::fuse("region", "expected at least one node, found none"))
 }
 
+/// The largest magnitude; NaN where there is one, which a plain maximum would lose.
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.fold(0.0, |largest, x| largest.max(x.abs()))
+    values.map(f64::abs).fold(0.0, |largest, x| if x.is_nan() || x > largest { x } else { largest })
 }
 
 fn largest_difference(a: &Tensor<f64>, b: &Tensor<f64>) -> f64 {

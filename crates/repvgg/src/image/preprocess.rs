@@ -43,6 +43,28 @@ impl Default for Preprocessing {
 const MAX_SIZE: usize = 1 << 13;
 
 impl Preprocessing {
+    /// The same for a network that reads one channel, where `channels` is 1 and there are three: the means of the three entries.
+    #[must_use]
+    pub fn for_channels(mut self, channels: usize) -> Self {
+        if channels == 1 && self.mean.len() == 3 {
+            let average = |values: &[f32]| vec![values.iter().sum::<f32>() / 3.0];
+            (self.mean, self.std) = (average(&self.mean), average(&self.std));
+        }
+        self
+    }
+
+    /// Checks that a network which reads `channels` can be given what the transform makes.
+    ///
+    /// # Errors
+    /// When the numbers of channels differ.
+    pub fn check_channels(&self, channels: usize) -> Result<()> {
+        if self.channels() == channels {
+            return Ok(());
+        }
+        let what = format!("expected {channels} channels, which the network reads, found means of {}", self.channels());
+        Err(Error::shape("preprocessing", what))
+    }
+
     /// Checks that the settings describe a transform; call it once on settings that come from a file.
     ///
     /// # Errors

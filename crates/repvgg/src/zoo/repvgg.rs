@@ -131,8 +131,11 @@ struct Block {
     groups: usize,
 }
 
-/// The widest layer and the deepest stage that a specification may ask for.
+/// The widest layer that a specification may ask for.
 const LIMIT: usize = 1 << 16;
+
+/// The deepest stage that a specification may ask for.
+const DEPTH_LIMIT: usize = 256;
 
 impl RepVgg {
     /// Output channels of stages 0 to 4.
@@ -149,15 +152,16 @@ impl RepVgg {
     pub fn validate(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::spec(&self.name, what));
         for (stage, &depth) in self.depths.iter().enumerate() {
-            if !(1..=LIMIT).contains(&depth) {
-                return refuse(format!("depths: expected at least one block in stage {}, found {depth}", stage + 1));
+            if !(1..=DEPTH_LIMIT).contains(&depth) {
+                let what = format!("depths: expected 1 to {DEPTH_LIMIT} blocks in stage {}, found {depth}", stage + 1);
+                return refuse(what);
             }
         }
         for (stage, &channels) in self.stage_channels().iter().enumerate() {
             let factor = self.width[stage.saturating_sub(1)];
             if !factor.is_finite() || !(1..=LIMIT).contains(&channels) {
                 return refuse(format!(
-                    "width: expected 1 to {LIMIT} channels in stage {stage}, found {channels} (multiplier {factor})"
+                    "width: expected 1 to {LIMIT} channels in stage {stage}, found {channels} (multiplier {factor:e})"
                 ));
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Architecture;
+use crate::file::read_bounded;
 use crate::{Error, Result};
 
 /// The largest specification file that is read, in bytes.
@@ -22,14 +23,8 @@ impl Architecture {
     /// When the file cannot be read, is not TOML, has an unknown field, or describes nothing that can be built.
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
-        let length = std::fs::metadata(path).map_err(|error| Error::io(place(), error))?.len();
-        if length > LIMIT {
-            return Err(Error::spec(
-                place(),
-                format!("expected a specification of at most {LIMIT} bytes, found {length}"),
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(place(), error))?;
+        let text = String::from_utf8(read_bounded(path, LIMIT)?)
+            .map_err(|_| Error::spec(place(), "expected TOML, found bytes that are no text"))?;
         let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }
