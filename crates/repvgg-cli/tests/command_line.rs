@@ -147,6 +147,12 @@ fn the_whole_road_on_a_folder_of_images() {
     assert_eq!(code, 1);
     assert!(message.contains("already in plain form, there is nothing to fuse"), "{message}");
     assert!(!path.join("again.safetensors").exists());
+    let (code, message) = refused(path, &["fuse", "run/best.safetensors", "-o", "./run/best.safetensors"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("the training form would be lost"), "{message}");
+    fs::create_dir(path.join("empty")).unwrap();
+    let (code, message) = refused(path, &["predict", "plain.safetensors", "empty"]);
+    assert_eq!((code, message.as_str()), (1, "error: empty: expected images, found none"));
     let (code, message) = refused(path, &train("run"));
     assert_eq!(
         (code, message.as_str()),
@@ -243,6 +249,7 @@ fn wrong_turns_get_one_sentence() {
     fs::write(path.join("text.safetensors"), "this is no model").unwrap();
     fs::write(path.join("zero.toml"), "depths = [0, 1, 1, 1]\n").unwrap();
     fs::write(path.join("groups.toml"), "groups = 7\n").unwrap();
+    fs::write(path.join("four.toml"), "input_channels = 4\n").unwrap();
     fs::write(path.join("input.npy"), "no array").unwrap();
     for (arguments, code, part) in [
         (vec!["train", "missing", "-o", "out"], 1, "missing: "),
@@ -262,6 +269,14 @@ fn wrong_turns_get_one_sentence() {
         (vec!["train", "shapes", "-o", "out", "--preset", "slow"], 2, "expected one of cifar10"),
         (vec!["train", "shapes", "-o", "out", "--device", "tpu"], 2, "expected one of cpu"),
         (vec!["train", "shapes", "-o", "out", "--batch", "0"], 2, "batch: expected 1 to"),
+        (vec!["train", "shapes", "-o", "out", "--size", "9000"], 2, "expected a size of 1 to 8192, found 9000"),
+        (vec!["train", "shapes", "-o", "out", "--threads", "2000"], 2, "threads: expected 1 to 1024, found 2000"),
+        (
+            vec!["train", "shapes", "-o", "out", "--model", "four.toml"],
+            1,
+            "expected 4 channels, which the network reads, found means of 3",
+        ),
+        (vec!["bench", "repvgg-zz"], 2, "expected a specification file (*.toml) or one of repvgg-a0"),
         (vec!["train", "--resume", "empty"], 1, "expected a run folder, found no config.toml"),
         (
             vec!["fuse", "text.safetensors", "-o", "out"],

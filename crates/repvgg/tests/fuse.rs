@@ -232,6 +232,21 @@ fn a_value_used_outside_its_region_is_kept() {
     assert_same_function(&graph, [6, 5], 2);
 }
 
+/// Values that overflow must not pass because nothing could be compared.
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let graph = tiny("");
+    let mut weights = random_weights(&graph, 3);
+    for (name, parameter) in graph.parameters() {
+        if parameter.role == Role::NormScale {
+            weights.get_mut(&name).unwrap().data_mut().iter_mut().for_each(|scale| *scale *= 1e36);
+        }
+    }
+    let plan = Plan::new(&graph);
+    let fused = plan.apply(&weights).unwrap();
+    assert!(verify(&plan, &weights, &fused, 32, |_| {}).unwrap().accept().is_err());
+}
+
 #[test]
 fn a_variance_of_nothing_is_refused() {
     let graph = tiny("");
