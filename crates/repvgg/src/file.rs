@@ -34,7 +34,10 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     attempt().map_err(|error| Error::io(path.display(), error))
 }
 
-/// The bytes of a file, a pipe or a device, of which no more than `limit` are read.
+/// The most that is read from a pipe or a device, whose length nobody knows beforehand.
+const STREAM_LIMIT: u64 = 1 << 30;
+
+/// The bytes of a file, of which no more than `limit` are read; of a pipe or a device no more than 1 GiB.
 ///
 /// # Errors
 /// When it cannot be read, is a folder, or has more bytes; the sentence names `path`.
@@ -45,6 +48,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if metadata.is_dir() {
         return Err(Error::format(path.display(), "expected a file, found a folder"));
     }
+    let limit = if metadata.is_file() { limit } else { limit.min(STREAM_LIMIT) };
     let too_long = || Error::format(path.display(), format!("expected at most {limit} bytes, found more"));
     if metadata.len() > limit {
         return Err(too_long());
@@ -121,6 +125,13 @@ mod tests {
         let error = write_atomically(full, |file| file.write_all(b"bytes")).unwrap_err();
         assert!(error.to_string().starts_with("/dev/full: No space left on device"), "{error}");
         assert!(!fs::metadata(full).unwrap().is_file());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_without_end_is_refused() {
+        let error = read_bounded(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/zero: expected at most 1000 bytes, found more");
     }
 
     #[cfg(unix)]
