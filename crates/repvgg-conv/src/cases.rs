@@ -37,10 +37,15 @@ impl Case {
         Self { geometry, batch, size }
     }
 
-    fn with(self, change: impl Fn(&mut Geometry)) -> Self {
+    pub(crate) fn with(self, change: impl Fn(&mut Geometry)) -> Self {
         let mut case = self;
         change(&mut case.geometry);
         case
+    }
+
+    /// `[N, channels, H, W]`.
+    pub(crate) fn shape(&self, channels: usize, size: [usize; 2]) -> [usize; 4] {
+        [self.batch, channels, size[0], size[1]]
     }
 
     pub(crate) fn output_size(&self) -> [usize; 2] {
@@ -151,6 +156,17 @@ impl Random {
     pub(crate) fn floats(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.next() as f32 / (1_u64 << 30) as f32 - 1.0).collect()
     }
+}
+
+/// For each element of planes of `size`, the largest value within `reach` of it.
+pub(crate) fn spread(values: &[f64], [height, width]: [usize; 2], reach: usize) -> Vec<f64> {
+    let largest = |plane: &[f64], y: usize, x: usize| {
+        let rows = y.saturating_sub(reach)..(y + reach + 1).min(height);
+        let columns = x.saturating_sub(reach)..(x + reach + 1).min(width);
+        rows.flat_map(|row| &plane[row * width..][columns.clone()]).fold(0.0, |a: f64, &b| a.max(b))
+    };
+    let planes = values.chunks_exact((height * width).max(1));
+    planes.flat_map(|plane| (0..height * width).map(move |i| largest(plane, i / width, i % width))).collect()
 }
 
 pub(crate) fn to_f64(values: &[f32]) -> Vec<f64> {

@@ -1,9 +1,14 @@
 //! Inference: a convolution whose weights are packed once and which then runs without allocating.
 
-use crate::implicit_gemm::{Filters, Shape};
-use crate::output::{Application, Placement};
-use crate::stencil::{Images, Stencil};
-use crate::{Geometry, GeometryError, Level, ThreadPool};
+mod choice;
+
+use crate::direct::{self, Direct, Layout};
+use crate::epilogue::{Addend, Epilogue};
+use crate::lanewise::Lanewise;
+use crate::winograd::{self, Winograd};
+use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
+
+pub use choice::{Accuracy, Algorithm, Estimate, Machine};
 
 /// What follows the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,62 +19,127 @@ pub enum Activation {
     Relu,
 }
 
-/// A convolution with packed weights, a bias and an activation.
-#[derive(Debug, Clone)]
+impl Activation {
+    /// Below what the result is cut off.
+    fn floor(self) -> f32 {
+        match self {
+            Self::Identity => f32::NEG_INFINITY,
+            Self::Relu => 0.0,
+        }
+    }
+}
+
+/// The images that a convolution is planned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// The most images in one run.
+    pub batch: usize,
+    /// `[H, W]`.
+    pub size: [usize; 2],
+    /// How they lie in memory.
+    pub layout: Layout,
+}
+
+/// What a convolution computes, beside its geometry.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameters<'a> {
+    /// `[K, C/G, R, S]`.
+    pub weights: &'a [f32],
+    /// `[K]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[K]`: factors of the [`Addend`]; none are ones.
+    pub addend_scale: Option<&'a [f32]>,
+    /// What comes last.
+    pub activation: Activation,
+}
+
+/// A convolution with packed weights for images of one size: `activation(conv(x) + bias + scale · addend)`.
+#[derive(Debug)]
 pub struct Conv2d {
+    level: Level,
     geometry: Geometry,
-    filters: Filters,
-    bias: Option<Vec<f32>>,
+    site: Site,
+    output_size: [usize; 2],
+    algorithm: Algorithm,
+    kernel: Kernel,
+    bias: Vec<f32>,
+    addend_scale: Vec<f32>,
     activation: Activation,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    Direct(Direct),
+    Depthwise(Lanewise),
+    Winograd(Box<Winograd>),
 }
 
 /// One application of a [`Conv2d`].
 pub struct Pass<'a> {
-    /// `N`.
-    pub batch: usize,
-    /// `[H, W]`.
-    pub size: [usize; 2],
-    /// `[N, C, H, W]`.
+    /// `N`, at most the batch of the [`Site`].
+    pub images: usize,
+    /// In the layout of the [`Site`].
     pub input: &'a [f32],
-    /// `[N, K, P, Q]`; overwritten.
+    /// A map of the output's shape and layout, or nothing.
+    pub addend: Option<Addend<'a>>,
+    /// `[N, ⌈K/L⌉, P, Q, L]`; overwritten.
     pub output: &'a mut [f32],
     /// At least [`Conv2d::workspace_len`] elements, whose values are neither read nor kept.
     pub workspace: &'a mut [f32],
 }
 
 impl Conv2d {
-    /// Packs `weights` `[K, C/G, R, S]` and `bias` `[K]` for the best [`Level`] of this CPU.
+    /// Packs the weights for one algorithm, on the threads of `pool`, with which it is to run.
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::validate`], and slices of the wrong length.
+    /// Those of [`Geometry::output_size`], slices of the wrong length, an algorithm that the geometry does not have, or
+    /// memory that the system refuses.
     pub fn new(
-        geometry: Geometry,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        activation: Activation,
-    ) -> Result<Self, GeometryError> {
-        Self::with_level(Level::detect(), geometry, (weights, bias), activation)
-    }
-
-    /// [`Conv2d::new`] for another [`Level`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Conv2d::new`].
-    pub fn with_level(
+        pool: &ThreadPool,
         level: Level,
-        geometry: Geometry,
-        (weights, bias): (&[f32], Option<&[f32]>),
-        activation: Activation,
+        (geometry, site): (Geometry, Site),
+        algorithm: Algorithm,
+        parameters: Parameters<'_>,
     ) -> Result<Self, GeometryError> {
-        geometry.validate()?;
+        let output_size = geometry.output_size(site.size)?;
+        let Parameters { weights, bias, addend_scale, activation } = parameters;
         expect_len("weights", geometry.weight_len(), weights.len())?;
-        if let Some(bias) = bias {
-            expect_len("bias", geometry.out_channels, bias.len())?;
+        for (name, values) in [("bias", bias), ("addend_scale", addend_scale)] {
+            expect_len(name, geometry.out_channels, values.map_or(geometry.out_channels, <[f32]>::len))?;
         }
-        let filters = Filters::forward(&ThreadPool::new(1), level, &geometry, weights);
-        Ok(Self { geometry, filters, bias: bias.map(<[f32]>::to_vec), activation })
+        if !algorithm.fits(&geometry, site) {
+            return Err(GeometryError::Algorithm { algorithm });
+        }
+        let kernel = match algorithm {
+            Algorithm::Direct => {
+                Direct::new(pool, level, (&geometry, site.layout), site.size, weights).map(Kernel::Direct)
+            }
+            Algorithm::Depthwise => Lanewise::new(level, &geometry, site.size, weights).map(Kernel::Depthwise),
+            Algorithm::Winograd(tile) => {
+                let kinds = choice::kinds(&geometry, output_size, tile);
+                let site = (site.batch, site.size);
+                Winograd::new(pool, level, &geometry, kinds, site, weights)
+                    .map(|kernel| Kernel::Winograd(Box::new(kernel)))
+            }
+        };
+        let padded = geometry.out_channels.next_multiple_of(level.lanes());
+        let pad = |values: Option<&[f32]>, default: f32| {
+            let mut values = values.map_or_else(|| vec![default; geometry.out_channels], <[f32]>::to_vec);
+            values.resize(padded, 0.0);
+            values
+        };
+        Ok(Self {
+            level,
+            geometry,
+            site,
+            output_size,
+            algorithm,
+            kernel: kernel.map_err(|_| GeometryError::Memory)?,
+            bias: pad(bias, 0.0),
+            addend_scale: pad(addend_scale, 1.0),
+            activation,
+        })
     }
 
     /// The shape.
@@ -77,57 +147,74 @@ impl Conv2d {
         &self.geometry
     }
 
-    /// Elements of workspace that [`Conv2d::run`] needs for `batch` images of `size` on a pool of `threads`.
-    ///
-    /// # Panics
-    ///
-    /// If the image is smaller than the kernel.
-    pub fn workspace_len(&self, batch: usize, size: [usize; 2], threads: usize) -> usize {
-        self.filters.workspace_len(batch, self.output_size(size), threads)
+    /// How it is computed.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
-    /// `output = activation(conv(input) + bias)`. Allocates nothing.
+    /// The layout of the output for some images.
+    pub fn output(&self, images: usize) -> Blocked {
+        let [height, width] = self.output_size;
+        Blocked { shape: [images, self.geometry.out_channels, height, width], lanes: self.level.lanes() }
+    }
+
+    /// Floats of input for some images.
+    pub fn input_len(&self, images: usize) -> usize {
+        let [height, width] = self.site.size;
+        let shape = [images, self.geometry.in_channels, height, width];
+        match self.site.layout {
+            Layout::Planar => shape.iter().product(),
+            Layout::Blocked => Blocked { shape, lanes: self.level.lanes() }.len(),
+        }
+    }
+
+    /// Elements of workspace that [`Conv2d::run`] needs on a pool of `threads`.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        match &self.kernel {
+            Kernel::Direct(kernel) => kernel.workspace_len(self.site.batch, threads),
+            Kernel::Depthwise(_) => 0,
+            Kernel::Winograd(kernel) => kernel.workspace_len(threads),
+        }
+    }
+
+    /// `output = activation(conv(input) + bias + scale · addend)`. Allocates nothing.
     ///
     /// # Panics
     ///
-    /// If a slice has the wrong length or the image is smaller than the kernel.
+    /// If a slice has the wrong length, there are more images than planned for, or the pool has more threads than that of
+    /// [`Conv2d::new`].
     pub fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
-        let Pass { batch, size, input, output, workspace } = pass;
-        let output_size = self.output_size(size);
-        let Geometry { in_channels, out_channels, .. } = self.geometry;
-        assert_eq!(input.len(), batch * in_channels * size[0] * size[1], "input is [N, C, H, W]");
-        assert_eq!(output.len(), batch * out_channels * output_size[0] * output_size[1], "output is [N, K, P, Q]");
-        let needed = self.workspace_len(batch, size, pool.threads());
+        let Pass { images, input, addend, output, workspace } = pass;
+        assert!(images <= self.site.batch, "{images} images, planned for {}", self.site.batch);
+        assert_eq!(input.len(), self.input_len(images), "input");
+        assert_eq!(output.len(), self.output(images).len(), "output is [N, ⌈K/L⌉, P, Q, L]");
+        if let Some(Addend { values }) = addend {
+            assert_eq!(values.len(), output.len(), "addend is as the output");
+        }
+        let needed = self.workspace_len(pool.threads());
         assert!(workspace.len() >= needed, "workspace is {needed} elements, not {}", workspace.len());
-        let application = Application {
-            batch,
-            images: Images { data: input, channels: in_channels, size },
-            placement: Placement::whole(output_size),
-            bias: self.bias.as_deref(),
-            activation: self.activation,
+        if images == 0 {
+            return;
+        }
+        let epilogue = Epilogue {
+            bias: &self.bias,
+            floor: self.activation.floor(),
+            addend: addend.map(|addend| (addend.values, &*self.addend_scale)),
         };
-        self.filters.apply(pool, &application, output, workspace);
+        match &self.kernel {
+            Kernel::Direct(kernel) => kernel.run(pool, direct::Pass { images, input, epilogue, output, workspace }),
+            Kernel::Depthwise(kernel) => kernel.run(pool, images, input, epilogue, output),
+            Kernel::Winograd(kernel) => kernel.run(pool, winograd::Pass { images, input, epilogue, output, workspace }),
+        }
     }
 
     /// Bytes that the packed weights occupy.
     pub fn packed_bytes(&self) -> usize {
-        self.filters.packed_bytes()
-    }
-
-    fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
-        self.geometry.output_size(size).unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Filters {
-    /// The weights `[K, C/G, R, S]` of a convolution.
-    pub(crate) fn forward(pool: &ThreadPool, level: Level, geometry: &Geometry, weights: &[f32]) -> Self {
-        let groups = geometry.groups;
-        let shape = Shape { groups, rows: geometry.out_channels / groups, channels: geometry.in_channels / groups };
-        let stencil = Stencil::forward(geometry);
-        let taps: Vec<usize> = stencil.kernel_indices(geometry.kernel[1]).collect();
-        let start = |filter, channel| (filter * shape.channels + channel) * taps.len();
-        Self::pack(pool, level, (shape, stencil), weights, (&taps, &start))
+        match &self.kernel {
+            Kernel::Direct(kernel) => kernel.packed_bytes(),
+            Kernel::Depthwise(kernel) => kernel.packed_bytes(),
+            Kernel::Winograd(kernel) => kernel.packed_bytes(),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Algorithm;
+
 /// The shape of a convolution, apart from the images it is applied to. Pairs are `[vertical, horizontal]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -130,6 +132,13 @@ pub enum GeometryError {
         /// Elements there are.
         found: usize,
     },
+    /// An algorithm does not compute convolutions of this shape.
+    Algorithm {
+        /// Which.
+        algorithm: Algorithm,
+    },
+    /// The system refuses the memory for packed weights.
+    Memory,
     /// A size does not fit the address space.
     Overflow,
 }
@@ -146,6 +155,10 @@ impl fmt::Display for GeometryError {
                 write!(f, "input {height}x{width}: expected a padded {axis} of at least {reach}, found {padded}")
             }
             Self::Length { name, expected, found } => write!(f, "{name}: expected {expected} elements, found {found}"),
+            Self::Algorithm { algorithm } => {
+                write!(f, "algorithm: expected one that computes this shape, found {algorithm}")
+            }
+            Self::Memory => write!(f, "weights: expected memory to pack them into, found none"),
             Self::Overflow => write!(f, "geometry: expected sizes within the address space, found larger ones"),
         }
     }

@@ -131,6 +131,16 @@ impl Problem {
 }
 
 impl Filters {
+    /// The weights `[K, C/G, R, S]` of a convolution.
+    pub(crate) fn forward(pool: &ThreadPool, level: Level, geometry: &Geometry, weights: &[f32]) -> Self {
+        let groups = geometry.groups;
+        let shape = Shape { groups, rows: geometry.out_channels / groups, channels: geometry.in_channels / groups };
+        let stencil = Stencil::forward(geometry);
+        let taps: Vec<usize> = stencil.kernel_indices(geometry.kernel[1]).collect();
+        let start = |filter, channel| (filter * shape.channels + channel) * taps.len();
+        Self::pack(pool, level, (shape, stencil), weights, (&taps, &start))
+    }
+
     /// The weights `[K, C/G, R, S]` of a convolution, transposed and turned, for a backward stencil.
     fn backward(pool: &ThreadPool, level: Level, geometry: &Geometry, (stencil, weights): (Stencil, &[f32])) -> Self {
         let groups = geometry.groups;

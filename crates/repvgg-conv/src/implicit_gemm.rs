@@ -84,10 +84,6 @@ impl Filters {
         Self { level, stencil, shape, panel_rows, packed }
     }
 
-    pub(crate) fn packed_bytes(&self) -> usize {
-        size_of_val(self.packed.as_slice())
-    }
-
     /// Elements of workspace for [`Filters::apply`].
     pub(crate) fn workspace_len(&self, batch: usize, grid: [usize; 2], threads: usize) -> usize {
         if self.shape.rows * self.shape.channels == 1 {

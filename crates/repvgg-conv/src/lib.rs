@@ -14,7 +14,9 @@
 //! # Example
 //!
 //! ```
-//! use repvgg_conv::{Activation, Conv2d, Geometry, Pass, ThreadPool};
+//! use repvgg_conv::{
+//!     Activation, Algorithm, Blocked, Conv2d, Geometry, Layout, Level, Parameters, Pass, Site, ThreadPool,
+//! };
 //!
 //! let geometry = Geometry {
 //!     in_channels: 1,
@@ -25,14 +27,18 @@
 //!     dilation: [1, 1],
 //!     groups: 1,
 //! };
-//! let conv = Conv2d::new(geometry, &[1.0; 9], Some(&[-5.0]), Activation::Relu)?;
-//! let pool = ThreadPool::new(2);
-//! let (batch, size) = (1, [2, 3]);
-//! let mut output = [0.0; 6];
-//! let mut workspace = vec![0.0; conv.workspace_len(batch, size, pool.threads())];
-//! let input = &[1.0; 6];
-//! conv.run(&pool, Pass { batch, size, input, output: &mut output, workspace: &mut workspace });
-//! assert_eq!(output, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+//! let (pool, level) = (ThreadPool::new(2), Level::detect());
+//! let site = Site { batch: 1, size: [2, 3], layout: Layout::Planar };
+//! let parameters =
+//!     Parameters { weights: &[1.0; 9], bias: Some(&[-5.0]), addend_scale: None, activation: Activation::Relu };
+//! let conv = Conv2d::new(&pool, level, (geometry, site), Algorithm::Direct, parameters)?;
+//! let blocks = conv.output(1);
+//! let (mut output, mut workspace) = (vec![0.0; blocks.len()], vec![0.0; conv.workspace_len(pool.threads())]);
+//! let (output, workspace) = (&mut *output, &mut *workspace);
+//! conv.run(&pool, Pass { images: 1, input: &[1.0; 6], addend: None, output, workspace });
+//! let mut planar = [0.0; 6];
+//! blocks.unpack(output, &mut planar);
+//! assert_eq!(planar, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
 //! # Ok::<(), repvgg_conv::GeometryError>(())
 //! ```
 //!
@@ -41,12 +47,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `geometry` | sizes, checked |
-//! | `conv`, `gradients`, `batch_norm` | the entries: inference, training |
-//! | `stencil` | which inputs an output reads, for all three products; staging with zero borders |
-//! | `implicit_gemm` | the general algorithm: packing, blocking, the register tile |
-//! | `depthwise` | one filter on one channel |
-//! | `gradients/weights` | the product over pixels |
-//! | `output` | what algorithms are applied to, and bias, activation and placement of their results |
+//! | `conv`, `conv/choice` | the entry of inference; which algorithm, by a formula |
+//! | `winograd` | minimal filtering: points, transforms, tiles, weights, the passes over memory |
+//! | `direct`, `lanewise` | direct convolution of any kind, depthwise convolution |
+//! | `product` | the register tile that inference comes down to, and how filters are divided among tiles |
+//! | `layout`, `epilogue`, `memory` | blocks of channels; bias, sum and activation in the same pass; huge pages |
+//! | `gradients`, `batch_norm` | the entries of training |
+//! | `stencil`, `implicit_gemm`, `depthwise`, `output`, `gradients/weights` | training's products, on `[N, C, H, W]` |
 //! | `simd`, `pool` | instruction sets, threads |
 //!
 //! # Promises
@@ -60,20 +67,31 @@ mod batch_norm;
 mod cases;
 mod conv;
 mod depthwise;
+mod direct;
+mod epilogue;
 mod geometry;
 mod gradients;
 mod implicit_gemm;
+mod lanewise;
+mod layout;
+mod memory;
 mod output;
 mod peak;
 mod pool;
+mod product;
 pub mod reference;
 mod simd;
 mod stencil;
+mod winograd;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
-pub use conv::{Activation, Conv2d, Pass};
+pub use conv::{Accuracy, Activation, Algorithm, Conv2d, Estimate, Machine, Parameters, Pass, Site};
+pub use direct::Layout;
+pub use epilogue::Addend;
 pub use geometry::{Geometry, GeometryError};
 pub use gradients::Problem;
+pub use layout::Blocked;
+pub use memory::Buffer;
 pub use peak::fma_peak;
 pub use pool::ThreadPool;
 pub use simd::Level;

@@ -259,6 +259,12 @@ impl<'a> Disjoint<'a> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
+    /// Where element `start` lies, or would lie if there were so many.
+    #[inline(always)]
+    pub(crate) fn at(&self, start: usize) -> *mut f32 {
+        self.start.wrapping_add(start)
+    }
+
     /// The `len` elements from `start` on.
     ///
     /// # Safety

@@ -25,6 +25,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Registers per row of that tile. `ROWS · REGISTERS` accumulators must hide the latency of a multiply-add (4
     /// cycles, two per cycle: at least 8) and fit the register file with one row of `REGISTERS` and a broadcast.
     const REGISTERS: usize;
+    /// Columns of the inference tile of 1, 2, … registers ([`crate::product`]): with so many accumulators, that many
+    /// registers of weights and one broadcast the register file is full.
+    const COLUMNS: &'static [usize];
     /// A register.
     type Vector: Copy;
     /// Its image in memory.
@@ -40,8 +43,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn store(self, x: Self::Vector, block: &mut Self::Block);
     /// `a + b`, lane by lane.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a − b`, lane by lane.
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a · b`, lane by lane.
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a · b + c`, lane by lane, fused where the level can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `max(floor, x)`, lane by lane; where `x` is NaN it stays NaN, as in every framework.
+    fn at_least(self, floor: Self::Vector, x: Self::Vector) -> Self::Vector;
+    /// Asks for the cache line at `address`, which may be any, to be brought into the second-level cache.
+    fn prefetch(self, address: *const f32);
     /// `[a0, b0, a1, b1, …]`, cut into its lower and its upper half.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
     /// `slice` as whole registers; a remainder is left out.
@@ -105,6 +116,11 @@ impl Level {
         }
     }
 
+    /// `f32` lanes of a register, and so channels of a block ([`crate::Blocked`]).
+    pub fn lanes(self) -> usize {
+        self.run(Lanes)
+    }
+
     /// Runs `kernel` on this level.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
@@ -114,6 +130,18 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Token::Avx512(simd) => simd.run(kernel),
         }
+    }
+}
+
+/// [`Simd::LANES`] as a kernel.
+struct Lanes;
+
+impl Kernel for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::LANES
     }
 }
 

@@ -84,7 +84,8 @@ pub fn evaluate(
     let start = Instant::now();
     let batch = settings.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut plan = Plan::new(graph, weights, Settings { batch, size, threads: settings.threads })?;
+    let mut plan =
+        Plan::new(graph, weights, Settings { batch, size, threads: settings.threads, ..Settings::default() })?;
     let classes = plan.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],

@@ -10,7 +10,11 @@ fn main() -> Result<()> {
     let weights: Weights = training.parameters().map(|(name, p)| (name, Tensor::full(p.shape, 0.01))).collect();
     let plain = fuse(&training, &weights)?;
 
-    let mut plan = Plan::new(&plain.graph, &plain.weights, Settings { batch: 1, size: [224, 224], threads: 2 })?;
+    let mut plan = Plan::new(
+        &plain.graph,
+        &plain.weights,
+        Settings { batch: 1, size: [224, 224], threads: 2, ..Settings::default() },
+    )?;
     let image = vec![0.5; 3 * 224 * 224];
     let mut logits = [0.0; 10];
     plan.run(&image, &mut logits);

@@ -1,48 +1,42 @@
 //! The engine: a graph planned once for one shape, then run many times without allocating.
 //!
-//! Planning checks the weights, joins nodes into steps that each make one pass over memory (`lower`), packs the
-//! weights, and gives every value a place in one arena where values that are never alive together share memory
-//! (`arena`). Running walks the steps. Callers see only images `[N, C, H, W]` and rows `[N, K]`; how values are laid
-//! out in between is the engine's own affair.
+//! Planning checks the weights, joins nodes into steps that each make one pass over memory (`lower`), chooses an
+//! algorithm for each convolution (`choose`, `tune`), packs the weights, and gives every value a place in one arena where
+//! values that are never alive together share memory (`arena`). Running walks the steps. Callers see only images
+//! `[N, C, H, W]` and rows `[N, K]`; how values are laid out in between is the engine's own affair.
 
 mod arena;
+mod choose;
 mod kernel;
-mod linear;
 mod lower;
+mod settings;
+mod tune;
 mod window;
 
 use std::time::{Duration, Instant};
 
-use repvgg_conv::ThreadPool;
+use repvgg_conv::{Buffer, Conv2d, Geometry, Layout, Parameters, Site, ThreadPool};
+
+pub use choose::{Choice, Reason};
+pub use repvgg_conv::{Accuracy, Algorithm, Estimate, Level, fma_peak};
+pub use settings::Settings;
+pub use tune::Tuning;
 
 use crate::cost::cost;
-use crate::graph::{Op, Shape};
+use crate::graph::{NodeId, Op, Shape};
 use crate::{Error, Graph, Result, Weights};
-use arena::{Buffer, Layout};
+use arena::Layout as Places;
 use kernel::{Kernel, Slot, Source, Values};
+use lower::{Affine, Step as Lowered, Work};
 
 /// The most memory that activations may take; more is a mistake in the shape, not a network.
 const MEMORY_LIMIT: u64 = 64 << 30;
 
-/// The largest height, width and batch. Sizes far beyond them overflow before they run out of memory.
-const EXTENT_LIMIT: usize = 1 << 16;
-
-/// The most threads: no machine has more, and each costs a stack.
-const THREAD_LIMIT: usize = 1 << 10;
-
-/// The shape a plan is made for, and the threads it runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// The most images in one run.
-    pub batch: usize,
-    /// Height and width of the images.
-    pub size: [usize; 2],
-    /// Threads, the caller's included.
-    pub threads: usize,
-}
+/// The most channels of images that a convolution reads as they come; it reads more in blocks, which costs a pass.
+const PLANAR_CHANNELS: usize = 4;
 
 /// One step of a plan: what a report prints about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     /// The name of the node whose value the step writes.
     pub name: String,
@@ -52,6 +46,8 @@ pub struct Layer {
     pub shape: Shape,
     /// Multiply-adds for each image.
     pub macs: u64,
+    /// How a convolution is computed.
+    pub choice: Option<Choice>,
 }
 
 /// A network ready to run: its main output, for up to [`Settings::batch`] images of one size.
@@ -64,8 +60,8 @@ pub struct Plan {
     layers: Vec<Layer>,
     input: Shape,
     output: Slot,
-    arena: Vec<f32>,
-    workspace: Vec<f32>,
+    arena: Buffer,
+    workspace: Buffer,
 }
 
 /// A kernel bound to its memory.
@@ -80,23 +76,33 @@ impl Plan {
     ///
     /// # Errors
     /// When the weights do not fit the graph ([`Weights::check`]), the graph cannot take images of this size, or the
-    /// settings ask for nothing, or for more than 64 GiB of activations.
+    /// settings ask for nothing, for more than 64 GiB of activations, or for less memory than the weights need.
     pub fn new(graph: &Graph, weights: &Weights, settings: Settings) -> Result<Self> {
-        settings.check()?;
-        weights.check(graph)?;
-        let graph = graph.inference();
-        let shapes = graph.shapes(settings.size)?;
-        let buffers = |steps: &[lower::Step]| lifetimes(&graph, &shapes, settings.batch, steps);
-        let steps = lower::lower(&graph, weights)?;
-        let layout = arena::place(&buffers(&steps));
-        let slots = slots(&graph, &shapes, &steps, &layout);
-        let layers = layers(&graph, settings.size, &steps)?;
-        let arena = zeroed(layout.len, settings)?;
-        let steps: Vec<Step> = steps.into_iter().map(|step| Step::bind(step, &slots)).collect();
-        let workspace = steps.iter().map(|step| step.workspace_len(settings)).max().unwrap_or(0);
+        Self::tuned(graph, weights, settings, &Tuning::new())
+    }
+
+    /// As [`Plan::new`], with the algorithms that were measured to be the fastest where they are allowed.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn tuned(graph: &Graph, weights: &Weights, settings: Settings, tuning: &Tuning) -> Result<Self> {
+        let Draft { graph, steps, slots, arena } = Draft::new(graph, weights, settings)?;
+        let convolutions = convolutions(&steps, &slots, settings.batch);
+        let mut choices = choose::choose(&convolutions, &settings, tuning)?.into_iter();
+        let choices: Vec<Option<Choice>> =
+            steps.iter().map(|step| if let Work::Conv(_) = step.work { choices.next() } else { None }).collect();
+        let layers = layers(&graph, settings.size, &steps, &choices)?;
+        let arena = zeroed(arena, settings)?;
+        let pool = ThreadPool::new(settings.threads);
+        let steps: Vec<Step> = steps
+            .into_iter()
+            .zip(&choices)
+            .map(|(step, choice)| Step::bind(step, &graph, &slots, (&pool, settings), choice.as_ref()))
+            .collect::<Result<_>>()?;
+        let workspace = steps.iter().map(|step| step.workspace_len(settings.threads)).max().unwrap_or(0);
         Ok(Self {
             settings,
-            pool: ThreadPool::new(settings.threads),
+            pool,
             layers,
             input: [graph.input_channels(), settings.size[0], settings.size[1]],
             output: slots[graph.main_output().index()],
@@ -104,6 +110,22 @@ impl Plan {
             workspace: zeroed(workspace as u64, settings)?,
             steps,
         })
+    }
+
+    /// Measures the fastest algorithm of each convolution that `tuning` does not know yet; `progress` hears how many of
+    /// how many are done.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn tune(
+        graph: &Graph,
+        weights: &Weights,
+        settings: Settings,
+        tuning: &mut Tuning,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<()> {
+        let Draft { steps, slots, .. } = Draft::new(graph, weights, settings)?;
+        tuning.measure(&convolutions(&steps, &slots, settings.batch), &settings, progress)
     }
 
     /// Runs `N` images, `1 ≤ N ≤` [`Settings::batch`]: `input` `[N, C, H, W]` to `output` `[N, K]`, where `K` is the
@@ -157,12 +179,12 @@ impl Plan {
 
     /// Bytes of activations and workspace: with [`Plan::packed_bytes`], all that the plan holds.
     pub fn arena_bytes(&self) -> usize {
-        (self.arena.len() + self.workspace.len()) * size_of::<f32>()
+        self.arena.bytes() + self.workspace.bytes()
     }
 
     /// Runs the steps; `after` is called after each of them.
     fn execute(&mut self, input: &[f32], output: &mut [f32], mut after: impl FnMut()) {
-        let (image, row) = (self.input.iter().product::<usize>(), self.output.len());
+        let (image, row) = (self.input.iter().product::<usize>(), self.output.shape.iter().product::<usize>());
         let images = input.len() / image;
         assert!(
             input.len() == images * image && (1..=self.settings.batch).contains(&images),
@@ -179,114 +201,206 @@ impl Plan {
                 inputs: &step.inputs,
                 values,
                 output: target,
-                shape: step.output.shape,
+                slot: step.output,
                 workspace: &mut self.workspace,
             };
             step.kernel.run(call);
             after();
         }
-        output.copy_from_slice(Values::all(input, &self.arena, images).map(self.output).data);
+        let result = Values::all(input, &self.arena, images).map(self.output).data;
+        match self.output.source {
+            Source::Input => output.copy_from_slice(result),
+            Source::Arena(_) => self.output.layout(images).unpack(result, output),
+        }
     }
 }
 
-impl Settings {
-    fn check(self) -> Result<()> {
-        let [height, width] = self.size;
-        let extents = [
-            ("batch", self.batch, EXTENT_LIMIT),
-            ("height", height, EXTENT_LIMIT),
-            ("width", width, EXTENT_LIMIT),
-            ("threads", self.threads, THREAD_LIMIT),
-        ];
-        match extents.into_iter().find(|(_, found, limit)| !(1..=*limit).contains(found)) {
-            None => Ok(()),
-            Some((name, found, limit)) => Err(Error::spec(name, format!("expected 1 to {limit}, found {found}"))),
+/// Steps whose values have places, before anything is packed.
+struct Draft {
+    graph: Graph,
+    steps: Vec<Lowered>,
+    /// Where the value of each node lies. Nodes that are computed within another's step have no value of their own.
+    slots: Vec<Slot>,
+    /// Elements of the arena.
+    arena: u64,
+}
+
+impl Draft {
+    fn new(graph: &Graph, weights: &Weights, settings: Settings) -> Result<Self> {
+        settings.check()?;
+        weights.check(graph)?;
+        let graph = graph.inference();
+        let shapes = graph.shapes(settings.size)?;
+        let mut steps = lower::lower(&graph, weights)?;
+        steps.retain(|step| !is_alias(step, &shapes));
+        if let Some(input) = blocked_input(&graph, &steps) {
+            let step = Lowered { nodes: vec![input], output: input, inputs: vec![input], work: Work::Block };
+            steps.insert(0, step);
         }
+        let lanes = settings.level.lanes();
+        let places = arena::place(&lifetimes(&graph, &shapes, (settings.batch, lanes), &steps));
+        let slots = slots(&graph, &shapes, lanes, &steps, &places);
+        Ok(Self { graph, steps, slots, arena: places.len })
     }
+}
+
+/// Whether a step's value is that of its input: flattening a map of one pixel changes nothing.
+fn is_alias(step: &Lowered, shapes: &[Shape]) -> bool {
+    matches!(step.work, Work::Flatten) && shapes[step.inputs[0].index()][1..] == [1, 1]
+}
+
+/// The node of the images, if some step has to read them in blocks.
+fn blocked_input(graph: &Graph, steps: &[Lowered]) -> Option<NodeId> {
+    let (input, _) = graph.iter().find(|(_, node)| matches!(node.op, Op::Input { .. }))?;
+    let reads_blocks = |step: &Lowered| {
+        let is_planar = matches!(step.work, Work::Conv(_)) && graph.input_channels() <= PLANAR_CHANNELS;
+        let reads = step.inputs.iter().position(|&read| read == input);
+        reads.is_some_and(|position| !is_planar || position > 0 || step.inputs[1..].contains(&input))
+    };
+    steps.iter().any(reads_blocks).then_some(input)
 }
 
 impl Step {
-    fn bind(step: lower::Step, slots: &[Slot]) -> Self {
-        let inputs = step.inputs.iter().map(|input| slots[input.index()]).collect();
-        Self { inputs, output: slots[step.output().index()], kernel: step.kernel }
+    fn bind(
+        step: Lowered,
+        graph: &Graph,
+        slots: &[Slot],
+        (pool, settings): (&ThreadPool, Settings),
+        choice: Option<&Choice>,
+    ) -> Result<Self> {
+        let mut inputs: Vec<Slot> = step.inputs.iter().map(|input| slots[input.index()]).collect();
+        let output = slots[step.output.index()];
+        let channels = output.shape[0].next_multiple_of(output.lanes);
+        let pad = |affine: Affine| {
+            let [scale, shift] = [affine.scale, affine.shift].map(|mut values| {
+                values.resize(channels, 0.0);
+                values
+            });
+            Affine { scale, shift }
+        };
+        let kernel = match step.work {
+            Work::Conv(conv) => {
+                let algorithm = choice.expect("a convolution has a choice").taken.algorithm;
+                let parameters = Parameters {
+                    weights: &conv.weights,
+                    bias: Some(&conv.bias),
+                    addend_scale: conv.addend_scale.as_deref(),
+                    activation: conv.activation,
+                };
+                let shape = (conv.geometry, site(inputs[0], settings.batch));
+                let packed = Conv2d::new(pool, settings.level, shape, algorithm, parameters);
+                let packed = packed.map_err(|error| Error::shape(&graph.node(step.output).name, error))?;
+                Kernel::Conv(Box::new(packed))
+            }
+            Work::Sum { affines, activation } => {
+                let affines = affines.into_iter().map(|affine| affine.map(pad)).collect();
+                Kernel::Sum { affines, activation }
+            }
+            Work::Mul(activation) => Kernel::Mul(activation),
+            Work::Concat => Kernel::Concat,
+            Work::MaxPool(pool) => Kernel::MaxPool(pool),
+            Work::AvgPool(pool) => Kernel::AvgPool(pool),
+            Work::GlobalAvgPool => Kernel::GlobalAvgPool,
+            Work::Flatten => Kernel::Flatten,
+            Work::Block => {
+                inputs[0].source = Source::Input;
+                Kernel::Block
+            }
+        };
+        Ok(Self { kernel, inputs, output })
     }
 
-    fn workspace_len(&self, settings: Settings) -> usize {
-        match &self.kernel {
-            Kernel::Conv(conv) => {
-                let [_, height, width] = self.inputs[0].shape;
-                conv.workspace_len(settings.batch, [height, width], settings.threads)
-            }
-            Kernel::Linear(linear) => linear.workspace_len(settings.batch),
-            _ => 0,
-        }
+    fn workspace_len(&self, threads: usize) -> usize {
+        if let Kernel::Conv(conv) = &self.kernel { conv.workspace_len(threads) } else { 0 }
     }
 }
 
-/// The node whose memory holds the value of each node: a flattened map is the map itself.
-fn owners(graph: &Graph) -> Vec<usize> {
+/// What a convolution that reads `input` is planned for.
+fn site(input: Slot, batch: usize) -> Site {
+    let [_, height, width] = input.shape;
+    let layout = if input.source == Source::Input { Layout::Planar } else { Layout::Blocked };
+    Site { batch, size: [height, width], layout }
+}
+
+/// The convolutions of the steps in order.
+fn convolutions(steps: &[Lowered], slots: &[Slot], batch: usize) -> Vec<(Geometry, Site)> {
+    let convolution = |step: &Lowered| match &step.work {
+        Work::Conv(conv) => Some((conv.geometry, site(slots[step.inputs[0].index()], batch))),
+        _ => None,
+    };
+    steps.iter().filter_map(convolution).collect()
+}
+
+/// The node whose memory holds the value of each node: a flattened map of one pixel is the map itself.
+fn owners(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
     let mut owners: Vec<usize> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.iter() {
-        owners.push(if node.op == Op::Flatten { owners[node.inputs[0].index()] } else { id.index() });
+        let is_alias = node.op == Op::Flatten && shapes[node.inputs[0].index()][1..] == [1, 1];
+        owners.push(if is_alias { owners[node.inputs[0].index()] } else { id.index() });
     }
     owners
 }
 
 /// The buffer that each step writes and for how long its value is needed.
-fn lifetimes(graph: &Graph, shapes: &[Shape], batch: usize, steps: &[lower::Step]) -> Vec<Buffer> {
-    let owners = owners(graph);
+fn lifetimes(graph: &Graph, shapes: &[Shape], (batch, lanes): (usize, usize), steps: &[Lowered]) -> Vec<arena::Buffer> {
+    let owners = owners(graph, shapes);
     // The main output is read once more, after the last step.
     let mut last_read = vec![0; owners.len()];
     for (step, lowered) in steps.iter().enumerate() {
         lowered.inputs.iter().for_each(|input| last_read[owners[input.index()]] = step);
     }
     last_read[owners[graph.main_output().index()]] = steps.len();
-    let buffer = |(first, step): (usize, &lower::Step)| {
-        let node = step.output().index();
-        let extents = shapes[node].iter().map(|&extent| extent as u64);
-        Buffer { len: extents.fold(batch as u64, u64::saturating_mul), first, last: last_read[node] }
+    let buffer = |(first, step): (usize, &Lowered)| {
+        let node = step.output.index();
+        let [channels, height, width] = shapes[node];
+        let extents = [channels.next_multiple_of(lanes), height, width].map(|extent| extent as u64);
+        let len = extents.into_iter().fold(batch as u64, u64::saturating_mul);
+        arena::Buffer { len, first, last: last_read[node].max(first) }
     };
     steps.iter().enumerate().map(buffer).collect()
 }
 
 /// Where the value of each node lies. Nodes that are computed within another's step have no value of their own.
-fn slots(graph: &Graph, shapes: &[Shape], steps: &[lower::Step], layout: &Layout) -> Vec<Slot> {
+fn slots(graph: &Graph, shapes: &[Shape], lanes: usize, steps: &[Lowered], places: &Places) -> Vec<Slot> {
     let mut sources = vec![Source::Input; shapes.len()];
-    for (step, &offset) in steps.iter().zip(&layout.offsets) {
-        sources[step.output().index()] = Source::Arena(offset as usize);
+    for (step, &offset) in steps.iter().zip(&places.offsets) {
+        sources[step.output.index()] = Source::Arena(offset as usize);
     }
-    owners(graph).into_iter().zip(shapes).map(|(owner, &shape)| Slot { source: sources[owner], shape }).collect()
+    let slot = |(owner, &shape): (usize, &Shape)| Slot { source: sources[owner], shape, lanes };
+    owners(graph, shapes).into_iter().zip(shapes).map(slot).collect()
 }
 
-fn layers(graph: &Graph, size: [usize; 2], steps: &[lower::Step]) -> Result<Vec<Layer>> {
+fn layers(graph: &Graph, size: [usize; 2], steps: &[Lowered], choices: &[Option<Choice>]) -> Result<Vec<Layer>> {
     let costs = cost(graph, size)?.layers;
-    let layer = |step: &lower::Step| {
+    let layer = |(step, choice): (&Lowered, &Option<Choice>)| {
         let kinds: Vec<&str> = step.nodes.iter().map(|&node| graph.node(node).op.kind()).collect();
         Layer {
-            name: graph.node(step.output()).name.clone(),
+            name: graph.node(step.output).name.clone(),
             kind: kinds.join(" + "),
-            shape: costs[step.output().index()].shape,
+            shape: costs[step.output.index()].shape,
             macs: step.nodes.iter().map(|node| costs[node.index()].macs).sum(),
+            choice: choice.clone(),
         }
     };
-    Ok(steps.iter().map(layer).collect())
+    Ok(steps.iter().zip(choices).map(layer).collect())
 }
 
 /// `len` zeros, or an error where the memory limit or the system refuses them.
-fn zeroed(len: u64, Settings { batch, size: [height, width], .. }: Settings) -> Result<Vec<f32>> {
+fn zeroed(len: u64, Settings { batch, size: [height, width], .. }: Settings) -> Result<Buffer> {
     let bytes = len.saturating_mul(size_of::<f32>() as u64);
-    let mut memory = Vec::new();
-    let fits = bytes <= MEMORY_LIMIT && usize::try_from(len).is_ok_and(|len| memory.try_reserve_exact(len).is_ok());
-    if !fits {
+    let buffer = usize::try_from(len).ok().filter(|_| bytes <= MEMORY_LIMIT).and_then(|len| Buffer::zeroed(len).ok());
+    let touch = |mut buffer: Buffer| {
+        // Writing the zeros takes every page now, and not during the first run.
+        buffer.fill(0.0);
+        buffer
+    };
+    buffer.map(touch).ok_or_else(|| {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let what = format!(
             "expected activations that fit into memory and {:.0} GiB, found {:.1} GiB",
             gib(MEMORY_LIMIT),
             gib(bytes)
         );
-        return Err(Error::spec(format!("batch {batch} of {height}x{width} images"), what));
-    }
-    // Writing the zeros touches every page now, and not during the first run.
-    memory.resize(len as usize, 0.0);
-    Ok(memory)
+        Error::spec(format!("batch {batch} of {height}x{width} images"), what)
+    })
 }

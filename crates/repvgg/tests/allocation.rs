@@ -23,7 +23,9 @@ fn a_run_allocates_nothing() {
         .parameters()
         .map(|(name, parameter)| (name, Tensor::full(parameter.shape, value(parameter.role))))
         .collect();
-    let mut plan = Plan::new(&graph, &weights, Settings { batch: 2, size: [64, 64], threads: 1 + WORKERS }).unwrap();
+    let mut plan =
+        Plan::new(&graph, &weights, Settings { batch: 2, size: [64, 64], threads: 1 + WORKERS, ..Settings::default() })
+            .unwrap();
     let (images, mut logits) = (vec![0.5; 2 * 3 * 64 * 64], [0.0; 2 * 10]);
     plan.run(&images, &mut logits);
     let mut allocated = |plan: &mut Plan| {

@@ -50,7 +50,8 @@ struct Measurement {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let model = model_or_fresh(&arguments.model)?;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
-    let settings = Settings { batch: arguments.batch as usize, size, threads: arguments.threads };
+    let settings =
+        Settings { batch: arguments.batch as usize, size, threads: arguments.threads, ..Settings::default() };
     let graph = model.graph()?;
     let start = Instant::now();
     let mut plan = Plan::new(&graph, &model.weights, settings)?;
@@ -81,7 +82,7 @@ fn measure(plan: &mut Plan, load: Duration, iterations: usize) -> Measurement {
     // A fixed pattern: the time does not depend on the values as long as they are ordinary numbers.
     let input: Vec<f32> = (0..elements(plan.input_shape())).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
     let mut output = vec![0.0; elements(plan.output_shape())];
-    let mut peak = repvgg_conv::fma_peak();
+    let mut peak = repvgg::engine::fma_peak(settings.level);
     let progress = bar(iterations, "timing");
     for _ in 0..iterations.div_ceil(5) {
         plan.run(&input, &mut output);
@@ -96,7 +97,7 @@ fn measure(plan: &mut Plan, load: Duration, iterations: usize) -> Measurement {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    peak = peak.max(repvgg_conv::fma_peak());
+    peak = peak.max(repvgg::engine::fma_peak(settings.level));
     Measurement { load, times, layers: layers.into_iter().map(|mut layer| median(&mut layer)).collect(), peak }
 }
 

@@ -152,7 +152,9 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 /// Images per second of both forms, by the medians of runs in turn.
 fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<f64>> {
     let size = [model.preprocessing.size; 2];
-    let plan = |model: &Model| Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads });
+    let plan = |model: &Model| {
+        Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads, ..Settings::default() })
+    };
     let mut plans = [plan(model)?, plan(plain)?];
     let elements = |shape: [usize; 3]| BATCH * shape.iter().product::<usize>();
     let input = vec![0.5; elements(plans[0].input_shape())];

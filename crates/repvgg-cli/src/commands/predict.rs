@@ -60,7 +60,8 @@ impl Classifier {
             }
         };
         let size = [model.preprocessing.size; 2];
-        let plan = Plan::new(&model.graph()?, &model.weights, Settings { batch: 1, size, threads })?;
+        let plan =
+            Plan::new(&model.graph()?, &model.weights, Settings { batch: 1, size, threads, ..Settings::default() })?;
         Ok(Self {
             input: vec![0.0; plan.input_shape().iter().product()],
             logits: vec![0.0; plan.output_shape().iter().product()],

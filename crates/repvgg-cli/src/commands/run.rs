@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
         return Err(Error::shape(place(), what).into());
     }
-    let settings = Settings { batch: n.min(BATCH), size: [height, width], threads: arguments.threads };
+    let settings =
+        Settings { batch: n.min(BATCH), size: [height, width], threads: arguments.threads, ..Settings::default() };
     let mut plan = Plan::new(&graph, &model.weights, settings)?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);

@@ -16,6 +16,8 @@ impl Simd for Portable {
     /// Baseline x86-64 has 16 registers of 4 lanes: 4 · 1 · 2 accumulators, 2 for the row, 1 broadcast, products.
     const ROWS: usize = 4;
     const REGISTERS: usize = 1;
+    /// A register here is two of the processor's: 4 · 2 accumulators, 2 of weights, 1 broadcast, products.
+    const COLUMNS: &'static [usize] = &[4];
     type Vector = [f32; 8];
     type Block = [f32; 8];
 
@@ -43,6 +45,25 @@ impl Simd for Portable {
     fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| a[i] + b[i])
     }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn at_least(self, floor: [f32; 8], x: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if x[i] < floor[i] { floor[i] } else { x[i] })
+    }
+
+    /// No instruction for it that every CPU has.
+    #[inline(always)]
+    fn prefetch(self, _address: *const f32) {}
 
     /// Not fused: without the instruction, `f32::mul_add` is a library call.
     #[inline(always)]

@@ -28,6 +28,9 @@ impl Simd for Avx2 {
     /// just fit, but the compiler keeps two broadcasts in flight and spills: 23 instead of 42 GMAC/s on a Zen 4 core.
     const ROWS: usize = 4;
     const REGISTERS: usize = 2;
+    /// 16 registers: 12 accumulators; at least 10 hide a latency of 5 cycles on two ports. 4 · 3 would just fit, but the
+    /// compiler keeps two broadcasts in flight and spills: 0.70 instead of 0.85 of the peak.
+    const COLUMNS: &'static [usize] = &[12, 6];
     type Vector = __m256;
     type Block = [f32; 8];
 
@@ -66,6 +69,31 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when either is NaN.
+    #[inline(always)]
+    fn at_least(self, floor: __m256, x: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_max_ps(floor, x) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        // SAFETY: a hint; no address makes it fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: self proves FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -95,6 +123,8 @@ impl Simd for Avx512 {
     /// 32 registers: 8 · 3 accumulators, 3 for the row, broadcasts from memory. 8 rows divide the usual filter counts.
     const ROWS: usize = 8;
     const REGISTERS: usize = 3;
+    /// 32 registers: 24 accumulators, fewer for a single register of weights, where broadcasts are the limit anyway.
+    const COLUMNS: &'static [usize] = &[12, 12, 8, 6];
     type Vector = __m512;
     type Block = [f32; 16];
 
@@ -130,6 +160,31 @@ impl Simd for Avx512 {
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when either is NaN.
+    #[inline(always)]
+    fn at_least(self, floor: __m512, x: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_max_ps(floor, x) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        // SAFETY: a hint; no address makes it fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]

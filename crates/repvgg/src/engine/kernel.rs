@@ -1,23 +1,22 @@
 //! What a step computes, and the memory it sees.
 //!
-//! Convolutions are `repvgg-conv`'s; all else is a plain loop over planes `[H, W]`, which threads take in turn. Which
-//! thread computes a plane never changes what is computed.
+//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. Convolutions
+//! are `repvgg-conv`'s; all else is a plain loop over blocks `[H, W, L]`, which threads take in turn. Which thread
+//! computes a block never changes what is computed.
 
 use std::sync::Mutex;
 
-use repvgg_conv::{Conv2d, Pass, ThreadPool};
+use repvgg_conv::{Addend, Blocked, Conv2d, Pass, ThreadPool};
 
-use super::linear::Linear;
+use super::lower::Affine;
 use super::window;
 use crate::graph::{ActivationKind, Pool, Shape};
 
-/// The work of one step.
+/// The work of one step, its weights packed.
 pub(super) enum Kernel {
-    /// A convolution.
+    /// A convolution of the first input, plus the second one if there is one.
     Conv(Box<Conv2d>),
-    /// A fully connected layer.
-    Linear(Linear),
-    /// `activation(Σ affine(x))`: sums, batch norms, factors and lone activations.
+    /// `activation(Σ affine(x))`, the affines padded to whole blocks.
     Sum { affines: Vec<Option<Affine>>, activation: Option<ActivationKind> },
     /// The product of two maps, or of a map and one factor per channel.
     Mul(Option<ActivationKind>),
@@ -29,12 +28,10 @@ pub(super) enum Kernel {
     AvgPool(Pool),
     /// The mean of each plane.
     GlobalAvgPool,
-}
-
-/// `scale · x + shift` per channel.
-pub(super) struct Affine {
-    pub(super) scale: Vec<f32>,
-    pub(super) shift: Vec<f32>,
+    /// Maps as rows.
+    Flatten,
+    /// The caller's images in blocks.
+    Block,
 }
 
 /// Where a value lies, and its shape for one image.
@@ -42,21 +39,32 @@ pub(super) struct Affine {
 pub(super) struct Slot {
     pub(super) source: Source,
     pub(super) shape: Shape,
+    /// Channels of a block.
+    pub(super) lanes: usize,
 }
 
 /// The memory a value lies in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The caller's images.
+    /// The caller's images, `[N, C, H, W]`.
     Input,
     /// The arena, from this element on.
     Arena(usize),
 }
 
 impl Slot {
-    /// Elements for one image.
-    pub(super) fn len(self) -> usize {
-        self.shape.iter().product()
+    /// The layout in blocks for some images.
+    pub(super) fn layout(self, images: usize) -> Blocked {
+        let [channels, height, width] = self.shape;
+        Blocked { shape: [images, channels, height, width], lanes: self.lanes }
+    }
+
+    /// Elements of memory for some images.
+    fn len(self, images: usize) -> usize {
+        match self.source {
+            Source::Input => images * self.shape.iter().product::<usize>(),
+            Source::Arena(_) => self.layout(images).len(),
+        }
     }
 }
 
@@ -71,20 +79,22 @@ pub(super) struct Values<'a> {
     images: usize,
 }
 
-/// A value: `[N, C, H, W]`.
+/// A value.
 #[derive(Clone, Copy)]
 pub(super) struct Map<'a> {
     pub(super) data: &'a [f32],
     pub(super) shape: Shape,
+    lanes: usize,
 }
 
 impl<'a> Values<'a> {
     /// Parts `output` from all else.
     pub(super) fn split(input: &'a [f32], arena: &'a mut [f32], images: usize, output: Slot) -> (Self, &'a mut [f32]) {
         let Source::Arena(offset) = output.source else { unreachable!("no step writes the caller's images") };
+        let len = output.len(images);
         let (before, rest) = arena.split_at_mut(offset);
-        let (output, after) = rest.split_at_mut(images * output.len());
-        (Self { input, before, gap_end: offset + output.len(), after, images }, output)
+        let (output, after) = rest.split_at_mut(len);
+        (Self { input, before, gap_end: offset + len, after, images }, output)
     }
 
     /// Everything, when no step writes.
@@ -99,19 +109,24 @@ impl<'a> Values<'a> {
             Source::Arena(offset) if offset < self.before.len() => &self.before[offset..],
             Source::Arena(offset) => &self.after[offset - self.gap_end..],
         };
-        Map { data: &memory[..self.images * slot.len()], shape: slot.shape }
+        Map { data: &memory[..slot.len(self.images)], shape: slot.shape, lanes: slot.lanes }
     }
 }
 
 impl<'a> Map<'a> {
-    /// Elements of one plane.
-    fn plane_len(self) -> usize {
-        self.shape[1] * self.shape[2]
+    /// Elements of one block.
+    fn block_len(self) -> usize {
+        self.shape[1] * self.shape[2] * self.lanes
     }
 
-    /// The plane of one channel of one image, counted through the batch.
-    fn plane(self, index: usize) -> &'a [f32] {
-        &self.data[index * self.plane_len()..][..self.plane_len()]
+    /// One block of one image, counted through the batch.
+    fn block(self, index: usize) -> &'a [f32] {
+        &self.data[index * self.block_len()..][..self.block_len()]
+    }
+
+    /// Blocks of an image.
+    fn blocks(self) -> usize {
+        self.shape[0].div_ceil(self.lanes)
     }
 }
 
@@ -122,7 +137,7 @@ pub(super) struct Call<'a> {
     pub(super) inputs: &'a [Slot],
     pub(super) values: Values<'a>,
     pub(super) output: &'a mut [f32],
-    pub(super) shape: Shape,
+    pub(super) slot: Slot,
     pub(super) workspace: &'a mut [f32],
 }
 
@@ -131,7 +146,6 @@ impl Kernel {
     pub(super) fn packed_bytes(&self) -> usize {
         match self {
             Self::Conv(conv) => conv.packed_bytes(),
-            Self::Linear(linear) => linear.bytes(),
             Self::Sum { affines, .. } => {
                 affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
             }
@@ -143,21 +157,19 @@ impl Kernel {
     pub(super) fn run(&self, call: Call<'_>) {
         match self {
             Self::Conv(conv) => {
-                let Map { data: input, shape: [_, height, width] } = call.values.map(call.inputs[0]);
-                let Call { pool, images: batch, output, workspace, .. } = call;
-                conv.run(pool, Pass { batch, size: [height, width], input, output, workspace });
-            }
-            Self::Linear(linear) => {
-                linear.run(call.pool, call.values.map(call.inputs[0]).data, call.output, call.workspace);
+                let Call { pool, images, inputs, values, output, workspace, .. } = call;
+                let input = values.map(inputs[0]).data;
+                let addend = inputs.get(1).map(|&addend| Addend { values: values.map(addend).data });
+                conv.run(pool, Pass { images, input, addend, output, workspace });
             }
             Self::Sum { affines, activation } => call.sum(affines, *activation),
             Self::Mul(activation) => call.mul(*activation),
             Self::Concat => call.concat(),
             Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
             Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
-            Self::GlobalAvgPool => call.pooled(|input, output| {
-                output[0] = window::sum(input.data) / input.data.len() as f32;
-            }),
+            Self::GlobalAvgPool => call.pooled(|input, output| window::global_mean(input.data, output)),
+            Self::Flatten => call.flatten(),
+            Self::Block => call.slot.layout(call.images).pack(call.values.map(call.inputs[0]).data, call.output),
         }
     }
 }
@@ -167,75 +179,104 @@ const TASK_ELEMENTS: usize = 8192;
 
 impl Call<'_> {
     fn sum(self, affines: &[Option<Affine>], activation: Option<ActivationKind>) {
-        let (inputs, values, [channels, height, width]) = (self.inputs, self.values, self.shape);
-        self.each_plane(height * width * inputs.len(), |index, plane| {
-            let terms = affines.iter().zip(inputs).map(|(affine, &input)| {
-                let (scale, shift) = affine.as_ref().map_or((1.0, 0.0), |affine| affine.at(index % channels));
-                (values.map(input).plane(index), scale, shift)
-            });
-            for (term, (x, scale, shift)) in terms.enumerate() {
-                let pairs = plane.iter_mut().zip(x);
+        let (inputs, values, lanes) = (self.inputs, self.values, self.slot.lanes);
+        let blocks = self.slot.shape[0].div_ceil(lanes);
+        self.each_block(inputs.len(), |index, block| {
+            let channels = index % blocks * lanes..(index % blocks + 1) * lanes;
+            for (term, (affine, &input)) in affines.iter().zip(inputs).enumerate() {
+                let input = values.map(input).block(index);
+                let pixels = block.chunks_exact_mut(lanes).zip(input.chunks_exact(lanes));
                 // The first term overwrites what an earlier value left here.
-                match term {
-                    0 => pairs.for_each(|(y, x)| *y = scale * x + shift),
-                    _ => pairs.for_each(|(y, x)| *y += scale * x + shift),
+                match (affine, term) {
+                    (None, 0) => pixels.for_each(|(y, x)| y.copy_from_slice(x)),
+                    (None, _) => pixels.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x)),
+                    (Some(Affine { scale, shift }), _) => {
+                        let (scale, shift) = (&scale[channels.clone()], &shift[channels.clone()]);
+                        for (y, x) in pixels {
+                            for lane in 0..lanes {
+                                let before = if term == 0 { 0.0 } else { y[lane] };
+                                y[lane] = scale[lane] * x[lane] + shift[lane] + before;
+                            }
+                        }
+                    }
                 }
             }
-            activate(plane, activation);
+            activate(block, activation);
         });
     }
 
     fn mul(self, activation: Option<ActivationKind>) {
         let [x, factor] = [self.values.map(self.inputs[0]), self.values.map(self.inputs[1])];
-        self.each_plane(x.plane_len(), |index, plane| {
-            match *factor.plane(index) {
-                [factor] => plane.iter_mut().zip(x.plane(index)).for_each(|(y, x)| *y = x * factor),
-                ref factors => {
-                    plane.iter_mut().zip(x.plane(index)).zip(factors).for_each(|((y, x), factor)| *y = x * factor);
-                }
+        let lanes = self.slot.lanes;
+        self.each_block(1, |index, block| {
+            let factors = factor.block(index);
+            // One factor for each channel, or for each element.
+            for (i, (y, x)) in block.chunks_exact_mut(lanes).zip(x.block(index).chunks_exact(lanes)).enumerate() {
+                let factors = if factors.len() == lanes { factors } else { &factors[i * lanes..][..lanes] };
+                y.iter_mut().zip(x).zip(factors).for_each(|((y, x), factor)| *y = x * factor);
             }
-            activate(plane, activation);
+            activate(block, activation);
         });
     }
 
     fn concat(self) {
-        let (inputs, values, [channels, height, width]) = (self.inputs, self.values, self.shape);
-        self.each_plane(height * width, |index, plane| {
-            let (image, mut channel) = (index / channels, index % channels);
-            for &input in inputs {
-                if channel < input.shape[0] {
-                    plane.copy_from_slice(values.map(input).plane(image * input.shape[0] + channel));
-                    return;
+        let (inputs, values, lanes) = (self.inputs, self.values, self.slot.lanes);
+        let blocks = self.slot.shape[0].div_ceil(lanes);
+        self.each_block(1, |index, block| {
+            let (image, first) = (index / blocks, index % blocks * lanes);
+            block.fill(0.0);
+            let mut before = 0;
+            for map in inputs.iter().map(|&input| values.map(input)) {
+                let channels = first.max(before)..(first + lanes).min(before + map.shape[0]);
+                for channel in channels {
+                    let (from, to) = (channel - before, channel - first);
+                    let source = map.block(image * map.blocks() + from / lanes);
+                    let pixels =
+                        block[to..].iter_mut().step_by(lanes).zip(source[from % lanes..].iter().step_by(lanes));
+                    pixels.for_each(|(y, x)| *y = *x);
                 }
-                channel -= input.shape[0];
+                before += map.shape[0];
             }
         });
     }
 
-    /// Each plane of the output from the same plane of the input.
-    fn pooled(self, body: impl Fn(window::Plane<'_>, &mut [f32]) + Sync) {
-        let (input, width) = (self.values.map(self.inputs[0]), self.shape[2]);
-        self.each_plane(input.plane_len(), |index, output| {
-            let plane = window::Plane { data: input.plane(index), width: input.shape[2], output_width: width };
-            body(plane, output);
+    /// Each block of the output from the same block of the input.
+    fn pooled(self, body: impl Fn(window::Block<'_>, &mut [f32]) + Sync) {
+        let (input, slot) = (self.values.map(self.inputs[0]), self.slot);
+        let work = input.block_len() / (slot.shape[1] * slot.shape[2] * slot.lanes);
+        self.each_block(work.max(1), |index, output| {
+            let data = input.block(index);
+            body(window::Block { data, width: input.shape[2], output_width: slot.shape[2], lanes: slot.lanes }, output);
         });
     }
 
-    /// Calls `body` with each plane of the output and its index through the batch; `work` is what one plane costs, in
+    /// `[C, H, W]` in the order of PyTorch, image after image.
+    fn flatten(self) {
+        let slot = self.inputs[0];
+        let (input, row) = (self.values.map(slot), self.slot.layout(1).len());
+        let features = slot.shape.iter().product::<usize>();
+        let image = slot.layout(1).len();
+        for (row, image) in self.output.chunks_exact_mut(row).zip(input.data.chunks_exact(image)) {
+            slot.layout(1).unpack(image, &mut row[..features]);
+            row[features..].fill(0.0);
+        }
+    }
+
+    /// Calls `body` with each block of the output and its index through the batch; `work` is what an element costs, in
     /// elements.
-    fn each_plane(self, work: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
-        let plane_len = self.shape[1] * self.shape[2];
-        let planes_each = (TASK_ELEMENTS / work).max(1);
-        each_chunk(self.pool, self.output, planes_each * plane_len, |task, chunk| {
-            for (offset, plane) in chunk.chunks_exact_mut(plane_len).enumerate() {
-                body(task * planes_each + offset, plane);
+    fn each_block(self, work: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
+        let block_len = self.slot.shape[1] * self.slot.shape[2] * self.slot.lanes;
+        let blocks_each = (TASK_ELEMENTS / (work * block_len)).max(1);
+        each_chunk(self.pool, self.output, blocks_each * block_len, |task, chunk| {
+            for (offset, block) in chunk.chunks_exact_mut(block_len).enumerate() {
+                body(task * blocks_each + offset, block);
             }
         });
     }
 }
 
 /// Calls `body` with each chunk of `len` elements and its index, on whichever thread is free.
-pub(super) fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
+fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
     let tasks = data.len().div_ceil(len);
     let chunks = Mutex::new(data.chunks_mut(len).enumerate());
     pool.run(tasks, &|_, _| {
@@ -245,16 +286,10 @@ pub(super) fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: 
     });
 }
 
-impl Affine {
-    fn at(&self, channel: usize) -> (f32, f32) {
-        (self.scale[channel], self.shift[channel])
-    }
-}
-
-fn activate(plane: &mut [f32], activation: Option<ActivationKind>) {
+fn activate(block: &mut [f32], activation: Option<ActivationKind>) {
     match activation {
         None => (),
-        Some(ActivationKind::Relu) => plane.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Some(ActivationKind::Sigmoid) => plane.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+        Some(ActivationKind::Sigmoid) => block.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
     }
 }

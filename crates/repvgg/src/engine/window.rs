@@ -1,47 +1,60 @@
-//! Pooling of one plane.
+//! Pooling of one block of channels.
 
 use std::ops::Range;
 
 use crate::graph::Pool;
 
-/// An input plane `[H, W]`, and the width of the output plane it is pooled to.
+/// A block `[H, W, L]`, and the width of the block it is pooled to.
 #[derive(Clone, Copy)]
-pub(super) struct Plane<'a> {
+pub(super) struct Block<'a> {
     pub(super) data: &'a [f32],
     pub(super) width: usize,
     pub(super) output_width: usize,
+    pub(super) lanes: usize,
 }
 
 /// The largest value of each window; padding is never the largest.
-pub(super) fn max(pool: Pool, input: Plane<'_>, output: &mut [f32]) {
-    fold(pool, input, output, f32::NEG_INFINITY, f32::max);
+pub(super) fn max(pool: Pool, input: Block<'_>, output: &mut [f32]) {
+    // A maximum would hide NaN.
+    fold(pool, input, output, f32::NEG_INFINITY, |a, b| if b > a || b.is_nan() { b } else { a });
 }
 
 /// The mean of each window; padding counts as zeros.
-pub(super) fn mean(pool: Pool, input: Plane<'_>, output: &mut [f32]) {
+pub(super) fn mean(pool: Pool, input: Block<'_>, output: &mut [f32]) {
     fold(pool, input, output, 0.0, |sum, x| sum + x);
     let count = pool.kernel.iter().product::<usize>() as f32;
     output.iter_mut().for_each(|x| *x /= count);
 }
 
-/// The sum of all elements, in sixteen interleaved parts: as fast as memory, and more exact than one running sum.
-pub(super) fn sum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<16>();
-    let mut parts = [0.0; 16];
-    for chunk in chunks {
-        parts.iter_mut().zip(chunk).for_each(|(part, x)| *part += x);
+/// The mean of all pixels, in four interleaved sums: more exact than one running sum.
+pub(super) fn global_mean(data: &[f32], output: &mut [f32]) {
+    const PARTS: usize = 4;
+    const MAX_LANES: usize = 16;
+    let lanes = output.len();
+    let mut sums = [[0.0; MAX_LANES]; PARTS];
+    for (i, pixel) in data.chunks_exact(lanes).enumerate() {
+        sums[i % PARTS].iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
     }
-    parts.iter().chain(rest).sum()
+    let pixels = (data.len() / lanes) as f32;
+    for (lane, mean) in output.iter_mut().enumerate() {
+        *mean = (sums[0][lane] + sums[1][lane] + (sums[2][lane] + sums[3][lane])) / pixels;
+    }
 }
 
-fn fold(pool: Pool, input: Plane<'_>, output: &mut [f32], start: f32, step: fn(f32, f32) -> f32) {
-    let height = input.data.len() / input.width;
-    for (p, row) in output.chunks_exact_mut(input.output_width).enumerate() {
+fn fold(pool: Pool, input: Block<'_>, output: &mut [f32], start: f32, step: impl Fn(f32, f32) -> f32) {
+    let Block { data, width, output_width, lanes } = input;
+    let height = data.len() / (width * lanes);
+    for (p, row) in output.chunks_exact_mut(output_width * lanes).enumerate() {
         let rows = window(pool, 0, p, height);
-        for (q, y) in row.iter_mut().enumerate() {
-            let columns = window(pool, 1, q, input.width);
-            let inside = rows.clone().flat_map(|h| &input.data[h * input.width..][columns.clone()]);
-            *y = inside.fold(start, |folded, &x| step(folded, x));
+        for (q, pixel) in row.chunks_exact_mut(lanes).enumerate() {
+            let columns = window(pool, 1, q, width);
+            pixel.fill(start);
+            for h in rows.clone() {
+                let inside = &data[(h * width + columns.start) * lanes..][..columns.len() * lanes];
+                for x in inside.chunks_exact(lanes) {
+                    pixel.iter_mut().zip(x).for_each(|(folded, &x)| *folded = step(*folded, x));
+                }
+            }
         }
     }
 }

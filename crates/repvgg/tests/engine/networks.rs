@@ -25,15 +25,15 @@ fn the_training_form_of_every_kind() {
         RepVgg { strides: [1, 1, 2, 2, 2], ..small() },
     ];
     for spec in kinds {
-        assert_network_matches(&spec, Settings { batch: 2, size: [32, 32], threads: 2 });
+        assert_network_matches(&spec, Settings { batch: 2, size: [32, 32], threads: 2, ..Settings::default() });
     }
 }
 
 #[test]
 fn every_batch_and_odd_images() {
     for batch in 1..=9 {
-        assert_network_matches(&small(), Settings { batch, size: [33, 31], threads: 2 });
+        assert_network_matches(&small(), Settings { batch, size: [33, 31], threads: 2, ..Settings::default() });
     }
-    assert_network_matches(&small(), Settings { batch: 3, size: [1, 1], threads: 2 });
-    assert_network_matches(&small(), Settings { batch: 1, size: [97, 64], threads: 3 });
+    assert_network_matches(&small(), Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() });
+    assert_network_matches(&small(), Settings { batch: 1, size: [97, 64], threads: 3, ..Settings::default() });
 }

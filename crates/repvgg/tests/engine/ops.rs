@@ -25,7 +25,7 @@ fn assert_op_matches(op: Op) {
     let mut tried = 0;
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
         let Some(graph) = graph(&op, size) else { continue };
-        let settings = Settings { batch, size, threads: 2 };
+        let settings = Settings { batch, size, threads: 2, ..Settings::default() };
         let weights = random_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, settings, &random_images(CHANNELS, settings));
         tried += 1;
@@ -87,7 +87,7 @@ fn the_image_itself() {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
     graph.output("main", input);
-    let settings = Settings { batch: 2, size: [3, 5], threads: 2 };
+    let settings = Settings { batch: 2, size: [3, 5], threads: 2, ..Settings::default() };
     let weights = random_weights(&graph, 1);
     assert_matches_the_oracle(&graph, &weights, settings, &random_images(CHANNELS, settings));
 }

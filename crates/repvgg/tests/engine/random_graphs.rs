@@ -139,7 +139,7 @@ proptest! {
         }
         let graph = garden.finish(ending);
         let weights = random_weights(&graph, seed);
-        let settings = Settings { batch, size, threads };
+        let settings = Settings { batch, size, threads, ..Settings::default() };
         let images = random_images(CHANNELS, Settings { batch: images, ..settings });
         assert_matches_the_oracle(&graph, &weights, settings, &images);
     }

@@ -1,0 +1,331 @@
+//! Direct convolution of any kind: every kernel position is a step of the reduction ([`crate::product`]).
+//!
+//! A task owns a window of outputs and some panels of filters. Where the image is padded, the window's input is staged
+//! with its border written out; otherwise it is read where it lies. A 1×1 convolution is the plain matrix product, and on
+//! maps of one pixel its columns are the images: the fully connected layer.
+
+#![expect(unsafe_code, reason = "tasks write disjoint runs of the output, which are not contiguous")]
+
+use std::ops::Range;
+
+use crate::epilogue::Epilogue;
+use crate::memory::Buffer;
+use crate::pool::Disjoint;
+use crate::product::{Columns, Depth, MAX_TILE, Panel, Panels, Product};
+use crate::simd::{Kernel, Level, Simd};
+use crate::{Geometry, ThreadPool};
+
+/// Floats of input that a window reads: with a panel of weights, what a second-level cache of 512 KiB holds.
+const WINDOW: usize = 64 << 10;
+/// Outputs of a window, at least, where the weights are many: reading them once per window should not bind.
+const LEAST_OUTPUTS: usize = 32;
+/// Tasks per thread below which windows are shared out by panels as well.
+const TASKS_PER_THREAD: usize = 3;
+
+/// How the input of a convolution lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[N, C, H, W]`: images as they come.
+    Planar,
+    /// `[N, ⌈C/L⌉, H, W, L]` ([`crate::Blocked`]).
+    Blocked,
+}
+
+/// A convolution with packed weights, for images of one size.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    level: Level,
+    lanes: usize,
+    geometry: Geometry,
+    layout: Layout,
+    size: [usize; 2],
+    output: [usize; 2],
+    panels: Vec<Panel>,
+    /// Where the weights of each panel start, and their end.
+    starts: Vec<usize>,
+    /// `[panel][c block][r][s][lane][V · lanes]`, and for planar input `[panel][c][r][s][V · lanes]`.
+    weights: Buffer,
+}
+
+/// The outputs as rows and columns that one stride each leads along, in and out.
+#[derive(Clone, Copy)]
+struct Grid {
+    planes: usize,
+    rows: usize,
+    columns: usize,
+    /// Floats between neighbouring columns, in and out.
+    column: [usize; 2],
+}
+
+/// Outputs that are computed together.
+struct Window {
+    plane: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// One run.
+pub(crate) struct Pass<'a> {
+    pub(crate) images: usize,
+    pub(crate) input: &'a [f32],
+    pub(crate) epilogue: Epilogue<'a>,
+    pub(crate) output: &'a mut [f32],
+    pub(crate) workspace: &'a mut [f32],
+}
+
+impl Direct {
+    /// Packs `weights` `[K, C/G, R, S]` for images of `size`.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the memory.
+    pub(crate) fn new(
+        pool: &ThreadPool,
+        level: Level,
+        (geometry, layout): (&Geometry, Layout),
+        size: [usize; 2],
+        weights: &[f32],
+    ) -> std::io::Result<Self> {
+        let lanes = level.lanes();
+        let output = geometry.output_size(size).expect("the geometry fits the size");
+        let panels = level.run(Panels(geometry));
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let mut starts = vec![0];
+        for panel in &panels {
+            let channels = channels(geometry, layout, lanes, panel).len();
+            starts.push(starts[starts.len() - 1] + channels * taps * panel.vectors.len() * lanes);
+        }
+        let mut buffer = Buffer::zeroed(starts[panels.len()])?;
+        let target = Disjoint::new(&mut buffer);
+        pool.run(panels.len(), &|index, _| {
+            // SAFETY: each panel is one task's.
+            let target = unsafe { target.slice(starts[index], starts[index + 1] - starts[index]) };
+            pack((geometry, layout), lanes, &panels[index], weights, target);
+        });
+        Ok(Self { level, lanes, geometry: *geometry, layout, size, output, panels, starts, weights: buffer })
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Floats of workspace that a run needs.
+    pub(crate) fn workspace_len(&self, images: usize, threads: usize) -> usize {
+        threads * self.staged_len(self.window(self.grid(images)))
+    }
+
+    fn is_staged(&self) -> bool {
+        self.geometry.padding != [0, 0]
+    }
+
+    fn grid(&self, images: usize) -> Grid {
+        let Geometry { kernel, stride, .. } = self.geometry;
+        let [rows, columns] = self.output;
+        let registers = self.geometry.out_channels.div_ceil(self.lanes);
+        let blocks = self.geometry.in_channels.div_ceil(self.lanes);
+        let step = if self.layout == Layout::Planar { 1 } else { self.lanes };
+        if kernel != [1, 1] || stride != [1, 1] || self.is_staged() {
+            return Grid { planes: images, rows, columns, column: [stride[1] * step, self.lanes] };
+        }
+        if rows * columns == 1 && self.layout == Layout::Blocked {
+            return Grid { planes: 1, rows: 1, columns: images, column: [blocks, registers].map(|n| n * self.lanes) };
+        }
+        Grid { planes: images, rows: 1, columns: rows * columns, column: [step, self.lanes] }
+    }
+
+    /// Rows and columns of a full window.
+    fn window(&self, grid: Grid) -> [usize; 2] {
+        let channels = self.geometry.in_channels.next_multiple_of(self.lanes);
+        let per_output = self.geometry.stride[0] * self.geometry.stride[1] * channels;
+        let outputs = (WINDOW / per_output).max(LEAST_OUTPUTS);
+        if grid.rows == 1 {
+            return [1, grid.columns.div_ceil(grid.columns.div_ceil(outputs).max(1))];
+        }
+        let rows = outputs.div_ceil(grid.columns).min(grid.rows);
+        [grid.rows.div_ceil(grid.rows.div_ceil(rows)), grid.columns]
+    }
+
+    /// Rows and columns of the staged input of a window.
+    fn staged_size(&self, [rows, columns]: [usize; 2]) -> [usize; 2] {
+        let Geometry { kernel, stride, dilation, .. } = self.geometry;
+        let outputs = [rows, columns];
+        [0, 1].map(|axis| (outputs[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1)
+    }
+
+    fn staged_len(&self, window: [usize; 2]) -> usize {
+        if !self.is_staged() {
+            return 0;
+        }
+        let [rows, columns] = self.staged_size(window);
+        self.maps() * rows * columns * self.step()
+    }
+
+    /// Channels or blocks of channels of the input, and the floats of a pixel in one.
+    fn maps(&self) -> usize {
+        self.geometry.in_channels.div_ceil(self.step())
+    }
+
+    fn step(&self) -> usize {
+        if self.layout == Layout::Planar { 1 } else { self.lanes }
+    }
+
+    /// `output = epilogue(conv(input))`.
+    pub(crate) fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
+        let Pass { images, input, epilogue, output, workspace } = pass;
+        let grid = self.grid(images);
+        let [rows, columns] = self.window(grid);
+        let per_plane = grid.rows.div_ceil(rows) * grid.columns.div_ceil(columns.max(1));
+        let windows = grid.planes * per_plane;
+        let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(self.panels.len());
+        let splits = if pool.threads() == 1 { 1 } else { splits };
+        let output = Disjoint::new(output);
+        let workspace = &mut workspace[..self.workspace_len(images, pool.threads())];
+        pool.run_with_scratch(windows * splits, workspace, &|task, staged| {
+            let (window, part) = (task / splits, task % splits);
+            let (plane, window) = (window / per_plane, window % per_plane);
+            // A grid is cut along one axis only.
+            let window = Window {
+                plane,
+                rows: (window * rows).min(grid.rows - 1)..((window + 1) * rows).min(grid.rows),
+                columns: 0..grid.columns,
+            };
+            let window = if grid.rows > 1 {
+                window
+            } else {
+                let first = task / splits % per_plane * columns;
+                Window { rows: 0..1, columns: first..(first + columns).min(grid.columns), ..window }
+            };
+            let panels = part * self.panels.len() / splits..(part + 1) * self.panels.len() / splits;
+            self.level.run(Task { layer: self, grid, window, panels, input, epilogue, output, staged });
+        });
+    }
+}
+
+/// The channels that a panel reads, those of whole blocks where the input lies in blocks.
+fn channels(geometry: &Geometry, layout: Layout, lanes: usize, panel: &Panel) -> Range<usize> {
+    let whole = panel.blocks.start * lanes..panel.blocks.end * lanes;
+    if layout == Layout::Planar { whole.start..whole.end.min(geometry.in_channels) } else { whole }
+}
+
+/// Packs the weights of one panel.
+fn pack((geometry, layout): (&Geometry, Layout), lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+    let taps = geometry.kernel[0] * geometry.kernel[1];
+    let [filters, per_group] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
+    let width = panel.vectors.len() * lanes;
+    let channels = channels(geometry, layout, lanes, panel);
+    let inner = if layout == Layout::Planar { 1 } else { lanes };
+    let first = panel.vectors.start * lanes;
+    for filter in first..(first + width).min(geometry.out_channels) {
+        let group = filter / filters * per_group;
+        for channel in group.max(channels.start)..(group + per_group).min(channels.end) {
+            let kernel = &weights[(filter * per_group + channel - group) * taps..][..taps];
+            let (block, lane) = ((channel - channels.start) / inner, (channel - channels.start) % inner);
+            for (tap, &weight) in kernel.iter().enumerate() {
+                target[((block * taps + tap) * inner + lane) * width + filter - first] = weight;
+            }
+        }
+    }
+}
+
+/// Some panels of one window.
+struct Task<'a> {
+    layer: &'a Direct,
+    grid: Grid,
+    window: Window,
+    panels: Range<usize>,
+    input: &'a [f32],
+    epilogue: Epilogue<'a>,
+    output: Disjoint<'a>,
+    staged: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { layer, grid, window, panels, input, epilogue, output, staged } = self;
+        let Geometry { kernel, stride, dilation, .. } = layer.geometry;
+        let step = layer.step();
+        let plane = layer.size[0] * layer.size[1] * step;
+        let image = &input[window.plane * layer.maps() * plane..];
+        // Where the window's first output starts reading, and the floats of a row and of a map there.
+        let (data, row, map) = if layer.is_staged() {
+            let [rows, columns] = layer.staged_size([window.rows.len(), window.columns.len()]);
+            stage(layer, image, window.rows.start * stride[0], [rows, columns], staged);
+            (&*staged, columns * step, rows * columns * step)
+        } else {
+            let first = window.rows.start * stride[0] * layer.size[1] * step + window.columns.start * grid.column[0];
+            (&image[first..], layer.size[1] * step, plane)
+        };
+        let outputs = layer.output[0] * layer.output[1];
+        let registers = layer.geometry.out_channels.div_ceil(S::LANES);
+        let count = window.columns.len();
+        let mut tile = [0.0; MAX_TILE];
+        for index in panels {
+            let panel = &layer.panels[index];
+            let channels = channels(&layer.geometry, layer.layout, S::LANES, panel);
+            let depth = Depth {
+                count: [channels.len() / step, kernel[0], kernel[1]],
+                stride: [map, dilation[0] * row, dilation[1] * step],
+            };
+            for y in window.rows.clone() {
+                let product = Product {
+                    weights: &layer.weights[layer.starts[index]..layer.starts[index + 1]],
+                    vectors: panel.vectors.len(),
+                    columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
+                    layout: match (layer.layout, grid.column[0]) {
+                        (Layout::Planar, step) => Columns::Planar(step),
+                        (Layout::Blocked, step) if step == S::LANES => Columns::Adjacent,
+                        (Layout::Blocked, step) => Columns::Apart(step),
+                    },
+                    depth,
+                };
+                for span in product.tiles(simd, count) {
+                    let stride = span.count * S::LANES;
+                    product.tile(simd, span, &mut tile, stride);
+                    for (sums, register) in tile.chunks_exact(stride).zip(panel.vectors.clone()) {
+                        let first = window.columns.start + span.first;
+                        if grid.column[1] == S::LANES {
+                            let map = window.plane * registers + register;
+                            let pixel = y * grid.columns + first;
+                            let at = (map * outputs + pixel) * S::LANES;
+                            // SAFETY: a run of outputs of one register is one task's.
+                            let target = unsafe { output.slice(at, stride) };
+                            epilogue.finish(simd, register, at, sums, target);
+                        } else {
+                            for (column, sums) in sums.chunks_exact(S::LANES).enumerate() {
+                                let at = (first + column) * grid.column[1] + register * S::LANES;
+                                // SAFETY: as above.
+                                let target = unsafe { output.slice(at, S::LANES) };
+                                epilogue.finish(simd, register, at, sums, target);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the rows from `top` on, counted with padding, and writes their border of zeros.
+#[inline(always)]
+fn stage(layer: &Direct, image: &[f32], top: usize, [rows, columns]: [usize; 2], staged: &mut [f32]) {
+    let [height, width] = layer.size;
+    let step = layer.step();
+    let [above, left] = layer.geometry.padding;
+    let inside = left.min(columns)..(left + width).min(columns).max(left.min(columns));
+    for (index, line) in staged[..layer.maps() * rows * columns * step].chunks_exact_mut(columns * step).enumerate() {
+        let (map, y) = (index / rows, top + index % rows);
+        if y < above || y >= above + height || inside.is_empty() {
+            line.fill(0.0);
+            continue;
+        }
+        line[..inside.start * step].fill(0.0);
+        line[inside.end * step..].fill(0.0);
+        let source = ((map * height + y - above) * width) * step;
+        let len = inside.len() * step;
+        line[inside.start * step..][..len].copy_from_slice(&image[source..][..len]);
+    }
+}

@@ -1,0 +1,42 @@
+//! What follows a convolution in the same pass over memory: `y = max(floor, conv(x) + bias + scale · addend)`.
+
+use crate::simd::Simd;
+
+/// Another map that is added to the result of a convolution, before its activation.
+#[derive(Debug, Clone, Copy)]
+pub struct Addend<'a> {
+    /// Of the output's shape and layout.
+    pub values: &'a [f32],
+}
+
+/// Bias, addend and activation; per-channel slices are padded to whole registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    pub(crate) bias: &'a [f32],
+    /// Zero for ReLU, −∞ for none.
+    pub(crate) floor: f32,
+    /// Values in the layout of the output, and a factor for each channel.
+    pub(crate) addend: Option<(&'a [f32], &'a [f32])>,
+}
+
+impl Epilogue<'_> {
+    /// Finishes a run of outputs of one register of channels: `sums` to `output`, where the addend of the run starts at
+    /// `at`.
+    #[inline(always)]
+    pub(crate) fn finish<S: Simd>(&self, simd: S, register: usize, at: usize, sums: &[f32], output: &mut [f32]) {
+        let channels = register * S::LANES..(register + 1) * S::LANES;
+        let bias = simd.load(&S::blocks(&self.bias[channels.clone()])[0]);
+        let floor = simd.splat(self.floor);
+        let pairs = S::blocks(sums).iter().zip(S::blocks_mut(output));
+        match self.addend {
+            None => pairs.for_each(|(sum, y)| simd.store(simd.at_least(floor, simd.add(simd.load(sum), bias)), y)),
+            Some((values, scale)) => {
+                let scale = simd.load(&S::blocks(&scale[channels])[0]);
+                for ((sum, y), value) in pairs.zip(S::blocks(&values[at..])) {
+                    let sum = simd.mul_add(scale, simd.load(value), simd.add(simd.load(sum), bias));
+                    simd.store(simd.at_least(floor, sum), y);
+                }
+            }
+        }
+    }
+}

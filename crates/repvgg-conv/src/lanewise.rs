@@ -1,0 +1,171 @@
+//! Depthwise convolution on blocks of channels: each lane has its own filter, so there is no product to tile.
+
+#![expect(unsafe_code, reason = "tasks write disjoint rows of the output")]
+
+use std::ops::Range;
+
+use crate::epilogue::Epilogue;
+use crate::memory::Buffer;
+use crate::pool::Disjoint;
+use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+use crate::{Geometry, ThreadPool};
+
+/// Outputs of a row that are summed in registers together: enough to hide the latency of a multiply-add.
+const TOGETHER: usize = 8;
+/// Outputs per task, so that a task is long in comparison with claiming it.
+const TASK: usize = 512;
+
+/// A depthwise convolution for images of one size.
+#[derive(Debug)]
+pub(crate) struct Lanewise {
+    level: Level,
+    geometry: Geometry,
+    size: [usize; 2],
+    output: [usize; 2],
+    blocks: usize,
+    /// `[block][r][s][lane]`.
+    weights: Buffer,
+}
+
+impl Lanewise {
+    /// Whether a geometry is depthwise.
+    pub(crate) fn fits(geometry: &Geometry) -> bool {
+        geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels
+    }
+
+    /// Packs `weights` `[C, 1, R, S]` for images of `size`.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the memory.
+    pub(crate) fn new(level: Level, geometry: &Geometry, size: [usize; 2], weights: &[f32]) -> std::io::Result<Self> {
+        let lanes = level.lanes();
+        let blocks = geometry.in_channels.div_ceil(lanes);
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let mut packed = Buffer::zeroed(blocks * taps * lanes)?;
+        for (channel, filter) in weights.chunks_exact(taps).enumerate() {
+            for (tap, &weight) in filter.iter().enumerate() {
+                packed[(channel / lanes * taps + tap) * lanes + channel % lanes] = weight;
+            }
+        }
+        let output = geometry.output_size(size).expect("the geometry fits the size");
+        Ok(Self { level, geometry: *geometry, size, output, blocks, weights: packed })
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// `output = epilogue(conv(input))`, both `[N, ⌈C/L⌉, H, W, L]`.
+    pub(crate) fn run(
+        &self,
+        pool: &ThreadPool,
+        images: usize,
+        input: &[f32],
+        epilogue: Epilogue<'_>,
+        output: &mut [f32],
+    ) {
+        let [rows, columns] = self.output;
+        let each = (TASK / columns).clamp(1, rows);
+        let parts = rows.div_ceil(each);
+        let output = Disjoint::new(output);
+        pool.run(images * self.blocks * parts, &|task, _| {
+            let first = task % parts * each;
+            let rows = first..(first + each).min(rows);
+            self.level.run(Task { layer: self, map: task / parts, rows, input, epilogue, output });
+        });
+    }
+}
+
+/// Some rows of one block of one image.
+struct Task<'a> {
+    layer: &'a Lanewise,
+    /// Block of an image, counted through the batch.
+    map: usize,
+    rows: Range<usize>,
+    input: &'a [f32],
+    epilogue: Epilogue<'a>,
+    output: Disjoint<'a>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { layer, map, rows, input, epilogue, output } = self;
+        let [height, width] = layer.size;
+        let Geometry { kernel, .. } = layer.geometry;
+        let block = map % layer.blocks;
+        let plane = S::blocks(&input[map * height * width * S::LANES..][..height * width * S::LANES]);
+        let taps = kernel[0] * kernel[1];
+        let weights = S::blocks(&layer.weights[block * taps * S::LANES..][..taps * S::LANES]);
+        let [_, columns] = layer.output;
+        let interior = layer.interior();
+        for p in rows {
+            let kernel_rows = layer.taps(0, p, height);
+            let mut q = 0;
+            while q < columns {
+                let together = if interior.contains(&q) { TOGETHER.min(interior.end - q) } else { 1 };
+                let kernel_columns = layer.taps(1, q, width);
+                let mut sums = [simd.splat(0.0); TOGETHER];
+                for r in kernel_rows.clone() {
+                    let line = &plane[layer.position(0, p, r) * width..][..width];
+                    for s in kernel_columns.clone() {
+                        let weight = simd.load(&weights[r * kernel[1] + s]);
+                        let first = layer.position(1, q, s);
+                        let step = layer.geometry.stride[1];
+                        if together == TOGETHER {
+                            let line = &line[first..][..(TOGETHER - 1) * step + 1];
+                            for i in 0..TOGETHER {
+                                sums[i] = simd.mul_add(weight, simd.load(&line[i * step]), sums[i]);
+                            }
+                        } else {
+                            for (i, sum) in sums.iter_mut().take(together).enumerate() {
+                                *sum = simd.mul_add(weight, simd.load(&line[first + i * step]), *sum);
+                            }
+                        }
+                    }
+                }
+                let mut tile = [0.0; TOGETHER * MAX_LANES];
+                for (sum, block) in sums.iter().zip(S::blocks_mut(&mut tile)) {
+                    simd.store(*sum, block);
+                }
+                let at = ((map * layer.output[0] + p) * columns + q) * S::LANES;
+                let len = together * S::LANES;
+                // SAFETY: rows of a block are one task's.
+                epilogue.finish(simd, block, at, &tile[..len], unsafe { output.slice(at, len) });
+                q += together;
+            }
+        }
+    }
+}
+
+impl Lanewise {
+    /// The input position that tap `tap` of output `index` reads along an axis.
+    #[inline(always)]
+    fn position(&self, axis: usize, index: usize, tap: usize) -> usize {
+        let Geometry { stride, padding, dilation, .. } = self.geometry;
+        index * stride[axis] + tap * dilation[axis] - padding[axis]
+    }
+
+    /// The taps of output `index` that meet the image along an axis.
+    #[inline(always)]
+    fn taps(&self, axis: usize, index: usize, extent: usize) -> Range<usize> {
+        let Geometry { kernel, stride, padding, dilation, .. } = self.geometry;
+        let start = index * stride[axis];
+        let low = padding[axis].saturating_sub(start).div_ceil(dilation[axis]);
+        let high = (extent + padding[axis]).saturating_sub(start).div_ceil(dilation[axis]);
+        low.min(kernel[axis])..high.min(kernel[axis]).max(low.min(kernel[axis]))
+    }
+
+    /// The outputs of a row for which every tap meets the image.
+    fn interior(&self) -> Range<usize> {
+        let Geometry { kernel, stride, padding, dilation, .. } = self.geometry;
+        let reach = (kernel[1] - 1) * dilation[1];
+        let first = padding[1].div_ceil(stride[1]);
+        let last = (self.size[1] + padding[1]).checked_sub(reach + 1).map_or(0, |start| start / stride[1] + 1);
+        first..last.min(self.output[1]).max(first)
+    }
+}

@@ -1,0 +1,277 @@
+//! The matrix product that all inference comes down to: filters times columns, a tile at a time in registers.
+//!
+//! ```text
+//! out[v][n] = Σ_d weights[d][v] · columns[n][d]      v registers of filters, n columns, d the reduction
+//! ```
+//!
+//! Each step loads `V` registers of filters and multiplies them with `N` broadcast elements. The reduction walks through
+//! the columns by three nested strides, so that the same kernel serves the points of Winograd (channel blocks), direct
+//! convolution (channel blocks, kernel rows, kernel columns) and fully connected layers. Filters lie in memory in exactly
+//! the order in which they are read: `[panel][d][V · lanes]`.
+
+#![expect(unsafe_code, reason = "the innermost loop reads its operands without a bounds check per element")]
+
+use std::ops::Range;
+
+use crate::Geometry;
+use crate::simd::{Kernel, Simd};
+
+/// Bound over all levels on the registers of filters in a tile.
+pub(crate) const MAX_VECTORS: usize = 4;
+/// Bound over all levels on the floats of a tile.
+pub(crate) const MAX_TILE: usize = 24 * crate::simd::MAX_LANES;
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Registers of filters that are multiplied together, and the channel blocks that they read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Panel {
+    /// Registers, counted over all filters.
+    pub(crate) vectors: Range<usize>,
+    /// Blocks of as many input channels as a register has lanes.
+    pub(crate) blocks: Range<usize>,
+}
+
+impl Panel {
+    /// Filters times input channels, both as padded.
+    pub(crate) fn area(&self, lanes: usize) -> usize {
+        self.vectors.len() * self.blocks.len() * lanes * lanes
+    }
+}
+
+/// Divides the filters into panels.
+///
+/// A panel of a grouped convolution reads the blocks of all the groups that its filters belong to, with zeros for weights
+/// that do not exist. Of all divisions the one with the least work is taken, where wide panels work a little faster.
+pub(crate) fn panels<S: Simd>(_: S, geometry: &Geometry) -> Vec<Panel> {
+    let lanes = S::LANES;
+    let total = geometry.out_channels.div_ceil(lanes);
+    let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
+    let blocks = |vectors: Range<usize>| {
+        let last = (vectors.end * lanes).min(geometry.out_channels) - 1;
+        let groups = [vectors.start * lanes / filters, last / filters + 1];
+        groups[0] * channels / lanes..(groups[1] * channels).div_ceil(lanes)
+    };
+    // Broadcasts bind a narrow tile: 1, 2, 3, … registers do their work at about this fraction of the peak.
+    let work = |vectors: usize, blocks: usize| (blocks * vectors) as f64 * [1.25, 1.03, 1.0, 1.0][vectors - 1];
+    let mut best = vec![(0.0, 0)];
+    for end in 1..=total {
+        let options = (1..=S::COLUMNS.len().min(end)).map(|vectors| {
+            let start = end - vectors;
+            (best[start].0 + work(vectors, blocks(start..end).len()), vectors)
+        });
+        best.push(options.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a panel of one register is always possible"));
+    }
+    let mut panels = Vec::new();
+    let mut end = total;
+    while end > 0 {
+        let start = end - best[end].1;
+        panels.push(Panel { vectors: start..end, blocks: blocks(start..end) });
+        end = start;
+    }
+    panels.reverse();
+    panels
+}
+
+/// [`panels`] as a kernel.
+pub(crate) struct Panels<'a>(pub(crate) &'a Geometry);
+
+impl Kernel for Panels<'_> {
+    type Output = Vec<Panel>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<Panel> {
+        panels(simd, self.0)
+    }
+}
+
+/// How a tile's columns lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// Blocks of channels, side by side.
+    Adjacent,
+    /// Blocks of channels, so many floats apart.
+    Apart(usize),
+    /// Single elements, so many floats apart.
+    Planar(usize),
+}
+
+/// Floats between neighbours of the reduction along each of its three loops, and their number. Within a block of
+/// channels, the innermost steps are neighbours in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) count: [usize; 3],
+    pub(crate) stride: [usize; 3],
+}
+
+impl Depth {
+    /// Blocks of channels, `stride` floats apart.
+    pub(crate) fn blocks(count: usize, stride: usize) -> Self {
+        Self { count: [1, 1, count], stride: [0, 0, stride] }
+    }
+
+    fn steps(&self) -> usize {
+        self.count.iter().product()
+    }
+
+    /// The distance of the farthest step.
+    fn reach(&self) -> usize {
+        (0..3).map(|i| (self.count[i] - 1) * self.stride[i]).sum()
+    }
+}
+
+/// A row of columns to be multiplied with one panel.
+pub(crate) struct Product<'a> {
+    /// `[d][vectors · lanes]`.
+    pub(crate) weights: &'a [f32],
+    /// Registers of the panel.
+    pub(crate) vectors: usize,
+    /// The operand that is broadcast.
+    pub(crate) columns: &'a [f32],
+    pub(crate) layout: Columns,
+    pub(crate) depth: Depth,
+}
+
+impl Product<'_> {
+    /// Multiplies the columns of a tile into `out`, where register `v` of column `n` is `out[v · stride + n · lanes..]`.
+    ///
+    /// Meanwhile the tiles of a row, each its part, ask for the next panel, which follows in memory: weights that come
+    /// from beyond the second-level cache are there when their turn comes.
+    #[inline(always)]
+    pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, out: &mut [f32], stride: usize) {
+        let Span { first, count, part } = tile;
+        let step = match self.layout {
+            Columns::Adjacent => S::LANES,
+            Columns::Apart(step) | Columns::Planar(step) => step,
+        };
+        let lines = self.vectors * S::LANES * S::LANES / LINE;
+        let ahead = part[0] * lines / part[1]..(part[0] + 1) * lines / part[1];
+        let operands = Operands { product: self, first: first * step, step, ahead, out, stride };
+        match self.layout {
+            Columns::Adjacent => dispatch::<S, true, true>(simd, count, operands),
+            Columns::Apart(_) => dispatch::<S, false, true>(simd, count, operands),
+            Columns::Planar(_) => dispatch::<S, false, false>(simd, count, operands),
+        }
+    }
+
+    /// Columns of the tiles that `count` columns are divided into: as equal as they can be, since narrow tiles do not hide
+    /// the latency of their multiply-adds.
+    #[inline(always)]
+    pub(crate) fn tiles<S: Simd>(&self, _: S, count: usize) -> impl Iterator<Item = Span> + use<S> {
+        let parts = count.div_ceil(S::COLUMNS[self.vectors - 1]).max(1);
+        let (each, more) = (count / parts, count % parts);
+        (0..parts).map(move |i| Span {
+            first: i * each + i.min(more),
+            count: each + usize::from(i < more),
+            part: [i, parts],
+        })
+    }
+}
+
+/// The columns of a tile: which part it is of a row of so many tiles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    part: [usize; 2],
+}
+
+struct Operands<'a> {
+    product: &'a Product<'a>,
+    /// Where the first column lies.
+    first: usize,
+    step: usize,
+    /// The lines of each block of the next panel that this tile asks for.
+    ahead: Range<usize>,
+    out: &'a mut [f32],
+    stride: usize,
+}
+
+#[inline(always)]
+fn dispatch<S: Simd, const ADJACENT: bool, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_>) {
+    macro_rules! tiles {
+        ($($vectors:literal: $($count:literal)*;)*) => {
+            match (operands.product.vectors, count) {
+                // Tiles that the level does not have are not compiled for it.
+                $($(($vectors, $count) if const { has_tile::<S>($vectors, $count) } => {
+                    simd.run(Tile::<'_, $vectors, $count, ADJACENT, BLOCKS>(operands));
+                })*)*
+                (vectors, count) => unreachable!("no tile of {vectors} registers by {count} columns"),
+            }
+        };
+    }
+    tiles! {
+        1: 1 2 3 4 5 6 7 8 9 10 11 12;
+        2: 1 2 3 4 5 6 7 8 9 10 11 12;
+        3: 1 2 3 4 5 6 7 8;
+        4: 1 2 3 4 5 6;
+    }
+}
+
+const fn has_tile<S: Simd>(vectors: usize, count: usize) -> bool {
+    vectors <= S::COLUMNS.len() && count <= S::COLUMNS[vectors - 1]
+}
+
+struct Tile<'a, const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool>(Operands<'a>);
+
+impl<const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool> Kernel
+    for Tile<'_, V, N, ADJACENT, BLOCKS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if !const { has_tile::<S>(V, N) } {
+            return;
+        }
+        let Operands { product, first, step, ahead, out, stride } = self.0;
+        let Product { weights, columns, depth, .. } = *product;
+        let lanes = if BLOCKS { S::LANES } else { 1 };
+        let step = if ADJACENT { S::LANES } else { step };
+        let panel = depth.steps() * lanes * V * S::LANES;
+        assert!(weights.len() >= panel, "weights hold the whole panel");
+        assert!(first + (N - 1) * step + depth.reach() + lanes <= columns.len(), "columns hold every step");
+        let mut sums = [[simd.splat(0.0); V]; N];
+        let mut weights = weights.as_ptr();
+        // SAFETY: `first` is within the columns, by the assertion above.
+        let columns = unsafe { columns.as_ptr().add(first) };
+        for outer in 0..depth.count[0] {
+            for middle in 0..depth.count[1] {
+                for inner in 0..depth.count[2] {
+                    let at = outer * depth.stride[0] + middle * depth.stride[1] + inner * depth.stride[2];
+                    // SAFETY: a step's distance is at most the reach, which is within the columns.
+                    let x = unsafe { columns.add(at) };
+                    if BLOCKS {
+                        for line in ahead.clone() {
+                            simd.prefetch(weights.wrapping_add(panel + line * LINE));
+                        }
+                    }
+                    for lane in 0..lanes {
+                        let mut filters = [simd.splat(0.0); V];
+                        for v in 0..V {
+                            // SAFETY: the panel has `steps · lanes` rows of `V` registers, and each is read once.
+                            let block = unsafe { &*weights.add(v * S::LANES).cast::<S::Block>() };
+                            filters[v] = simd.load(block);
+                        }
+                        for n in 0..N {
+                            // SAFETY: column `n` ends within the columns, by the assertion above.
+                            let factor = simd.splat(unsafe { *x.add(n * step + lane) });
+                            for v in 0..V {
+                                sums[n][v] = simd.mul_add(factor, filters[v], sums[n][v]);
+                            }
+                        }
+                        // SAFETY: at most one past the end of the panel.
+                        weights = unsafe { weights.add(V * S::LANES) };
+                    }
+                }
+            }
+        }
+        for v in 0..V {
+            let row = S::blocks_mut(&mut out[v * stride..][..N * S::LANES]);
+            for n in 0..N {
+                simd.store(sums[n][v], &mut row[n]);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The transforms of one tile along one axis, on registers.
+//!
+//! Slots `2k` and `2k + 1` belong to the points `p` and `−p`. Their rows of `Bᵀ` differ in the sign of the odd half
+//! only, so both come from two half rows, `e` and `o`: `e + p·o` and `e − p·o`. Likewise `Aᵀ` needs the sum of the two for
+//! even powers and the difference for odd ones. What is left is a product with a constant, sparse matrix that the compiler
+//! sees entry by entry.
+
+use super::points::{MAX_POINTS, Points};
+use crate::simd::Simd;
+
+/// Repeats a block for `$i` in `0..10`, as constants.
+macro_rules! unroll {
+    ($i:ident $body:block) => {
+        unroll!($i $body 0 1 2 3 4 5 6 7 8 9)
+    };
+    ($i:ident $body:block $($n:literal)*) => {
+        $({
+            const $i: usize = $n;
+            $body
+        })*
+    };
+}
+
+/// Bound on the inputs and slots of a tile.
+pub(crate) const MAX_SLOTS: usize = 10;
+
+/// A tile of `M` outputs of the family of `TAPS` and `LARGEST`. Three taps are a filter of stride 1; two taps are the odd
+/// inputs of a filter of three taps and stride 2, whose even inputs meet the middle tap alone, untransformed.
+pub(crate) struct Tile<const TAPS: usize, const LARGEST: usize, const M: usize>;
+
+impl<const TAPS: usize, const LARGEST: usize, const M: usize> Tile<TAPS, LARGEST, M> {
+    const POINTS: Points = Points::of(TAPS, LARGEST);
+    /// Slots that are points.
+    pub(crate) const TRANSFORMED: usize = M + TAPS - 1;
+    /// All slots.
+    pub(crate) const SLOTS: usize = if TAPS == 3 { Self::TRANSFORMED } else { Self::TRANSFORMED + M };
+    /// Inputs that a tile reads.
+    pub(crate) const INPUTS: usize = if TAPS == 3 { M + 2 } else { 2 * M + 1 };
+    /// Half rows of `Bᵀ`.
+    const HALVES: [[f32; MAX_POINTS]; MAX_POINTS] = halves(Self::POINTS, M);
+    /// `Aᵀ` on sums and differences, without what a pair does not contribute.
+    const SUMS: [[f32; MAX_POINTS]; MAX_POINTS] = sums(Self::POINTS, M);
+
+    const fn is_paired(slot: usize) -> bool {
+        slot >= 2 && (slot | 1) < Self::TRANSFORMED
+    }
+
+    /// `Bᵀ x`, the untransformed inputs behind it.
+    #[inline(always)]
+    pub(crate) fn input<S: Simd>(simd: S, x: &[S::Vector; MAX_SLOTS]) -> [S::Vector; MAX_SLOTS] {
+        let mut slots = [simd.splat(0.0); MAX_SLOTS];
+        let mut halves = [simd.splat(0.0); MAX_SLOTS];
+        // Inputs of the transform are every second input of a filter of stride 2.
+        let step = const { if TAPS == 3 { 1 } else { 2 } };
+        unroll!(I {
+            if const { I < Self::TRANSFORMED } {
+                let mut sum = simd.splat(0.0);
+                unroll!(J {
+                    if const { Self::HALVES[I][J] != 0.0 } {
+                        let coefficient = const { Self::HALVES[I][J] };
+                        sum = accumulate(simd, const { is_first(&Self::HALVES[I], J) }, coefficient, x[J * step], sum);
+                    }
+                });
+                halves[I] = sum;
+            }
+        });
+        unroll!(I {
+            if const { I < Self::TRANSFORMED } {
+                slots[I] = if const { Self::is_paired(I) } {
+                    let (even, odd) = (halves[I & !1], halves[I | 1]);
+                    accumulate(simd, false, const { Self::POINTS.at(I) as f32 }, odd, even)
+                } else {
+                    halves[I]
+                };
+            }
+        });
+        unroll!(I {
+            if const { TAPS == 2 && I < M } {
+                slots[const { if TAPS == 2 && I < M { Self::TRANSFORMED + I } else { 0 } }] =
+                    x[const { if TAPS == 2 && I < M { 2 * I + 1 } else { 0 } }];
+            }
+        });
+        slots
+    }
+
+    /// `Aᵀ y`, plus what the untransformed slots hold.
+    #[inline(always)]
+    pub(crate) fn output<S: Simd>(simd: S, y: &[S::Vector; MAX_SLOTS]) -> [S::Vector; MAX_SLOTS] {
+        let mut terms = *y;
+        unroll!(I {
+            if const { I % 2 == 0 && I < Self::TRANSFORMED && Self::is_paired(I) } {
+                terms[I] = simd.add(y[I], y[I | 1]);
+                terms[I | 1] = simd.sub(y[I], y[I | 1]);
+            }
+        });
+        let mut outputs = [simd.splat(0.0); MAX_SLOTS];
+        unroll!(I {
+            if const { I < M } {
+                let mut sum = simd.splat(0.0);
+                unroll!(J {
+                    if const { Self::SUMS[I][J] != 0.0 } {
+                        let coefficient = const { Self::SUMS[I][J] };
+                        sum = accumulate(simd, const { is_first(&Self::SUMS[I], J) }, coefficient, terms[J], sum);
+                    }
+                });
+                if TAPS == 2 {
+                    sum = simd.add(sum, y[const { if TAPS == 2 && I < M { Self::TRANSFORMED + I } else { 0 } }]);
+                }
+                outputs[I] = sum;
+            }
+        });
+        outputs
+    }
+}
+
+/// `coefficient · x + sum`, where a first term has no sum to be added to.
+#[inline(always)]
+fn accumulate<S: Simd>(simd: S, is_first: bool, coefficient: f32, x: S::Vector, sum: S::Vector) -> S::Vector {
+    match (is_first, coefficient) {
+        (true, 1.0) => x,
+        (true, _) => simd.mul(simd.splat(coefficient), x),
+        (false, 1.0) => simd.add(sum, x),
+        (false, -1.0) => simd.sub(sum, x),
+        (false, _) => simd.mul_add(simd.splat(coefficient), x, sum),
+    }
+}
+
+const fn is_first(row: &[f32; MAX_POINTS], column: usize) -> bool {
+    let mut before = 0;
+    while before < column {
+        if row[before] != 0.0 {
+            return false;
+        }
+        before += 1;
+    }
+    true
+}
+
+const fn halves(points: Points, outputs: usize) -> [[f32; MAX_POINTS]; MAX_POINTS] {
+    let rows = points.input(outputs);
+    let mut halves = [[0.0; MAX_POINTS]; MAX_POINTS];
+    let mut slot = 0;
+    while slot < points.count(outputs) {
+        let paired = slot >= 2 && (slot | 1) < points.count(outputs);
+        let mut input = 0;
+        while input < MAX_POINTS {
+            halves[slot][input] = if !paired {
+                rows[slot][input] as f32
+            } else {
+                let [plus, minus] = [rows[slot & !1][input], rows[slot | 1][input]];
+                let half = if slot % 2 == 0 { plus + minus } else { (plus - minus) / points.at(slot & !1) };
+                (half / 2.0) as f32
+            };
+            input += 1;
+        }
+        slot += 1;
+    }
+    halves
+}
+
+const fn sums(points: Points, outputs: usize) -> [[f32; MAX_POINTS]; MAX_POINTS] {
+    let rows = points.output(outputs);
+    let mut sums = [[0.0; MAX_POINTS]; MAX_POINTS];
+    let mut output = 0;
+    while output < outputs {
+        let mut slot = 0;
+        while slot < points.count(outputs) {
+            let paired = slot >= 2 && (slot | 1) < points.count(outputs);
+            // A sum serves even powers, a difference odd ones, both with the power of the positive point.
+            sums[output][slot] = if !paired {
+                rows[output][slot] as f32
+            } else if slot % 2 == output % 2 {
+                rows[output][slot & !1] as f32
+            } else {
+                0.0
+            };
+            slot += 1;
+        }
+        output += 1;
+    }
+    sums
+}

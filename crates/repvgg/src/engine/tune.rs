@@ -1,0 +1,174 @@
+//! Measured choices: which algorithm was the fastest for a convolution on this machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use repvgg_conv::{
+    Activation, Algorithm, Conv2d, Estimate, Geometry, Layout, Level, Machine, Parameters, Pass, Site, ThreadPool,
+};
+
+use super::Settings;
+use crate::file::{read_bounded, write_atomically};
+use crate::{Error, Result};
+
+/// The most bytes that a file of choices may have.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// Candidates whose estimate is beyond this multiple of the least are not measured.
+const CANDIDATES: f64 = 2.0;
+
+/// Rounds in which the candidates are timed in turn.
+const ROUNDS: usize = 7;
+
+/// What is read between two timed runs, so that weights come from where a whole network's come from: twice a large
+/// second-level cache.
+const EVICTION: usize = (4 << 20) / size_of::<f32>();
+
+/// The fastest algorithm of each convolution that was measured, by its shape.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tuning(BTreeMap<String, Algorithm>);
+
+impl Tuning {
+    /// Nothing measured.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many convolutions were measured.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the choices for a model file are kept: beside it, with `.tune.json` after its name.
+    pub fn path(model: &Path) -> PathBuf {
+        let mut name = model.as_os_str().to_owned();
+        name.push(".tune.json");
+        name.into()
+    }
+
+    /// Reads choices from a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no map from convolutions to algorithms.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path, FILE_LIMIT)?;
+        let names: BTreeMap<String, String> =
+            serde_json::from_slice(&bytes).map_err(|error| Error::format(path.display(), error))?;
+        let parse = |(key, name): (String, String)| match name.parse() {
+            Ok(algorithm) => Ok((key, algorithm)),
+            Err(error) => Err(Error::format(path.display(), error)),
+        };
+        names.into_iter().map(parse).collect::<Result<_>>().map(Self)
+    }
+
+    /// Writes the choices to a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let names: BTreeMap<&str, String> = self.0.iter().map(|(key, value)| (&**key, value.to_string())).collect();
+        write_atomically(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, &names)?;
+            file.write_all(b"\n")
+        })
+    }
+
+    pub(super) fn get(&self, level: Level, geometry: &Geometry, site: Site) -> Option<Algorithm> {
+        self.0.get(&key(level, geometry, site)).copied()
+    }
+
+    /// Measures the convolutions that were not yet; `progress` hears how many of how many are done.
+    ///
+    /// # Errors
+    /// When memory is refused.
+    pub(super) fn measure(
+        &mut self,
+        convolutions: &[(Geometry, Site)],
+        settings: &Settings,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<()> {
+        let pool = ThreadPool::new(settings.threads);
+        for (done, &(geometry, site)) in convolutions.iter().enumerate() {
+            progress(done, convolutions.len());
+            let key = key(settings.level, &geometry, site);
+            if !self.0.contains_key(&key) {
+                self.0.insert(key, fastest(&pool, settings, geometry, site)?);
+            }
+        }
+        progress(convolutions.len(), convolutions.len());
+        Ok(())
+    }
+}
+
+/// The convolution's shape in words. Threads are left out: results must not depend on them.
+fn key(level: Level, geometry: &Geometry, site: Site) -> String {
+    let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
+    let Geometry { in_channels, out_channels, kernel, stride, padding, dilation, groups } = *geometry;
+    let layout = if site.layout == Layout::Planar { "planar" } else { "blocked" };
+    format!(
+        "{} {in_channels}>{out_channels} kernel {} stride {} padding {} dilation {} groups {groups} {layout} batch {} size {}",
+        level.name(),
+        pair(kernel),
+        pair(stride),
+        pair(padding),
+        pair(dilation),
+        site.batch,
+        pair(site.size),
+    )
+}
+
+/// The candidate with the least median time.
+fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Site) -> Result<Algorithm> {
+    let machine = Machine::typical(settings.level);
+    let estimates = Estimate::all(settings.level, machine, (&geometry, site), settings.accuracy);
+    let least = estimates[0].time;
+    let candidates = estimates.iter().filter(|estimate| estimate.time <= CANDIDATES * least);
+    let noise = |len: usize| (0..len).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect::<Vec<f32>>();
+    let weights = noise(geometry.weight_len());
+    let parameters = Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Relu };
+    let convs = candidates
+        .map(|candidate| {
+            let shape = (geometry, site);
+            let conv = Conv2d::new(pool, settings.level, shape, candidate.algorithm, parameters);
+            conv.map_err(|error| Error::shape("tuning", error))
+        })
+        .collect::<Result<Vec<Conv2d>>>()?;
+    if let [only] = &*convs {
+        return Ok(only.algorithm());
+    }
+    let input = noise(convs[0].input_len(site.batch));
+    let mut output = vec![0.0; convs[0].output(site.batch).len()];
+    let workspace = convs.iter().map(|conv| conv.workspace_len(pool.threads())).max().unwrap_or(0);
+    let mut workspace = vec![0.0; workspace];
+    let other = vec![1.0_f32; EVICTION];
+    let mut times = vec![Vec::with_capacity(ROUNDS); convs.len()];
+    for round in 0..=ROUNDS {
+        for (conv, times) in convs.iter().zip(&mut times) {
+            std::hint::black_box(other.iter().sum::<f32>());
+            let start = Instant::now();
+            let pass = Pass {
+                images: site.batch,
+                input: &input,
+                addend: None,
+                output: &mut output,
+                workspace: &mut workspace,
+            };
+            conv.run(pool, pass);
+            if round > 0 {
+                times.push(start.elapsed());
+            }
+        }
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    };
+    let best = convs.iter().zip(times.iter_mut().map(median)).min_by_key(|(_, time)| *time);
+    Ok(best.expect("there is a candidate").0.algorithm())
+}
