@@ -3,6 +3,7 @@
 
 mod commands;
 mod contact_sheet;
+mod engine;
 mod output;
 mod progress;
 mod report;

@@ -8,7 +8,7 @@ use crate::lanewise::Lanewise;
 use crate::winograd::{self, Winograd};
 use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
 
-pub use choice::{Accuracy, Algorithm, Estimate, Machine};
+pub use choice::{Accuracy, Algorithm, Estimate, Machine, tiles};
 
 /// What follows the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

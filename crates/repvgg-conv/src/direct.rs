@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::epilogue::Epilogue;
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
-use crate::product::{Columns, Depth, MAX_TILE, Panel, Panels, Product};
+use crate::product::{self, Columns, Depth, MAX_TILE, Panel, Panels, Product};
 use crate::simd::{Kernel, Level, Simd};
 use crate::{Geometry, ThreadPool};
 
@@ -262,6 +262,7 @@ impl Kernel for Task<'_> {
         let outputs = layer.output[0] * layer.output[1];
         let registers = layer.geometry.out_channels.div_ceil(S::LANES);
         let count = window.columns.len();
+        let reads_ahead = product::reads_ahead(layer.packed_bytes(), window.rows.len() * count);
         let mut tile = [0.0; MAX_TILE];
         for index in panels {
             let panel = &layer.panels[index];
@@ -275,12 +276,12 @@ impl Kernel for Task<'_> {
                     weights: &layer.weights[layer.starts[index]..layer.starts[index + 1]],
                     vectors: panel.vectors.len(),
                     columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
-                    layout: match (layer.layout, grid.column[0]) {
-                        (Layout::Planar, step) => Columns::Planar(step),
-                        (Layout::Blocked, step) if step == S::LANES => Columns::Adjacent,
-                        (Layout::Blocked, step) => Columns::Apart(step),
+                    layout: match layer.layout {
+                        Layout::Planar => Columns::Planar(grid.column[0]),
+                        Layout::Blocked => Columns::Blocks(grid.column[0]),
                     },
                     depth,
+                    reads_ahead,
                 };
                 for span in product.tiles(simd, count) {
                     let stride = span.count * S::LANES;

@@ -85,7 +85,7 @@ mod stencil;
 mod winograd;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
-pub use conv::{Accuracy, Activation, Algorithm, Conv2d, Estimate, Machine, Parameters, Pass, Site};
+pub use conv::{Accuracy, Activation, Algorithm, Conv2d, Estimate, Machine, Parameters, Pass, Site, tiles};
 pub use direct::Layout;
 pub use epilogue::Addend;
 pub use geometry::{Geometry, GeometryError};

@@ -14,7 +14,7 @@
 use std::ops::Range;
 
 use crate::Geometry;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Places, Simd};
 
 /// Bound over all levels on the registers of filters in a tile.
 pub(crate) const MAX_VECTORS: usize = 4;
@@ -89,10 +89,8 @@ impl Kernel for Panels<'_> {
 /// How a tile's columns lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// Blocks of channels, side by side.
-    Adjacent,
     /// Blocks of channels, so many floats apart.
-    Apart(usize),
+    Blocks(usize),
     /// Single elements, so many floats apart.
     Planar(usize),
 }
@@ -131,27 +129,31 @@ pub(crate) struct Product<'a> {
     pub(crate) columns: &'a [f32],
     pub(crate) layout: Columns,
     pub(crate) depth: Depth,
+    /// Whether to ask for the next panel, which follows in memory, while this one is multiplied.
+    pub(crate) reads_ahead: bool,
+}
+
+/// Whether panels should be asked for ahead of their turn: where the weights, of so many bytes, come from beyond a
+/// second-level cache at every run, and so few columns meet each of them that waiting would show. It costs 5 to 10 %
+/// where it is not needed.
+pub(crate) fn reads_ahead(weight_bytes: usize, columns: usize) -> bool {
+    weight_bytes > 1 << 20 && columns <= 64
 }
 
 impl Product<'_> {
     /// Multiplies the columns of a tile into `out`, where register `v` of column `n` is `out[v · stride + n · lanes..]`.
     ///
-    /// Meanwhile the tiles of a row, each its part, ask for the next panel, which follows in memory: weights that come
-    /// from beyond the second-level cache are there when their turn comes.
+    /// Meanwhile the tiles of a row, each its part, ask for the next panel if [`Product::reads_ahead`].
     #[inline(always)]
     pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, out: &mut [f32], stride: usize) {
         let Span { first, count, part } = tile;
-        let step = match self.layout {
-            Columns::Adjacent => S::LANES,
-            Columns::Apart(step) | Columns::Planar(step) => step,
-        };
-        let lines = self.vectors * S::LANES * S::LANES / LINE;
+        let (Columns::Blocks(step) | Columns::Planar(step)) = self.layout;
+        let lines = if self.reads_ahead { self.vectors * S::LANES * S::LANES / LINE } else { 0 };
         let ahead = part[0] * lines / part[1]..(part[0] + 1) * lines / part[1];
         let operands = Operands { product: self, first: first * step, step, ahead, out, stride };
         match self.layout {
-            Columns::Adjacent => dispatch::<S, true, true>(simd, count, operands),
-            Columns::Apart(_) => dispatch::<S, false, true>(simd, count, operands),
-            Columns::Planar(_) => dispatch::<S, false, false>(simd, count, operands),
+            Columns::Blocks(_) => dispatch::<S, true>(simd, count, operands),
+            Columns::Planar(_) => dispatch::<S, false>(simd, count, operands),
         }
     }
 
@@ -189,13 +191,13 @@ struct Operands<'a> {
 }
 
 #[inline(always)]
-fn dispatch<S: Simd, const ADJACENT: bool, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_>) {
+fn dispatch<S: Simd, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_>) {
     macro_rules! tiles {
         ($($vectors:literal: $($count:literal)*;)*) => {
             match (operands.product.vectors, count) {
                 // Tiles that the level does not have are not compiled for it.
                 $($(($vectors, $count) if const { has_tile::<S>($vectors, $count) } => {
-                    simd.run(Tile::<'_, $vectors, $count, ADJACENT, BLOCKS>(operands));
+                    simd.run(Tile::<'_, $vectors, $count, BLOCKS>(operands));
                 })*)*
                 (vectors, count) => unreachable!("no tile of {vectors} registers by {count} columns"),
             }
@@ -213,11 +215,9 @@ const fn has_tile<S: Simd>(vectors: usize, count: usize) -> bool {
     vectors <= S::COLUMNS.len() && count <= S::COLUMNS[vectors - 1]
 }
 
-struct Tile<'a, const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool>(Operands<'a>);
+struct Tile<'a, const V: usize, const N: usize, const BLOCKS: bool>(Operands<'a>);
 
-impl<const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool> Kernel
-    for Tile<'_, V, N, ADJACENT, BLOCKS>
-{
+impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, N, BLOCKS> {
     type Output = ();
 
     #[inline(always)]
@@ -228,7 +228,6 @@ impl<const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool> K
         let Operands { product, first, step, ahead, out, stride } = self.0;
         let Product { weights, columns, depth, .. } = *product;
         let lanes = if BLOCKS { S::LANES } else { 1 };
-        let step = if ADJACENT { S::LANES } else { step };
         let panel = depth.steps() * lanes * V * S::LANES;
         assert!(weights.len() >= panel, "weights hold the whole panel");
         assert!(first + (N - 1) * step + depth.reach() + lanes <= columns.len(), "columns hold every step");
@@ -247,23 +246,11 @@ impl<const V: usize, const N: usize, const ADJACENT: bool, const BLOCKS: bool> K
                             simd.prefetch(weights.wrapping_add(panel + line * LINE));
                         }
                     }
-                    for lane in 0..lanes {
-                        let mut filters = [simd.splat(0.0); V];
-                        for v in 0..V {
-                            // SAFETY: the panel has `steps · lanes` rows of `V` registers, and each is read once.
-                            let block = unsafe { &*weights.add(v * S::LANES).cast::<S::Block>() };
-                            filters[v] = simd.load(block);
-                        }
-                        for n in 0..N {
-                            // SAFETY: column `n` ends within the columns, by the assertion above.
-                            let factor = simd.splat(unsafe { *x.add(n * step + lane) });
-                            for v in 0..V {
-                                sums[n][v] = simd.mul_add(factor, filters[v], sums[n][v]);
-                            }
-                        }
-                        // SAFETY: at most one past the end of the panel.
-                        weights = unsafe { weights.add(V * S::LANES) };
-                    }
+                    let at = Places::new(weights, x, step * size_of::<f32>());
+                    // SAFETY: the panel holds a row of `V` registers for each lane of each step, and each is read once; the
+                    // columns of a step lie within the columns, by the assertions above.
+                    unsafe { simd.multiply_steps::<V, N, BLOCKS>(&mut sums, at) };
+                    weights = weights.wrapping_add(lanes * V * S::LANES);
                 }
             }
         }

@@ -39,6 +39,31 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat(self, x: f32) -> Self::Vector;
     /// Reads a register.
     fn load(self, block: &Self::Block) -> Self::Vector;
+    /// Steps of a product ([`crate::product`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
+    /// block of channels, or for one.
+    ///
+    /// # Safety
+    ///
+    /// What [`Places`] says must be readable.
+    #[inline(always)]
+    unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
+        self,
+        sums: &mut [[Self::Vector; V]; N],
+        at: Places,
+    ) {
+        for lane in 0..if BLOCKS { Self::LANES } else { 1 } {
+            for v in 0..V {
+                let row = at.weights.wrapping_add((lane * V + v) * Self::LANES);
+                // SAFETY: the caller's promise.
+                let weights = self.load(unsafe { &*row.cast::<Self::Block>() });
+                for n in 0..N {
+                    // SAFETY: the caller's promise.
+                    let factor = unsafe { *at.columns[0].wrapping_byte_add(n * at.step).wrapping_add(lane) };
+                    sums[n][v] = self.mul_add(self.splat(factor), weights, sums[n][v]);
+                }
+            }
+        }
+    }
     /// Writes a register.
     fn store(self, x: Self::Vector, block: &mut Self::Block);
     /// `a + b`, lane by lane.
@@ -59,6 +84,24 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn blocks(slice: &[f32]) -> &[Self::Block];
     /// `slice` as whole registers; a remainder is left out.
     fn blocks_mut(slice: &mut [f32]) -> &mut [Self::Block];
+}
+
+/// Where the operands of some steps of a product lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    /// Rows of registers, one for each step.
+    pub(crate) weights: *const f32,
+    /// Columns 0, 4 and 8, each with an element for each step.
+    pub(crate) columns: [*const f32; 3],
+    /// Bytes between neighbouring columns.
+    pub(crate) step: usize,
+}
+
+impl Places {
+    pub(crate) fn new(weights: *const f32, column: *const f32, step: usize) -> Self {
+        let columns = [0, 4, 8].map(|n| column.wrapping_byte_add(n * step));
+        Self { weights, columns, step }
+    }
 }
 
 /// A computation written for any instruction set. Mark `run` and all that it calls `#[inline(always)]`: only code that

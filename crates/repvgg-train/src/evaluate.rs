@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::image::Preprocessing;
 use repvgg::{Error, Graph, Result, Weights};
 
@@ -61,10 +61,11 @@ impl Evaluation {
 
 /// What to evaluate on and how.
 pub struct EvaluationSettings {
-    /// Images per run of the network.
-    pub batch: usize,
-    /// Threads of the network and of decoding.
-    pub threads: usize,
+    /// Images per run of the network, threads of the network and of decoding, and how to compute; the size is the
+    /// preprocessing's.
+    pub engine: Settings,
+    /// Algorithms that were measured to be the fastest.
+    pub tuning: Tuning,
     /// What to do with an image that cannot be read.
     pub unreadable: Unreadable,
 }
@@ -82,10 +83,9 @@ pub fn evaluate(
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let batch = settings.batch.min(dataset.len()).max(1);
+    let batch = settings.engine.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut plan =
-        Plan::new(graph, weights, Settings { batch, size, threads: settings.threads, ..Settings::default() })?;
+    let mut plan = Plan::tuned(graph, weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
     let classes = plan.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],
@@ -104,7 +104,7 @@ pub fn evaluate(
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
             transform: Transform { preprocessing: preprocessing.clone(), augmentation: None },
             unreadable: settings.unreadable,
-            workers: NonZeroUsize::new(settings.threads).unwrap_or(NonZeroUsize::MIN),
+            workers: NonZeroUsize::new(settings.engine.threads).unwrap_or(NonZeroUsize::MIN),
         },
     );
     let mut logits = vec![0.0; batch * classes];

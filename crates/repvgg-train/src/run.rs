@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use repvgg::engine::{Settings, Tuning};
 use repvgg::fuse;
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result, Weights};
@@ -281,7 +282,11 @@ impl Run {
     /// Evaluates the network as it will be used: fused, on the engine.
     fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
         let fused = fuse::fuse(self.network.graph(), &self.network.weights())?;
-        let settings = EvaluationSettings { batch: 64, threads: self.config.threads, unreadable: self.unreadable() };
+        let settings = EvaluationSettings {
+            engine: Settings { batch: 64, threads: self.config.threads, ..Settings::default() },
+            tuning: Tuning::new(),
+            unreadable: self.unreadable(),
+        };
         let images = self.data.validation.len();
         evaluate(&fused.graph, &fused.weights, &self.data.validation, &self.config.preprocessing, &settings, |done| {
             observer(Event::Validation(done, images));

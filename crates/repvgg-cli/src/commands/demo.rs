@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use image::ImageFormat;
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::file::write_atomically;
 use repvgg::image::Preprocessing;
 use repvgg::{Model, cost::cost};
@@ -134,7 +134,11 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     model.save(&folder.join("training.safetensors"))?;
     plain.save(&folder.join("plain.safetensors"))?;
     print("3/5 accuracy of both forms on the held-out images\n")?;
-    let settings = EvaluationSettings { batch: BATCH, threads: arguments.threads, unreadable: Unreadable::Refuse };
+    let settings = EvaluationSettings {
+        engine: Settings { batch: BATCH, threads: arguments.threads, ..Settings::default() },
+        tuning: Tuning::new(),
+        unreadable: Unreadable::Refuse,
+    };
     let top1 =
         |model: &Model| Ok::<f64, repvgg::Error>(evaluate_with_progress(model, &data.validation, &settings)?.top1());
     let top1 = Forms { training: top1(model)?, fused: top1(&plain)? };
@@ -178,7 +182,7 @@ fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<
 
 /// A picture of held-out images with what the plain network takes them for.
 fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec<u8>> {
-    let mut classifier = Classifier::new(plain, threads)?;
+    let mut classifier = Classifier::new(plain, Settings { threads, ..Settings::default() }, &Tuning::new())?;
     let images = data.validation.len();
     let mut tiles = Vec::new();
     for index in

@@ -10,9 +10,9 @@ use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
 
 use super::Outcome;
+use crate::engine::{EngineOptions, tuning};
 use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
-use crate::source::default_threads;
 
 /// Measure a model on labelled images: top-1, top-5, accuracy per class, images per second
 #[derive(clap::Args)]
@@ -24,9 +24,6 @@ pub(crate) struct Arguments {
     /// Images per run of the network
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Threads [default: all cores]
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
     /// The seed that splits a folder without `train` and `val`; use the training's
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -36,6 +33,8 @@ pub(crate) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineOptions,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -44,8 +43,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let data = data::open(&arguments.data, arguments.seed)?;
     check_labels(&model, &data.labels, arguments)?;
     let settings = EvaluationSettings {
-        batch: arguments.batch as usize,
-        threads: arguments.threads,
+        engine: arguments.engine.settings(arguments.batch as usize, [model.preprocessing.size; 2]),
+        tuning: tuning(&arguments.model)?,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
     let evaluation = evaluate_with_progress(&model, &data.validation, &settings)?;

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::image::{self, Preprocessing, RgbImage};
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result};
 use serde_json::json;
 
 use super::Outcome;
+use crate::engine::{EngineOptions, tuning};
 use crate::output::{print, print_json};
-use crate::source::default_threads;
 
 /// Classify images: the most likely classes of each file
 #[derive(clap::Args)]
@@ -24,9 +24,8 @@ pub(crate) struct Arguments {
     /// How many classes to print for each image
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Threads [default: all cores]
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
+    #[command(flatten)]
+    engine: EngineOptions,
     /// Print one JSON object per image and line
     #[arg(long)]
     json: bool,
@@ -49,7 +48,8 @@ pub(crate) struct Classifier {
 }
 
 impl Classifier {
-    pub(crate) fn new(model: &Model, threads: usize) -> Result<Self> {
+    /// The batch and size of `settings` are the model's affair.
+    pub(crate) fn new(model: &Model, settings: Settings, tuning: &Tuning) -> Result<Self> {
         model.check_images()?;
         let fused;
         let model = match model.form {
@@ -60,8 +60,7 @@ impl Classifier {
             }
         };
         let size = [model.preprocessing.size; 2];
-        let plan =
-            Plan::new(&model.graph()?, &model.weights, Settings { batch: 1, size, threads, ..Settings::default() })?;
+        let plan = Plan::tuned(&model.graph()?, &model.weights, Settings { batch: 1, size, ..settings }, tuning)?;
         Ok(Self {
             input: vec![0.0; plan.input_shape().iter().product()],
             logits: vec![0.0; plan.output_shape().iter().product()],
@@ -91,7 +90,11 @@ impl Classifier {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let model = Model::load(&arguments.model)?;
-    let mut classifier = Classifier::new(&model, arguments.threads)?;
+    let mut classifier = Classifier::new(
+        &model,
+        arguments.engine.settings(1, [model.preprocessing.size; 2]),
+        &tuning(&arguments.model)?,
+    )?;
     let mut failures = 0;
     for path in files(&arguments.images)? {
         match image::decode(&path) {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::Plan;
 use repvgg::{Error, Model, Tensor, npy};
 
 use super::Outcome;
+use crate::engine::{EngineOptions, tuning};
 use crate::output::print;
-use crate::source::default_threads;
 
 /// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
 ///
@@ -23,9 +23,8 @@ pub(crate) struct Arguments {
     /// Where the logits go, .npy of f32 [N, classes]
     #[arg(long)]
     output: PathBuf,
-    /// Threads [default: all cores]
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
+    #[command(flatten)]
+    engine: EngineOptions,
 }
 
 /// Images per run of the network: more gain nothing and take memory.
@@ -42,9 +41,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
         return Err(Error::shape(place(), what).into());
     }
-    let settings =
-        Settings { batch: n.min(BATCH), size: [height, width], threads: arguments.threads, ..Settings::default() };
-    let mut plan = Plan::new(&graph, &model.weights, settings)?;
+    let settings = arguments.engine.settings(n.min(BATCH), [height, width]);
+    let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning(&arguments.model)?)?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);
     let image = channels * height * width;

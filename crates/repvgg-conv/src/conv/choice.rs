@@ -53,6 +53,19 @@ impl Algorithm {
     }
 }
 
+/// The sizes of the tiles that an algorithm covers the outputs of each axis with, `[vertical, horizontal]`, where it has
+/// tiles.
+///
+/// # Panics
+///
+/// If the algorithm does not fit or the geometry does not fit the size.
+pub fn tiles(geometry: &Geometry, site: Site, algorithm: Algorithm) -> Option<[Vec<usize>; 2]> {
+    let Algorithm::Winograd(tile) = algorithm else { return None };
+    let output = geometry.output_size(site.size).expect("the geometry fits the size");
+    let kinds = kinds(geometry, output, tile);
+    Some([0, 1].map(|axis| Cover::new(kinds[axis], output[axis]).tiles.iter().map(|tile| tile.outputs).collect()))
+}
+
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,8 +1,10 @@
 //! AVX2 with FMA (Haswell and Zen onwards) and AVX-512F (Skylake-X and Zen 4 onwards).
 
+mod steps;
+
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Places, Simd};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
@@ -28,8 +30,7 @@ impl Simd for Avx2 {
     /// just fit, but the compiler keeps two broadcasts in flight and spills: 23 instead of 42 GMAC/s on a Zen 4 core.
     const ROWS: usize = 4;
     const REGISTERS: usize = 2;
-    /// 16 registers: 12 accumulators; at least 10 hide a latency of 5 cycles on two ports. 4 · 3 would just fit, but the
-    /// compiler keeps two broadcasts in flight and spills: 0.70 instead of 0.85 of the peak.
+    /// 16 registers: 12 accumulators; at least 8 hide a latency of 4 cycles on two ports.
     const COLUMNS: &'static [usize] = &[12, 6];
     type Vector = __m256;
     type Block = [f32; 8];
@@ -54,6 +55,16 @@ impl Simd for Avx2 {
     fn load(self, block: &[f32; 8]) -> __m256 {
         // SAFETY: self proves AVX2; the block is exactly one register of floats.
         unsafe { _mm256_loadu_ps(block.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
+        self,
+        sums: &mut [[Self::Vector; V]; N],
+        at: Places,
+    ) {
+        // SAFETY: self proves the instructions; the rest is the caller's promise.
+        unsafe { steps::avx2::<V, N, BLOCKS>(sums, at) };
     }
 
     #[inline(always)]
@@ -148,6 +159,16 @@ impl Simd for Avx512 {
     fn load(self, block: &[f32; 16]) -> __m512 {
         // SAFETY: self proves AVX-512F; the block is exactly one register of floats.
         unsafe { _mm512_loadu_ps(block.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
+        self,
+        sums: &mut [[Self::Vector; V]; N],
+        at: Places,
+    ) {
+        // SAFETY: self proves the instructions; the rest is the caller's promise.
+        unsafe { steps::avx512::<V, N, BLOCKS>(sums, at) };
     }
 
     #[inline(always)]

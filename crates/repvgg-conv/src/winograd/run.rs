@@ -11,7 +11,7 @@ use super::{Group, Segment, Winograd};
 use crate::ThreadPool;
 use crate::epilogue::Epilogue;
 use crate::pool::Disjoint;
-use crate::product::{Columns, Depth, Product};
+use crate::product::{self, Columns, Depth, Product};
 use crate::simd::{Kernel, Simd};
 
 /// Tiles of a chunk: enough that reading the weights once per chunk does not bind, few enough that V stays near the core.
@@ -390,8 +390,9 @@ impl Kernel for Multiply<'_> {
                         weights,
                         vectors: panel.vectors.len(),
                         columns: &v[panel.blocks.start * job.stride + job.starts[row][column]..],
-                        layout: Columns::Adjacent,
+                        layout: Columns::Blocks(S::LANES),
                         depth: Depth::blocks(panel.blocks.len(), job.stride),
+                        reads_ahead: product::reads_ahead(layer.packed_bytes(), count),
                     };
                     let m = &mut m[(panel.vectors.start - registers.start) * job.stride + job.starts[row][column]..];
                     for span in product.tiles(simd, count) {

@@ -15,6 +15,8 @@ pub struct Choice {
     pub others: Vec<Estimate>,
     /// Why it was taken.
     pub reason: Reason,
+    /// The sizes of its tiles along each axis, `[vertical, horizontal]`, if it has tiles.
+    pub tiles: Option<[Vec<usize>; 2]>,
 }
 
 /// Why an algorithm was taken.
@@ -42,15 +44,20 @@ pub(super) fn choose(sites: &[(Geometry, Site)], settings: &Settings, tuning: &T
         match (asked, measured) {
             (Some(algorithm), _) => {
                 others.retain(|other| other.algorithm != algorithm);
-                Choice { taken: estimate(algorithm), others, reason: Reason::Asked }
+                Choice { taken: estimate(algorithm), others, reason: Reason::Asked, tiles: None }
             }
-            (None, Some(index)) => Choice { taken: others.remove(index), others, reason: Reason::Measured },
-            (None, None) => Choice { taken: others.remove(0), others, reason: Reason::Estimated },
+            (None, Some(index)) => {
+                Choice { taken: others.remove(index), others, reason: Reason::Measured, tiles: None }
+            }
+            (None, None) => Choice { taken: others.remove(0), others, reason: Reason::Estimated, tiles: None },
         }
     };
     let mut choices: Vec<Choice> = sites.iter().map(choice).collect();
     if let Some(limit) = settings.memory_limit {
         fit(&mut choices, limit)?;
+    }
+    for (choice, (geometry, site)) in choices.iter_mut().zip(sites) {
+        choice.tiles = repvgg_conv::tiles(geometry, *site, choice.taken.algorithm);
     }
     Ok(choices)
 }
@@ -70,7 +77,7 @@ fn fit(choices: &mut [Choice], limit: u64) -> Result<()> {
             let what = format!("expected at least {total} bytes for packed weights, found {limit}");
             return Err(Error::spec("memory limit", what));
         };
-        let Choice { taken, others, reason } = &mut choices[layer];
+        let Choice { taken, others, reason, .. } = &mut choices[layer];
         std::mem::swap(taken, &mut others[index]);
         others.sort_by(|a, b| a.time.total_cmp(&b.time));
         *reason = Reason::Memory;

@@ -45,6 +45,11 @@ impl Tuning {
         self.0.is_empty()
     }
 
+    /// Takes over the choices of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Where the choices for a model file are kept: beside it, with `.tune.json` after its name.
     pub fn path(model: &Path) -> PathBuf {
         let mut name = model.as_os_str().to_owned();

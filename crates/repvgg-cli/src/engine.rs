@@ -1,0 +1,103 @@
+//! Options of every command that runs a network.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use repvgg::Result;
+use repvgg::engine::{self, Algorithm, Level, Settings, Tuning};
+
+use crate::source::{default_threads, is_model_file};
+
+/// How a network is run.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineOptions {
+    /// Threads; results do not depend on them [default: all cores]
+    #[arg(long, default_value_t = default_threads())]
+    pub(crate) threads: usize,
+    /// How large Winograd's tiles may be: larger ones are faster and lose more digits
+    #[arg(long, value_enum, default_value_t = Accuracy::Default)]
+    accuracy: Accuracy,
+    /// One algorithm for every layer that has it: direct, depthwise, winograd2 to winograd8 [default: each layer's fastest]
+    #[arg(long, value_name = "NAME")]
+    algorithm: Option<Algorithm>,
+    /// The most memory for packed weights, such as 200M or 1G: tiles become smaller, layer by layer, until they fit
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory_limit: Option<u64>,
+    /// Instructions: portable, avx2 or avx512 [default: the best of this processor]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    simd: Option<Level>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accuracy {
+    /// As exact as direct convolution: tiles of 2
+    Strict,
+    /// Within 5e-6 of the largest logit: tiles of up to 6
+    Default,
+    /// Tiles of up to 8
+    Fast,
+}
+
+impl EngineOptions {
+    /// The settings for a batch of images of a size.
+    pub(crate) fn settings(&self, batch: usize, size: [usize; 2]) -> Settings {
+        let accuracy = match self.accuracy {
+            Accuracy::Strict => engine::Accuracy::Strict,
+            Accuracy::Default => engine::Accuracy::Default,
+            Accuracy::Fast => engine::Accuracy::Fast,
+        };
+        let Self { threads, algorithm, memory_limit, .. } = *self;
+        Settings { batch, size, threads, accuracy, algorithm, memory_limit, level: self.simd.unwrap_or_default() }
+    }
+}
+
+/// The measured choices that are kept beside a model file; none where there is no such file.
+pub(crate) fn tuning(model: &Path) -> Result<Tuning> {
+    let path = Tuning::path(model);
+    if is_model_file(&model.to_string_lossy()) && path.exists() { Tuning::load(&path) } else { Ok(Tuning::new()) }
+}
+
+fn parse_level(name: &str) -> Result<Level, String> {
+    let names = Level::NAMES.join(", ");
+    Level::named(name).ok_or_else(|| format!("expected one of {names} that this processor has, found {name}"))
+}
+
+/// `1000000`, `200M`, `1.5GiB`: K, M and G are powers of 1024.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" | "kib" => 1024.0,
+        "m" | "mb" | "mib" => 1024.0 * 1024.0,
+        "g" | "gb" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => f64::NAN,
+    };
+    match digits.parse::<f64>().map(|number| number * factor) {
+        Ok(bytes) if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err(format!("expected a number of bytes such as 200M or 1G, found {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(parse_bytes("1000"), Ok(1000));
+        assert_eq!(parse_bytes("200M"), Ok(200 << 20));
+        assert_eq!(parse_bytes("1.5GiB"), Ok(3 << 29));
+        for wrong in ["", "M", "-1", "1T", "nan", "inf"] {
+            let expected = format!("expected a number of bytes such as 200M or 1G, found {wrong}");
+            assert_eq!(parse_bytes(wrong), Err(expected));
+        }
+    }
+
+    #[test]
+    fn levels_are_those_of_this_processor() {
+        assert!(parse_level("portable").is_ok());
+        let expected = "expected one of portable, avx2, avx512 that this processor has, found sse9".to_owned();
+        assert_eq!(parse_level("sse9"), Err(expected));
+    }
+}
