@@ -1,8 +1,8 @@
 //! Persistent worker threads, shared by inference and training.
 //!
-//! A run publishes one job; every thread claims task numbers from an atomic counter until none is left. A worker that
-//! wakes up too late finds the job closed and is not waited for, so a neighbour that steals a core costs one task, not
-//! one run. Workers spin briefly before they park: the gap between two layers of a network is shorter than a wake-up.
+//! A run publishes one job; every thread claims task numbers ([`Tasks`]) until none is left. A worker that wakes up too
+//! late finds the job closed and is not waited for, so a neighbour that steals a core costs one task, not one run. Workers
+//! spin briefly before they park: the gap between two layers of a network is shorter than a wake-up.
 
 #![expect(
     unsafe_code,
@@ -12,7 +12,7 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -38,8 +38,44 @@ struct Shared {
     generation: AtomicUsize,
     /// Workers inside the open job; written under the lock.
     inside: AtomicUsize,
-    /// The next unclaimed task of the open job.
-    next: AtomicUsize,
+    /// The unclaimed tasks of the open job.
+    tasks: Tasks,
+}
+
+/// Numbered tasks that threads claim, half of the threads from the front and half from the back: from run to run a thread
+/// gets about the same part, and finds in its own cache what it wrote there itself. (A line that another core wrote takes
+/// some 80 ns to read or to write: with two threads, layers of 28×28 took 0.24 ms instead of 0.14.)
+pub(crate) struct Tasks(AtomicU64);
+
+impl Tasks {
+    /// The tasks `0..count`.
+    pub(crate) fn new(count: usize) -> Self {
+        Self(AtomicU64::new(count as u64))
+    }
+
+    /// Makes them `0..count` again.
+    fn reset(&self, count: usize) {
+        assert!(u32::try_from(count).is_ok(), "{count} tasks");
+        self.0.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// An unclaimed task for a worker, if there is one.
+    pub(crate) fn claim(&self, worker: usize) -> Option<usize> {
+        // The first unclaimed task in the upper half, the end of the unclaimed ones in the lower half.
+        let claimed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tasks| {
+            let (first, end) = (tasks >> 32, tasks & u64::from(u32::MAX));
+            (first < end).then(|| if worker.is_multiple_of(2) { tasks + (1 << 32) } else { tasks - 1 })
+        });
+        let tasks = claimed.ok()?;
+        let task = if worker.is_multiple_of(2) { tasks >> 32 } else { (tasks & u64::from(u32::MAX)) - 1 };
+        Some(task as usize)
+    }
+
+    /// Whether none is unclaimed.
+    pub(crate) fn is_empty(&self) -> bool {
+        let tasks = self.0.load(Ordering::Relaxed);
+        tasks >> 32 >= tasks & u64::from(u32::MAX)
+    }
 }
 
 struct State {
@@ -71,7 +107,7 @@ impl ThreadPool {
             left: Condvar::new(),
             generation: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            tasks: Tasks::new(0),
         });
         let spawn = |worker| {
             let shared = Arc::clone(&shared);
@@ -169,7 +205,7 @@ impl Shared {
     fn open(&self, job: Job) {
         let mut state = lock(&self.state);
         state.job = Some(job);
-        self.next.store(0, Ordering::Relaxed);
+        self.tasks.reset(job.tasks);
         self.generation.fetch_add(1, Ordering::Release);
         drop(state);
         self.opened.notify_all();
@@ -177,13 +213,9 @@ impl Shared {
 
     /// Claims and runs tasks until none is left.
     fn work(&self, job: Job, worker: usize) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= job.tasks {
-                return;
-            }
+        while let Some(task) = self.tasks.claim(worker) {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (job.body)(task, worker))) {
-                self.next.store(job.tasks, Ordering::Relaxed);
+                self.tasks.reset(0);
                 lock(&self.state).panic.get_or_insert(payload);
             }
         }

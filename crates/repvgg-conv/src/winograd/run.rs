@@ -10,14 +10,19 @@ use super::transform::MAX_SLOTS;
 use super::{Group, Segment, Winograd};
 use crate::ThreadPool;
 use crate::epilogue::Epilogue;
-use crate::pool::Disjoint;
+use crate::pool::{Disjoint, Tasks};
 use crate::product::{self, Columns, Depth, Product};
 use crate::simd::{Kernel, Simd};
 
-/// Tiles of a chunk: enough that reading the weights once per chunk does not bind, few enough that V stays near the core.
-const CHUNK_TILES: usize = 32;
-/// Floats of V beyond which a chunk is divided although it has few tiles.
+/// Tiles of a chunk, at most: enough that reading the weights once per chunk does not bind.
+const CHUNK_TILES: usize = 64;
+/// Floats of V, at most: chunks that need more are smaller, although their weights are read more often.
 const CHUNK_FLOATS: usize = 1 << 20;
+/// Floats of V that stay in a second-level cache of 512 KiB; more costs a few percent.
+const NEAR_FLOATS: usize = 1 << 17;
+/// The part of a layer's time that the input transform takes, about: what threads spend that share the filters of a chunk
+/// and each transform all of its input.
+const INPUT_SHARE: f64 = 0.12;
 /// Floats of the scratch between the two passes of a transform: half of a first-level cache of 32 KiB.
 const SCRATCH: usize = 4 << 10;
 /// Floats between the blocks of V and the registers of M, beyond their length, against addresses that collide in the
@@ -26,13 +31,26 @@ const SKEW: usize = 16;
 /// Tasks per thread where a phase is shared out.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Chunks: some whole images, or some rows of tiles of one image.
+/// How the work is divided: into chunks of some whole images, or of some rows of tiles of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunking {
+    /// Images of a chunk, at most.
     images: usize,
-    rows: usize,
-    /// Whether threads take whole chunks, or share the two phases of each.
-    by_chunk: bool,
+    /// Chunks that an image is divided into, as equal as they can be.
+    parts: usize,
+    sharing: Sharing,
+}
+
+/// What threads share out among themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// The chunks.
+    Chunks,
+    /// The filters of each chunk; each thread transforms the input for itself, which is cheaper than to pass it from core
+    /// to core.
+    Filters,
+    /// The input transform of each chunk, then its filters.
+    Phases,
 }
 
 #[derive(Debug, Clone)]
@@ -43,39 +61,60 @@ struct Chunk {
 }
 
 impl Chunking {
-    pub(super) fn new(covers: &[Cover; 2], (batch, threads): (usize, usize), channels: usize) -> Self {
+    /// For up to `batch` images of so many channels on `threads` threads, with filters in so many panels.
+    pub(super) fn new(
+        covers: &[Cover; 2],
+        (batch, threads): (usize, usize),
+        (channels, panels): (usize, usize),
+    ) -> Self {
         let [vertical, horizontal] = covers;
         let (rows, columns) = (vertical.tiles.len(), horizontal.tiles.len());
-        let row_floats = vertical.kind.slots(vertical.kind.largest) * horizontal.uses.iter().sum::<usize>() * channels;
-        let row_limit = (CHUNK_FLOATS / row_floats.max(1)).max(1);
-        let limit = CHUNK_TILES.div_ceil(columns).min(row_limit).max(1);
-        let (images, rows_each) = if limit >= rows { ((limit / rows).min(batch).max(1), rows) } else { (1, limit) };
-        // Equal parts, and as many for each thread where that is possible.
-        let round = |parts: usize| parts.div_ceil(threads) * threads;
-        let chunking = if rows_each < rows {
-            let parts = round(batch * rows.div_ceil(rows_each)).div_ceil(batch).min(rows);
-            Self { images: 1, rows: rows.div_ceil(parts), by_chunk: true }
-        } else {
-            let parts = round(batch.div_ceil(images)).min(batch.max(1));
-            Self { images: batch.div_ceil(parts).max(1), rows, by_chunk: true }
-        };
-        let chunks = chunking.count(batch, rows);
-        Self { by_chunk: chunks * 10 >= chunks.div_ceil(threads) * threads * 9, ..chunking }
+        let floats = vertical.kind.slots(vertical.kind.largest) * horizontal.uses.iter().sum::<usize>() * channels;
+        let by_rows = (1..=rows).map(|parts| (1, parts));
+        let by_images = (2..=batch).map(|images| (images, 1));
+        let options = by_rows.chain(by_images).flat_map(|(images, parts)| {
+            let rows_each = images * rows.div_ceil(parts);
+            let chunks = batch.div_ceil(images) * parts;
+            // Columns amortise the weights; what does not stay near the core costs a little.
+            let value = 1.0 / (1.0 + 8.0 / (rows_each * columns) as f64);
+            let value = if rows_each * floats > NEAR_FLOATS { 0.95 * value } else { value };
+            let fits = rows_each * columns <= CHUNK_TILES && rows_each * floats <= CHUNK_FLOATS || rows_each == 1;
+            let rounds = |tasks: usize| (tasks.div_ceil(threads) * threads) as f64;
+            let by_chunks = (batch * rows) as f64 / (rounds(chunks) * rows_each as f64);
+            let by_filters = panels as f64 / rounds(panels);
+            let redundancy = 1.0 + (threads - 1) as f64 * INPUT_SHARE;
+            let shared = [
+                (Sharing::Chunks, by_chunks),
+                (Sharing::Filters, by_filters / redundancy),
+                (Sharing::Phases, 0.6 * by_filters),
+            ];
+            shared.map(|(sharing, share)| (fits, share * value, Self { images, parts, sharing }))
+        });
+        let best = options.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        best.map_or(Self { images: 1, parts: 1, sharing: Sharing::Chunks }, |(_, _, chunking)| chunking)
     }
 
-    fn count(&self, images: usize, rows: usize) -> usize {
-        images.div_ceil(self.images) * rows.div_ceil(self.rows)
+    /// The most panels of a group of so many in all: where threads share them out, each is to get some groups.
+    pub(super) fn panels_of_a_group(&self, panels: usize, threads: usize) -> usize {
+        if self.sharing == Sharing::Chunks { panels } else { (panels / (2 * threads)).max(1) }
+    }
+
+    fn count(&self, images: usize) -> usize {
+        images.div_ceil(self.images) * self.parts
     }
 
     fn get(&self, index: usize, images: usize, rows: usize) -> Chunk {
-        let per_image = rows.div_ceil(self.rows);
-        let (image, row) = (index / per_image * self.images, index % per_image * self.rows);
-        Chunk { images: image..(image + self.images).min(images), rows: row..(row + self.rows).min(rows) }
+        let (group, part) = (index / self.parts, index % self.parts);
+        let groups = images.div_ceil(self.images);
+        let cut = |index: usize, parts: usize, len: usize| index * len / parts..(index + 1) * len / parts;
+        Chunk { images: cut(group, groups, images), rows: cut(part, self.parts, rows) }
     }
 
-    /// Columns at each pair of points in the largest chunk.
+    /// Columns at each pair of points, at most.
     pub(super) fn products(&self, covers: &[Cover; 2]) -> [[usize; MAX_SLOTS]; MAX_SLOTS] {
-        columns(covers, &Chunk { images: 0..self.images, rows: 0..self.rows })
+        // The first tiles are the largest, and a part has at most as many rows as this.
+        let rows = covers[0].tiles.len().div_ceil(self.parts);
+        columns(covers, &Chunk { images: 0..self.images, rows: 0..rows })
     }
 }
 
@@ -141,7 +180,10 @@ impl Winograd {
     /// Floats of workspace that a run needs.
     pub(crate) fn workspace_len(&self, threads: usize) -> usize {
         let Parts { v, m, scratch } = self.parts();
-        if self.chunking.by_chunk { threads * (v + m + scratch) } else { v + threads * (m + scratch) }
+        match self.chunking.sharing {
+            Sharing::Chunks | Sharing::Filters => threads * (v + m + scratch),
+            Sharing::Phases => v + threads * (m + scratch),
+        }
     }
 
     fn parts(&self) -> Parts {
@@ -160,37 +202,57 @@ impl Winograd {
     pub(crate) fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
         let Pass { images, input, epilogue, output, workspace } = pass;
         let rows = self.covers[0].tiles.len();
-        let chunks = self.chunking.count(images, rows);
+        let chunks = self.chunking.count(images);
         let output = Disjoint::new(output);
         let Parts { v, m, scratch } = self.parts();
         let job = |chunk: usize| Job::new(self, self.chunking.get(chunk, images, rows), (input, epilogue, output));
-        if self.chunking.by_chunk {
-            let workspace = &mut workspace[..pool.threads() * (v + m + scratch)];
-            pool.run_with_scratch(chunks, workspace, &|chunk, workspace| {
-                let (v, rest) = workspace.split_at_mut(v);
-                let (m, scratch) = rest.split_at_mut(m);
-                let job = job(chunk);
-                self.level.run(Gather { job: &job, blocks: 0..self.blocks, v: Disjoint::new(v), scratch });
-                for group in &self.groups {
-                    self.level.run(Multiply { job: &job, group, v, m, scratch });
+        match self.chunking.sharing {
+            Sharing::Chunks => {
+                let workspace = &mut workspace[..pool.threads() * (v + m + scratch)];
+                pool.run_with_scratch(chunks, workspace, &|chunk, workspace| {
+                    self.work(&job(chunk), (v, m), workspace, 0..self.groups.len());
+                });
+            }
+            Sharing::Filters => {
+                let workspace = &mut workspace[..pool.threads() * (v + m + scratch)];
+                for chunk in 0..chunks {
+                    let job = job(chunk);
+                    let groups = Tasks::new(self.groups.len());
+                    pool.run_with_scratch(pool.threads(), workspace, &|worker, workspace| {
+                        // A thread that comes late finds nothing left.
+                        if !groups.is_empty() {
+                            self.work(&job, (v, m), workspace, std::iter::from_fn(|| groups.claim(worker)));
+                        }
+                    });
                 }
-            });
-            return;
+            }
+            Sharing::Phases => {
+                let (v, workspace) = workspace.split_at_mut(v);
+                let workspace = &mut workspace[..pool.threads() * (m + scratch)];
+                let tasks = (pool.threads() * TASKS_PER_THREAD).min(self.blocks);
+                for chunk in 0..chunks {
+                    let job = job(chunk);
+                    let shared = Disjoint::new(v);
+                    pool.run_with_scratch(tasks, workspace, &|task, workspace| {
+                        let blocks = task * self.blocks / tasks..(task + 1) * self.blocks / tasks;
+                        self.level.run(Gather { job: &job, blocks, v: shared, scratch: &mut workspace[m..] });
+                    });
+                    pool.run_with_scratch(self.groups.len(), workspace, &|group, workspace| {
+                        let (m, scratch) = workspace.split_at_mut(m);
+                        self.level.run(Multiply { job: &job, group: &self.groups[group], v, m, scratch });
+                    });
+                }
+            }
         }
-        let (v, workspace) = workspace.split_at_mut(v);
-        let workspace = &mut workspace[..pool.threads() * (m + scratch)];
-        let tasks = (pool.threads() * TASKS_PER_THREAD).min(self.blocks);
-        for chunk in 0..chunks {
-            let job = job(chunk);
-            let shared = Disjoint::new(v);
-            pool.run_with_scratch(tasks, workspace, &|task, workspace| {
-                let blocks = task * self.blocks / tasks..(task + 1) * self.blocks / tasks;
-                self.level.run(Gather { job: &job, blocks, v: shared, scratch: &mut workspace[m..] });
-            });
-            pool.run_with_scratch(self.groups.len(), workspace, &|group, workspace| {
-                let (m, scratch) = workspace.split_at_mut(m);
-                self.level.run(Multiply { job: &job, group: &self.groups[group], v, m, scratch });
-            });
+    }
+
+    /// The input transform of a chunk, and its products with some groups of filters.
+    fn work(&self, job: &Job<'_>, (v, m): (usize, usize), workspace: &mut [f32], groups: impl Iterator<Item = usize>) {
+        let (v, rest) = workspace.split_at_mut(v);
+        let (m, scratch) = rest.split_at_mut(m);
+        self.level.run(Gather { job, blocks: 0..self.blocks, v: Disjoint::new(v), scratch });
+        for group in groups {
+            self.level.run(Multiply { job, group: &self.groups[group], v, m, scratch });
         }
     }
 }

@@ -33,9 +33,10 @@ impl Winograd {
         let panels = level.run(Panels(geometry));
         let points = kinds[0].weights() * kinds[1].weights();
         let blocks = geometry.in_channels.div_ceil(lanes);
-        let chunking = Chunking::new(&covers, (batch, pool.threads()), blocks * lanes);
+        let chunking = Chunking::new(&covers, (batch, pool.threads()), (blocks * lanes, panels.len()));
         let columns = chunking.products(&covers).iter().flatten().sum();
-        let groups = group(&panels, lanes, points, columns);
+        let most = chunking.panels_of_a_group(panels.len(), pool.threads());
+        let groups = group((&panels, most), lanes, points, columns);
         let len = groups.last().map_or(0, |group| group.start + points * group.len);
         let mut buffer = Buffer::zeroed(len)?;
         let target = Disjoint::new(&mut buffer);
@@ -72,15 +73,15 @@ impl Winograd {
     }
 }
 
-/// Groups of consecutive panels. `columns` are those of all points for one chunk.
-fn group(panels: &[Panel], lanes: usize, points: usize, columns: usize) -> Vec<Group> {
+/// Groups of consecutive panels, no more than `most` in each. `columns` are those of all points for one chunk.
+fn group((panels, most): (&[Panel], usize), lanes: usize, points: usize, columns: usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut room = 0;
     for (index, panel) in panels.iter().enumerate() {
         let area = panel.area(lanes);
         let need = panel.vectors.len() * lanes * columns;
         match groups.last_mut() {
-            Some(group) if need <= room => {
+            Some(group) if need <= room && group.panels.len() < most => {
                 group.panels.end += 1;
                 group.len += area;
                 room -= need;
