@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::Site;
 use crate::direct::Layout;
 use crate::lanewise::Lanewise;
+use crate::product::{Panel, Panels};
 use crate::winograd::cover::{Cover, Kind};
 use crate::{Geometry, Level};
 
@@ -150,23 +151,32 @@ impl Estimate {
         let output = geometry.output_size(site.size).expect("the geometry fits the size");
         let [channels, filters] =
             [geometry.in_channels, geometry.out_channels].map(|count| count.next_multiple_of(lanes));
-        let input_channels = if site.layout == Layout::Planar { geometry.in_channels } else { channels };
         let taps = geometry.kernel[0] * geometry.kernel[1];
         let outputs = site.batch * output[0] * output[1];
-        // Channels of a group, in whole blocks, and filters times channels that are multiplied.
-        let within = (geometry.in_channels / geometry.groups).next_multiple_of(lanes).min(input_channels);
-        let area = filters * if geometry.groups == 1 { input_channels } else { within };
+        let inputs = site.batch * site.size[0] * site.size[1];
+        let panels = level.run(Panels(geometry));
+        // Pairs of a filter and a channel that are multiplied.
+        let area = |inner: usize| -> usize {
+            let channels = |panel: &Panel| (panel.blocks.end * lanes).min(channels) - panel.blocks.start * lanes;
+            let whole = |panel: &Panel| channels(panel).min(geometry.in_channels.next_multiple_of(inner));
+            panels.iter().map(|panel| panel.vectors.len() * lanes * whole(panel)).sum()
+        };
         let (products, points, moved) = match algorithm {
-            Algorithm::Direct => (outputs * taps * area, taps * area, outputs * taps.min(2) * 2 * channels / 2),
-            Algorithm::Depthwise => (outputs * taps * lanes / 2 * filters / lanes, taps * filters, 0),
+            Algorithm::Direct => {
+                let area = area(if site.layout == Layout::Planar { 1 } else { lanes });
+                // Padded input is staged.
+                let staged = if geometry.padding == [0, 0] { 0 } else { 2 * inputs * channels };
+                (outputs * taps * area, taps * area, staged)
+            }
+            // No product is tiled: a load for every multiply-add.
+            Algorithm::Depthwise => (4 * outputs * taps * filters, taps * filters, 0),
             Algorithm::Winograd(tile) => {
                 let covers = kinds(geometry, output, tile);
                 let covers = [0, 1].map(|axis| Cover::new(covers[axis], output[axis]));
                 let products: usize = covers.iter().map(|cover| cover.uses.iter().sum::<usize>()).product();
                 let points: usize = covers.iter().map(|cover| cover.kind.weights()).product();
-                let inputs = site.batch * site.size[0] * site.size[1] * channels;
-                let moved = inputs + outputs * filters + 3 * site.batch * products * (channels + filters);
-                (site.batch * products * area, points * area, moved)
+                let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
+                (site.batch * products * area(lanes), points * area(lanes), moved)
             }
         };
         let [weight_bytes, transform_bytes] = [points, moved].map(|floats| (floats * size_of::<f32>()) as u64);

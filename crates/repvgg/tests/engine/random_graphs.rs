@@ -1,7 +1,7 @@
 //! Random graphs: values read many times, early and late, by every kind of op.
 
 use proptest::prelude::*;
-use repvgg::engine::Settings;
+use repvgg::engine::{Algorithm, Level, Settings};
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_conv::Geometry;
@@ -130,7 +130,9 @@ proptest! {
         ending in 0usize..4,
         size in (1usize..20, 1usize..18).prop_map(|(height, width)| [height, width]),
         (batch, images) in (1usize..5).prop_flat_map(|batch| (Just(batch), 1..=batch)),
-        threads in 1usize..4,
+        threads in 1usize..5,
+        algorithm in prop::option::of(prop::sample::select(Algorithm::ALL.to_vec())),
+        level in prop::sample::select(Level::NAMES.to_vec()).prop_filter_map("this CPU has it", Level::named),
         seed in any::<u64>(),
     ) {
         let mut garden = Garden::new(size);
@@ -139,7 +141,7 @@ proptest! {
         }
         let graph = garden.finish(ending);
         let weights = random_weights(&graph, seed);
-        let settings = Settings { batch, size, threads, ..Settings::default() };
+        let settings = Settings { batch, size, threads, algorithm, level, ..Settings::default() };
         let images = random_images(CHANNELS, Settings { batch: images, ..settings });
         assert_matches_the_oracle(&graph, &weights, settings, &images);
     }
