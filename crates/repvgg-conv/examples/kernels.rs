@@ -25,7 +25,7 @@ const fn layer(batch: usize, channels: [usize; 2], kernel: usize, stride: usize,
     Layer { channels, kernel, stride, groups: 1, batch, size }
 }
 
-const INFERENCE: [Layer; 18] = [
+const INFERENCE: [Layer; 20] = [
     layer(1, [3, 48], 3, 2, 224),
     layer(1, [48, 48], 3, 2, 112),
     layer(1, [48, 48], 3, 1, 56),
@@ -42,6 +42,8 @@ const INFERENCE: [Layer; 18] = [
     layer(1, [64, 256], 1, 1, 56),
     layer(1, [1024, 256], 1, 1, 14),
     layer(1, [512, 512], 3, 1, 7),
+    layer(1, [512, 512], 3, 1, 14),
+    layer(1, [512, 2048], 3, 2, 14),
     Layer { channels: [128, 128], kernel: 3, stride: 1, groups: 32, batch: 1, size: 56 },
     Layer { channels: [192, 192], kernel: 3, stride: 1, groups: 192, batch: 1, size: 28 },
 ];

@@ -116,8 +116,10 @@ impl Conv2d {
                 Direct::new(pool, level, (&geometry, site.layout), site.size, weights).map(Kernel::Direct)
             }
             Algorithm::Depthwise => Lanewise::new(level, &geometry, site.size, weights).map(Kernel::Depthwise),
-            Algorithm::Winograd(tile) => {
-                let kinds = choice::kinds(&geometry, output_size, tile);
+            Algorithm::Winograd(tile) | Algorithm::WinogradRaw(tile) => {
+                let is_raw = matches!(algorithm, Algorithm::WinogradRaw(_));
+                let form = if is_raw { winograd::Form::Raw } else { winograd::Form::Transformed };
+                let kinds = (choice::kinds(&geometry, output_size, tile), form);
                 let site = (site.batch, site.size);
                 Winograd::new(pool, level, &geometry, kinds, site, weights)
                     .map(|kernel| Kernel::Winograd(Box::new(kernel)))

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::epilogue::Epilogue;
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
-use crate::product::{self, Columns, Depth, MAX_TILE, Panel, Panels, Product};
+use crate::product::{self, Columns, Depth, MAX_TILE, Panel, Panels, Product, Sum};
 use crate::simd::{Kernel, Level, Simd};
 use crate::{Geometry, ThreadPool};
 
@@ -282,6 +282,7 @@ impl Kernel for Task<'_> {
                     },
                     depth,
                     reads_ahead,
+                    sum: Sum::Start,
                 };
                 for span in product.tiles(simd, count) {
                     let stride = span.count * S::LANES;

@@ -131,6 +131,16 @@ pub(crate) struct Product<'a> {
     pub(crate) depth: Depth,
     /// Whether to ask for the next panel, which follows in memory, while this one is multiplied.
     pub(crate) reads_ahead: bool,
+    pub(crate) sum: Sum,
+}
+
+/// What happens to the previous contents of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// They are overwritten.
+    Start,
+    /// They are added to.
+    Continue,
 }
 
 /// Whether panels should be asked for ahead of their turn: where the weights, of so many bytes, come from beyond a
@@ -257,7 +267,10 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
         for v in 0..V {
             let row = S::blocks_mut(&mut out[v * stride..][..N * S::LANES]);
             for n in 0..N {
-                simd.store(sums[n][v], &mut row[n]);
+                // Sums start from zero and are added at the end, which is also the more accurate order.
+                let sum =
+                    if product.sum == Sum::Continue { simd.add(sums[n][v], simd.load(&row[n])) } else { sums[n][v] };
+                simd.store(sum, &mut row[n]);
             }
         }
     }

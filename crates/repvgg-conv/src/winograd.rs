@@ -53,8 +53,19 @@ pub(crate) struct Winograd {
     registers: usize,
     panels: Vec<Panel>,
     groups: Vec<Group>,
-    /// `[group][point][panel][c][V · lanes]`.
+    form: Form,
+    /// `[group][point][panel][c][V · lanes]`, or as they are, `[panel][c][r][s][V · lanes]`.
     weights: Buffer,
+}
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Transformed.
+    Transformed,
+    /// As they are; a few channels at a time are transformed while the convolution runs. Where weights come from main
+    /// memory and meet few tiles, reading them takes longer than transforming them.
+    Raw,
 }
 
 /// Tiles of a row that go through the scratch together.

@@ -11,7 +11,7 @@ mod promises;
 #[path = "engine/random_graphs.rs"]
 mod random_graphs;
 
-use repvgg::engine::{Accuracy, Algorithm, Plan, Settings};
+use repvgg::engine::{Accuracy, Plan, Settings};
 use repvgg::graph::Role;
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Graph, Tensor, Weights};
@@ -63,12 +63,13 @@ fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Setting
     let main = graph.main_output().index();
     let expected = interpret(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
     let magnitude = magnitudes(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
-    let amplification = match (settings.algorithm, settings.accuracy) {
-        (Some(Algorithm::Winograd(7 | 8)), _) | (None, Accuracy::Fast) => 500.0,
-        (Some(Algorithm::Winograd(5 | 6)), _) | (None, Accuracy::Default) => 50.0,
-        (Some(Algorithm::Winograd(3 | 4)), _) => 20.0,
-        (Some(_), _) | (None, Accuracy::Strict) => 8.0,
+    let tile = match (settings.algorithm, settings.accuracy) {
+        (Some(algorithm), _) => algorithm.tile().unwrap_or(1),
+        (None, Accuracy::Strict) => 2,
+        (None, Accuracy::Default) => 6,
+        (None, Accuracy::Fast) => 8,
     };
+    let amplification = [8.0, 20.0, 50.0, 500.0][tile.div_ceil(2) - 1];
     let constant = amplification * graph.nodes().len() as f64 * f64::from(f32::EPSILON);
     let [_, height, width] = plan.output_shape();
     let magnitude: Vec<f64> = magnitude

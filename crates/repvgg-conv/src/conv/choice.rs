@@ -20,11 +20,13 @@ pub enum Algorithm {
     /// Minimal filtering with tiles of up to so many outputs along each axis: 3×3 kernels of stride 1 or 2 without
     /// dilation. Tiles of 2 to 8 outputs; with stride 2, of 2 to 4.
     Winograd(usize),
+    /// The same with weights kept as they are, a quarter of the memory or less, and transformed while it runs.
+    WinogradRaw(usize),
 }
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::Direct,
         Self::Depthwise,
         Self::Winograd(2),
@@ -34,7 +36,22 @@ impl Algorithm {
         Self::Winograd(6),
         Self::Winograd(7),
         Self::Winograd(8),
+        Self::WinogradRaw(2),
+        Self::WinogradRaw(3),
+        Self::WinogradRaw(4),
+        Self::WinogradRaw(5),
+        Self::WinogradRaw(6),
+        Self::WinogradRaw(7),
+        Self::WinogradRaw(8),
     ];
+
+    /// The largest tile, where it has tiles.
+    pub fn tile(self) -> Option<usize> {
+        match self {
+            Self::Winograd(tile) | Self::WinogradRaw(tile) => Some(tile),
+            Self::Direct | Self::Depthwise => None,
+        }
+    }
 
     /// Whether it computes convolutions of this shape.
     pub fn fits(self, geometry: &Geometry, site: Site) -> bool {
@@ -42,7 +59,7 @@ impl Algorithm {
         match self {
             Self::Direct => true,
             Self::Depthwise => blocked && Lanewise::fits(geometry),
-            Self::Winograd(tile) => {
+            Self::Winograd(tile) | Self::WinogradRaw(tile) => {
                 let largest = |stride| if stride == 1 { 8 } else { 4 };
                 blocked
                     && geometry.kernel == [3, 3]
@@ -61,7 +78,7 @@ impl Algorithm {
 ///
 /// If the algorithm does not fit or the geometry does not fit the size.
 pub fn tiles(geometry: &Geometry, site: Site, algorithm: Algorithm) -> Option<[Vec<usize>; 2]> {
-    let Algorithm::Winograd(tile) = algorithm else { return None };
+    let tile = algorithm.tile()?;
     let output = geometry.output_size(site.size).expect("the geometry fits the size");
     let kinds = kinds(geometry, output, tile);
     Some([0, 1].map(|axis| Cover::new(kinds[axis], output[axis]).tiles.iter().map(|tile| tile.outputs).collect()))
@@ -73,6 +90,7 @@ impl fmt::Display for Algorithm {
             Self::Direct => f.write_str("direct"),
             Self::Depthwise => f.write_str("depthwise"),
             Self::Winograd(tile) => write!(f, "winograd{tile}"),
+            Self::WinogradRaw(tile) => write!(f, "winograd{tile}-raw"),
         }
     }
 }
@@ -170,13 +188,18 @@ impl Estimate {
             }
             // No product is tiled: a load for every multiply-add.
             Algorithm::Depthwise => (4 * outputs * taps * filters, taps * filters, 0),
-            Algorithm::Winograd(tile) => {
+            Algorithm::Winograd(tile) | Algorithm::WinogradRaw(tile) => {
                 let covers = kinds(geometry, output, tile);
                 let covers = [0, 1].map(|axis| Cover::new(covers[axis], output[axis]));
                 let products: usize = covers.iter().map(|cover| cover.uses.iter().sum::<usize>()).product();
                 let points: usize = covers.iter().map(|cover| cover.kind.weights()).product();
                 let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
-                (site.batch * products * area(lanes), points * area(lanes), moved)
+                if matches!(algorithm, Algorithm::WinogradRaw(_)) {
+                    // Weights are written and read near the core, half transformed and whole.
+                    (site.batch * products * area(lanes), 9 * area(lanes), moved + 4 * points * area(lanes))
+                } else {
+                    (site.batch * products * area(lanes), points * area(lanes), moved)
+                }
             }
         };
         let [weight_bytes, transform_bytes] = [points, moved].map(|floats| (floats * size_of::<f32>()) as u64);
@@ -187,10 +210,7 @@ impl Estimate {
 
     /// The estimates of all algorithms that fit and that an accuracy allows, the fastest first.
     pub fn all(level: Level, machine: Machine, (geometry, site): (&Geometry, Site), accuracy: Accuracy) -> Vec<Self> {
-        let allowed = |algorithm: &Algorithm| match algorithm {
-            Algorithm::Winograd(tile) => *tile <= accuracy.largest_tile(),
-            _ => true,
-        };
+        let allowed = |algorithm: &Algorithm| algorithm.tile().is_none_or(|tile| tile <= accuracy.largest_tile());
         let fitting = Algorithm::ALL.into_iter().filter(|algorithm| algorithm.fits(geometry, site)).filter(allowed);
         let mut estimates: Vec<Self> =
             fitting.map(|algorithm| Self::new(level, machine, (geometry, site), algorithm)).collect();

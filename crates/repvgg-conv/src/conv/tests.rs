@@ -11,10 +11,10 @@ use crate::{Addend, Blocked, Geometry, GeometryError, Layout, Level, ThreadPool,
 fn bound(algorithm: Algorithm) -> f64 {
     match algorithm {
         Algorithm::Direct | Algorithm::Depthwise => 16.0,
-        Algorithm::Winograd(2) => 32.0,
-        Algorithm::Winograd(3 | 4) => 40.0,
-        Algorithm::Winograd(5 | 6) => 100.0,
-        Algorithm::Winograd(_) => 1000.0,
+        Algorithm::Winograd(2) | Algorithm::WinogradRaw(2) => 32.0,
+        Algorithm::Winograd(3 | 4) | Algorithm::WinogradRaw(3 | 4) => 40.0,
+        Algorithm::Winograd(5 | 6) | Algorithm::WinogradRaw(5 | 6) => 100.0,
+        Algorithm::Winograd(_) | Algorithm::WinogradRaw(_) => 1000.0,
     }
 }
 
@@ -82,7 +82,7 @@ fn check(case: &Case) {
     let magnitudes = want.magnitudes.clone();
     let judge = |setup: Setup, want: &mut reference::Reference| {
         // A tile's error depends on all of its inputs.
-        let reach = if let Algorithm::Winograd(tile) = setup.algorithm { tile + 1 } else { 0 };
+        let reach = setup.algorithm.tile().map_or(0, |tile| tile + 1);
         want.magnitudes = spread(&magnitudes, case.output_size(), reach);
         if setup.has_addend {
             want.magnitudes.iter_mut().zip(&addend).for_each(|(magnitude, addend)| *magnitude += addend.abs());
@@ -239,7 +239,8 @@ fn names_lead_back_to_algorithms() {
     }
     assert_eq!(
         "fft".parse::<Algorithm>(),
-        Err("expected one of direct, depthwise, winograd2, winograd3, winograd4, winograd5, winograd6, winograd7, winograd8, found fft".to_owned())
+        Err("expected one of direct, depthwise, winograd2, winograd3, winograd4, winograd5, winograd6, winograd7, winograd8, winograd2-raw, \
+         winograd3-raw, winograd4-raw, winograd5-raw, winograd6-raw, winograd7-raw, winograd8-raw, found fft".to_owned())
     );
 }
 
@@ -250,10 +251,7 @@ fn an_accuracy_bounds_the_tiles() {
     let site = Site { batch: 1, size: case.size, layout: Layout::Blocked };
     for (accuracy, largest) in [(Accuracy::Strict, 2), (Accuracy::Default, 6), (Accuracy::Fast, 8)] {
         let all = Estimate::all(level, Machine::typical(level), (&case.geometry, site), accuracy);
-        let tiles = all.iter().filter_map(|estimate| match estimate.algorithm {
-            Algorithm::Winograd(tile) => Some(tile),
-            _ => None,
-        });
+        let tiles = all.iter().filter_map(|estimate| estimate.algorithm.tile());
         assert_eq!(tiles.max(), Some(largest));
         assert!(all.is_sorted_by(|a, b| a.time <= b.time));
     }

@@ -136,6 +136,69 @@ pub(super) unsafe fn finish<S: Simd>(
     for_tile!(simd, size, Finish(count, from, to, ending));
 }
 
+/// `G g` along the columns of the filters of one channel: `taps` `[r][s][width]` to `rows` `[weight y][s][width]`.
+#[inline(always)]
+pub(super) fn filter_columns<S: Simd>(simd: S, size: Size, width: usize, taps: &[f32], rows: &mut [f32]) {
+    for_tile!(simd, size, FilterColumns(width, taps, rows));
+}
+
+/// `g Gᵀ` along the rows: `rows` `[weight y][s][width]` to `weights`, where pairs of weights are `stride` floats apart.
+#[inline(always)]
+pub(super) fn filter_rows<S: Simd>(
+    simd: S,
+    size: Size,
+    (width, stride): (usize, usize),
+    rows: &[f32],
+    weights: &mut [f32],
+) {
+    for_tile!(simd, size, FilterRows((width, stride), rows, weights));
+}
+
+struct FilterColumns<'a, const TAPS: usize, const FAMILY: usize, const M: usize>(usize, &'a [f32], &'a mut [f32]);
+
+impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterColumns<'_, TAPS, FAMILY, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self(width, taps, rows) = self;
+        let registers = width / S::LANES;
+        let taps = &S::blocks(taps)[..9 * registers];
+        let rows = &mut S::blocks_mut(rows)[..3 * registers * Tile::<TAPS, FAMILY, M>::WEIGHTS];
+        for at in 0..3 * registers {
+            let tap = |r: usize| &taps[r * 3 * registers + at];
+            let column = [simd.load(tap(0)), simd.load(tap(1)), simd.load(tap(2))];
+            let weights = Tile::<TAPS, FAMILY, M>::filter(simd, column);
+            for i in 0..Tile::<TAPS, FAMILY, M>::WEIGHTS {
+                simd.store(weights[i], &mut rows[i * 3 * registers + at]);
+            }
+        }
+    }
+}
+
+struct FilterRows<'a, const TAPS: usize, const FAMILY: usize, const M: usize>((usize, usize), &'a [f32], &'a mut [f32]);
+
+impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterRows<'_, TAPS, FAMILY, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self((width, stride), rows, weights) = self;
+        let registers = width / S::LANES;
+        for (y, row) in S::blocks(rows).chunks_exact(3 * registers).enumerate() {
+            for v in 0..registers {
+                let tap = |s: usize| &row[s * registers + v];
+                let taps = [simd.load(tap(0)), simd.load(tap(1)), simd.load(tap(2))];
+                let slots = Tile::<TAPS, FAMILY, M>::filter(simd, taps);
+                for x in 0..Tile::<TAPS, FAMILY, M>::WEIGHTS {
+                    let at = (y * Tile::<TAPS, FAMILY, M>::WEIGHTS + x) * stride + v * S::LANES;
+                    simd.store(slots[x], &mut S::blocks_mut(&mut weights[at..][..S::LANES])[0]);
+                }
+            }
+        }
+    }
+}
+
 struct Input<const TAPS: usize, const FAMILY: usize, const M: usize>(usize, Streams<*const f32>, Streams<*mut f32>);
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TAPS, FAMILY, M> {

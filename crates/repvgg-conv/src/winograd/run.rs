@@ -7,11 +7,11 @@ use std::ops::Range;
 use super::cover::{Cover, Kind, MAX_RUNS};
 use super::passes::{self, Ending, Line, Lines, Streams};
 use super::transform::MAX_SLOTS;
-use super::{Group, Segment, Winograd};
+use super::{Form, Group, Segment, Winograd};
 use crate::ThreadPool;
 use crate::epilogue::Epilogue;
 use crate::pool::{Disjoint, Tasks};
-use crate::product::{self, Columns, Depth, Product};
+use crate::product::{self, Columns, Depth, Panel, Product, Sum};
 use crate::simd::{Kernel, Simd};
 
 /// Tiles of a chunk, at most: enough that reading the weights once per chunk does not bind.
@@ -25,6 +25,8 @@ const NEAR_FLOATS: usize = 1 << 17;
 const INPUT_SHARE: f64 = 0.12;
 /// Floats of the scratch between the two passes of a transform: half of a first-level cache of 32 KiB.
 const SCRATCH: usize = 4 << 10;
+/// Floats of weights that are transformed at a time: half of a second-level cache of 512 KiB.
+const TRANSFORMED: usize = 1 << 16;
 /// Floats between the blocks of V and the registers of M, beyond their length, against addresses that collide in the
 /// caches: both are read at this distance.
 const SKEW: usize = 16;
@@ -195,7 +197,30 @@ impl Winograd {
         let widest = self.segments.iter().map(|segment| segment.inputs).max().unwrap_or(0);
         let scratch = rows_of_scratch(self.covers[0].kind) * widest * self.lanes;
         let [v, m] = [self.blocks, registers].map(|maps| maps * stride(columns, self.lanes));
-        Parts { v, m, scratch: scratch.next_multiple_of(SKEW) }
+        // Transforms of images and of weights take turns with the scratch.
+        let weights = self.panels.iter().map(|panel| self.room_for_weights(panel)).max().unwrap_or(0);
+        Parts { v, m, scratch: scratch.max(weights).next_multiple_of(SKEW) }
+    }
+
+    /// Points, in pairs.
+    fn points(&self) -> usize {
+        self.covers.iter().map(|cover| cover.kind.weights()).product()
+    }
+
+    /// Blocks of channels whose weights are transformed at a time.
+    fn blocks_at_a_time(&self, panel: &Panel) -> usize {
+        let block = self.points() * self.lanes * panel.vectors.len() * self.lanes;
+        (TRANSFORMED / block).clamp(1, panel.blocks.len().max(1))
+    }
+
+    /// Floats of transformed weights of some blocks, and of half-transformed ones of one channel.
+    fn room_for_weights(&self, panel: &Panel) -> usize {
+        if self.form == Form::Transformed {
+            return 0;
+        }
+        let width = panel.vectors.len() * self.lanes;
+        let at_a_time = self.blocks_at_a_time(panel) * self.lanes * width + SKEW;
+        self.points() * at_a_time + 3 * MAX_SLOTS * width
     }
 
     /// `output = epilogue(conv(input))`.
@@ -438,35 +463,86 @@ impl Kernel for Multiply<'_> {
         let layer = job.layer;
         let panels = &layer.panels[group.panels.clone()];
         let registers = panels[0].vectors.start..panels[panels.len() - 1].vectors.end;
-        let [vertical, horizontal] = job.kinds();
-        for row in 0..vertical.weights() {
-            for column in 0..horizontal.weights() {
-                let count = job.columns[row][column];
-                if count == 0 {
-                    continue;
-                }
-                let point = row * horizontal.weights() + column;
-                let mut weights = &layer.weights[group.start + point * group.len..];
-                for panel in panels {
-                    let product = Product {
-                        weights,
-                        vectors: panel.vectors.len(),
-                        columns: &v[panel.blocks.start * job.stride + job.starts[row][column]..],
-                        layout: Columns::Blocks(S::LANES),
-                        depth: Depth::blocks(panel.blocks.len(), job.stride),
-                        reads_ahead: product::reads_ahead(layer.packed_bytes(), count),
-                    };
-                    let m = &mut m[(panel.vectors.start - registers.start) * job.stride + job.starts[row][column]..];
-                    for span in product.tiles(simd, count) {
-                        product.tile(simd, span, &mut m[span.first * S::LANES..], job.stride);
+        match layer.form {
+            Form::Transformed => {
+                for point in 0..layer.points() {
+                    let mut weights = &layer.weights[group.start + point * group.len..];
+                    for panel in panels {
+                        let m = &mut m[(panel.vectors.start - registers.start) * job.stride..];
+                        multiply(simd, job, point, (panel, panel.blocks.clone()), (weights, v, m));
+                        weights = &weights[panel.area(S::LANES)..];
                     }
-                    weights = &weights[panel.area(S::LANES)..];
+                }
+            }
+            Form::Raw => {
+                let [panel] = panels else { unreachable!("a group of raw weights is one panel") };
+                let width = panel.vectors.len() * S::LANES;
+                let each = layer.blocks_at_a_time(panel);
+                let (rows, transformed) = scratch.split_at_mut(3 * MAX_SLOTS * width);
+                for first in panel.blocks.clone().step_by(each) {
+                    let blocks = first..(first + each).min(panel.blocks.end);
+                    let len = blocks.len() * S::LANES * width;
+                    let stride = len + SKEW;
+                    let raw = &layer.weights[group.start + 9 * (first - panel.blocks.start) * S::LANES * width..];
+                    transform(simd, job, (width, stride), &raw[..9 * len], rows, transformed);
+                    for (point, weights) in transformed.chunks_exact(stride).enumerate().take(layer.points()) {
+                        multiply(simd, job, point, (panel, blocks.clone()), (weights, v, m));
+                    }
                 }
             }
         }
         for row in job.rows() {
             scatter(simd, job, &row, registers.clone(), m, scratch);
         }
+    }
+}
+
+/// Transforms the weights of some channels: `raw` `[c][r][s][width]` to `[point][c][width]`, points `stride` floats apart.
+#[inline(always)]
+fn transform<S: Simd>(
+    simd: S,
+    job: &Job<'_>,
+    (width, stride): (usize, usize),
+    raw: &[f32],
+    rows: &mut [f32],
+    transformed: &mut [f32],
+) {
+    let [vertical, horizontal] = job.kinds();
+    let [tall, wide] = [vertical, horizontal].map(|kind| [kind.stride, kind.family, kind.largest]);
+    let rows = &mut rows[..vertical.weights() * 3 * width];
+    for (channel, taps) in raw.chunks_exact(9 * width).enumerate() {
+        passes::filter_columns(simd, tall, width, taps, rows);
+        passes::filter_rows(simd, wide, (width, stride), rows, &mut transformed[channel * width..]);
+    }
+}
+
+/// The products of a panel at one pair of points, over some of its blocks, into the panel's registers of M.
+#[inline(always)]
+fn multiply<S: Simd>(
+    simd: S,
+    job: &Job<'_>,
+    point: usize,
+    (panel, blocks): (&Panel, Range<usize>),
+    (weights, v, m): (&[f32], &[f32], &mut [f32]),
+) {
+    let wide = job.kinds()[1].weights();
+    let (row, column) = (point / wide, point % wide);
+    let (count, start) = (job.columns[row][column], job.starts[row][column]);
+    if count == 0 {
+        return;
+    }
+    let is_raw = job.layer.form == Form::Raw;
+    let product = Product {
+        weights,
+        vectors: panel.vectors.len(),
+        columns: &v[blocks.start * job.stride + start..],
+        layout: Columns::Blocks(S::LANES),
+        depth: Depth::blocks(blocks.len(), job.stride),
+        reads_ahead: !is_raw && product::reads_ahead(job.layer.packed_bytes(), count),
+        sum: if blocks.start == panel.blocks.start { Sum::Start } else { Sum::Continue },
+    };
+    for span in product.tiles(simd, count) {
+        product.tile(simd, span, &mut m[start + span.first * S::LANES..], job.stride);
     }
 }
 

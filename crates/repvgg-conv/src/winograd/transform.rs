@@ -41,6 +41,11 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> Tile<TAPS, LARGEST
     /// `Aᵀ` on sums and differences, without what a pair does not contribute.
     const SUMS: [[f32; MAX_POINTS]; MAX_POINTS] = sums(Self::POINTS, M);
 
+    /// Rows of weights: one for each point, and for two taps the middle tap of three, untransformed.
+    pub(crate) const WEIGHTS: usize = Self::TRANSFORMED + if TAPS == 3 { 0 } else { 1 };
+    /// `G`.
+    const FILTER: [[f32; MAX_POINTS]; MAX_POINTS] = filter(Self::POINTS);
+
     const fn is_paired(slot: usize) -> bool {
         slot >= 2 && (slot | 1) < Self::TRANSFORMED
     }
@@ -81,6 +86,29 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> Tile<TAPS, LARGEST
             }
         });
         slots
+    }
+
+    /// `G g`, for the three taps of a filter.
+    #[inline(always)]
+    pub(crate) fn filter<S: Simd>(simd: S, taps: [S::Vector; 3]) -> [S::Vector; MAX_SLOTS] {
+        let outer = if TAPS == 3 { taps } else { [taps[0], taps[2], taps[1]] };
+        let mut weights = [simd.splat(0.0); MAX_SLOTS];
+        unroll!(I {
+            if const { I < Self::TRANSFORMED } {
+                let mut sum = simd.splat(0.0);
+                unroll!(J {
+                    if const { J < 3 && Self::FILTER[I][J] != 0.0 } {
+                        let coefficient = const { Self::FILTER[I][J] };
+                        sum = accumulate(simd, const { is_first(&Self::FILTER[I], J) }, coefficient, outer[J % 3], sum);
+                    }
+                });
+                weights[I] = sum;
+            }
+        });
+        if TAPS == 2 {
+            weights[Self::TRANSFORMED] = taps[1];
+        }
+        weights
     }
 
     /// `Aᵀ y`, plus what the untransformed slots hold.
@@ -179,4 +207,19 @@ const fn sums(points: Points, outputs: usize) -> [[f32; MAX_POINTS]; MAX_POINTS]
         output += 1;
     }
     sums
+}
+
+const fn filter(points: Points) -> [[f32; MAX_POINTS]; MAX_POINTS] {
+    let rows = points.filter();
+    let mut filter = [[0.0; MAX_POINTS]; MAX_POINTS];
+    let mut slot = 0;
+    while slot < MAX_POINTS {
+        let mut tap = 0;
+        while tap < points.taps {
+            filter[slot][tap] = rows[slot][tap] as f32;
+            tap += 1;
+        }
+        slot += 1;
+    }
+    filter
 }

@@ -2,7 +2,7 @@
 
 use super::cover::{Cover, Kind};
 use super::run::{self, Chunking};
-use super::{Group, Winograd};
+use super::{Form, Group, Winograd};
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
 use crate::product::{MAX_VECTORS, Panel, Panels};
@@ -23,7 +23,7 @@ impl Winograd {
         pool: &ThreadPool,
         level: Level,
         geometry: &Geometry,
-        kinds: [Kind; 2],
+        (kinds, form): ([Kind; 2], Form),
         (batch, size): (usize, [usize; 2]),
         weights: &[f32],
     ) -> std::io::Result<Self> {
@@ -31,12 +31,12 @@ impl Winograd {
         let covers = [0, 1].map(|axis| Cover::new(kinds[axis], output[axis]));
         let lanes = level.lanes();
         let panels = level.run(Panels(geometry));
-        let points = kinds[0].weights() * kinds[1].weights();
+        let points = if form == Form::Raw { 9 } else { kinds[0].weights() * kinds[1].weights() };
         let blocks = geometry.in_channels.div_ceil(lanes);
         let chunking = Chunking::new(&covers, (batch, pool.threads()), (blocks * lanes, panels.len()));
         let columns = chunking.products(&covers).iter().flatten().sum();
         let most = chunking.panels_of_a_group(panels.len(), pool.threads());
-        let groups = group((&panels, most), lanes, points, columns);
+        let groups = group((&panels, if form == Form::Raw { 1 } else { most }), lanes, points, columns);
         let len = groups.last().map_or(0, |group| group.start + points * group.len);
         let mut buffer = Buffer::zeroed(len)?;
         let target = Disjoint::new(&mut buffer);
@@ -49,7 +49,16 @@ impl Winograd {
             let (group, panel) = tasks[task];
             let group = &groups[group];
             let before: usize = panels[group.panels.start..panel].iter().map(|panel| panel.area(lanes)).sum();
-            level.run(Transform { geometry, kinds, weights, panel: &panels[panel], group, before, target });
+            let panel = &panels[panel];
+            match form {
+                Form::Transformed => level.run(Transform { geometry, kinds, weights, panel, group, before, target }),
+                Form::Raw => {
+                    #[expect(unsafe_code, reason = "panels are written by different tasks")]
+                    // SAFETY: a panel is one task's.
+                    let target = unsafe { target.slice(group.start + 9 * before, 9 * panel.area(lanes)) };
+                    keep(geometry, lanes, panel, weights, target);
+                }
+            }
         });
         Ok(Self {
             level,
@@ -63,6 +72,7 @@ impl Winograd {
             registers: geometry.out_channels.div_ceil(lanes),
             panels,
             groups,
+            form,
             weights: buffer,
         })
     }
@@ -94,6 +104,21 @@ fn group((panels, most): (&[Panel], usize), lanes: usize, points: usize, columns
         }
     }
     groups
+}
+
+/// The weights of one panel as they are, `[c][r][s][V · lanes]`.
+fn keep(geometry: &Geometry, lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+    let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
+    let (width, first) = (panel.vectors.len() * lanes, panel.vectors.start * lanes);
+    for filter in first..(first + width).min(geometry.out_channels) {
+        for within in 0..channels {
+            let channel = filter / filters * channels + within - panel.blocks.start * lanes;
+            let kernel = &weights[(filter * channels + within) * 9..][..9];
+            for (tap, &weight) in kernel.iter().enumerate() {
+                target[(channel * 9 + tap) * width + filter - first] = weight;
+            }
+        }
+    }
 }
 
 /// Transforms the filters of one panel.
