@@ -143,6 +143,8 @@ fn the_whole_road_on_a_folder_of_images() {
         assert!(bench[field].as_f64().unwrap() > 0.0, "{field}");
     }
 
+    engine_options(path);
+
     let (code, message) = refused(path, &["fuse", "plain.safetensors", "-o", "again.safetensors"]);
     assert_eq!(code, 1);
     assert!(message.contains("already in plain form, there is nothing to fuse"), "{message}");
@@ -158,6 +160,57 @@ fn the_whole_road_on_a_folder_of_images() {
         (code, message.as_str()),
         (1, "error: run: expected a new folder, found a run: continue it with --resume, or choose another folder")
     );
+}
+
+/// How the network is computed is the user's choice, and does not change what is computed.
+fn engine_options(path: &Path) {
+    let expected = logits(path, "plain.safetensors");
+    let run = |options: &[&str]| {
+        let call = ["run", "plain.safetensors", "--input", "input.npy", "--output", "logits.npy"];
+        done(path, &[&call, options].concat());
+        npy::read(&path.join("logits.npy")).unwrap().into_data()
+    };
+    for algorithm in ["direct", "depthwise", "winograd2", "winograd5", "winograd6", "winograd2-raw", "winograd4-raw"] {
+        assert_close(&expected, &run(&["--algorithm", algorithm]));
+    }
+    for options in [["--accuracy", "strict"], ["--accuracy", "fast"], ["--simd", "portable"], ["--memory-limit", "2M"]]
+    {
+        assert_close(&expected, &run(&options));
+    }
+    assert!(run(&["--threads", "1"]) == run(&["--threads", "3"]), "threads change the logits");
+
+    let bench = |options: &[&str]| {
+        let call = ["bench", "plain.safetensors", "--batch", "2", "--iterations", "2"];
+        done(path, &[&call, options].concat())
+    };
+    let table = bench(&["--explain"]);
+    assert!(table.contains("estimated fastest") && table.contains("taken because"), "{table}");
+    let tuned: Value = serde_json::from_str(&bench(&["--tune", "--json"])).unwrap();
+    let layers = tuned["layers"].as_array().unwrap();
+    let convolutions: Vec<&Value> = layers.iter().filter(|layer| layer["algorithm"].is_string()).collect();
+    assert!(convolutions.len() >= 8);
+    for layer in convolutions {
+        assert_eq!(layer["reason"], "measured fastest", "{layer}");
+        assert!(layer["estimate"]["multiplies"].as_u64().unwrap() > 0, "{layer}");
+        assert!(layer["not_taken"].is_array(), "{layer}");
+    }
+    assert!(bench(&["--explain"]).contains("measured fastest"));
+    // The choices are for another size; `run` reads them all the same.
+    assert_close(&expected, &run(&[]));
+    fs::write(path.join("plain.safetensors.tune.json"), "{").unwrap();
+    let (code, message) = refused(path, &["bench", "plain.safetensors"]);
+    assert!(code == 1 && message.starts_with("error: plain.safetensors.tune.json: EOF"), "{message}");
+    fs::remove_file(path.join("plain.safetensors.tune.json")).unwrap();
+    let (code, message) = refused(path, &["bench", "plain.safetensors", "--memory-limit", "1K"]);
+    assert!(code == 2 && message.starts_with("error: memory limit: expected at least "), "{message}");
+    let (code, message) = refused(path, &["bench", "spec.toml", "--tune"]);
+    let expected = "error: tune: expected a model file to keep the choices beside, found spec.toml";
+    assert_eq!((code, message.as_str()), (2, expected));
+    for (option, value) in
+        [("--algorithm", "fft"), ("--simd", "sse9"), ("--memory-limit", "lots"), ("--accuracy", "high")]
+    {
+        assert_eq!(repvgg(path, &["bench", "plain.safetensors", option, value]).status.code(), Some(2));
+    }
 }
 
 /// Killed without warning at some moment of the second epoch, resumed, killed again, resumed: the same weights.

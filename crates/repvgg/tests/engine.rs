@@ -1,5 +1,7 @@
 //! The engine against the oracle: every op, random graphs, networks; and what a plan promises about memory and threads.
 
+#[path = "engine/accuracy.rs"]
+mod accuracy;
 #[path = "engine/choices.rs"]
 mod choices;
 #[path = "engine/networks.rs"]

@@ -142,3 +142,6 @@ impl Points {
         matrix
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,3 +223,6 @@ const fn filter(points: Points) -> [[f32; MAX_POINTS]; MAX_POINTS] {
     }
     filter
 }
+
+#[cfg(test)]
+mod tests;
