@@ -12,17 +12,17 @@ use crate::source::{default_threads, is_model_file};
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineOptions {
-    /// Threads; results do not depend on them [default: all cores]
+    /// Threads; results do not depend on them
     #[arg(long, default_value_t = default_threads())]
     pub(crate) threads: usize,
     /// How large Winograd's tiles may be: larger ones are faster and lose more digits
     #[arg(long, value_enum, default_value_t = Accuracy::Default)]
     accuracy: Accuracy,
     /// One algorithm for every layer that has it: direct, depthwise, winograd2 to winograd8, and winograd2-raw to winograd8-raw, which
-    /// transform weights while they run [default: each layer's fastest]
+    /// transform weights while they run; others take their fastest, and --accuracy does not bind it [default: each layer's fastest]
     #[arg(long, value_name = "NAME")]
     algorithm: Option<Algorithm>,
-    /// The most memory for packed weights, such as 200M or 1G: layer by layer, large transforms are given up until they fit
+    /// The most memory for packed weights, such as 200M or 1G: layer by layer, large transforms are given up until they fit, even those asked for
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
     /// Instructions: portable, avx2 or avx512 [default: the best of this processor]

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", output::sentence(&error));
+            eprintln!("error: {}", output::escape(&output::sentence(&error)));
             ExitCode::from(output::exit_code(&error))
         }
     }

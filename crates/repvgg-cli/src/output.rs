@@ -8,14 +8,19 @@ use repvgg::ErrorKind;
 ///
 /// Control characters other than line ends are escaped: names and labels come from files and must not steer a terminal.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    let text: String = text.chars().map(escape).collect();
+    let text = escape(text);
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(anyhow::Error::new(error).context("standard output")),
         Ok(()) => Ok(()),
     }
+}
+
+/// The text without control characters other than line ends.
+pub(crate) fn escape(text: &str) -> String {
+    let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// Writes `value` as JSON on one line.

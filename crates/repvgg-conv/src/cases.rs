@@ -108,6 +108,13 @@ pub(crate) fn interesting() -> Vec<Case> {
         cases.push(Case::new([17, 18], 1, 2, size).with(|g| g.stride = [2; 2]));
         cases.push(Case::new([4, 4], 3, 1, size).with(|g| (g.stride, g.dilation) = ([2; 2], [2; 2])));
     }
+    // Windows of direct convolution that are wider than they may be, in one row and in two.
+    for size in [[1, 2100], [2, 2100], [3, 1100]] {
+        cases.push(Case::new([3, 5], 3, 1, size).with(|g| g.stride = [2; 2]));
+    }
+    cases.push(Case::new([64, 3], 5, 1, [1, 1100]));
+    cases.push(Case::new([256, 3], 3, 1, [1, 300]));
+    cases.push(Case::new([256, 3], 1, 1, [1, 300]));
     for (channels, groups) in [([6, 4], 2), ([4, 4], 4), ([9, 9], 9), ([5, 10], 5), ([34, 36], 2), ([32, 64], 4)] {
         for stride in [1, 2] {
             cases.push(Case::new(channels, 3, 2, [9, 8]).with(|g| (g.groups, g.stride) = (groups, [stride; 2])));

@@ -4,6 +4,7 @@ mod choice;
 
 use crate::direct::{self, Direct, Layout};
 use crate::epilogue::{Addend, Epilogue};
+use crate::geometry::checked_product;
 use crate::lanewise::Lanewise;
 use crate::winograd::{self, Winograd};
 use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
@@ -103,6 +104,7 @@ impl Conv2d {
         parameters: Parameters<'_>,
     ) -> Result<Self, GeometryError> {
         let output_size = geometry.output_size(site.size)?;
+        check_sizes(&geometry, site, output_size)?;
         let Parameters { weights, bias, addend_scale, activation } = parameters;
         expect_len("weights", geometry.weight_len(), weights.len())?;
         for (name, values) in [("bias", bias), ("addend_scale", addend_scale)] {
@@ -183,8 +185,8 @@ impl Conv2d {
     ///
     /// # Panics
     ///
-    /// If a slice has the wrong length, there are more images than planned for, or the pool has more threads than that of
-    /// [`Conv2d::new`].
+    /// If a slice has the wrong length, there are more images than planned for, or the workspace is too short for the pool's
+    /// threads.
     pub fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
         let Pass { images, input, addend, output, workspace } = pass;
         assert!(images <= self.site.batch, "{images} images, planned for {}", self.site.batch);
@@ -218,6 +220,22 @@ impl Conv2d {
             Kernel::Winograd(kernel) => kernel.packed_bytes(),
         }
     }
+}
+
+/// Bound on the channels that padding to whole registers adds, and on the copies that threads make of a window.
+const SLACK: usize = 1 << 12;
+
+/// Checks that maps, their padded copies and the transformed weights are within the address space, so that no size that
+/// is computed from them wraps around.
+fn check_sizes(geometry: &Geometry, site: Site, output: [usize; 2]) -> Result<(), GeometryError> {
+    let [padded_height, padded_width] = [0, 1].map(|axis| site.size[axis] + 2 * geometry.padding[axis]);
+    let [channels, filters] = [geometry.in_channels, geometry.out_channels].map(|count| count.saturating_add(SLACK));
+    let batch = site.batch.max(1);
+    checked_product(&[batch, channels, padded_height, padded_width, SLACK])?;
+    checked_product(&[batch, filters, output[0], output[1], SLACK])?;
+    checked_product(&[channels, filters, geometry.kernel[0], geometry.kernel[1], SLACK])?;
+    let reach = [0, 1].map(|axis| geometry.kernel[axis].saturating_mul(geometry.dilation[axis]));
+    checked_product(&[channels, reach[0], reach[1], SLACK]).map(|_| ())
 }
 
 fn expect_len(name: &'static str, expected: usize, found: usize) -> Result<(), GeometryError> {

@@ -139,7 +139,8 @@ impl Direct {
         let channels = self.geometry.in_channels.next_multiple_of(self.lanes);
         let per_output = self.geometry.stride[0] * self.geometry.stride[1] * channels;
         let outputs = (WINDOW / per_output).max(LEAST_OUTPUTS);
-        if grid.rows == 1 {
+        // Staging copies whole rows.
+        if grid.rows == 1 && !self.is_staged() {
             return [1, grid.columns.div_ceil(grid.columns.div_ceil(outputs).max(1))];
         }
         let rows = outputs.div_ceil(grid.columns).min(grid.rows);
@@ -183,18 +184,13 @@ impl Direct {
         let workspace = &mut workspace[..self.workspace_len(images, pool.threads())];
         pool.run_with_scratch(windows * splits, workspace, &|task, staged| {
             let (window, part) = (task / splits, task % splits);
-            let (plane, window) = (window / per_plane, window % per_plane);
+            let (plane, index) = (window / per_plane, window % per_plane);
             // A grid is cut along one axis only.
-            let window = Window {
-                plane,
-                rows: (window * rows).min(grid.rows - 1)..((window + 1) * rows).min(grid.rows),
-                columns: 0..grid.columns,
-            };
+            let cut = |each: usize, len: usize| index * each..((index + 1) * each).min(len);
             let window = if grid.rows > 1 {
-                window
+                Window { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
             } else {
-                let first = task / splits % per_plane * columns;
-                Window { rows: 0..1, columns: first..(first + columns).min(grid.columns), ..window }
+                Window { plane, rows: 0..1, columns: cut(columns, grid.columns) }
             };
             let panels = part * self.panels.len() / splits..(part + 1) * self.panels.len() / splits;
             self.level.run(Task { layer: self, grid, window, panels, input, epilogue, output, staged });

@@ -1,7 +1,8 @@
 //! Activations in blocks of channels: `[N, ⌈C/L⌉, H, W, L]` for registers of `L` lanes.
 //!
 //! Every inner loop then works on whole registers, whatever the image's size. Lanes beyond the last channel hold zeros,
-//! or finite numbers that no weight reads.
+//! or numbers that only weights of zero meet: as long as activations are finite, they change nothing. Where activations are
+//! infinite or NaN, NaN may spread to other channels.
 
 /// The shape of a batch in blocks of `lanes` channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

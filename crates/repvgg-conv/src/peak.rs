@@ -18,7 +18,7 @@ pub fn fma_peak(level: Level) -> f64 {
     best
 }
 
-/// Independent chains of multiply-adds, enough to hide the latency of one behind the others.
+/// Independent chains of multiply-adds, enough to hide the latency of one behind the others, and no more than registers.
 struct Chains {
     steps: usize,
 }
@@ -28,21 +28,26 @@ impl Kernel for Chains {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        const CHAINS: usize = 12;
-        let factor = simd.splat(black_box(0.5));
-        let mut sums = [simd.splat(black_box(1.0)); CHAINS];
-        for _ in 0..self.steps {
-            for sum in &mut sums {
-                *sum = simd.mul_add(*sum, factor, factor);
-            }
-        }
-        let mut out = [0.0; CHAINS * crate::simd::MAX_LANES];
-        for (sum, block) in sums.iter().zip(S::blocks_mut(&mut out)) {
-            simd.store(*sum, block);
-        }
-        black_box(out);
-        self.steps * CHAINS * S::LANES
+        if S::COLUMNS[0] >= 12 { chains::<S, 12>(simd, self.steps) } else { chains::<S, 4>(simd, self.steps) }
     }
+}
+
+/// Multiply-adds that were done.
+#[inline(always)]
+fn chains<S: Simd, const CHAINS: usize>(simd: S, steps: usize) -> usize {
+    let factor = simd.splat(black_box(0.5));
+    let mut sums = [simd.splat(black_box(1.0)); CHAINS];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = simd.mul_add(*sum, factor, factor);
+        }
+    }
+    let mut out = [0.0; crate::simd::MAX_LANES];
+    for sum in sums {
+        simd.store(sum, &mut S::blocks_mut(&mut out)[0]);
+        black_box(out);
+    }
+    steps * CHAINS * S::LANES
 }
 
 #[cfg(test)]

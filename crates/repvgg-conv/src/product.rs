@@ -113,9 +113,9 @@ impl Depth {
         self.count.iter().product()
     }
 
-    /// The distance of the farthest step.
-    fn reach(&self) -> usize {
-        (0..3).map(|i| (self.count[i] - 1) * self.stride[i]).sum()
+    /// The distance of the farthest step; none where it does not fit the address space.
+    fn reach(&self) -> Option<usize> {
+        (0..3).try_fold(0_usize, |sum, i| (self.count[i] - 1).checked_mul(self.stride[i])?.checked_add(sum))
     }
 }
 
@@ -240,7 +240,8 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
         let lanes = if BLOCKS { S::LANES } else { 1 };
         let panel = depth.steps() * lanes * V * S::LANES;
         assert!(weights.len() >= panel, "weights hold the whole panel");
-        assert!(first + (N - 1) * step + depth.reach() + lanes <= columns.len(), "columns hold every step");
+        let last = depth.reach().and_then(|reach| reach.checked_add(first + (N - 1) * step + lanes));
+        assert!(last.is_some_and(|last| last <= columns.len()), "columns hold every step");
         let mut sums = [[simd.splat(0.0); V]; N];
         let mut weights = weights.as_ptr();
         // SAFETY: `first` is within the columns, by the assertion above.

@@ -233,12 +233,13 @@ impl Draft {
         let shapes = graph.shapes(settings.size)?;
         let mut steps = lower::lower(&graph, weights)?;
         steps.retain(|step| !is_alias(step, &shapes));
-        if let Some(input) = blocked_input(&graph, &steps) {
+        if let Some(input) = blocked_input(&graph, &shapes, &steps) {
             let step = Lowered { nodes: vec![input], output: input, inputs: vec![input], work: Work::Block };
             steps.insert(0, step);
         }
         let lanes = settings.level.lanes();
         let places = arena::place(&lifetimes(&graph, &shapes, (settings.batch, lanes), &steps));
+        check_memory(places.len, settings)?;
         let slots = slots(&graph, &shapes, lanes, &steps, &places);
         Ok(Self { graph, steps, slots, arena: places.len })
     }
@@ -250,12 +251,13 @@ fn is_alias(step: &Lowered, shapes: &[Shape]) -> bool {
 }
 
 /// The node of the images, if some step has to read them in blocks.
-fn blocked_input(graph: &Graph, steps: &[Lowered]) -> Option<NodeId> {
+fn blocked_input(graph: &Graph, shapes: &[Shape], steps: &[Lowered]) -> Option<NodeId> {
     let (input, _) = graph.iter().find(|(_, node)| matches!(node.op, Op::Input { .. }))?;
+    let owners = owners(graph, shapes);
+    let is_input = |read: &NodeId| owners[read.index()] == input.index();
     let reads_blocks = |step: &Lowered| {
         let is_planar = matches!(step.work, Work::Conv(_)) && graph.input_channels() <= PLANAR_CHANNELS;
-        let reads = step.inputs.iter().position(|&read| read == input);
-        reads.is_some_and(|position| !is_planar || position > 0 || step.inputs[1..].contains(&input))
+        step.inputs.iter().any(is_input) && (!is_planar || step.inputs[1..].iter().any(is_input))
     };
     steps.iter().any(reads_blocks).then_some(input)
 }
@@ -385,22 +387,25 @@ fn layers(graph: &Graph, size: [usize; 2], steps: &[Lowered], choices: &[Option<
     Ok(steps.iter().zip(choices).map(layer).collect())
 }
 
-/// `len` zeros, or an error where the memory limit or the system refuses them.
-fn zeroed(len: u64, Settings { batch, size: [height, width], .. }: Settings) -> Result<Buffer> {
+/// Refuses activations of `len` elements beyond the memory limit.
+fn check_memory(len: u64, settings: Settings) -> Result<()> {
     let bytes = len.saturating_mul(size_of::<f32>() as u64);
-    let buffer = usize::try_from(len).ok().filter(|_| bytes <= MEMORY_LIMIT).and_then(|len| Buffer::zeroed(len).ok());
-    let touch = |mut buffer: Buffer| {
-        // Writing the zeros takes every page now, and not during the first run.
-        buffer.fill(0.0);
-        buffer
-    };
-    buffer.map(touch).ok_or_else(|| {
-        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        let what = format!(
-            "expected activations that fit into memory and {:.0} GiB, found {:.1} GiB",
-            gib(MEMORY_LIMIT),
-            gib(bytes)
-        );
-        Error::spec(format!("batch {batch} of {height}x{width} images"), what)
-    })
+    if bytes <= MEMORY_LIMIT { Ok(()) } else { Err(too_much_memory(bytes, settings)) }
+}
+
+fn too_much_memory(bytes: u64, Settings { batch, size: [height, width], .. }: Settings) -> Error {
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+    let (limit, found) = (gib(MEMORY_LIMIT), gib(bytes));
+    let what = format!("expected activations that fit into memory and {limit:.0} GiB, found {found:.1} GiB");
+    Error::spec(format!("batch {batch} of {height}x{width} images"), what)
+}
+
+/// `len` zeros, or an error where the memory limit or the system refuses them.
+fn zeroed(len: u64, settings: Settings) -> Result<Buffer> {
+    check_memory(len, settings)?;
+    let buffer = usize::try_from(len).ok().and_then(|len| Buffer::zeroed(len).ok());
+    let mut buffer = buffer.ok_or_else(|| too_much_memory(len.saturating_mul(size_of::<f32>() as u64), settings))?;
+    // Writing the zeros takes every page now, and not during the first run.
+    buffer.fill(0.0);
+    Ok(buffer)
 }

@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
     /// Print for each layer the algorithm and its tiles, why it was taken, and what was not
     #[arg(long)]
     explain: bool,
-    /// First measure the few candidates of each layer, and keep the fastest in MODEL.tune.json, which every command uses
+    /// First measure the few candidates of each layer, and keep the fastest in MODEL.tune.json, which every command uses where
+    /// batch, size, accuracy and instructions are the same
     #[arg(long)]
     tune: bool,
     /// Print one JSON object
@@ -63,7 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let settings = arguments.engine.settings(arguments.batch as usize, size);
     let graph = model.graph()?;
     let path = Path::new(&arguments.model);
-    let mut tuning = tuning(path)?;
+    // What cannot be read is written anew.
+    let mut tuning = if arguments.tune { tuning(path).unwrap_or_default() } else { tuning(path)? };
     if arguments.tune {
         tuning.extend(tune(&graph, &model.weights, settings, &arguments.model)?);
         tuning.save(&Tuning::path(path))?;

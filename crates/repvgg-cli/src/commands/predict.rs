@@ -24,11 +24,11 @@ pub(crate) struct Arguments {
     /// How many classes to print for each image
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    #[command(flatten)]
-    engine: EngineOptions,
     /// Print one JSON object per image and line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineOptions,
 }
 
 /// A class and its probability, 0 to 1.

@@ -20,7 +20,7 @@ pub enum Algorithm {
     /// Minimal filtering with tiles of up to so many outputs along each axis: 3×3 kernels of stride 1 or 2 without
     /// dilation. Tiles of 2 to 8 outputs; with stride 2, of 2 to 4.
     Winograd(usize),
-    /// The same with weights kept as they are, a quarter of the memory or less, and transformed while it runs.
+    /// The same with weights kept as they are, 9 floats instead of 36 for tiles of 4, and transformed in `f32` while it runs.
     WinogradRaw(usize),
 }
 
@@ -101,19 +101,21 @@ impl FromStr for Algorithm {
     fn from_str(name: &str) -> Result<Self, String> {
         let names = || Self::ALL.map(|algorithm| algorithm.to_string()).join(", ");
         let found = Self::ALL.into_iter().find(|algorithm| algorithm.to_string() == name);
-        found.ok_or_else(|| format!("expected one of {}, found {name}", names()))
+        found.ok_or_else(|| {
+            format!("expected one of {}, found {}", names(), name.escape_debug().take(80).collect::<String>())
+        })
     }
 }
 
 /// How large tiles may be: larger ones save more multiplications and lose more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Accuracy {
-    /// Tiles of 2: as exact as direct convolution.
+    /// Tiles of 2: as exact as direct convolution. Measured on whole networks: 3e-7 to 7e-7 of the largest logit.
     Strict,
-    /// Tiles of up to 6.
+    /// Tiles of up to 6. Measured: 6e-7 to 1.9e-6, on all official networks at most 1.9e-6.
     #[default]
     Default,
-    /// Tiles of up to 8.
+    /// Tiles of up to 8. Measured: 2e-6 to 8e-6.
     Fast,
 }
 
@@ -143,7 +145,7 @@ impl Machine {
     /// count.
     pub fn typical(level: Level) -> Self {
         let lanes = level.lanes() as f64;
-        Self { macs: 6.0 * lanes, weights: 18.0, transform: 5.0 * lanes }
+        Self { macs: 6.0 * lanes, weights: 22.0, transform: 5.0 * lanes }
     }
 }
 
@@ -158,7 +160,8 @@ pub struct Estimate {
     pub weight_bytes: u64,
     /// Bytes that transforms read and write.
     pub transform_bytes: u64,
-    /// Nanoseconds: `max(macs / rate, weights / bandwidth) + transforms / bandwidth`.
+    /// Nanoseconds: `macs / rate + weights / bandwidth + transforms / bandwidth`. Reading weights overlaps with multiplying,
+    /// but measured layers are closer to the sum than to the larger of the two.
     pub time: f64,
 }
 
@@ -196,7 +199,7 @@ impl Estimate {
                 let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
                 if matches!(algorithm, Algorithm::WinogradRaw(_)) {
                     // Weights are written and read near the core, half transformed and whole.
-                    (site.batch * products * area(lanes), 9 * area(lanes), moved + 4 * points * area(lanes))
+                    (site.batch * products * area(lanes), 9 * area(lanes), moved + 5 * points * area(lanes))
                 } else {
                     (site.batch * products * area(lanes), points * area(lanes), moved)
                 }
@@ -204,7 +207,7 @@ impl Estimate {
         };
         let [weight_bytes, transform_bytes] = [points, moved].map(|floats| (floats * size_of::<f32>()) as u64);
         let multiply = products as f64 / (0.9 * machine.macs);
-        let time = multiply.max(weight_bytes as f64 / machine.weights) + transform_bytes as f64 / machine.transform;
+        let time = multiply + weight_bytes as f64 / machine.weights + transform_bytes as f64 / machine.transform;
         Self { algorithm, macs: products as u64, weight_bytes, transform_bytes, time }
     }
 

@@ -233,6 +233,26 @@ fn wrong_parameters_are_reported() {
 }
 
 #[test]
+fn sizes_that_wrap_around_are_refused() {
+    let geometry = Geometry {
+        in_channels: 1,
+        out_channels: 1,
+        kernel: [9, 1],
+        stride: [1, 1],
+        padding: [1 << 59, 0],
+        dilation: [1 << 57, 1],
+        groups: 1,
+    };
+    let parameters =
+        Parameters { weights: &[1.0; 9], bias: None, addend_scale: None, activation: Activation::Identity };
+    for algorithm in [Algorithm::Direct, Algorithm::Depthwise] {
+        let site = Site { batch: 1, size: [1, 1], layout: Layout::Blocked };
+        let conv = Conv2d::new(&ThreadPool::new(1), Level::detect(), (geometry, site), algorithm, parameters);
+        assert_eq!(conv.err(), Some(GeometryError::Overflow), "{algorithm}");
+    }
+}
+
+#[test]
 fn names_lead_back_to_algorithms() {
     for algorithm in Algorithm::ALL {
         assert_eq!(algorithm.to_string().parse(), Ok(algorithm));

@@ -1,4 +1,5 @@
-//! `U = G g Gᵀ`, in `f64`, rounded once, and packed in the order in which products read it.
+//! `U = G g Gᵀ`, in `f64`, rounded once, and packed in the order in which products read it; or the weights as they are,
+//! for [`Form::Raw`].
 
 use super::cover::{Cover, Kind};
 use super::run::{self, Chunking};

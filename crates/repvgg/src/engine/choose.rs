@@ -40,7 +40,7 @@ pub(super) fn choose(sites: &[(Geometry, Site)], settings: &Settings, tuning: &T
         let mut others = Estimate::all(settings.level, machine, (&geometry, site), settings.accuracy);
         let position = |algorithm: Algorithm| others.iter().position(|other| other.algorithm == algorithm);
         let asked = settings.algorithm.filter(|algorithm| algorithm.fits(&geometry, site));
-        let measured = tuning.get(settings.level, &geometry, site).and_then(position);
+        let measured = tuning.get(settings, &geometry, site).and_then(position);
         match (asked, measured) {
             (Some(algorithm), _) => {
                 others.retain(|other| other.algorithm != algorithm);

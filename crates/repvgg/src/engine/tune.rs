@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use repvgg_conv::{
-    Activation, Algorithm, Conv2d, Estimate, Geometry, Layout, Level, Machine, Parameters, Pass, Site, ThreadPool,
+    Activation, Algorithm, Buffer, Conv2d, Estimate, Geometry, Layout, Machine, Parameters, Pass, Site, ThreadPool,
 };
 
 use super::Settings;
@@ -84,8 +84,8 @@ impl Tuning {
         })
     }
 
-    pub(super) fn get(&self, level: Level, geometry: &Geometry, site: Site) -> Option<Algorithm> {
-        self.0.get(&key(level, geometry, site)).copied()
+    pub(super) fn get(&self, settings: &Settings, geometry: &Geometry, site: Site) -> Option<Algorithm> {
+        self.0.get(&key(settings, geometry, site)).copied()
     }
 
     /// Measures the convolutions that were not yet; `progress` hears how many of how many are done.
@@ -101,7 +101,7 @@ impl Tuning {
         let pool = ThreadPool::new(settings.threads);
         for (done, &(geometry, site)) in convolutions.iter().enumerate() {
             progress(done, convolutions.len());
-            let key = key(settings.level, &geometry, site);
+            let key = key(settings, &geometry, site);
             if !self.0.contains_key(&key) {
                 self.0.insert(key, fastest(&pool, settings, geometry, site)?);
             }
@@ -111,14 +111,15 @@ impl Tuning {
     }
 }
 
-/// The convolution's shape in words. Threads are left out: results must not depend on them.
-fn key(level: Level, geometry: &Geometry, site: Site) -> String {
+/// The convolution's shape in words, and what the candidates depend on. Threads are left out: results must not depend on them.
+fn key(settings: &Settings, geometry: &Geometry, site: Site) -> String {
     let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
     let Geometry { in_channels, out_channels, kernel, stride, padding, dilation, groups } = *geometry;
     let layout = if site.layout == Layout::Planar { "planar" } else { "blocked" };
     format!(
-        "{} {in_channels}>{out_channels} kernel {} stride {} padding {} dilation {} groups {groups} {layout} batch {} size {}",
-        level.name(),
+        "{} {:?} {in_channels}>{out_channels} kernel {} stride {} padding {} dilation {} groups {groups} {layout} batch {} size {}",
+        settings.level.name(),
+        settings.accuracy,
         pair(kernel),
         pair(stride),
         pair(padding),
@@ -134,8 +135,7 @@ fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Sit
     let estimates = Estimate::all(settings.level, machine, (&geometry, site), settings.accuracy);
     let least = estimates[0].time;
     let candidates = estimates.iter().filter(|estimate| estimate.time <= CANDIDATES * least);
-    let noise = |len: usize| (0..len).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect::<Vec<f32>>();
-    let weights = noise(geometry.weight_len());
+    let weights = noise(geometry.weight_len())?;
     let parameters = Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Relu };
     let convs = candidates
         .map(|candidate| {
@@ -147,10 +147,10 @@ fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Sit
     if let [only] = &*convs {
         return Ok(only.algorithm());
     }
-    let input = noise(convs[0].input_len(site.batch));
-    let mut output = vec![0.0; convs[0].output(site.batch).len()];
+    let input = noise(convs[0].input_len(site.batch))?;
+    let mut output = zeroed(convs[0].output(site.batch).len())?;
     let workspace = convs.iter().map(|conv| conv.workspace_len(pool.threads())).max().unwrap_or(0);
-    let mut workspace = vec![0.0; workspace];
+    let mut workspace = zeroed(workspace)?;
     let other = vec![1.0_f32; EVICTION];
     let mut times = vec![Vec::with_capacity(ROUNDS); convs.len()];
     for round in 0..=ROUNDS {
@@ -176,4 +176,15 @@ fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Sit
     };
     let best = convs.iter().zip(times.iter_mut().map(median)).min_by_key(|(_, time)| *time);
     Ok(best.expect("there is a candidate").0.algorithm())
+}
+
+fn zeroed(len: usize) -> Result<Buffer> {
+    Buffer::zeroed(len).map_err(|error| Error::io("tuning", error))
+}
+
+/// A fixed pattern: the time does not depend on the values as long as they are ordinary numbers.
+fn noise(len: usize) -> Result<Buffer> {
+    let mut buffer = zeroed(len)?;
+    buffer.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 7919) % 1009) as f32 / 504.5 - 1.0);
+    Ok(buffer)
 }

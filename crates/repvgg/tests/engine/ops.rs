@@ -82,6 +82,28 @@ fn flattened_images() {
     assert_op_matches(Op::Flatten);
 }
 
+/// A flattened image of one pixel is the image itself, which lies elsewhere than every other value.
+#[test]
+fn what_reads_a_flattened_image_of_one_pixel() {
+    let readers = [
+        Op::relu(),
+        Op::Add,
+        Op::Scale { channels: 20 },
+        Op::Linear(Linear { in_features: 20, out_features: 3, bias: true }),
+    ];
+    for reader in readers {
+        let mut graph = Graph::new();
+        let input = graph.add("input", Op::Input { channels: 20 }, &[]);
+        let flat = graph.add("flat", Op::Flatten, &[input]);
+        let inputs = vec![flat; *reader.arity().start()];
+        let end = graph.add("reader", reader, &inputs);
+        graph.output("main", end);
+        let settings = Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() };
+        let weights = random_weights(&graph, 1);
+        assert_matches_the_oracle(&graph, &weights, settings, &random_images(20, settings));
+    }
+}
+
 #[test]
 fn the_image_itself() {
     let mut graph = Graph::new();

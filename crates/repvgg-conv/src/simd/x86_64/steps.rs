@@ -35,7 +35,7 @@ macro_rules! steps1 {
             $(
                 $c0 = inout($class) $sums[$n][0],
             )*
-            options(readonly, nostack, preserves_flags),
+            options(readonly, nostack),
         )
     };
 }
@@ -67,7 +67,7 @@ macro_rules! steps2 {
                 $c0 = inout($class) $sums[$n][0],
                 $c1 = inout($class) $sums[$n][1],
             )*
-            options(readonly, nostack, preserves_flags),
+            options(readonly, nostack),
         )
     };
 }
@@ -103,7 +103,7 @@ macro_rules! steps3 {
                 $c1 = inout($class) $sums[$n][1],
                 $c2 = inout($class) $sums[$n][2],
             )*
-            options(readonly, nostack, preserves_flags),
+            options(readonly, nostack),
         )
     };
 }
@@ -143,7 +143,7 @@ macro_rules! steps4 {
                 $c2 = inout($class) $sums[$n][2],
                 $c3 = inout($class) $sums[$n][3],
             )*
-            options(readonly, nostack, preserves_flags),
+            options(readonly, nostack),
         )
     };
 }
