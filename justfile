@@ -35,3 +35,11 @@ deny:
 # Convolution kernels against the processor's limit.
 bench-kernels:
     cargo run --release --example kernels
+
+# The kernels' tests under AddressSanitizer, which does not see into assembly; with the nightly toolchain.
+sanitize:
+    RUSTFLAGS="-Zsanitizer=address" cargo +nightly test --release -p repvgg-conv --lib --target x86_64-unknown-linux-gnu --target-dir target/asan
+
+# The engine beside other runtimes; benchmarks/README.md says how to install them.
+rivals *OPTIONS:
+    python3 benchmarks/rivals/rivals.py {{OPTIONS}}
