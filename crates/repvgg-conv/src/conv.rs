@@ -2,8 +2,8 @@
 
 mod choice;
 
-use crate::direct::{self, Direct, Layout};
-use crate::epilogue::{Addend, Epilogue};
+use crate::direct::{Direct, Layout};
+use crate::epilogue::{Addend, Epilogue, Run};
 use crate::geometry::checked_product;
 use crate::lanewise::Lanewise;
 use crate::winograd::{self, Winograd};
@@ -206,9 +206,9 @@ impl Conv2d {
             addend: addend.map(|addend| (addend.values, &*self.addend_scale)),
         };
         match &self.kernel {
-            Kernel::Direct(kernel) => kernel.run(pool, direct::Pass { images, input, epilogue, output, workspace }),
+            Kernel::Direct(kernel) => kernel.run(pool, Run { images, input, epilogue, output, workspace }),
             Kernel::Depthwise(kernel) => kernel.run(pool, images, input, epilogue, output),
-            Kernel::Winograd(kernel) => kernel.run(pool, winograd::Pass { images, input, epilogue, output, workspace }),
+            Kernel::Winograd(kernel) => kernel.run(pool, Run { images, input, epilogue, output, workspace }),
         }
     }
 

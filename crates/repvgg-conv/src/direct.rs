@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, Run};
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
 use crate::product::{self, Columns, Depth, MAX_TILE, Panel, Panels, Product, Sum};
@@ -62,15 +62,6 @@ struct Window {
     plane: usize,
     rows: Range<usize>,
     columns: Range<usize>,
-}
-
-/// One run.
-pub(crate) struct Pass<'a> {
-    pub(crate) images: usize,
-    pub(crate) input: &'a [f32],
-    pub(crate) epilogue: Epilogue<'a>,
-    pub(crate) output: &'a mut [f32],
-    pub(crate) workspace: &'a mut [f32],
 }
 
 impl Direct {
@@ -172,8 +163,8 @@ impl Direct {
     }
 
     /// `output = epilogue(conv(input))`.
-    pub(crate) fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
-        let Pass { images, input, epilogue, output, workspace } = pass;
+    pub(crate) fn run(&self, pool: &ThreadPool, pass: Run<'_>) {
+        let Run { images, input, epilogue, output, workspace } = pass;
         let grid = self.grid(images);
         let [rows, columns] = self.window(grid);
         let per_plane = grid.rows.div_ceil(rows) * grid.columns.div_ceil(columns.max(1));

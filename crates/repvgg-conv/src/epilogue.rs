@@ -19,6 +19,17 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) addend: Option<(&'a [f32], &'a [f32])>,
 }
 
+/// What one run of a convolution needs besides its weights.
+pub(crate) struct Run<'a> {
+    pub(crate) images: usize,
+    /// In the layout that the weights were packed for.
+    pub(crate) input: &'a [f32],
+    pub(crate) epilogue: Epilogue<'a>,
+    /// `[N, ⌈K/L⌉, P, Q, L]`.
+    pub(crate) output: &'a mut [f32],
+    pub(crate) workspace: &'a mut [f32],
+}
+
 impl Epilogue<'_> {
     /// Finishes a run of outputs of one register of channels: `sums` to `output`, where the addend of the run starts at
     /// `at`.

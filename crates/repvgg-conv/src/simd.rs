@@ -2,6 +2,7 @@
 //! proof that its instructions may be executed; kernels are written once, generic over the token, without `unsafe`.
 
 #![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
+#![expect(clippy::needless_range_loop, reason = "a tile is walked in the order in which its operands lie")]
 
 mod portable;
 #[cfg(target_arch = "x86_64")]

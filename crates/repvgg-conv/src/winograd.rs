@@ -36,8 +36,6 @@ use crate::simd::Level;
 use cover::{Cover, Run};
 use run::Chunking;
 
-pub(crate) use run::Pass;
-
 /// A 3×3 convolution with transformed weights, for images of one size.
 #[derive(Debug)]
 pub(crate) struct Winograd {

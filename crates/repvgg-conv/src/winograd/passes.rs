@@ -9,6 +9,7 @@
 //! The vertical transform of a column serves all tiles that share the column, and padding exists only in the scratch.
 
 #![expect(unsafe_code, reason = "streams of registers are read and written at several places in step")]
+#![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
 
 use super::transform::{MAX_SLOTS, Tile};
 use crate::simd::{Kernel, Simd};

@@ -9,7 +9,7 @@ use super::passes::{self, Ending, Line, Lines, Streams};
 use super::transform::MAX_SLOTS;
 use super::{Form, Group, Segment, Winograd};
 use crate::ThreadPool;
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, Run};
 use crate::pool::{Disjoint, Tasks};
 use crate::product::{self, Columns, Depth, Panel, Product, Sum};
 use crate::simd::{Kernel, Simd};
@@ -135,17 +135,6 @@ fn columns(covers: &[Cover; 2], chunk: &Chunk) -> [[usize; MAX_SLOTS]; MAX_SLOTS
     vertical.map(|rows| covers[1].uses.map(|columns| chunk.images.len() * rows * columns))
 }
 
-/// What one run needs besides the weights.
-pub(crate) struct Pass<'a> {
-    pub(crate) images: usize,
-    /// `[N, ⌈C/L⌉, H, W, L]`.
-    pub(crate) input: &'a [f32],
-    pub(crate) epilogue: Epilogue<'a>,
-    /// `[N, ⌈K/L⌉, P, Q, L]`.
-    pub(crate) output: &'a mut [f32],
-    pub(crate) workspace: &'a mut [f32],
-}
-
 /// Floats of the parts of a workspace.
 struct Parts {
     v: usize,
@@ -224,8 +213,8 @@ impl Winograd {
     }
 
     /// `output = epilogue(conv(input))`.
-    pub(crate) fn run(&self, pool: &ThreadPool, pass: Pass<'_>) {
-        let Pass { images, input, epilogue, output, workspace } = pass;
+    pub(crate) fn run(&self, pool: &ThreadPool, pass: Run<'_>) {
+        let Run { images, input, epilogue, output, workspace } = pass;
         let rows = self.covers[0].tiles.len();
         let chunks = self.chunking.count(images);
         let output = Disjoint::new(output);

@@ -116,7 +116,7 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> Tile<TAPS, LARGEST
     pub(crate) fn output<S: Simd>(simd: S, y: &[S::Vector; MAX_SLOTS]) -> [S::Vector; MAX_SLOTS] {
         let mut terms = *y;
         unroll!(I {
-            if const { I % 2 == 0 && I < Self::TRANSFORMED && Self::is_paired(I) } {
+            if const { I.is_multiple_of(2) && I < Self::TRANSFORMED && Self::is_paired(I) } {
                 terms[I] = simd.add(y[I], y[I | 1]);
                 terms[I | 1] = simd.sub(y[I], y[I | 1]);
             }

@@ -1,6 +1,7 @@
 //! Measured choices: which algorithm was the fastest for a convolution on this machine.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,8 +103,8 @@ impl Tuning {
         for (done, &(geometry, site)) in convolutions.iter().enumerate() {
             progress(done, convolutions.len());
             let key = key(settings, &geometry, site);
-            if !self.0.contains_key(&key) {
-                self.0.insert(key, fastest(&pool, settings, geometry, site)?);
+            if let Entry::Vacant(entry) = self.0.entry(key) {
+                entry.insert(fastest(&pool, settings, geometry, site)?);
             }
         }
         progress(convolutions.len(), convolutions.len());

@@ -1,5 +1,7 @@
 //! The identity `Aᵀ[(G g) ⊙ (Bᵀ d)] = g ∗ d`, proved for every tile in exact rationals.
 
+#![expect(clippy::needless_range_loop, reason = "indices are those of the matrices")]
+
 use super::{MAX_POINTS, Points};
 
 /// A fraction in lowest terms with a positive denominator.

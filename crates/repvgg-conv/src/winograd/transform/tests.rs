@@ -1,5 +1,7 @@
 //! Transforms on registers against the matrices that define them. Both are exact on unit vectors, so they must be equal.
 
+#![expect(clippy::needless_range_loop, reason = "indices are those of the matrices")]
+
 use super::{MAX_SLOTS, Tile};
 use crate::cases::levels;
 use crate::simd::{Kernel, MAX_LANES, Simd};
