@@ -131,6 +131,9 @@ impl Level {
     /// The names of all levels of every architecture, from the slowest to the fastest.
     pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
 
+    /// The most [`Level::lanes`] of any level.
+    pub const MAX_LANES: usize = MAX_LANES;
+
     /// The best level of this CPU.
     pub fn detect() -> Self {
         Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU has the portable level")

@@ -160,7 +160,7 @@ pub struct Estimate {
     pub weight_bytes: u64,
     /// Bytes that transforms read and write.
     pub transform_bytes: u64,
-    /// Nanoseconds: `macs / rate + weights / bandwidth + transforms / bandwidth`. Reading weights overlaps with multiplying,
+    /// Nanoseconds: `macs / (0.9 · rate) + weights / bandwidth + transforms / bandwidth`. Reading weights overlaps with multiplying,
     /// but measured layers are closer to the sum than to the larger of the two.
     pub time: f64,
 }

@@ -232,10 +232,10 @@ impl Winograd {
                 for chunk in 0..chunks {
                     let job = job(chunk);
                     let groups = Tasks::new(self.groups.len());
-                    pool.run_with_scratch(pool.threads(), workspace, &|worker, workspace| {
-                        // A thread that comes late finds nothing left.
+                    pool.run_with_scratch(pool.threads(), workspace, &|task, workspace| {
+                        // Half of the tasks take groups from the front, half from the back; what comes late finds none left.
                         if !groups.is_empty() {
-                            self.work(&job, (v, m), workspace, std::iter::from_fn(|| groups.claim(worker)));
+                            self.work(&job, (v, m), workspace, std::iter::from_fn(|| groups.claim(task)));
                         }
                     });
                 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use repvgg_conv::Level;
+
 use crate::graph::Pool;
 
 /// A block `[H, W, L]`, and the width of the block it is pooled to.
@@ -29,9 +31,8 @@ pub(super) fn mean(pool: Pool, input: Block<'_>, output: &mut [f32]) {
 /// The mean of all pixels, in four interleaved sums: more exact than one running sum.
 pub(super) fn global_mean(data: &[f32], output: &mut [f32]) {
     const PARTS: usize = 4;
-    const MAX_LANES: usize = 16;
     let lanes = output.len();
-    let mut sums = [[0.0; MAX_LANES]; PARTS];
+    let mut sums = [[0.0; Level::MAX_LANES]; PARTS];
     for (i, pixel) in data.chunks_exact(lanes).enumerate() {
         sums[i % PARTS].iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
     }
