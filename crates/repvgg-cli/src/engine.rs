@@ -1,12 +1,9 @@
 //! Options of every command that runs a network.
 
-use std::path::Path;
-
 use clap::ValueEnum;
-use repvgg::Result;
-use repvgg::engine::{self, Algorithm, Level, Settings, Tuning};
+use repvgg::engine::{self, Algorithm, Level, Settings};
 
-use crate::source::{default_threads, is_model_file};
+use crate::source::default_threads;
 
 /// How a network is run.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -51,12 +48,6 @@ impl EngineOptions {
         let Self { threads, algorithm, memory_limit, .. } = *self;
         Settings { batch, size, threads, accuracy, algorithm, memory_limit, level: self.simd.unwrap_or_default() }
     }
-}
-
-/// The measured choices that are kept beside a model file; none where there is no such file.
-pub(crate) fn tuning(model: &Path) -> Result<Tuning> {
-    let path = Tuning::path(model);
-    if is_model_file(&model.to_string_lossy()) && path.exists() { Tuning::load(&path) } else { Ok(Tuning::new()) }
 }
 
 fn parse_level(name: &str) -> Result<Level, String> {

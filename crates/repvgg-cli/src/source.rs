@@ -1,11 +1,59 @@
 //! What MODEL, NAME and sizes on the command line mean.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use repvgg::checkpoint::{self, Origin};
+use repvgg::engine::Tuning;
 use repvgg::zoo::Form;
 use repvgg::{Architecture, Error, Model, Result};
 use repvgg_train::initialise;
+
+/// The model that a command works on.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ModelOptions {
+    /// A model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), or ONNX; told apart by
+    /// content, architecture and form by names and shapes
+    pub(crate) model: String,
+    /// The architecture that the file should have, by name (see `repvgg models`) or specification file: another one is an error, and
+    /// its strides, which weights do not show, are used
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<String>,
+}
+
+impl ModelOptions {
+    /// The model.
+    pub(crate) fn open(&self) -> Result<Model> {
+        self.open_with_origin().map(|(model, _)| model)
+    }
+
+    /// The model, and what kind of file it comes from.
+    pub(crate) fn open_with_origin(&self) -> Result<(Model, Origin)> {
+        let named = self.architecture.as_deref().map(architecture).transpose()?;
+        open(&self.model, named.as_ref())
+    }
+
+    /// The model in a file, or a fresh one in plain form where the name is an architecture's and no file's.
+    pub(crate) fn open_or_fresh(&self) -> anyhow::Result<Model> {
+        if is_model_file(&self.model) { Ok(self.open()?) } else { fresh(&self.model) }
+    }
+
+    /// The file that the model is in, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        is_model_file(&self.model).then(|| PathBuf::from(&self.model))
+    }
+
+    /// The measured choices that are kept beside the model file; none where there is no such file.
+    pub(crate) fn tuning(&self) -> Result<Tuning> {
+        let path = self.file().map(|file| Tuning::path(&file)).filter(|path| path.exists());
+        path.map_or_else(|| Ok(Tuning::new()), |path| Tuning::load(&path))
+    }
+}
+
+/// Opens the model called `name`, which should be the architecture `named`, if any is.
+pub(crate) fn open(name: &str, named: Option<&Architecture>) -> Result<(Model, Origin)> {
+    checkpoint::open(Path::new(name), named)
+}
 
 /// The architecture that `name` is: an official name, or a specification file (`*.toml`).
 pub(crate) fn architecture(name: &str) -> Result<Architecture> {
@@ -26,11 +74,8 @@ pub(crate) fn is_model_file(name: &str) -> bool {
     !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))
 }
 
-/// The model in a file, or a fresh one in plain form where `name` is an architecture and no file.
-pub(crate) fn model_or_fresh(name: &str) -> anyhow::Result<Model> {
-    if is_model_file(name) {
-        return Ok(Model::load(Path::new(name))?);
-    }
+/// A fresh network in plain form.
+fn fresh(name: &str) -> anyhow::Result<Model> {
     let architecture = architecture(name)?;
     let weights = initialise(&architecture.training_graph()?, 0);
     let fresh = Model {

@@ -1,6 +1,30 @@
-//! Weights in any file: told apart by content, never by extension.
+//! Models from any file: told apart by content, never by extension; architecture and form told by names and shapes.
+//!
+//! ```text
+//! bytes ──► tensors by the file's names ──► official names ──► architecture, form ──► Model
+//!           safetensors, pytorch            dialect            zoo::infer
+//! ```
+//!
+//! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
+//! Nothing in a file is ever executed.
 
-use crate::Tensor;
+pub mod dialect;
+mod names;
+pub mod safetensors;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use dialect::Dialect;
+
+use crate::file::read_bounded;
+use crate::image::Preprocessing;
+use crate::model::{self, Model};
+use crate::zoo::{self, Architecture};
+use crate::{Error, ErrorKind, Result, Tensor};
+use names::Named;
 
 /// A tensor as a file holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,4 +38,140 @@ pub enum Stored {
         /// The extent of each axis.
         shape: Vec<usize>,
     },
+}
+
+/// The kind of a model file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// Safetensors.
+    Safetensors,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The kind of the file.
+    pub container: Container,
+    /// Whose names its parameters have, where it is a RepVGG.
+    pub names: Option<Dialect>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.container {
+            Container::Safetensors => "safetensors",
+        })?;
+        match self.names {
+            Some(dialect) => write!(f, " with {} names", dialect.name()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The largest model file that is read, in bytes.
+const LIMIT: u64 = 16 << 30;
+
+/// Opens a model file of any kind.
+///
+/// `named` is what the caller holds the network to be: layers that differ are an error that states both, and its strides,
+/// which leave no trace in a file of weights, are taken over.
+///
+/// # Errors
+/// When the file cannot be read, is of no known kind, or its tensors are not exactly a network's.
+pub fn open(path: &Path, named: Option<&Architecture>) -> Result<(Model, Origin)> {
+    let bytes = read_bounded(path, LIMIT)?;
+    // A specification inside a file is data like the rest of it, not a setting of the caller's.
+    let within = |error: Error| error.of_kind(ErrorKind::Format).within(path.display());
+    from_bytes(bytes, named).map_err(within)
+}
+
+/// Opens a model from the bytes of a file.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model, Origin)> {
+    if safetensors::is_safetensors(&bytes) {
+        let contents = safetensors::read(&bytes)?;
+        drop(bytes);
+        let document = contents.metadata.get(model::KEY).map(|text| model::Document::read(text)).transpose()?;
+        return from_tensors(contents.tensors, document, named, Container::Safetensors);
+    }
+    Err(Error::format("file", format!("expected a model (safetensors), found {}", describe(&bytes))))
+}
+
+/// The model of these tensors, whatever their names.
+fn from_tensors(
+    tensors: Vec<(String, Stored)>,
+    document: Option<model::Document>,
+    named: Option<&Architecture>,
+    container: Container,
+) -> Result<(Model, Origin)> {
+    let is_any = document.as_ref().is_some_and(|document| matches!(document.architecture, Architecture::Graph(_)));
+    let tensors = if is_any { Named::as_they_are(tensors)? } else { Named::translated(tensors)? };
+    let (architecture, form) = match &document {
+        Some(document) => (document.architecture.clone(), document.form),
+        None => zoo::infer(&tensors.weights).map_err(|error| tensors.spelled(error))?,
+    };
+    let architecture = match named {
+        Some(named) => agree(architecture, named, document.is_some())?,
+        None => architecture,
+    };
+    let origin = Origin { container, names: tensors.dialect };
+    let graph = model::graph(&architecture, form)?;
+    let weights = tensors.account(&graph)?;
+    let model = match document {
+        Some(document) => Model { architecture, ..document.into_model(weights) },
+        None => {
+            let preprocessing = Preprocessing::default().for_channels(architecture.input_channels());
+            Model { architecture, form, weights, labels: Vec::new(), preprocessing, training: None }
+        }
+    };
+    model.check_document()?;
+    Ok((model, origin))
+}
+
+/// The architecture that a file has, with the strides of the one it was said to have.
+fn agree(found: Architecture, named: &Architecture, strides_known: bool) -> Result<Architecture> {
+    let refuse = |[ours, theirs]: [String; 2]| {
+        let what = format!("expected {} with {theirs}, found {} with {ours}", named.name(), found.name());
+        Err(Error::format("architecture", what))
+    };
+    match (&found, named) {
+        (Architecture::RepVgg(spec), Architecture::RepVgg(other)) => match spec.differs_from(other) {
+            Some(difference) => refuse(difference),
+            None if strides_known && spec.strides != other.strides => {
+                refuse([spec.strides, other.strides].map(|strides| format!("strides {strides:?}")))
+            }
+            None => {
+                let (name, strides) = (other.name.clone(), other.strides);
+                Ok(Architecture::RepVgg(zoo::RepVgg { name, strides, ..spec.clone() }))
+            }
+        },
+        (found, named) if found == named => Ok(found.clone()),
+        _ => refuse(["another graph", "its own graph"].map(str::to_owned)),
+    }
+}
+
+/// What bytes that are no model seem to be.
+fn describe(bytes: &[u8]) -> &'static str {
+    const KINDS: [(&[u8], &str); 9] = [
+        (b"\x93NUMPY", "a NumPy array"),
+        (b"\x89PNG", "a PNG image"),
+        (b"\xff\xd8\xff", "a JPEG image"),
+        (b"GGUF", "a GGUF file"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"7z\xbc\xaf", "a 7z archive"),
+        (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+        (b"<", "a text of markup, perhaps a failed download"),
+    ];
+    match KINDS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        Some((_, kind)) => kind,
+        None if bytes.is_empty() => "an empty file",
+        None if bytes.iter().take(512).all(|byte| byte.is_ascii() && (*byte >= 0x20 || byte.is_ascii_whitespace())) => {
+            "text"
+        }
+        None => "bytes of another kind",
+    }
 }

@@ -3,11 +3,14 @@
 //! Everything the project does is a fold or a rewrite over a [`Graph`] and its [`Weights`](crate::Weights):
 //! counting, fusing, training, running, exporting. A training network and a plain one are two graphs.
 
+mod document;
 mod op;
 
 pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role};
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -53,10 +56,15 @@ pub struct Output {
 pub type Shape = [usize; 3];
 
 /// A network: nodes in topological order, and its outputs, the main one first.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// Serialised, it is `{"nodes": [{"name", "op", "inputs": [name, …]}, …], "outputs": [{"name", "node"}]}`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "document::Document", try_from = "document::Document")]
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<Output>,
+    /// Where each name stands.
+    places: HashMap<String, NodeId>,
 }
 
 impl Graph {
@@ -71,11 +79,35 @@ impl Graph {
     /// When the name is taken, an input does not exist yet, or the op takes another number of inputs.
     pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
         let name = name.into();
-        assert!(self.nodes.iter().all(|node| node.name != name), "{name}: a node of this name exists");
+        assert!(!self.places.contains_key(&name), "{name}: a node of this name exists");
         assert!(inputs.iter().all(|input| input.0 < self.nodes.len()), "{name}: an input does not exist yet");
         assert!(op.arity().contains(&inputs.len()), "{name}: {} inputs do not suit {op:?}", inputs.len());
+        let id = NodeId(self.nodes.len());
+        self.places.insert(name.clone(), id);
         self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
-        NodeId(self.nodes.len() - 1)
+        id
+    }
+
+    /// The node called `name`.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.places.get(name).copied()
+    }
+
+    /// The same graph with the operation at `id` replaced by one that takes as many inputs.
+    ///
+    /// # Panics
+    /// When it takes another number of inputs.
+    #[must_use]
+    pub fn with_op(mut self, id: NodeId, op: Op) -> Self {
+        let node = &mut self.nodes[id.0];
+        assert!(
+            op.arity().contains(&node.inputs.len()),
+            "{}: {} inputs do not suit {op:?}",
+            node.name,
+            node.inputs.len()
+        );
+        node.op = op;
+        self
     }
 
     /// Declares `node` to be a result; the first one declared is the main one.
@@ -126,6 +158,24 @@ impl Graph {
             _ => None,
         });
         channels.expect("a graph has an input")
+    }
+
+    /// The channels of each node's value; `None` where the size of the image decides.
+    pub fn channels(&self) -> Vec<Option<usize>> {
+        let mut channels: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let mut inputs = node.inputs.iter().map(|input| channels[input.0]);
+            channels.push(match &node.op {
+                Op::Input { channels } | Op::Scale { channels } => Some(*channels),
+                Op::Conv2d(conv) => Some(conv.geometry.out_channels),
+                Op::BatchNorm(norm) => Some(norm.channels),
+                Op::Linear(linear) => Some(linear.out_features),
+                Op::Concat => inputs.try_fold(0usize, |sum, channels| sum.checked_add(channels?)),
+                Op::Flatten => None,
+                _ => inputs.next().flatten(),
+            });
+        }
+        channels
     }
 
     /// For each node, the nodes that read it.

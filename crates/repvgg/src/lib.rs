@@ -24,7 +24,7 @@ pub mod zoo;
 
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Graph, NodeId, Op};
-pub use model::{Model, read_weights, write_safetensors};
+pub use model::Model;
 pub use tensor::{Tensor, element_count};
 pub use weights::Weights;
 pub use zoo::Architecture;

@@ -12,28 +12,25 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{read_bounded, write_atomically};
+use crate::checkpoint::safetensors::{self, Precision};
+use crate::file::write_atomically;
 use crate::fuse::{self, Plan};
 use crate::image::Preprocessing;
-use crate::zoo::{self, Architecture, Form};
-use crate::{Error, ErrorKind, Graph, Result, Tensor, Weights};
+use crate::zoo::{Architecture, Form};
+use crate::{Error, Graph, Result, Weights, checkpoint};
 
 /// The key of our document in the file's metadata, and the version of the document.
-const KEY: &str = "repvgg";
+pub(crate) const KEY: &str = "repvgg";
 const VERSION: u64 = 1;
-
-/// The largest model file that is read, in bytes.
-const LIMIT: u64 = 16 << 30;
 
 /// The document in the file's metadata: a [`Model`] without its weights.
 #[derive(Serialize, Deserialize)]
-struct Document {
+pub(crate) struct Document {
     version: u64,
-    form: Form,
-    architecture: Architecture,
+    pub(crate) form: Form,
+    pub(crate) architecture: Architecture,
     #[serde(default)]
     labels: Vec<String>,
     preprocessing: Preprocessing,
@@ -64,11 +61,7 @@ impl Model {
     /// # Errors
     /// When the architecture cannot be built.
     pub fn graph(&self) -> Result<Graph> {
-        let training = self.architecture.training_graph()?;
-        Ok(match self.form {
-            Form::Training => training,
-            Form::Plain => Plan::new(&training).into_graph(),
-        })
+        graph(&self.architecture, self.form)
     }
 
     /// The same network in plain form.
@@ -83,44 +76,12 @@ impl Model {
         Ok(Self { form: Form::Plain, weights, ..self.clone() })
     }
 
-    /// Reads a model file. A file without our metadata is understood when its names are RepVGG's official ones.
+    /// Reads a model file of any kind that [`checkpoint::open`] knows.
     ///
     /// # Errors
-    /// When the file cannot be read, is not safetensors, or its tensors are not exactly the network's.
+    /// As there.
     pub fn load(path: &Path) -> Result<Self> {
-        let place = || path.display();
-        let bytes = read_bounded(path, LIMIT)?;
-        // A specification inside a file is data like the rest of it, not a setting of the caller's.
-        Self::from_bytes(&bytes).map_err(|error| error.of_kind(ErrorKind::Format).within(place()))
-    }
-
-    /// Reads a model from the bytes of a file.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let foreign = |error| Error::format("safetensors", format!("expected a whole model file, found {error:?}"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(foreign)?;
-        let weights = read_weights(&tensors)?;
-        let document = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let model = match document {
-            Some(document) => Self::new(read_document(document)?, weights),
-            None => Self::without_metadata(weights)?,
-        };
-        model.check()?;
-        Ok(model)
-    }
-
-    fn new(document: Document, weights: Weights) -> Self {
-        let Document { form, architecture, labels, preprocessing, training, .. } = document;
-        Self { architecture, form, weights, labels, preprocessing, training }
-    }
-
-    fn without_metadata(weights: Weights) -> Result<Self> {
-        let (architecture, form) = zoo::infer(&weights)?;
-        let preprocessing = Preprocessing::default().for_channels(architecture.input_channels());
-        Ok(Self { architecture, form, weights, labels: Vec::new(), preprocessing, training: None })
+        checkpoint::open(path, None).map(|(model, _)| model)
     }
 
     /// Checks that the network can be given images, not only tensors.
@@ -131,15 +92,13 @@ impl Model {
         self.preprocessing.check_channels(self.architecture.input_channels())
     }
 
-    fn check(&self) -> Result<()> {
-        self.weights.check(&self.graph()?)?;
+    /// Checks what stands beside the weights.
+    pub(crate) fn check_document(&self) -> Result<()> {
         self.preprocessing.check()?;
         let classes = self.architecture.classes();
         if !self.labels.is_empty() && self.labels.len() != classes {
-            return Err(Error::format(
-                "repvgg.labels",
-                format!("expected {classes} names, found {}", self.labels.len()),
-            ));
+            let what = format!("expected {classes} names, found {}", self.labels.len());
+            return Err(Error::format("repvgg.labels", what));
         }
         Ok(())
     }
@@ -158,6 +117,12 @@ impl Model {
     /// # Errors
     /// When the metadata cannot be expressed.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let metadata = HashMap::from([(KEY.to_owned(), self.document()?)]);
+        safetensors::write(&self.weights, Precision::Single, metadata)
+    }
+
+    /// All but the weights, as the document in a file's metadata.
+    pub(crate) fn document(&self) -> Result<String> {
         let document = Document {
             version: VERSION,
             form: self.form,
@@ -166,51 +131,40 @@ impl Model {
             preprocessing: self.preprocessing.clone(),
             training: self.training.clone(),
         };
-        let document = serde_json::to_string(&document)
-            .map_err(|error| Error::format("metadata", format!("cannot be written as JSON: {error}")))?;
-        write_safetensors(&self.weights, HashMap::from([(KEY.to_owned(), document)]))
+        serde_json::to_string(&document)
+            .map_err(|error| Error::format("metadata", format!("cannot be written as JSON: {error}")))
     }
 }
 
-/// Our document, its version looked at before the rest.
-fn read_document(text: &str) -> Result<Document> {
-    let wrong = |error| Error::format("metadata", format!("expected a description of the model, found {error}"));
-    let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
-    match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(VERSION) => serde_json::from_value(value).map_err(wrong),
-        _ => {
-            let found = value.get("version").map_or("none".to_owned(), ToString::to_string);
-            Err(Error::format("metadata", format!("expected format version {VERSION}, found {found}")))
+/// The graph of an architecture in a form.
+///
+/// # Errors
+/// When the architecture cannot be built.
+pub(crate) fn graph(architecture: &Architecture, form: Form) -> Result<Graph> {
+    let training = architecture.training_graph()?;
+    Ok(match form {
+        Form::Training => training,
+        Form::Plain => Plan::new(&training).into_graph(),
+    })
+}
+
+impl Document {
+    /// The document in a file's metadata, its version looked at before the rest.
+    pub(crate) fn read(text: &str) -> Result<Self> {
+        let wrong = |error| Error::format("metadata", format!("expected a description of the model, found {error}"));
+        let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(VERSION) => serde_json::from_value(value).map_err(wrong),
+            _ => {
+                let found = value.get("version").map_or("none".to_owned(), ToString::to_string);
+                Err(Error::format("metadata", format!("expected format version {VERSION}, found {found}")))
+            }
         }
     }
-}
 
-/// The bytes of a safetensors file; the same input gives the same bytes.
-pub fn write_safetensors(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-    let foreign = |error| Error::format("safetensors", format!("cannot be written: {error:?}"));
-    let bytes: Vec<(&str, &[usize], Vec<u8>)> = weights
-        .iter()
-        .map(|(name, tensor)| (name, tensor.shape(), tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect()))
-        .collect();
-    let views =
-        bytes.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)));
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(foreign)?;
-    safetensors::serialize(views, Some(metadata)).map_err(foreign)
-}
-
-/// All floating-point tensors in f32. PyTorch's integer `num_batches_tracked` counters are left out: nothing uses them.
-pub fn read_weights(tensors: &SafeTensors<'_>) -> Result<Weights> {
-    let mut weights = Weights::new();
-    for (name, view) in tensors.iter() {
-        if name.ends_with(".num_batches_tracked") {
-            continue;
-        }
-        let data: Vec<f32> = match view.dtype() {
-            Dtype::F32 => view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            Dtype::F64 => view.data().as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
-            other => return Err(Error::format(name, format!("expected F32 or F64, found {other:?}"))),
-        };
-        weights.insert(name, Tensor::new(view.shape(), data).map_err(|error| error.within(name))?);
+    /// The model that it describes, with its weights.
+    pub(crate) fn into_model(self, weights: Weights) -> Model {
+        let Self { form, architecture, labels, preprocessing, training, .. } = self;
+        Model { architecture, form, weights, labels, preprocessing, training }
     }
-    Ok(weights)
 }

@@ -1,8 +1,11 @@
 //! Parameters by PyTorch's own names.
 
+mod misfits;
+
+pub(crate) use misfits::{Misfit, Misfits};
+
 use std::collections::BTreeMap;
 
-use crate::graph::Role;
 use crate::{Error, Graph, Result, Tensor};
 
 /// A map from parameter names (`stage1.0.rbr_dense.conv.weight`) to tensors, in the order of the names.
@@ -62,40 +65,10 @@ impl Weights {
     /// every value finite, no running variance negative.
     ///
     /// # Errors
-    /// Names the first parameter that does not fit and how many others do not.
+    /// Names the first parameters that do not fit, the nearest known name of each, and how many others there are.
     pub fn check(&self, graph: &Graph) -> Result<()> {
-        let mut problems = Vec::new();
-        let mut expected = BTreeMap::new();
-        for (name, parameter) in graph.parameters() {
-            match self.get(&name) {
-                None => problems.push(format!("{name}: missing, expected {:?}", parameter.shape)),
-                Some(tensor) if tensor.shape() != parameter.shape => {
-                    problems.push(format!("{name}: expected {:?}, found {:?}", parameter.shape, tensor.shape()));
-                }
-                Some(tensor) => problems.extend(bad_value(&name, parameter.role, tensor)),
-            }
-            expected.insert(name, ());
-        }
-        let unexpected = self.0.keys().filter(|name| !expected.contains_key(*name));
-        problems.extend(unexpected.map(|name| format!("{name}: unexpected, the network has no such parameter")));
-        match problems.as_slice() {
-            [] => Ok(()),
-            [only] => Err(Error::new(crate::ErrorKind::Weights, only.clone())),
-            [first, rest @ ..] => Err(Error::new(
-                crate::ErrorKind::Weights,
-                format!("{first} (and {} more parameters do not fit)", rest.len()),
-            )),
-        }
+        Misfits::of(graph, self).refuse(&str::to_owned)
     }
-}
-
-/// A sentence about the first value that no trained network has.
-fn bad_value(name: &str, role: Role, tensor: &Tensor) -> Option<String> {
-    if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {
-        return Some(format!("{name}: expected finite values, found {} at index {index}", tensor.data()[index]));
-    }
-    let negative = tensor.data().iter().position(|&x| role == Role::RunningVar && x < 0.0)?;
-    Some(format!("{name}: expected a variance of at least 0, found {} at index {negative}", tensor.data()[negative]))
 }
 
 impl FromIterator<(String, Tensor)> for Weights {

@@ -2,14 +2,16 @@
 //!
 //! A plain graph has no builder of its own: it is what [`fuse`](crate::fuse) makes of the training graph.
 
+mod any;
 mod infer;
 mod paper;
 mod repvgg;
 mod spec_file;
 
+pub use any::AnyGraph;
 pub use infer::{Form, infer};
 pub use paper::{Published, published};
-pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS};
+pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,8 @@ use crate::{Graph, Result};
 pub enum Architecture {
     /// The RepVGG family, RepVGGplus included.
     RepVgg(RepVgg),
+    /// Any other network, as its graph.
+    Graph(AnyGraph),
 }
 
 impl Architecture {
@@ -38,6 +42,7 @@ impl Architecture {
     pub fn name(&self) -> &str {
         match self {
             Self::RepVgg(spec) => &spec.name,
+            Self::Graph(any) => &any.name,
         }
     }
 
@@ -45,6 +50,7 @@ impl Architecture {
     pub fn classes(&self) -> usize {
         match self {
             Self::RepVgg(spec) => spec.classes,
+            Self::Graph(any) => any.classes(),
         }
     }
 
@@ -52,16 +58,27 @@ impl Architecture {
     pub fn input_channels(&self) -> usize {
         match self {
             Self::RepVgg(spec) => spec.input_channels,
+            Self::Graph(any) => any.graph.input_channels(),
         }
     }
 
     /// The same network for another number of classes.
-    #[must_use]
-    pub fn with_classes(mut self, classes: usize) -> Self {
-        match &mut self {
-            Self::RepVgg(spec) => spec.classes = classes,
+    ///
+    /// # Errors
+    /// When it is a graph that does not end in a fully connected layer, which is what changes.
+    pub fn with_classes(self, classes: usize) -> Result<Self> {
+        Ok(match self {
+            Self::RepVgg(spec) => Self::RepVgg(RepVgg { classes, ..spec }),
+            Self::Graph(any) => Self::Graph(any.with_classes(classes)?),
+        })
+    }
+
+    /// Whether a parameter belongs to a classifier, whose rows are the classes.
+    pub fn is_head(&self, parameter: &str) -> bool {
+        match self {
+            Self::RepVgg(_) => parameter.starts_with("linear.") || parameter.contains("_aux.3."),
+            Self::Graph(any) => any.is_head(parameter),
         }
-        self
     }
 
     /// The graph that is trained: all branches, batch norms and auxiliary heads.
@@ -71,6 +88,7 @@ impl Architecture {
     pub fn training_graph(&self) -> Result<Graph> {
         match self {
             Self::RepVgg(spec) => spec.training_graph(),
+            Self::Graph(any) => Ok(any.graph.clone()),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `repvgg bench`: how fast a model runs here, and why.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,19 +9,19 @@ use repvgg::{Error, Graph, Weights};
 use serde_json::json;
 
 use super::Outcome;
-use crate::engine::{EngineOptions, tuning};
+use crate::engine::EngineOptions;
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
-use crate::source::{is_model_file, model_or_fresh, parse_size};
+use crate::source::{ModelOptions, parse_size};
 
-/// Time a model: milliseconds per run, images per second, each layer, and how this compares with the processor's limit
+/// Time a model, or fresh weights of a named architecture: milliseconds per run, images per second, each layer, and how this compares with the processor's limit
 ///
 /// The limit is a perfect direct convolution: all multiply-adds at the rate of fused multiply-adds that one thread reaches in the same
 /// process, times the threads.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A model file, or an architecture's name or specification file for fresh weights in plain form
-    model: String,
+    #[command(flatten)]
+    model: ModelOptions,
     /// Images per run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
@@ -59,16 +58,20 @@ struct Measurement {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = model_or_fresh(&arguments.model)?;
+    let model = arguments.model.open_or_fresh()?;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
     let settings = arguments.engine.settings(arguments.batch as usize, size);
     let graph = model.graph()?;
-    let path = Path::new(&arguments.model);
+    let known = arguments.model.tuning();
     // What cannot be read is written anew.
-    let mut tuning = if arguments.tune { tuning(path).unwrap_or_default() } else { tuning(path)? };
+    let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
     if arguments.tune {
-        tuning.extend(tune(&graph, &model.weights, settings, &arguments.model)?);
-        tuning.save(&Tuning::path(path))?;
+        let Some(file) = arguments.model.file() else {
+            let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
+            return Err(Error::spec("tune", what).into());
+        };
+        tuning.extend(tune(&graph, &model.weights, settings)?);
+        tuning.save(&Tuning::path(&file))?;
     }
     let start = Instant::now();
     let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning)?;
@@ -87,10 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Measures every convolution of the model anew.
-fn tune(graph: &Graph, weights: &Weights, settings: Settings, model: &str) -> repvgg::Result<Tuning> {
-    if !is_model_file(model) {
-        return Err(Error::spec("tune", format!("expected a model file to keep the choices beside, found {model}")));
-    }
+fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<Tuning> {
     let progress = bar(0, "tuning");
     let mut tuning = Tuning::new();
     let result = Plan::tune(graph, weights, settings, &mut tuning, |done, of| {

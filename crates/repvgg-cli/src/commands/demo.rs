@@ -99,7 +99,7 @@ fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Ru
     let Preset { mut recipe, model } = Preset::named("demo")?;
     recipe.epochs = arguments.epochs.unwrap_or(recipe.epochs);
     recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
-    let architecture = model.with_classes(data.labels.len());
+    let architecture = model.with_classes(data.labels.len())?;
     let weights = initialise(&architecture.training_graph()?, arguments.seed);
     let size = data.side.unwrap_or(recipe.size);
     let config = Config {

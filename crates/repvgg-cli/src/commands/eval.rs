@@ -10,15 +10,16 @@ use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
 
 use super::Outcome;
-use crate::engine::{EngineOptions, tuning};
+use crate::engine::EngineOptions;
 use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
+use crate::source::ModelOptions;
 
 /// Measure a model on labelled images: top-1, top-5, accuracy per class, images per second
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelOptions,
     /// The data, as for `repvgg train`; its validation part is used
     data: PathBuf,
     /// Images per run of the network
@@ -38,13 +39,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = Model::load(&arguments.model)?;
+    let model = arguments.model.open()?;
     model.check_images()?;
     let data = data::open(&arguments.data, arguments.seed)?;
     check_labels(&model, &data.labels, arguments)?;
     let settings = EvaluationSettings {
         engine: arguments.engine.settings(arguments.batch as usize, [model.preprocessing.size; 2]),
-        tuning: tuning(&arguments.model)?,
+        tuning: arguments.model.tuning()?,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
     let evaluation = evaluate_with_progress(&model, &data.validation, &settings)?;

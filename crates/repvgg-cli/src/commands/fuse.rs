@@ -15,6 +15,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
+use crate::source::ModelOptions;
 
 /// Fold every block's branches into one 3×3 convolution, check the result block by block, and write it
 ///
@@ -22,8 +23,8 @@ use crate::progress::bar;
 /// compared with the training form on random inputs; a result that drifts is refused.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file in training form
-    input: PathBuf,
+    #[command(flatten)]
+    input: ModelOptions,
     /// Where the plain model goes
     #[arg(short, long)]
     output: PathBuf,
@@ -37,13 +38,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
-    if same(&arguments.input).is_some_and(|input| same(&arguments.output) == Some(input)) {
+    let input = arguments.input.file().as_ref().and_then(same);
+    if input.is_some() && input == same(&arguments.output) {
         let what = "expected another file than the input: the training form would be lost";
         return Err(Error::spec(arguments.output.display(), what).into());
     }
-    let model = Model::load(&arguments.input)?;
-    let (plan, plain, report) = fuse_checked(&model, arguments.check_size as usize)
-        .with_context(|| format!("{}", arguments.input.display()))?;
+    let model = arguments.input.open()?;
+    let (plan, plain, report) =
+        fuse_checked(&model, arguments.check_size as usize).with_context(|| arguments.input.model.clone())?;
     report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
     plain.save(&arguments.output)?;
     if arguments.json {

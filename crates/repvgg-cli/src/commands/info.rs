@@ -1,8 +1,8 @@
 //! `repvgg info`: one network, layer by layer.
 
-use std::path::Path;
 use std::process::ExitCode;
 
+use repvgg::checkpoint::Origin;
 use repvgg::cost::{Cost, cost};
 use repvgg::fuse::Plan;
 use repvgg::zoo::{Form, published};
@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::output::{print, print_json, table, thousands};
-use crate::source::{architecture, is_model_file, parse_size};
+use crate::source::{ModelOptions, architecture, parse_size};
 
-/// Show one network layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
+/// Show a model, or the network that an architecture's name or specification file describes, layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A model file, an architecture's name (see `repvgg models`), or a specification file (*.toml)
-    model: String,
+    #[command(flatten)]
+    model: ModelOptions,
     /// Image size in pixels, S or HxW [default: the model file's, else 224]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
@@ -27,10 +27,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = is_model_file(&arguments.model).then(|| Model::load(Path::new(&arguments.model))).transpose()?;
+    let opened = arguments.model.file().map(|_| arguments.model.open_with_origin()).transpose()?;
+    let (model, origin) = opened.unzip();
     let architecture = match &model {
         Some(model) => model.architecture.clone(),
-        None => architecture(&arguments.model)?,
+        None => architecture(&arguments.model.model)?,
     };
     let training = architecture.training_graph()?;
     let form = model.as_ref().map_or(Form::Plain, |model| model.form);
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let facts = Facts {
         architecture: &architecture,
         model: model.as_ref(),
+        origin,
         form,
         size,
         graph: shown,
@@ -61,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 struct Facts<'a> {
     architecture: &'a Architecture,
     model: Option<&'a Model>,
+    origin: Option<Origin>,
     form: Form,
     size: [usize; 2],
     graph: &'a Graph,
@@ -85,6 +88,7 @@ impl Facts<'_> {
         json!({
             "name": self.architecture.name(),
             "form": self.form,
+            "file": self.origin,
             "size": self.size,
             "classes": self.architecture.classes(),
             "parameters": self.plain.parameters,
@@ -139,6 +143,9 @@ impl Facts<'_> {
             self.architecture.classes(),
             self.form
         ));
+        if let Some(origin) = self.origin {
+            text.push_str(&format!("file           {origin}\n"));
+        }
         text.push_str(&line("training form", &self.training));
         text.push_str(&line("plain form", &self.plain));
         if let Some(paper) = published(self.architecture.name()) {

@@ -10,14 +10,15 @@ use repvgg::{Error, Model, Result};
 use serde_json::json;
 
 use super::Outcome;
-use crate::engine::{EngineOptions, tuning};
+use crate::engine::EngineOptions;
 use crate::output::{print, print_json};
+use crate::source::ModelOptions;
 
 /// Classify images: the most likely classes of each file
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelOptions,
     /// Image files, and folders whose images are taken
     #[arg(required = true)]
     images: Vec<PathBuf>,
@@ -89,11 +90,11 @@ impl Classifier {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = Model::load(&arguments.model)?;
+    let model = arguments.model.open()?;
     let mut classifier = Classifier::new(
         &model,
         arguments.engine.settings(1, [model.preprocessing.size; 2]),
-        &tuning(&arguments.model)?,
+        &arguments.model.tuning()?,
     )?;
     let mut failures = 0;
     for path in files(&arguments.images)? {

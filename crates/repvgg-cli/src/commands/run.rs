@@ -4,19 +4,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use repvgg::engine::Plan;
-use repvgg::{Error, Model, Tensor, npy};
+use repvgg::{Error, Tensor, npy};
 
 use super::Outcome;
-use crate::engine::{EngineOptions, tuning};
+use crate::engine::EngineOptions;
 use crate::output::print;
+use crate::source::ModelOptions;
 
 /// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
 ///
 /// Training-form and plain models both run as they are, without preprocessing.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelOptions,
     /// The input, .npy of f32 [N, C, H, W]
     #[arg(long)]
     input: PathBuf,
@@ -31,7 +32,7 @@ pub(crate) struct Arguments {
 const BATCH: usize = 16;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = Model::load(&arguments.model)?;
+    let model = arguments.model.open()?;
     let input = npy::read(&arguments.input)?;
     let place = || arguments.input.display();
     let [n, channels, height, width] = input.nchw().map_err(|error| error.within(place()))?;
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::shape(place(), what).into());
     }
     let settings = arguments.engine.settings(n.min(BATCH), [height, width]);
-    let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning(&arguments.model)?)?;
+    let mut plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?)?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);
     let image = channels * height * width;

@@ -18,7 +18,7 @@ use repvgg_train::{EpochMetrics, initialise};
 
 use super::Outcome;
 use crate::progress::{duration, is_live};
-use crate::source::{architecture, default_threads};
+use crate::source::{architecture, default_threads, open};
 
 /// Train a network on images and keep everything in a run folder
 ///
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     preset: String,
     /// Start from the weights of this model file in training form; a head for other classes starts afresh
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
-    init_from: Option<PathBuf>,
+    init_from: Option<String>,
     /// Determines initial weights, order, augmentation and the split of a single folder
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     seed: u64,
@@ -140,18 +140,18 @@ fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
     let preset = Preset::named(&arguments.preset)?;
     let recipe = arguments.recipe.apply(preset.recipe);
     let data = data::open(place, arguments.seed)?;
-    let pretrained = arguments.init_from.as_deref().map(Model::load).transpose()?;
+    let pretrained = arguments.init_from.as_deref().map(|name| open(name, None)).transpose()?.map(|(model, _)| model);
     let network = match (&arguments.model, &pretrained) {
         (Some(name), _) => architecture(name)?,
         (None, Some(pretrained)) => pretrained.architecture.clone(),
         (None, None) => preset.model,
     };
-    let network = network.with_classes(data.labels.len());
+    let network = network.with_classes(data.labels.len())?;
     let preprocessing =
         preprocessing(&data, &recipe, (arguments.recipe.size, network.input_channels()), pretrained.as_ref());
     let weights = initialise(&network.training_graph()?, arguments.seed);
     let weights = match (&pretrained, &arguments.init_from) {
-        (Some(pretrained), Some(file)) => transfer(weights, pretrained).with_context(|| file.display().to_string())?,
+        (Some(pretrained), Some(file)) => transfer(weights, pretrained).with_context(|| file.clone())?,
         _ => weights,
     };
     let config = Config {
@@ -205,18 +205,13 @@ fn transfer(mut fresh: Weights, pretrained: &Model) -> anyhow::Result<Weights> {
         if target.shape() == tensor.shape() {
             fresh.insert(name, tensor.clone());
             moved += 1;
-        } else if target.shape()[1..] != tensor.shape()[1..] || !is_head(name) {
+        } else if target.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
             let what = format!("expected {:?}, found {:?}", target.shape(), tensor.shape());
             return Err(Error::weights(name, what).into());
         }
     }
     say(&format!("{moved} of {} parameters taken over", fresh.len()));
     Ok(fresh)
-}
-
-/// Whether a parameter belongs to a classifier, whose rows are the classes.
-fn is_head(name: &str) -> bool {
-    name.starts_with("linear.") || name.contains("_aux.3.")
 }
 
 fn describe(run: &Run) {

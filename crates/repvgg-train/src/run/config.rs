@@ -25,9 +25,9 @@ pub struct Config {
     pub device: String,
     /// Whether images that cannot be read are left out, and counted, or stop the run.
     pub skip_unreadable: bool,
-    /// The model file whose weights it starts from.
+    /// The model whose weights it starts from, as it was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init_from: Option<PathBuf>,
+    pub init_from: Option<String>,
     /// The class names, in the order of the logits.
     pub labels: Vec<String>,
     /// How images are varied and weights changed.

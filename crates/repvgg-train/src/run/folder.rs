@@ -14,9 +14,10 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use repvgg::checkpoint::Stored;
+use repvgg::checkpoint::safetensors::{self, Contents, Precision};
 use repvgg::file::write_atomically;
-use repvgg::{Error, Model, Result, Weights, read_weights, write_safetensors};
-use safetensors::SafeTensors;
+use repvgg::{Error, Model, Result, Weights};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
@@ -165,7 +166,8 @@ impl Folder {
         for (name, velocity) in state.velocities.iter() {
             tensors.insert(format!("{VELOCITY}{name}"), velocity.clone());
         }
-        let bytes = write_safetensors(&tensors, HashMap::from([(POSITION.to_owned(), position)]))?;
+        let metadata = HashMap::from([(POSITION.to_owned(), position)]);
+        let bytes = safetensors::write(&tensors, Precision::Single, metadata)?;
         write_atomically(&path, |file| file.write_all(&bytes))
     }
 
@@ -181,13 +183,15 @@ impl Folder {
 }
 
 fn read_state(bytes: &[u8]) -> Result<State> {
-    let foreign = |error| Error::format("state", format!("expected the state of a run, found {error:?}"));
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
-    let position = header.metadata().as_ref().and_then(|metadata| metadata.get(POSITION));
+    let Contents { tensors, metadata } = safetensors::read(bytes)?;
+    let position = metadata.get(POSITION);
     let position = position.ok_or_else(|| Error::format("state", "expected a position in the metadata, found none"))?;
     let position = serde_json::from_str(position).map_err(|error| Error::format("state", error))?;
     let (mut weights, mut velocities) = (Weights::new(), Weights::new());
-    for (name, tensor) in read_weights(&SafeTensors::deserialize(bytes).map_err(foreign)?)? {
+    for (name, stored) in tensors {
+        let Stored::Float(tensor) = stored else {
+            return Err(Error::format(name, "expected floating-point elements, found others"));
+        };
         match name.strip_prefix(VELOCITY) {
             Some(name) => velocities.insert(name, tensor),
             None => weights.insert(name, tensor),

@@ -1,6 +1,6 @@
 //! Which parts of a graph are one convolution: found on shapes alone, so that a plan exists without weights.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use repvgg_conv::Geometry;
 
@@ -68,7 +68,8 @@ impl Plan {
     /// When the graph has no output.
     pub fn new(graph: &Graph) -> Self {
         let original = graph.inference();
-        let search = Search { graph: &original, users: original.users(), dominators: dominators(&original) };
+        let (users, channels, dominators) = (original.users(), original.channels(), dominators(&original));
+        let search = Search { graph: &original, users, channels, dominators };
         let (mut collapsed, blocked) = search.all();
         let mut needed: BTreeSet<NodeId> = BTreeSet::from([original.main_output()]);
         let mut regions = Vec::new();
@@ -85,6 +86,7 @@ impl Plan {
             }
         }
         regions.reverse();
+        name_apart(&original, &needed, &mut regions);
         let graph = rewrite(&original, &needed, &regions);
         Self { original, graph, regions, blocked }
     }
@@ -232,10 +234,17 @@ fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
     dominators
 }
 
+/// The most nodes of a region: far more than any block has, few enough to try every source.
+const REGION_LIMIT: usize = 64;
+
+/// The longest kernel side, stride or padding of a fused convolution; beyond, arithmetic on sizes could overflow.
+const EXTENT_LIMIT: usize = 1 << 12;
+
 /// The search for the largest region that ends at each node.
 struct Search<'a> {
     graph: &'a Graph,
     users: Vec<Vec<NodeId>>,
+    channels: Vec<Option<usize>>,
     dominators: Vec<Option<NodeId>>,
 }
 
@@ -284,8 +293,11 @@ impl Search<'_> {
     fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Blocked> {
         let sum = &self.graph.node(output).name;
         let blocked = |by: NodeId, why: String| Blocked { sum: sum.clone(), by: self.graph.node(by).name.clone(), why };
-        let nodes = self.between(source, output);
-        let channels = self.channels(source).ok_or_else(|| blocked(source, "its channels are unknown".to_owned()))?;
+        let nodes = self.between(source, output).ok_or_else(|| {
+            blocked(source, format!("more than {REGION_LIMIT} operations lie between it and the sum"))
+        })?;
+        let channels =
+            self.channels[source.index()].ok_or_else(|| blocked(source, "its channels are unknown".to_owned()))?;
         let identity = Value { geometry: identity_geometry(channels), has_bias: false };
         let mut values = HashMap::from([(source, identity)]);
         for &id in &nodes {
@@ -310,32 +322,22 @@ impl Search<'_> {
         Ok(Collapse { geometry, convolutions: macs.len(), macs: macs.iter().sum(), nodes })
     }
 
-    /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order.
-    fn between(&self, source: NodeId, output: NodeId) -> Vec<NodeId> {
+    /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order; `None` where
+    /// there are more than [`REGION_LIMIT`].
+    fn between(&self, source: NodeId, output: NodeId) -> Option<Vec<NodeId>> {
         let mut found = BTreeSet::from([output]);
         let mut open = vec![output];
         while let Some(id) = open.pop() {
+            if found.len() > REGION_LIMIT {
+                return None;
+            }
             for &input in self.graph.node(id).inputs.iter().filter(|&&input| input != source) {
                 if found.insert(input) {
                     open.push(input);
                 }
             }
         }
-        found.into_iter().collect()
-    }
-
-    /// The channels of a node's value, where its neighbourhood tells.
-    fn channels(&self, id: NodeId) -> Option<usize> {
-        let node = self.graph.node(id);
-        match &node.op {
-            Op::Input { channels } | Op::Scale { channels } => Some(*channels),
-            Op::Conv2d(conv) => Some(conv.geometry.out_channels),
-            Op::BatchNorm(norm) => Some(norm.channels),
-            Op::Linear(linear) => Some(linear.out_features),
-            Op::Concat => node.inputs.iter().map(|&input| self.channels(input)).sum(),
-            Op::Flatten => None,
-            _ => self.channels(node.inputs[0]),
-        }
+        Some(found.into_iter().collect())
     }
 }
 
@@ -343,6 +345,10 @@ impl Search<'_> {
 fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
     let Value { geometry, has_bias } = inputs[0];
     let then = |second: &Geometry, bias: bool| {
+        let extents = [&geometry, second].map(|g| [g.kernel, g.stride, g.padding, g.dilation]);
+        if extents.as_flattened().as_flattened().iter().any(|&extent| extent > EXTENT_LIMIT) {
+            return Err(Unfusable(format!("its kernel, stride or padding is larger than {EXTENT_LIMIT}")));
+        }
         Ok(Value { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
     };
     match op {
@@ -384,6 +390,22 @@ fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
     }
     prefix.push("rbr_reparam");
     prefix.join(".")
+}
+
+/// Gives a region another name where a node that stays, or another region, has it already: networks from elsewhere may
+/// name their nodes as they like.
+fn name_apart(original: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]) {
+    let outputs: BTreeSet<NodeId> = regions.iter().map(|region| region.output).collect();
+    let stay = needed.difference(&outputs).map(|&id| original.node(id).name.clone());
+    let mut taken: HashSet<String> = stay.collect();
+    for region in regions {
+        let plain = region.name.clone();
+        let mut count = 1;
+        while !taken.insert(region.name.clone()) {
+            count += 1;
+            region.name = format!("{plain}_{count}");
+        }
+    }
 }
 
 /// The graph with each region one convolution.

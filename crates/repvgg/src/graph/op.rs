@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 
 use repvgg_conv::Geometry;
+use serde::{Deserialize, Serialize};
 
 use super::Shape;
 
 /// What a node computes on activations `[N, C, H, W]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Op {
     /// The image batch `[N, channels, H, W]`.
     Input {
@@ -43,13 +45,30 @@ pub enum Op {
     Linear(Linear),
 }
 
+/// The most channels or features of a value.
+const EXTENT_LIMIT: usize = 1 << 24;
+
 /// A convolution's geometry, and whether it has a bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// Channels, kernel, stride, padding, dilation, groups.
+    #[serde(flatten, with = "GeometryFields")]
     pub geometry: Geometry,
     /// Whether a bias `[K]` is added.
     pub bias: bool,
+}
+
+/// How a [`Geometry`] is serialised.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Geometry")]
+struct GeometryFields {
+    in_channels: usize,
+    out_channels: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
 }
 
 impl Conv2d {
@@ -90,7 +109,7 @@ impl Conv2d {
 }
 
 /// Batch normalisation: `y = γ (x − μ) / √(σ² + ε) + β` per channel (Ioffe & Szegedy, 1502.03167).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BatchNorm {
     /// Channels normalised.
     pub channels: usize,
@@ -106,7 +125,8 @@ impl BatchNorm {
 }
 
 /// An elementwise nonlinearity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
     /// `max(x, 0)`
     Relu,
@@ -115,7 +135,7 @@ pub enum ActivationKind {
 }
 
 /// The window of a pooling operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// Height and width of the window.
     pub kernel: [usize; 2],
@@ -126,7 +146,7 @@ pub struct Pool {
 }
 
 /// A fully connected layer: `y = W x + b`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linear {
     /// Features read.
     pub in_features: usize,
@@ -224,6 +244,24 @@ impl Op {
             Self::Add | Self::Concat => 2..=usize::MAX,
             Self::Mul => 2..=2,
             _ => 1..=1,
+        }
+    }
+
+    /// Checks every condition that does not depend on the image. An error says what does not fit.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let extents = match self {
+            Self::Conv2d(conv) => return conv.geometry.validate().map_err(|error| error.to_string()),
+            Self::Input { channels } | Self::Scale { channels } => [*channels, 1],
+            Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps > 0.0) => {
+                return Err(format!("expected an epsilon above 0, found {eps}"));
+            }
+            Self::BatchNorm(BatchNorm { channels, .. }) => [*channels, 1],
+            Self::Linear(linear) => [linear.in_features, linear.out_features],
+            _ => return Ok(()),
+        };
+        match extents.iter().find(|extent| !(1..=EXTENT_LIMIT).contains(*extent)) {
+            Some(extent) => Err(format!("expected 1 to {EXTENT_LIMIT} channels, found {extent}")),
+            None => Ok(()),
         }
     }
 

@@ -29,45 +29,37 @@ impl std::fmt::Display for Form {
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
 pub fn infer(weights: &Weights) -> Result<(Architecture, Form)> {
-    let form = match (weights.get("stage0.rbr_dense.conv.weight"), weights.get("stage0.rbr_reparam.weight")) {
+    let branches = |name: &str| name.contains(".rbr_dense.") || name.contains(".rbr_1x1.");
+    let of_training = weights.iter().map(|(name, _)| name).find(|name| branches(name));
+    let of_plain = weights.iter().map(|(name, _)| name).find(|name| name.contains(".rbr_reparam."));
+    let form = match (of_training, of_plain) {
         (Some(_), None) => Form::Training,
         (None, Some(_)) => Form::Plain,
-        (Some(_), Some(_)) => {
-            return Err(Error::weights(
-                "stage0",
-                "expected one form, found parameters of both the training and the plain form",
-            ));
+        (Some(training), Some(plain)) => {
+            let what = format!("expected one form, found {training} of the training form and {plain} of the plain one");
+            return Err(Error::weights("weights", what));
         }
         (None, None) => {
-            let found = weights.iter().next().map_or("nothing".to_owned(), |(name, _)| name.to_owned());
-            return Err(Error::weights(
-                "weights",
-                format!("expected RepVGG's official names (stage0.rbr_dense.conv.weight, …), found {found}"),
-            ));
+            let found = weights.iter().next().map_or("none", |(name, _)| name);
+            let what = format!("expected a RepVGG's names, such as stage0.rbr_dense.conv.weight, found {found}");
+            return Err(Error::weights("weights", what));
         }
     };
-    let kernel = match form {
-        Form::Training => "rbr_dense.conv.weight",
-        Form::Plain => "rbr_reparam.weight",
-    };
-    let stages = Stages { weights, kernel };
-    let spec = stages.spec()?;
-    let known = VARIANTS.iter().find(|row| {
-        RepVgg { classes: spec.classes, ..row.spec() } == RepVgg { name: row.name.to_owned(), ..spec.clone() }
-    });
-    let name = known.map_or_else(|| "custom".to_owned(), |row| row.name.to_owned());
+    let spec = Stages { weights, form }.spec()?;
+    let known = VARIANTS.iter().map(super::Variant::spec).find(|known| spec.differs_from(known).is_none());
+    let name = known.map_or_else(|| "custom".to_owned(), |known| known.name);
     Ok((Architecture::RepVgg(RepVgg { name, ..spec }), form))
 }
 
 /// A checkpoint's blocks by their official names.
 struct Stages<'a> {
     weights: &'a Weights,
-    kernel: &'static str,
+    form: Form,
 }
 
 impl Stages<'_> {
     fn spec(&self) -> Result<RepVgg> {
-        let auxiliary_heads = self.kernel_shape("stage1.blocks.0").is_some();
+        let auxiliary_heads = self.has_block("stage1.blocks.0");
         let prefixes: [&[&str]; 4] = match auxiliary_heads {
             true => [
                 &["stage1.blocks"],
@@ -77,58 +69,74 @@ impl Stages<'_> {
             ],
             false => [&["stage1"], &["stage2"], &["stage3"], &["stage4"]],
         };
-        let stem = self.kernel_shape("stage0").ok_or_else(|| shapeless("stage0"))?;
-        let mut channels = Vec::new();
+        let [stem, input_channels, ..] = self.kernel_shape("stage0")?;
+        let mut input = stem;
+        let mut channels = [0; 4];
         let mut depths = [0; 4];
         let mut groups = 1;
         for (stage, prefixes) in prefixes.iter().enumerate() {
-            let mut input = channels.last().copied().unwrap_or(stem[0]);
-            for block in prefixes.iter().flat_map(|prefix| {
-                (0..)
-                    .map(move |index| format!("{prefix}.{index}"))
-                    .map_while(|name| self.kernel_shape(&name).map(|shape| (name, shape)))
-            }) {
-                let (name, [out, per_group, ..]) = block;
-                if per_group == 0 || input % per_group != 0 {
-                    return Err(Error::weights(
-                        name,
-                        format!("expected input channels that divide {input}, found {per_group}"),
-                    ));
+            for prefix in *prefixes {
+                let blocks = (0..).map(|index| format!("{prefix}.{index}"));
+                for block in blocks.take_while(|block| self.has_block(block)) {
+                    let [out, per_group, ..] = self.kernel_shape(&block)?;
+                    if per_group == 0 || input % per_group != 0 {
+                        let what = format!("expected input channels that divide {input}, found {per_group}");
+                        return Err(Error::weights(block, what));
+                    }
+                    groups = groups.max(input / per_group);
+                    input = out;
+                    depths[stage] += 1;
                 }
-                groups = groups.max(input / per_group);
-                input = out;
-                depths[stage] += 1;
             }
             if depths[stage] == 0 {
-                return Err(Error::weights(format!("stage{}", stage + 1), "expected at least one block, found none"));
+                let what = "expected at least one block, found none";
+                return Err(Error::weights(format!("stage{}", stage + 1), what));
             }
-            channels.push(input);
+            channels[stage] = input;
         }
         let classes = self.weights.require("linear.weight")?.shape().first().copied().unwrap_or(0);
         let bases = [64.0, 128.0, 256.0, 512.0];
-        let spec = RepVgg {
+        let mut spec = RepVgg {
             depths,
             width: std::array::from_fn(|stage| channels[stage] as f64 / bases[stage]),
             groups,
             se: self.squeeze_excite(),
             auxiliary_heads,
             classes,
-            input_channels: stem[1],
+            input_channels,
             ..RepVgg::default()
         };
+        spec.stem = (spec.stage_channels()[0] != stem).then_some(stem);
         spec.validate()?;
         Ok(spec)
     }
 
-    /// The shape `[K, C/G, 3, 3]` of a block's 3×3 kernel.
-    fn kernel_shape(&self, block: &str) -> Option<[usize; 4]> {
-        self.weights.get(&format!("{block}.{}", self.kernel))?.shape().try_into().ok()
+    /// The suffixes of a block's kernels, the best witness of its channels first.
+    fn kernels(&self) -> &'static [&'static str] {
+        match self.form {
+            Form::Training => &["rbr_dense.conv.weight", "rbr_1x1.conv.weight"],
+            Form::Plain => &["rbr_reparam.weight"],
+        }
+    }
+
+    fn has_block(&self, block: &str) -> bool {
+        self.kernels().iter().any(|kernel| self.weights.get(&format!("{block}.{kernel}")).is_some())
+    }
+
+    /// The shape `[K, C/G, R, S]` of one of a block's kernels.
+    fn kernel_shape(&self, block: &str) -> Result<[usize; 4]> {
+        let name = |kernel: &str| format!("{block}.{kernel}");
+        let kernels = self.kernels().iter();
+        let found = kernels.filter_map(|kernel| Some((name(kernel), self.weights.get(&name(kernel))?.shape()))).next();
+        let (name, shape) = found.ok_or_else(|| Error::weights(name(self.kernels()[0]), "missing"))?;
+        shape.try_into().map_err(|_| Error::weights(name, format!("expected [K, C, R, S], found {shape:?}")))
     }
 
     fn squeeze_excite(&self) -> SqueezeExcite {
-        if self.weights.get("stage0.se.down.weight").is_some() {
+        let has = |infix: &str| self.weights.iter().any(|(name, _)| name.contains(infix));
+        if has(".se.down.") {
             SqueezeExcite::BeforeRelu
-        } else if self.weights.get("stage0.post_se.down.weight").is_some() {
+        } else if has(".post_se.down.") {
             SqueezeExcite::AfterRelu
         } else {
             SqueezeExcite::None
@@ -136,6 +144,56 @@ impl Stages<'_> {
     }
 }
 
-fn shapeless(block: &str) -> Error {
-    Error::weights(block, "expected a 3×3 kernel [K, C, 3, 3]")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::Plan;
+    use crate::{Graph, Tensor};
+
+    fn weights(graph: &Graph) -> Weights {
+        graph.parameters().map(|(name, parameter)| (name, Tensor::full(parameter.shape, 0.5))).collect()
+    }
+
+    #[test]
+    fn every_official_network_is_told_from_its_shapes_in_both_forms() {
+        for row in &VARIANTS {
+            let spec = RepVgg { classes: 7, input_channels: 4, ..small(row.spec()) };
+            let training = spec.training_graph().unwrap();
+            let plain = Plan::new(&training).into_graph();
+            for (graph, form) in [(training, Form::Training), (plain, Form::Plain)] {
+                let (architecture, found) = infer(&weights(&graph)).unwrap();
+                let Architecture::RepVgg(inferred) = architecture else { panic!("a RepVGG") };
+                assert_eq!(inferred.differs_from(&spec), None, "{}", row.name);
+                assert_eq!((inferred.classes, inferred.input_channels, found), (7, 4, form));
+            }
+        }
+    }
+
+    /// The same network with an eighth of the channels.
+    fn small(spec: RepVgg) -> RepVgg {
+        RepVgg { width: spec.width.map(|width| width / 8.0), ..spec }
+    }
+
+    #[test]
+    fn the_name_is_found() {
+        let spec = VARIANTS[0].spec();
+        let graph = spec.training_graph().unwrap();
+        assert_eq!(infer(&weights(&graph)).unwrap().0, Architecture::RepVgg(spec));
+    }
+
+    #[test]
+    fn another_stem_is_told() {
+        let spec = RepVgg { stem: Some(24), ..small(VARIANTS[0].spec()) };
+        let (architecture, _) = infer(&weights(&spec.training_graph().unwrap())).unwrap();
+        assert_eq!(architecture, Architecture::RepVgg(RepVgg { name: "custom".to_owned(), ..spec }));
+    }
+
+    #[test]
+    fn a_half_converted_network_is_refused() {
+        let training = small(VARIANTS[0].spec()).training_graph().unwrap();
+        let mut weights = weights(&training);
+        weights.insert("stage4.0.rbr_reparam.bias", Tensor::full([1], 0.0));
+        let error = infer(&weights).unwrap_err().to_string();
+        assert!(error.contains("expected one form, found stage0.rbr_1x1.bn.bias of the training form"), "{error}");
+    }
 }

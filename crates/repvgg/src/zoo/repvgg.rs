@@ -88,8 +88,11 @@ pub struct RepVgg {
     pub name: String,
     /// Blocks in stages 1 to 4; stage 0 is one block.
     pub depths: [usize; 4],
-    /// Multipliers of 64, 128, 256 and 512 channels; stage 0 has `min(64, 64 · width[0])`.
+    /// Multipliers of 64, 128, 256 and 512 channels.
     pub width: [f64; 4],
+    /// Channels of stage 0 where they are not the paper's `min(64, 64 · width[0])`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem: Option<usize>,
     /// Groups of every second layer, counted from stage 0, inside stages 1 to 4 (Sect. 3.4); 1 is dense.
     pub groups: usize,
     /// Where squeeze-and-excitation stands.
@@ -111,6 +114,7 @@ impl Default for RepVgg {
             name: "custom".to_owned(),
             depths: A,
             width: [0.75, 0.75, 0.75, 2.5],
+            stem: None,
             groups: 1,
             se: SqueezeExcite::None,
             auxiliary_heads: false,
@@ -142,7 +146,25 @@ impl RepVgg {
     pub fn stage_channels(&self) -> [usize; 5] {
         let scaled = |base: usize, factor: f64| (base as f64 * factor) as usize;
         let [w1, w2, w3, w4] = self.width;
-        [scaled(64, w1).min(64), scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
+        let stem = self.stem.unwrap_or(scaled(64, w1).min(64));
+        [stem, scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
+    }
+
+    /// The first way in which the layers differ from `other`'s, in words: this one's and the other's. Names, strides,
+    /// classes and the channels of images may differ.
+    pub fn differs_from(&self, other: &Self) -> Option<[String; 2]> {
+        let describe = |spec: &Self| {
+            [
+                ("depths", format!("{:?}", spec.depths)),
+                ("channels", format!("{:?}", spec.stage_channels())),
+                ("groups", spec.groups.to_string()),
+                ("squeeze-and-excitation", format!("{:?}", spec.se)),
+                ("auxiliary heads", spec.auxiliary_heads.to_string()),
+            ]
+        };
+        let pairs = describe(self).into_iter().zip(describe(other));
+        let (ours, theirs) = pairs.into_iter().find(|(ours, theirs)| ours != theirs)?;
+        Some([ours, theirs].map(|(what, value)| format!("{what} {value}")))
     }
 
     /// Checks that every layer exists and its groups divide its channels.
@@ -158,7 +180,7 @@ impl RepVgg {
             }
         }
         for (stage, &channels) in self.stage_channels().iter().enumerate() {
-            let factor = self.width[stage.saturating_sub(1)];
+            let factor = if let (0, Some(_)) = (stage, self.stem) { 1.0 } else { self.width[stage.saturating_sub(1)] };
             if !factor.is_finite() || !(1..=LIMIT).contains(&channels) {
                 return refuse(format!(
                     "width: expected 1 to {LIMIT} channels in stage {stage}, found {channels} (multiplier {factor:e})"

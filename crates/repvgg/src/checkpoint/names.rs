@@ -1,0 +1,122 @@
+//! From a file's names to the official ones, and the account of every name.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::dialect::unwrapped;
+use super::{Dialect, Stored};
+use crate::graph::Op;
+use crate::weights::{Misfit, Misfits};
+use crate::{Error, Graph, Result, Weights};
+
+/// The tensors of a file under the names of this project.
+pub(super) struct Named {
+    /// Floating-point tensors.
+    pub(super) weights: Weights,
+    /// Whose names the file has; `None` when they were left as they are.
+    pub(super) dialect: Option<Dialect>,
+    /// All other tensors: their type.
+    others: BTreeMap<String, String>,
+    /// The file's own spelling of each name.
+    spelling: BTreeMap<String, String>,
+    /// What the file puts before every name.
+    wrapper: String,
+}
+
+/// The end of the names of PyTorch's counters of batches, integers mostly; nothing uses them.
+const COUNTER: &str = ".num_batches_tracked";
+
+impl Named {
+    /// Names left as they are.
+    pub(super) fn as_they_are(tensors: Vec<(String, Stored)>) -> Result<Self> {
+        Self::new(tensors, None, |name| name.to_owned())
+    }
+
+    /// Names translated from the dialect that most of them belong to; others are left as they are.
+    pub(super) fn translated(tensors: Vec<(String, Stored)>) -> Result<Self> {
+        match Dialect::of(tensors.iter().map(|(name, _)| name.as_str())) {
+            Some(dialect) => {
+                Self::new(tensors, Some(dialect), |name| dialect.official(name).unwrap_or_else(|| name.to_owned()))
+            }
+            None => Self::as_they_are(tensors),
+        }
+    }
+
+    fn new(tensors: Vec<(String, Stored)>, dialect: Option<Dialect>, rename: impl Fn(&str) -> String) -> Result<Self> {
+        let mut named = Self {
+            weights: Weights::new(),
+            dialect,
+            others: BTreeMap::new(),
+            spelling: BTreeMap::new(),
+            wrapper: wrapper(tensors.first().map_or("", |(name, _)| name), dialect),
+        };
+        for (original, stored) in tensors {
+            let name = rename(&original);
+            if let Some(first) = named.spelling.insert(name.clone(), original.clone()) {
+                return Err(Error::weights(
+                    original,
+                    format!("expected one name for each parameter, found {first} too"),
+                ));
+            }
+            match stored {
+                Stored::Float(tensor) => named.weights.insert(name, tensor),
+                Stored::Other { dtype, .. } => {
+                    named.others.insert(name, dtype);
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// The parameters of `graph`, when the file has exactly these.
+    ///
+    /// # Errors
+    /// Names those that are missing, unexpected or wrong, as the file spells them.
+    pub(super) fn account(mut self, graph: &Graph) -> Result<Weights> {
+        let norms = graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
+        let counters: HashSet<String> = norms.map(|node| format!("{}{COUNTER}", node.name)).collect();
+        for counter in &counters {
+            self.weights.remove(counter);
+            self.others.remove(counter);
+        }
+        let mut misfits = Misfits::of(graph, &self.weights);
+        let known: HashSet<String> = graph.parameters().map(|(name, _)| name).collect();
+        for (name, dtype) in &self.others {
+            let misfit = match known.contains(name) {
+                true => Misfit::Wrong(format!("expected floating-point elements, found {dtype}")),
+                false => Misfit::Unexpected,
+            };
+            misfits.insert(name.clone(), misfit);
+        }
+        misfits.refuse(&|name| self.spell(name))?;
+        Ok(self.weights)
+    }
+
+    /// The error with the name that it begins with as the file spells it.
+    pub(super) fn spelled(&self, error: Error) -> Error {
+        let text = error.to_string();
+        match text.split_once(": ") {
+            Some((name, what)) if name.contains('.') => {
+                Error::new(error.kind(), format!("{}: {what}", self.spell(name)))
+            }
+            _ => error,
+        }
+    }
+
+    /// How the file spells a name, or would.
+    fn spell(&self, name: &str) -> String {
+        if let Some(original) = self.spelling.get(name) {
+            return original.clone();
+        }
+        let spelled = self.dialect.and_then(|dialect| dialect.spell(name));
+        spelled.map_or_else(|| name.to_owned(), |spelled| format!("{}{spelled}", self.wrapper))
+    }
+}
+
+/// What stands before the name of a file's first tensor; mmpretrain's `backbone.` is its own.
+fn wrapper(name: &str, dialect: Option<Dialect>) -> String {
+    let wrapper = &name[..name.len() - unwrapped(name).len()];
+    match dialect {
+        Some(Dialect::Mmpretrain) => wrapper.replace("backbone.", ""),
+        _ => wrapper.to_owned(),
+    }
+}

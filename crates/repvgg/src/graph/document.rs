@@ -1,0 +1,94 @@
+//! A graph as text: nodes that name their inputs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Op};
+use crate::{Error, Result};
+
+/// The most nodes of a graph that comes from a file.
+const NODE_LIMIT: usize = 1 << 14;
+
+/// The serialised form of a [`Graph`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    nodes: Vec<Node>,
+    outputs: Vec<Output>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Node {
+    name: String,
+    op: Op,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    name: String,
+    node: String,
+}
+
+impl From<Graph> for Document {
+    fn from(graph: Graph) -> Self {
+        let name = |id: &super::NodeId| graph.node(*id).name.clone();
+        let nodes = graph.nodes.iter();
+        let nodes = nodes.map(|node| Node {
+            name: node.name.clone(),
+            op: node.op.clone(),
+            inputs: node.inputs.iter().map(name).collect(),
+        });
+        let outputs = graph.outputs.iter();
+        let outputs = outputs.map(|output| Output { name: output.name.clone(), node: name(&output.node) });
+        Self { nodes: nodes.collect(), outputs: outputs.collect() }
+    }
+}
+
+impl TryFrom<Document> for Graph {
+    type Error = Error;
+
+    /// The graph, when its nodes come in order, every name is there once, and every operation can be.
+    fn try_from(document: Document) -> Result<Self> {
+        let refuse = |place: &str, what: String| Err(Error::spec(place, what));
+        if document.nodes.len() > NODE_LIMIT {
+            return refuse("nodes", format!("expected at most {NODE_LIMIT}, found {}", document.nodes.len()));
+        }
+        let mut graph = Self::new();
+        for Node { name, op, inputs } in document.nodes {
+            let found = |input: &String| {
+                let missing = || Error::spec(&name, format!("expected inputs that come earlier, found {input}"));
+                graph.find(input).ok_or_else(missing)
+            };
+            let ids = inputs.iter().map(found).collect::<Result<Vec<_>>>()?;
+            if graph.find(&name).is_some() {
+                return refuse(&name, "expected names that are there once, found two".to_owned());
+            }
+            if !op.arity().contains(&ids.len()) {
+                return refuse(
+                    &name,
+                    format!("expected another number of inputs for {}, found {}", op.kind(), ids.len()),
+                );
+            }
+            op.check().map_err(|what| Error::spec(&name, what))?;
+            graph.add(name, op, &ids);
+        }
+        let inputs = graph.nodes.iter().filter(|node| matches!(node.op, Op::Input { .. })).count();
+        if inputs != 1 {
+            return refuse("nodes", format!("expected one input, found {inputs}"));
+        }
+        for Output { name, node } in document.outputs {
+            let Some(id) = graph.find(&node) else {
+                return refuse(&name, format!("expected a node's name, found {node}"));
+            };
+            graph.output(name, id);
+        }
+        if graph.outputs.is_empty() {
+            refuse("outputs", "expected at least one, found none".to_owned())
+        } else {
+            Ok(graph)
+        }
+    }
+}
