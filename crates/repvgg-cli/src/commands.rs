@@ -9,6 +9,7 @@ pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod run;
 pub(crate) mod train;
+pub(crate) mod verify;
 
 /// What a subcommand ends with.
 pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;

@@ -3,6 +3,7 @@
 //! Everything the project does is a fold or a rewrite over a [`Graph`] and its [`Weights`](crate::Weights):
 //! counting, fusing, training, running, exporting. A training network and a plain one are two graphs.
 
+mod correspondence;
 mod document;
 mod op;
 

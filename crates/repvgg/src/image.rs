@@ -16,6 +16,6 @@ mod resize;
 pub use ::image::RgbImage;
 
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
-pub use list::list;
+pub use list::{files, list};
 pub use preprocess::{Preprocessing, normalise};
 pub use resize::{Interpolation, Region, resize};

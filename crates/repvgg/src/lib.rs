@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod compare;
 pub mod cost;
 pub mod engine;
 mod error;
@@ -18,6 +19,7 @@ pub mod image;
 pub mod interpret;
 mod model;
 pub mod npy;
+pub mod random;
 mod tensor;
 mod weights;
 pub mod zoo;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::image::{self, Preprocessing, RgbImage};
 use repvgg::zoo::Form;
-use repvgg::{Error, Model, Result};
+use repvgg::{Model, Result};
 use serde_json::json;
 
 use super::Outcome;
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         &arguments.model.tuning()?,
     )?;
     let mut failures = 0;
-    for path in files(&arguments.images)? {
+    for path in image::files(&arguments.images)? {
         match image::decode(&path) {
             Ok(image) => {
                 let guesses = classifier.classify(&image, arguments.top as usize);
@@ -117,23 +117,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The files named, and the images of the folders named.
-fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for place in places {
-        if place.is_dir() {
-            let found = image::list(place)?;
-            if found.is_empty() {
-                return Err(Error::format(place.display(), "expected images, found none"));
-            }
-            files.extend(found);
-        } else {
-            files.push(place.clone());
-        }
-    }
-    Ok(files)
 }
 
 fn guesses_json(path: &Path, guesses: &[Guess]) -> serde_json::Value {

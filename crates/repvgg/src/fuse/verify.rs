@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
 use super::{Plan, Region};
 use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
+use crate::random::Normal;
 use crate::{Error, Result, Tensor, Weights};
 
 /// What rounding a fused kernel once to f32 may change: half a unit in the last place.
@@ -87,15 +85,15 @@ pub fn verify(
     size: usize,
     mut progress: impl FnMut(&RegionReport),
 ) -> Result<Report> {
-    let mut rng = ChaCha8Rng::seed_from_u64(0x5eed);
+    let mut noise = Normal::new(0x5eed);
     let mut regions = Vec::with_capacity(plan.regions().len());
     for region in plan.regions() {
-        let report = verify_region(plan.original(), region, weights, fused, &mut rng)?;
+        let report = verify_region(plan.original(), region, weights, fused, &mut noise)?;
         progress(&report);
         regions.push(report);
     }
     let network_input = [2, plan.original().input_channels(), size, size];
-    let input = normal(network_input.to_vec(), &mut rng);
+    let input = normal(network_input.to_vec(), &mut noise);
     let expected = logits(plan.original(), weights, &input)?;
     let found = logits(plan.graph(), fused, &input)?;
     let difference = largest_difference(&expected, &found);
@@ -109,9 +107,9 @@ fn verify_region(
     region: &Region,
     weights: &Weights,
     fused: &Weights,
-    rng: &mut ChaCha8Rng,
+    noise: &mut Normal,
 ) -> Result<RegionReport> {
-    let input = normal(vec![1, region.geometry.in_channels, REGION_INPUT[0], REGION_INPUT[1]], rng);
+    let input = normal(vec![1, region.geometry.in_channels, REGION_INPUT[0], REGION_INPUT[1]], noise);
     let branches = branches(graph, region);
     let single = single(region);
     let value = |graph: &Graph, weights: &Weights| last(interpret(graph, weights, &input)?);
@@ -185,10 +183,6 @@ fn largest_gain(graph: &Graph, region: &Region, weights: &Weights) -> Result<f64
     Ok(worst)
 }
 
-/// Standard normal values (Box–Muller).
-fn normal(shape: Vec<usize>, rng: &mut ChaCha8Rng) -> Tensor<f64> {
-    Tensor::from_fn(shape, |_| {
-        let (u, v): (f64, f64) = (rng.random(), rng.random());
-        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    })
+fn normal(shape: Vec<usize>, noise: &mut Normal) -> Tensor<f64> {
+    Tensor::from_fn(shape, |_| noise.sample())
 }

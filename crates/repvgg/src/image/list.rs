@@ -48,6 +48,26 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The files among `places` as they are named, and the image files of the folders among them.
+///
+/// # Errors
+/// When a folder cannot be read or holds no image.
+pub fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for place in places {
+        if place.is_dir() {
+            let found = list(place)?;
+            if found.is_empty() {
+                return Err(Error::format(place.display(), "expected images, found none"));
+            }
+            files.extend(found);
+        } else {
+            files.push(place.clone());
+        }
+    }
+    Ok(files)
+}
+
 fn has_image_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
