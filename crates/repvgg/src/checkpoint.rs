@@ -1,5 +1,7 @@
 //! Weights in any file: told apart by content, never by extension.
 
+pub mod pytorch;
+
 use crate::Tensor;
 
 /// A tensor as a file holds it.
