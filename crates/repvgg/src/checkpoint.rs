@@ -10,6 +10,7 @@
 
 pub mod dialect;
 mod names;
+pub mod pytorch;
 pub mod safetensors;
 
 use std::fmt;
@@ -46,6 +47,8 @@ pub enum Stored {
 pub enum Container {
     /// Safetensors.
     Safetensors,
+    /// What `torch.save` writes.
+    Pytorch,
 }
 
 /// Where a model comes from.
@@ -61,6 +64,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.container {
             Container::Safetensors => "safetensors",
+            Container::Pytorch => "PyTorch checkpoint",
         })?;
         match self.names {
             Some(dialect) => write!(f, " with {} names", dialect.name()),
@@ -97,7 +101,13 @@ pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model
         let document = contents.metadata.get(model::KEY).map(|text| model::Document::read(text)).transpose()?;
         return from_tensors(contents.tensors, document, named, Container::Safetensors);
     }
-    Err(Error::format("file", format!("expected a model (safetensors), found {}", describe(&bytes))))
+    if pytorch::is_pytorch(&bytes) {
+        let tensors = pytorch::read(&bytes)?;
+        drop(bytes);
+        return from_tensors(tensors, None, named, Container::Pytorch);
+    }
+    let what = format!("expected safetensors, a PyTorch checkpoint or ONNX, found {}", describe(&bytes));
+    Err(Error::format("file", what))
 }
 
 /// The model of these tensors, whatever their names.
