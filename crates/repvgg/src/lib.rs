@@ -18,6 +18,7 @@ pub mod image;
 pub mod interpret;
 mod model;
 pub mod npy;
+pub mod onnx;
 mod tensor;
 mod weights;
 pub mod zoo;
