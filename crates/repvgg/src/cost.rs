@@ -100,5 +100,5 @@ fn peak_activation_bytes(graph: &Graph, shapes: &[Shape]) -> u64 {
 }
 
 fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::BatchNorm(_) | Op::Scale { .. } | Op::Activation(_) | Op::Add | Op::Mul)
+    matches!(op, Op::BatchNorm(_) | Op::Scale { .. } | Op::Activation(_) | Op::Add | Op::Mul | Op::Softmax(_))
 }

@@ -302,8 +302,10 @@ impl Step {
             Work::Concat => Kernel::Concat,
             Work::MaxPool(pool) => Kernel::MaxPool(pool),
             Work::AvgPool(pool) => Kernel::AvgPool(pool),
+            Work::AvgPoolInside(pool) => Kernel::AvgPoolInside(pool),
             Work::GlobalAvgPool => Kernel::GlobalAvgPool,
             Work::Flatten => Kernel::Flatten,
+            Work::Softmax(kind) => Kernel::Softmax(kind),
             Work::Block => {
                 inputs[0].source = Source::Input;
                 Kernel::Block

@@ -7,7 +7,7 @@ mod correspondence;
 mod document;
 mod op;
 
-pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role};
+pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role, Softmax};
 
 use std::collections::{HashMap, HashSet};
 
@@ -244,10 +244,10 @@ mod tests {
     fn a_kernel_larger_than_its_input_is_an_error() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
-        graph.add("pool", Op::MaxPool(Pool { kernel: [3, 3], stride: [2, 2], padding: [0, 0] }), &[input]);
+        graph.add("pool", Op::MaxPool(Pool { kernel: [3, 3], stride: [2, 2], padding: [[0; 2]; 2] }), &[input]);
         assert_eq!(
             graph.shapes([2, 8]).unwrap_err().to_string(),
-            "pool: kernel [3, 3] does not fit input [2, 8] padded by [0, 0]"
+            "pool: kernel [3, 3] does not fit input [2, 8] padded by [[0, 0], [0, 0]]"
         );
     }
 
@@ -255,7 +255,7 @@ mod tests {
     fn a_pool_that_does_not_advance_is_an_error() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
-        graph.add("pool", Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], padding: [0, 0] }), &[input]);
+        graph.add("pool", Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], padding: [[0; 2]; 2] }), &[input]);
         let error = graph.shapes([8, 8]).unwrap_err().to_string();
         assert!(error.starts_with("pool: expected a kernel and a stride of at least 1"), "{error}");
     }

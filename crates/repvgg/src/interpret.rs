@@ -7,7 +7,7 @@ use std::thread;
 
 use repvgg_conv::Geometry;
 
-use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role};
+use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
 use crate::{Error, Graph, Result, Tensor, Weights};
 
 /// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
@@ -15,7 +15,7 @@ use crate::{Error, Graph, Result, Tensor, Weights};
 /// # Errors
 /// When a parameter is missing, or the graph cannot take images of this shape.
 pub fn interpret(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Vec<Tensor<f64>>> {
-    evaluate(graph, weights, input, |x| 1.0 / (1.0 + (-x).exp()))
+    evaluate(graph, weights, input, &Nonlinear { activation: ActivationKind::apply, softmax })
 }
 
 /// The main output for the images `input` `[N, C, H, W]`, as `[N, K]`.
@@ -31,8 +31,8 @@ pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<T
 ///
 /// Rounding in a computation of a few layers errs by a small multiple of `ε · Σ|x||w|`, whatever the order of its sums
 /// (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1, applied from layer to layer): the bound for every
-/// comparison with the oracle. The slope of a sigmoid is at most 1/4 and its value at most 1, so that it counts as
-/// `1 + x / 4`.
+/// comparison with the oracle. A nonlinearity counts as its largest slope times `x`, plus what it adds: a sigmoid as
+/// `1 + x / 4`, a softmax as `1 + max x / 2`.
 ///
 /// # Errors
 /// As [`interpret`].
@@ -44,7 +44,41 @@ pub fn magnitudes(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resu
         let sign = if parameter.role == Role::RunningMean { -1.0 } else { 1.0 };
         tensor.data_mut().iter_mut().for_each(|x| *x = x.abs() * sign);
     }
-    evaluate(graph, &absolute, &input.map(f64::abs), |x| 1.0 + x / 4.0)
+    let softmax = |_: Softmax, x: &mut [f64]| {
+        let largest = x.iter().copied().fold(0.0, f64::max);
+        x.iter_mut().for_each(|x| *x += 1.0 + largest);
+    };
+    evaluate(graph, &absolute, &input.map(f64::abs), &Nonlinear { activation: magnitude, softmax })
+}
+
+/// What an activation makes of the magnitude `x`.
+fn magnitude(activation: ActivationKind, x: f64) -> f64 {
+    match activation {
+        ActivationKind::Relu => x,
+        ActivationKind::Sigmoid => 1.0 + x / 4.0,
+        ActivationKind::Clip { low, high } => x.max(low.into()).max((-high).into()),
+        ActivationKind::LeakyRelu { slope } => x * f64::from(slope.abs()).max(1.0),
+        ActivationKind::HardSigmoid { slope, offset } => x * f64::from(slope.abs()) + f64::from(offset.abs()),
+    }
+}
+
+/// The softmax of the channels of one pixel, in place.
+fn softmax(kind: Softmax, x: &mut [f64]) {
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = x.iter().map(|x| (x - largest).exp()).sum();
+    for x in x {
+        *x = match kind {
+            Softmax::Probabilities => (*x - largest).exp() / sum,
+            Softmax::Logarithms => *x - largest - sum.ln(),
+        };
+    }
+}
+
+/// The functions that are not linear: their values, or what they make of magnitudes.
+struct Nonlinear {
+    activation: fn(ActivationKind, f64) -> f64,
+    /// Of the channels of one pixel, in place.
+    softmax: fn(Softmax, &mut [f64]),
 }
 
 /// `[N, C, H, W]` as `[N, C·H·W]`.
@@ -53,12 +87,12 @@ fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
     Tensor::new([n, c * h * w], tensor.into_data())
 }
 
-/// All values, with the sigmoid given.
+/// All values.
 fn evaluate(
     graph: &Graph,
     weights: &Weights,
     input: &Tensor<f64>,
-    sigmoid: fn(f64) -> f64,
+    nonlinear: &Nonlinear,
 ) -> Result<Vec<Tensor<f64>>> {
     let [n, c, h, w] = input.nchw()?;
     if c != graph.input_channels() {
@@ -75,8 +109,8 @@ fn evaluate(
             Op::Linear(linear) => call.linear(linear.bias)?,
             Op::BatchNorm(norm) => call.batch_norm(norm)?,
             Op::Scale { .. } => call.scale()?,
-            Op::Activation(ActivationKind::Relu) => call.inputs[0].map(|x| if x < 0.0 { 0.0 } else { x }),
-            Op::Activation(ActivationKind::Sigmoid) => call.inputs[0].map(sigmoid),
+            Op::Activation(kind) => call.inputs[0].map(|x| (nonlinear.activation)(*kind, x)),
+            Op::Softmax(kind) => call.each_pixel(|channels| (nonlinear.softmax)(*kind, channels)),
             Op::Add => call.each(|[n, c, h, w]| call.inputs.iter().map(|x| at(x, [n, c, h, w])).sum()),
             Op::Mul => call.mul(),
             Op::Concat => call.concat(),
@@ -84,6 +118,10 @@ fn evaluate(
             Op::AvgPool(pool) => {
                 call.pool(pool, |window| window.sum::<f64>() / pool.kernel.iter().product::<usize>() as f64)
             }
+            Op::AvgPoolInside(pool) => call.pool(pool, |window| {
+                let (count, sum) = window.fold((0.0, 0.0), |(count, sum), x| (count + 1.0, sum + x));
+                sum / count
+            }),
             Op::GlobalAvgPool => call.global_avg_pool(),
             Op::Flatten => Tensor::new([n, c, h, w], call.inputs[0].data().to_vec())?,
         };
@@ -214,10 +252,10 @@ impl Call<'_> {
     /// `reduce` over each window; a padded place is skipped, so that it neither counts as a maximum nor adds to a sum.
     fn pool(&self, pool: &Pool, reduce: impl Fn(&mut dyn Iterator<Item = f64>) -> f64 + Sync) -> Tensor<f64> {
         self.each(|[n, c, p, q]| {
-            let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0]));
+            let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0][0]));
             let mut window = rows.flat_map(|row| {
                 let places = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s);
-                places.filter_map(|w| row.get(w.checked_sub(pool.padding[1])?).copied())
+                places.filter_map(|w| row.get(w.checked_sub(pool.padding[1][0])?).copied())
             });
             reduce(&mut window)
         })
@@ -229,6 +267,21 @@ impl Call<'_> {
             let values = &self.inputs[0].data()[(n * self.shape[1] + c) * plane..][..plane];
             values.iter().sum::<f64>() / plane as f64
         })
+    }
+
+    /// The first input with the channels of each pixel changed in place.
+    fn each_pixel(&self, change: impl Fn(&mut [f64])) -> Tensor<f64> {
+        let [_, channels, height, width] = self.shape;
+        let (mut result, plane) = (self.inputs[0].clone(), height * width);
+        let mut pixel = vec![0.0; channels];
+        for image in result.data_mut().chunks_exact_mut(channels * plane) {
+            for place in 0..plane {
+                pixel.iter_mut().zip(image[place..].iter().step_by(plane)).for_each(|(x, value)| *x = *value);
+                change(&mut pixel);
+                image[place..].iter_mut().step_by(plane).zip(&pixel).for_each(|(value, x)| *value = *x);
+            }
+        }
+        result
     }
 
     /// The first input's row at height `h` of the padded map, or `None` in the padding.

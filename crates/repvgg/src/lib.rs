@@ -19,6 +19,7 @@ pub mod image;
 pub mod interpret;
 mod model;
 pub mod npy;
+pub mod onnx;
 pub mod random;
 mod tensor;
 mod weights;

@@ -125,14 +125,14 @@ fn every_operation() -> Graph {
     let norm = graph.add("norm", Op::batch_norm(4), &[conv]);
     let scale = graph.add("scale", Op::Scale { channels: 4 }, &[norm]);
     let relu = graph.add("relu", Op::relu(), &[scale]);
-    let window = Pool { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let window = Pool { kernel: [3, 3], stride: [2, 2], padding: [[1; 2]; 2] };
     let largest = graph.add("largest", Op::MaxPool(window), &[relu]);
     let mean = graph.add("mean", Op::AvgPool(window), &[scale]);
     let sigmoid = graph.add("sigmoid", Op::Activation(ActivationKind::Sigmoid), &[mean]);
     let product = graph.add("product", Op::Mul, &[largest, sigmoid]);
     let sum = graph.add("sum", Op::Add, &[product, largest, mean]);
     let both = graph.add("both", Op::Concat, &[sum, largest]);
-    let pooled = graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [0, 0] }), &[both]);
+    let pooled = graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [[0; 2]; 2] }), &[both]);
     let flat = graph.add("flat", Op::Flatten, &[pooled]);
     let linear = Op::Linear(Linear { in_features: 32, out_features: CLASSES, bias: true });
     let linear = graph.add("linear", linear, &[flat]);

@@ -10,7 +10,7 @@ use repvgg_conv::{Addend, Blocked, Conv2d, Pass, ThreadPool};
 
 use super::lower::Affine;
 use super::window;
-use crate::graph::{ActivationKind, Pool, Shape};
+use crate::graph::{ActivationKind, Pool, Shape, Softmax};
 
 /// The work of one step, its weights packed.
 pub(super) enum Kernel {
@@ -26,10 +26,14 @@ pub(super) enum Kernel {
     MaxPool(Pool),
     /// The mean of each window.
     AvgPool(Pool),
+    /// The mean of the part of each window that lies on the map.
+    AvgPoolInside(Pool),
     /// The mean of each plane.
     GlobalAvgPool,
     /// Maps as rows.
     Flatten,
+    /// The softmax over the channels.
+    Softmax(Softmax),
     /// The caller's images in blocks.
     Block,
 }
@@ -167,8 +171,10 @@ impl Kernel {
             Self::Concat => call.concat(),
             Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
             Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
+            Self::AvgPoolInside(pool) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
             Self::GlobalAvgPool => call.pooled(|input, output| window::global_mean(input.data, output)),
             Self::Flatten => call.flatten(),
+            Self::Softmax(kind) => call.softmax(*kind),
             Self::Block => call.slot.layout(call.images).pack(call.values.map(call.inputs[0]).data, call.output),
         }
     }
@@ -262,6 +268,28 @@ impl Call<'_> {
         }
     }
 
+    /// Each pixel of each image for itself: its channels lie in the lanes of several blocks.
+    fn softmax(self, kind: Softmax) {
+        let (input, channels, lanes) = (self.values.map(self.inputs[0]), self.slot.shape[0], self.slot.lanes);
+        let (block_len, image_len) = (input.block_len(), input.blocks() * input.block_len());
+        each_chunk(self.pool, self.output, image_len, |index, output| {
+            let input = &input.data[index * image_len..][..image_len];
+            output.fill(0.0);
+            for pixel in (0..block_len).step_by(lanes) {
+                let place = |channel: usize| channel / lanes * block_len + pixel + channel % lanes;
+                let values = (0..channels).map(|channel| input[place(channel)]);
+                let largest = values.clone().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = values.clone().map(|x| (x - largest).exp()).sum();
+                for (channel, x) in values.enumerate() {
+                    output[place(channel)] = match kind {
+                        Softmax::Probabilities => (x - largest).exp() / sum,
+                        Softmax::Logarithms => x - largest - sum.ln(),
+                    };
+                }
+            }
+        });
+    }
+
     /// Calls `body` with each block of the output and its index through the batch; `work` is what an element costs, in
     /// elements.
     fn each_block(self, work: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
@@ -291,5 +319,18 @@ fn activate(block: &mut [f32], activation: Option<ActivationKind>) {
         None => (),
         Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
         Some(ActivationKind::Sigmoid) => block.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        Some(ActivationKind::Clip { low, high }) => block.iter_mut().for_each(|x| *x = clip(*x, low, high)),
+        Some(ActivationKind::LeakyRelu { slope }) => {
+            block.iter_mut().for_each(|x| *x = if *x < 0.0 { *x * slope } else { *x });
+        }
+        Some(ActivationKind::HardSigmoid { slope, offset }) => {
+            block.iter_mut().for_each(|x| *x = clip(*x * slope + offset, 0.0, 1.0));
+        }
     }
+}
+
+/// `x` within the bounds; NaN stays NaN, and no order of the bounds panics.
+fn clip(x: f32, low: f32, high: f32) -> f32 {
+    let raised = if x < low { low } else { x };
+    if raised > high { high } else { raised }
 }

@@ -6,7 +6,7 @@
 
 use repvgg_conv::{Activation, Geometry};
 
-use crate::graph::{ActivationKind, BatchNorm, Linear, NodeId, Op, Pool};
+use crate::graph::{ActivationKind, BatchNorm, Linear, NodeId, Op, Pool, Softmax};
 use crate::{Graph, Result, Tensor, Weights};
 
 /// Work that is done in one pass: the nodes it computes, whose value it writes, and the nodes whose values it reads.
@@ -31,10 +31,14 @@ pub(super) enum Work {
     MaxPool(Pool),
     /// The mean of each window.
     AvgPool(Pool),
+    /// The mean of the part of each window that lies on the map.
+    AvgPoolInside(Pool),
     /// The mean of each plane.
     GlobalAvgPool,
     /// Maps `[C, H, W]` as `[C·H·W, 1, 1]`.
     Flatten,
+    /// The softmax over the channels.
+    Softmax(Softmax),
     /// The images in blocks of channels.
     Block,
 }
@@ -154,8 +158,10 @@ impl Lowering<'_> {
             Op::Concat => (Work::Concat, nodes, read),
             Op::MaxPool(pool) => (Work::MaxPool(*pool), nodes, read),
             Op::AvgPool(pool) => (Work::AvgPool(*pool), nodes, read),
+            Op::AvgPoolInside(pool) => (Work::AvgPoolInside(*pool), nodes, read),
             Op::GlobalAvgPool => (Work::GlobalAvgPool, nodes, read),
             Op::Flatten => (Work::Flatten, nodes, read),
+            Op::Softmax(kind) => (Work::Softmax(*kind), nodes, read),
             op @ (Op::Input { .. } | Op::Conv2d(_)) => unreachable!("{op:?} is no work of its own"),
         };
         self.steps.push(Step { nodes, output: id, inputs, work });

@@ -28,6 +28,20 @@ pub(super) fn mean(pool: Pool, input: Block<'_>, output: &mut [f32]) {
     output.iter_mut().for_each(|x| *x /= count);
 }
 
+/// The mean of the part of each window that lies on the map.
+pub(super) fn mean_inside(pool: Pool, input: Block<'_>, output: &mut [f32]) {
+    fold(pool, input, output, 0.0, |sum, x| sum + x);
+    let Block { data, width, output_width, lanes } = input;
+    let height = data.len() / (width * lanes);
+    for (p, row) in output.chunks_exact_mut(output_width * lanes).enumerate() {
+        let rows = window(pool, 0, p, height).len();
+        for (q, pixel) in row.chunks_exact_mut(lanes).enumerate() {
+            let count = (rows * window(pool, 1, q, width).len()) as f32;
+            pixel.iter_mut().for_each(|x| *x /= count);
+        }
+    }
+}
+
 /// The mean of all pixels, in four interleaved sums: more exact than one running sum.
 pub(super) fn global_mean(data: &[f32], output: &mut [f32]) {
     const PARTS: usize = 4;
@@ -63,6 +77,6 @@ fn fold(pool: Pool, input: Block<'_>, output: &mut [f32], start: f32, step: impl
 /// The part of the window of output `index` that lies on the input, along one axis.
 fn window(pool: Pool, axis: usize, index: usize, extent: usize) -> Range<usize> {
     let begin = index * pool.stride[axis];
-    let clamp = |place: usize| place.saturating_sub(pool.padding[axis]).min(extent);
+    let clamp = |place: usize| place.saturating_sub(pool.padding[axis][0]).min(extent);
     clamp(begin)..clamp(begin + pool.kernel[axis])
 }

@@ -188,7 +188,10 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
             Ok(input.clone().scale(&factor, &shift))
         }
         Op::Scale { channels } => Ok(input.clone().scale(&parameter("weight")?, &vec![0.0; *channels])),
-        Op::AvgPool(pool) => input.then(&LinearConv::average(pool_geometry(pool, input.geometry.out_channels))),
+        Op::AvgPool(pool) => {
+            let geometry = pool_geometry(pool, input.geometry.out_channels);
+            geometry.and_then(|geometry| input.then(&LinearConv::average(geometry)))
+        }
         Op::Add => node.inputs[1..].iter().try_fold(input.clone(), |sum, other| sum.sum(&values[other])),
         other => unreachable!("{} is not linear", other.kind()),
     };
@@ -208,8 +211,13 @@ pub(super) fn batch_norm_factors(
     (factor, shift)
 }
 
-fn pool_geometry(pool: &Pool, channels: usize) -> Geometry {
-    Geometry { kernel: pool.kernel, stride: pool.stride, padding: pool.padding, ..identity_geometry(channels) }
+/// An average pool as a convolution, which pads both sides alike.
+fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
+    let Pool { kernel, stride, padding } = *pool;
+    if padding.iter().any(|[begin, end]| begin != end) {
+        return Err(Unfusable(format!("a pool padded by {padding:?} pads its sides unequally")));
+    }
+    Ok(Geometry { kernel, stride, padding: padding.map(|[begin, _]| begin), ..identity_geometry(channels) })
 }
 
 /// For each node, the nearest earlier node that every path to it passes.
@@ -353,7 +361,7 @@ fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
     };
     match op {
         Op::Conv2d(conv) => then(&conv.geometry, conv.bias),
-        Op::AvgPool(pool) => then(&pool_geometry(pool, geometry.out_channels), false),
+        Op::AvgPool(pool) => then(&pool_geometry(pool, geometry.out_channels)?, false),
         Op::BatchNorm(_) => Ok(Value { geometry, has_bias: true }),
         Op::Add => inputs[1..].iter().try_fold(inputs[0], |sum, other| {
             let geometry = sum_geometry(&sum.geometry, &other.geometry)?;

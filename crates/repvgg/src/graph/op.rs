@@ -6,6 +6,7 @@ use repvgg_conv::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
+use crate::element_count;
 
 /// What a node computes on activations `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,12 +38,16 @@ pub enum Op {
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
     AvgPool(Pool),
+    /// The mean of the part of each window that lies on the map; padding does not count.
+    AvgPoolInside(Pool),
     /// The mean over the whole map: `[C, H, W] → [C, 1, 1]`.
     GlobalAvgPool,
     /// `[C, H, W] → [C·H·W, 1, 1]`.
     Flatten,
     /// A fully connected layer on `[C, 1, 1]`.
     Linear(Linear),
+    /// The softmax over the channels of each pixel.
+    Softmax(Softmax),
 }
 
 /// The most channels or features of a value.
@@ -125,13 +130,64 @@ impl BatchNorm {
 }
 
 /// An elementwise nonlinearity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
     /// `max(x, 0)`
     Relu,
     /// `1 / (1 + e⁻ˣ)`
     Sigmoid,
+    /// `min(max(x, low), high)`; either bound may be infinite.
+    Clip {
+        /// The least value.
+        low: f32,
+        /// The greatest value, at least `low`.
+        high: f32,
+    },
+    /// `x` where it is positive, `slope · x` elsewhere.
+    LeakyRelu {
+        /// The factor of negative values.
+        slope: f32,
+    },
+    /// `min(max(slope · x + offset, 0), 1)`
+    HardSigmoid {
+        /// The factor.
+        slope: f32,
+        /// The value at zero.
+        offset: f32,
+    },
+}
+
+impl ActivationKind {
+    /// `min(max(x, 0), 6)`
+    pub const RELU6: Self = Self::Clip { low: 0.0, high: 6.0 };
+
+    /// The value at `x`; NaN stays NaN.
+    pub fn apply(self, x: f64) -> f64 {
+        match self {
+            Self::Relu => clip(x, 0.0, f64::INFINITY),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Clip { low, high } => clip(x, low.into(), high.into()),
+            Self::LeakyRelu { slope } => if x < 0.0 { x * f64::from(slope) } else { x },
+            Self::HardSigmoid { slope, offset } => clip(x * f64::from(slope) + f64::from(offset), 0.0, 1.0),
+        }
+    }
+}
+
+/// `x` within the bounds; NaN stays NaN.
+fn clip(x: f64, low: f64, high: f64) -> f64 {
+    let raised = if x < low { low } else { x };
+    if raised > high { high } else { raised }
+}
+
+/// What a softmax gives for each channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Softmax {
+    /// `p = eˣ / Σ eˣ`
+    Probabilities,
+    /// `ln p`
+    Logarithms,
 }
 
 /// The window of a pooling operation.
@@ -141,8 +197,8 @@ pub struct Pool {
     pub kernel: [usize; 2],
     /// Step between windows.
     pub stride: [usize; 2],
-    /// Rows and columns added on each side.
-    pub padding: [usize; 2],
+    /// Rows added above and below, columns added left and right.
+    pub padding: [[usize; 2]; 2],
 }
 
 /// A fully connected layer: `y = W x + b`.
@@ -226,14 +282,21 @@ impl Op {
             Self::Scale { .. } => "Scale",
             Self::Activation(ActivationKind::Relu) => "ReLU",
             Self::Activation(ActivationKind::Sigmoid) => "Sigmoid",
+            Self::Activation(ActivationKind::RELU6) => "ReLU6",
+            Self::Activation(ActivationKind::Clip { .. }) => "Clip",
+            Self::Activation(ActivationKind::LeakyRelu { .. }) => "LeakyReLU",
+            Self::Activation(ActivationKind::HardSigmoid { .. }) => "HardSigmoid",
             Self::Add => "Add",
             Self::Mul => "Mul",
             Self::Concat => "Concat",
             Self::MaxPool(_) => "MaxPool",
             Self::AvgPool(_) => "AvgPool",
+            Self::AvgPoolInside(_) => "AvgPoolInside",
             Self::GlobalAvgPool => "GlobalAvgPool",
             Self::Flatten => "Flatten",
             Self::Linear(_) => "Linear",
+            Self::Softmax(Softmax::Probabilities) => "Softmax",
+            Self::Softmax(Softmax::Logarithms) => "LogSoftmax",
         }
     }
 
@@ -290,7 +353,7 @@ impl Op {
     }
 
     /// The output shape for these input shapes; `size` is the image's `[height, width]`. An error says what does not fit.
-    pub(super) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, String> {
+    pub(crate) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, String> {
         let same = |channels: usize| match inputs[0][0] {
             found if found == channels => Ok(inputs[0]),
             found => Err(format!("expected {channels} input channels, found {found}")),
@@ -303,7 +366,7 @@ impl Op {
                 Ok([geometry.out_channels, p, q])
             }
             Self::BatchNorm(BatchNorm { channels, .. }) | Self::Scale { channels } => same(*channels),
-            Self::Activation(_) => Ok(inputs[0]),
+            Self::Activation(_) | Self::Softmax(_) => Ok(inputs[0]),
             Self::Add => match inputs.iter().find(|&shape| *shape != inputs[0]) {
                 None => Ok(inputs[0]),
                 Some(other) => Err(format!("expected equal shapes, found {:?} and {other:?}", inputs[0])),
@@ -314,12 +377,15 @@ impl Op {
                 _ => unreachable!("the arity is checked when a node is added"),
             },
             Self::Concat => match inputs.iter().find(|shape| shape[1..] != inputs[0][1..]) {
-                None => Ok([inputs.iter().map(|shape| shape[0]).sum(), inputs[0][1], inputs[0][2]]),
+                None => {
+                    let channels = inputs.iter().try_fold(0_usize, |sum, shape| sum.checked_add(shape[0]));
+                    Ok([channels.ok_or_else(too_many)?, inputs[0][1], inputs[0][2]])
+                }
                 Some(other) => Err(format!("expected equal heights and widths, found {:?} and {other:?}", inputs[0])),
             },
-            Self::MaxPool(pool) | Self::AvgPool(pool) => pool.shape(inputs[0]),
+            Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => pool.shape(inputs[0]),
             Self::GlobalAvgPool => Ok([inputs[0][0], 1, 1]),
-            Self::Flatten => Ok([inputs[0].iter().product(), 1, 1]),
+            Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many)?, 1, 1]),
             Self::Linear(linear) => match inputs[0] {
                 [channels, 1, 1] if channels == linear.in_features => Ok([linear.out_features, 1, 1]),
                 found => Err(format!("expected [{}, 1, 1], found {found:?}", linear.in_features)),
@@ -328,17 +394,22 @@ impl Op {
     }
 }
 
+fn too_many() -> String {
+    "expected channels within the address space, found more".to_owned()
+}
+
 impl Pool {
     /// The output shape: windows that fit into the padded input, the last partial one dropped.
     fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, String> {
         let Self { kernel, stride, padding } = *self;
-        if kernel.contains(&0) || stride.contains(&0) || (0..2).any(|axis| padding[axis] >= kernel[axis]) {
+        let is_padded_away = |axis: usize| padding[axis].iter().any(|&padding| padding >= kernel[axis]);
+        if kernel.contains(&0) || stride.contains(&0) || (0..2).any(is_padded_away) {
             return Err(format!(
                 "expected a kernel and a stride of at least 1 and less padding than kernel, found kernel {kernel:?}, stride {stride:?}, padding {padding:?}"
             ));
         }
         let extent = |input: usize, axis: usize| {
-            let padded = padding[axis].checked_mul(2)?.checked_add(input)?;
+            let padded = padding[axis][0].checked_add(padding[axis][1])?.checked_add(input)?;
             Some(padded.checked_sub(kernel[axis])? / stride[axis] + 1)
         };
         match (extent(height, 0), extent(width, 1)) {

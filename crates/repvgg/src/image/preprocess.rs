@@ -102,16 +102,20 @@ impl Preprocessing {
         self.channels() * self.size * self.size
     }
 
+    /// The short side of the resized image, `⌊size / crop_fraction⌋`.
+    pub(crate) fn short_side(&self) -> u64 {
+        // timm floors the quotient; `f32` because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
+        ((self.size as f32 / self.crop_fraction) as u64).max(self.size as u64)
+    }
+
     /// The image resized and cropped to `[S, S, 3]`.
     ///
     /// # Panics
     /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
-        let size = self.size as u64;
+        let (size, short) = (self.size as u64, self.short_side());
         let (width, height) = (u64::from(image.width()), u64::from(image.height()));
         assert!(width > 0 && height > 0, "an image has at least one pixel");
-        // timm floors the quotient; `f32` because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
-        let short = ((self.size as f32 / self.crop_fraction) as u64).max(size);
         let full = (short * width / width.min(height), short * height / width.min(height));
         let start = |full: u64| ((full - size) as f64 / 2.0).round_ties_even() as u64;
         resize_crop(image, full, (start(full.0), start(full.1)), self.size as u32, self.interpolation)

@@ -69,7 +69,7 @@ fn a_batch_norm_by_hand() {
 
 #[test]
 fn pools_by_hand() {
-    let pool = Pool { kernel: [2, 2], stride: [2, 2], padding: [1, 1] };
+    let pool = Pool { kernel: [2, 2], stride: [2, 2], padding: [[1; 2]; 2] };
     let x = image([1, 1, 3, 3]).map(|x| -x);
     assert_eq!(apply(Op::MaxPool(pool), &[], &x).data(), [-1.0, -2.0, -4.0, -5.0]);
     assert_eq!(apply(Op::AvgPool(pool), &[], &x).data(), [-0.25, -1.25, -2.75, -7.0]);

@@ -1,0 +1,142 @@
+//! Writing: a graph's nodes as ONNX operators, its parameters as initializers under their own names.
+
+mod build;
+mod nodes;
+mod preprocess;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use prost::Message;
+
+use super::proto;
+use crate::file::write_atomically;
+use crate::image::Preprocessing;
+use crate::{Error, Graph, Result, Weights};
+use build::Builder;
+
+/// The versions of ONNX's operators that can be written, and for each the version of the file format it came with.
+const VERSIONS: [(i64, i64); 15] = [
+    (7, 3),
+    (8, 3),
+    (9, 4),
+    (10, 5),
+    (11, 6),
+    (12, 7),
+    (13, 7),
+    (14, 7),
+    (15, 8),
+    (16, 8),
+    (17, 8),
+    (18, 8),
+    (19, 9),
+    (20, 9),
+    (21, 10),
+];
+
+/// The first version of the operators that resizes as [`Preprocessing`] does.
+const PREPROCESSING_OPSET: i64 = 18;
+
+/// The most bytes of a message that other readers take.
+const MESSAGE_LIMIT: usize = i32::MAX as usize;
+
+/// What a written file is like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The version of ONNX's operators, 7 to 21; with preprocessing at least 18.
+    pub opset: i64,
+    /// How parameters are kept.
+    pub storage: Storage,
+    /// When the parameters take more bytes than this, they go to a file beside the model.
+    pub external_over: u64,
+    /// The evaluation transform, to be a part of the graph: its input is then `image`, uint8 `[batch, height, width, 3]`
+    /// in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
+    pub preprocess: Option<Preprocessing>,
+    /// Free text for the file's properties.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Opset 17, single precision, one file below 2 GB, no preprocessing.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            opset: 17,
+            storage: Storage::F32,
+            external_over: 2_000_000_000,
+            preprocess: None,
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+/// How parameters are kept in a file; the arithmetic is in single precision either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Single precision: the file computes the same function.
+    F32,
+    /// Half precision: half the size, each parameter rounded once.
+    F16,
+}
+
+/// Writes the main output of `graph`: `logits` `[batch, K]` (or a map `[batch, K, height, width]`), from the input that
+/// [`Options::preprocess`] describes. The same arguments give the same bytes.
+///
+/// Parameters beside the model lie in `<file name>.data`, which is written first. Each file is there whole or not at all.
+///
+/// # Errors
+/// When the weights do not fit the graph, the options ask for what an opset or half precision cannot express, or a file
+/// cannot be written.
+pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -> Result<()> {
+    let (mut model, initializers) = model(graph, weights, options)?;
+    let total: u64 = initializers.iter().map(|initializer| initializer.bytes() as u64).sum();
+    let tensors = if total > options.external_over {
+        store::beside(path, &initializers)?
+    } else {
+        initializers.iter().map(store::Initializer::inside).collect()
+    };
+    let graph = model.graph.get_or_insert_default();
+    graph.initializer = tensors;
+    let length = model.encoded_len();
+    if length > MESSAGE_LIMIT {
+        let what = format!("expected a model of at most 2 GiB or external weights, found {length} bytes");
+        return Err(Error::spec("onnx", what));
+    }
+    let bytes = model.encode_to_vec();
+    write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// The file but for its initializers, and these.
+fn model<'a>(
+    graph: &Graph,
+    weights: &'a Weights,
+    options: &Options,
+) -> Result<(proto::Model, Vec<store::Initializer<'a>>)> {
+    let version = VERSIONS.iter().find(|(opset, _)| *opset == options.opset);
+    let &(opset, ir_version) = version.ok_or_else(|| {
+        Error::spec("opset", format!("expected {} to {}, found {}", VERSIONS[0].0, VERSIONS[14].0, options.opset))
+    })?;
+    if options.preprocess.is_some() && opset < PREPROCESSING_OPSET {
+        let what = format!("expected at least {PREPROCESSING_OPSET}, which preprocessing needs, found {opset}");
+        return Err(Error::spec("opset", what));
+    }
+    weights.check(graph)?;
+    let graph = graph.inference();
+    let mut builder = Builder::new(&graph, options);
+    let input = match &options.preprocess {
+        Some(preprocessing) => preprocess::preprocess(&mut builder, preprocessing, graph.input_channels())?,
+        None => builder.network_input(graph.input_channels()),
+    };
+    nodes::nodes(&mut builder, &graph, weights, input)?;
+    let (graph, initializers) = builder.finish(ir_version);
+    let entry = |(key, value): (&String, &String)| proto::Entry { key: key.clone(), value: value.clone() };
+    let model = proto::Model {
+        ir_version,
+        producer_name: "repvgg".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(graph),
+        opset_import: vec![proto::OperatorSet { domain: String::new(), version: opset }],
+        metadata_props: options.metadata.iter().map(entry).collect(),
+    };
+    Ok((model, initializers))
+}
