@@ -13,6 +13,7 @@ mod names;
 pub mod pytorch;
 pub mod safetensors;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -20,11 +21,11 @@ use serde::Serialize;
 
 pub use dialect::Dialect;
 
-use crate::file::read_bounded;
+use crate::file::{read_bounded, write_atomically};
 use crate::image::Preprocessing;
 use crate::model::{self, Model};
 use crate::zoo::{self, Architecture};
-use crate::{Error, ErrorKind, Result, Tensor};
+use crate::{Error, ErrorKind, Result, Tensor, Weights};
 use names::Named;
 
 /// A tensor as a file holds it.
@@ -39,6 +40,16 @@ pub enum Stored {
         /// The extent of each axis.
         shape: Vec<usize>,
     },
+}
+
+/// How parameters are kept in a file; the arithmetic is in single precision either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits, as they are.
+    #[default]
+    Single,
+    /// 16 bits, rounded to nearest.
+    Half,
 }
 
 /// The kind of a model file.
@@ -108,6 +119,26 @@ pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model
     }
     let what = format!("expected safetensors, a PyTorch checkpoint or ONNX, found {}", describe(&bytes));
     Err(Error::format("file", what))
+}
+
+/// Writes a model as safetensors, its parameters named as a code base expects them.
+///
+/// # Errors
+/// When the code base has no name for a parameter, a value does not fit the precision, or the file cannot be written.
+pub fn save(model: &Model, path: &Path, dialect: Dialect, precision: Precision) -> Result<()> {
+    let is_repvgg = matches!(model.architecture, Architecture::RepVgg(_));
+    let spell = |name: &str| match dialect {
+        Dialect::Official => Some(name.to_owned()),
+        _ => dialect.spell(name).filter(|_| is_repvgg),
+    };
+    let tensors = model.weights.iter().map(|(name, tensor)| {
+        let none = || Error::weights(name, format!("expected a parameter that {} has a name for", dialect.name()));
+        Ok((spell(name).ok_or_else(none)?, tensor.clone()))
+    });
+    let weights = tensors.collect::<Result<Weights>>()?;
+    let metadata = HashMap::from([(model::KEY.to_owned(), model.document()?)]);
+    let bytes = safetensors::write(&weights, precision, metadata)?;
+    write_atomically(path, |file| file.write_all(&bytes))
 }
 
 /// The model of these tensors, whatever their names.

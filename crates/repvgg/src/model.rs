@@ -14,12 +14,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::safetensors::{self, Precision};
+use crate::checkpoint::{Precision, safetensors};
 use crate::file::write_atomically;
 use crate::fuse::{self, Plan};
 use crate::image::Preprocessing;
 use crate::zoo::{Architecture, Form};
-use crate::{Error, Graph, Result, Weights, checkpoint};
+use crate::{Error, Graph, Result, Weights, checkpoint, onnx};
 
 /// The key of our document in the file's metadata, and the version of the document.
 pub(crate) const KEY: &str = "repvgg";
@@ -119,6 +119,24 @@ impl Model {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let metadata = HashMap::from([(KEY.to_owned(), self.document()?)]);
         safetensors::write(&self.weights, Precision::Single, metadata)
+    }
+
+    /// Writes the network as ONNX, with labels and preprocessing in its metadata: under `repvgg` the document of a model
+    /// file, under `labels` and `preprocessing` these alone.
+    ///
+    /// # Errors
+    /// As [`onnx::write`].
+    pub fn save_onnx(&self, path: &Path, options: &onnx::Options) -> Result<()> {
+        let mut options = options.clone();
+        options.metadata.insert(KEY.to_owned(), self.document()?);
+        for (key, value) in [
+            ("labels", serde_json::to_string(&self.labels)),
+            ("preprocessing", serde_json::to_string(&self.preprocessing)),
+        ] {
+            let value = value.map_err(|error| Error::format(key, format!("cannot be written as JSON: {error}")))?;
+            options.metadata.insert(key.to_owned(), value);
+        }
+        onnx::write(path, &self.graph()?, &self.weights, &options)
     }
 
     /// All but the weights, as the document in a file's metadata.

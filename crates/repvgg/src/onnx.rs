@@ -8,7 +8,7 @@ mod proto;
 mod wire;
 mod write;
 
-pub use write::{Options, Storage, write};
+pub use write::{Options, PREPROCESSING_OPSET, write};
 
 /// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.
 pub fn is_onnx(bytes: &[u8]) -> bool {

@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use repvgg::checkpoint::Stored;
-use repvgg::checkpoint::safetensors::{self, Contents, Precision};
+use repvgg::checkpoint::safetensors::{self, Contents};
+use repvgg::checkpoint::{Precision, Stored};
 use repvgg::file::write_atomically;
 use repvgg::{Error, Model, Result, Weights};
 use serde::{Deserialize, Serialize};

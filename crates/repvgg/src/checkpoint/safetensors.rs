@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::Stored;
+use super::{Precision, Stored};
 use crate::{Error, Result, Tensor, Weights};
 
 /// What a safetensors file holds.
@@ -17,16 +17,6 @@ pub struct Contents {
     pub tensors: Vec<(String, Stored)>,
     /// The texts beside them.
     pub metadata: HashMap<String, String>,
-}
-
-/// How floating-point elements are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// 32 bits, as they are.
-    #[default]
-    Single,
-    /// 16 bits, rounded to nearest.
-    Half,
 }
 
 /// Whether these are the first bytes of a safetensors file: the length of a header that begins with a brace.

@@ -11,6 +11,7 @@ use std::path::Path;
 use prost::Message;
 
 use super::proto;
+use crate::checkpoint::Precision;
 use crate::file::write_atomically;
 use crate::image::Preprocessing;
 use crate::{Error, Graph, Result, Weights};
@@ -36,7 +37,7 @@ const VERSIONS: [(i64, i64); 15] = [
 ];
 
 /// The first version of the operators that resizes as [`Preprocessing`] does.
-const PREPROCESSING_OPSET: i64 = 18;
+pub const PREPROCESSING_OPSET: i64 = 18;
 
 /// The most bytes of a message that other readers take.
 const MESSAGE_LIMIT: usize = i32::MAX as usize;
@@ -47,7 +48,7 @@ pub struct Options {
     /// The version of ONNX's operators, 7 to 21; with preprocessing at least 18.
     pub opset: i64,
     /// How parameters are kept.
-    pub storage: Storage,
+    pub precision: Precision,
     /// When the parameters take more bytes than this, they go to a file beside the model.
     pub external_over: u64,
     /// The evaluation transform, to be a part of the graph: its input is then `image`, uint8 `[batch, height, width, 3]`
@@ -62,21 +63,12 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             opset: 17,
-            storage: Storage::F32,
+            precision: Precision::Single,
             external_over: 2_000_000_000,
             preprocess: None,
             metadata: BTreeMap::new(),
         }
     }
-}
-
-/// How parameters are kept in a file; the arithmetic is in single precision either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// Single precision: the file computes the same function.
-    F32,
-    /// Half precision: half the size, each parameter rounded once.
-    F16,
 }
 
 /// Writes the main output of `graph`: `logits` `[batch, K]` (or a map `[batch, K, height, width]`), from the input that

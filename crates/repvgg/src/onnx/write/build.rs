@@ -7,7 +7,7 @@ use half::f16;
 
 use super::super::proto::{self, attribute_kind, data_type};
 use super::store::{Elements, Initializer};
-use super::{Options, Storage};
+use super::{Options, Precision};
 use crate::{Error, Graph, Result, Tensor};
 
 /// The latest format in which constants must be listed among the graph's inputs.
@@ -16,7 +16,7 @@ const CONSTANTS_ARE_INPUTS: i64 = 3;
 /// Nodes and constants so far; every value has one name.
 pub(super) struct Builder<'a> {
     pub(super) opset: i64,
-    storage: Storage,
+    precision: Precision,
     taken: HashSet<String>,
     nodes: Vec<proto::Node>,
     initializers: Vec<Initializer<'a>>,
@@ -36,7 +36,7 @@ impl<'a> Builder<'a> {
         let reserved = ["input", "image", "logits"].map(str::to_owned);
         Self {
             opset: options.opset,
-            storage: options.storage,
+            precision: options.precision,
             taken: graph.parameters().map(|(name, _)| name).chain(reserved).collect(),
             nodes: Vec::new(),
             initializers: Vec::new(),
@@ -47,7 +47,8 @@ impl<'a> Builder<'a> {
 
     /// The network's input as the graph's.
     pub(super) fn network_input(&mut self, channels: usize) -> String {
-        let extents = [Extent::Named("batch"), Extent::Known(channels), Extent::Named("height"), Extent::Named("width")];
+        let extents =
+            [Extent::Named("batch"), Extent::Known(channels), Extent::Named("height"), Extent::Named("width")];
         self.input("input", data_type::FLOAT, &extents)
     }
 
@@ -104,14 +105,14 @@ impl<'a> Builder<'a> {
 
     /// Adds a parameter under its own name, seen as `shape`; the name of its value in single precision.
     pub(super) fn parameter(&mut self, name: &str, tensor: &'a Tensor, shape: &[usize]) -> Result<String> {
-        let elements = match self.storage {
-            Storage::F32 => Elements::F32(Cow::Borrowed(tensor.data())),
-            Storage::F16 => Elements::F16(halves(name, tensor.data())?),
+        let elements = match self.precision {
+            Precision::Single => Elements::F32(Cow::Borrowed(tensor.data())),
+            Precision::Half => Elements::F16(halves(name, tensor.data())?),
         };
         self.initializers.push(Initializer { name: name.to_owned(), shape: shape.to_vec(), elements });
-        Ok(match self.storage {
-            Storage::F32 => name.to_owned(),
-            Storage::F16 => self.cast(&format!("{name}.f32"), name, data_type::FLOAT),
+        Ok(match self.precision {
+            Precision::Single => name.to_owned(),
+            Precision::Half => self.cast(&format!("{name}.f32"), name, data_type::FLOAT),
         })
     }
 

@@ -66,11 +66,8 @@ impl Nodes<'_, '_> {
         (axis, extent): (usize, &str),
         interpolation: Interpolation,
     ) -> String {
-        let mut attributes = vec![
-            int("antialias", 1),
-            ints("axes", [axis]),
-            text("coordinate_transformation_mode", "half_pixel"),
-        ];
+        let mut attributes =
+            vec![int("antialias", 1), ints("axes", [axis]), text("coordinate_transformation_mode", "half_pixel")];
         match interpolation {
             Interpolation::Bilinear => attributes.push(text("mode", "linear")),
             Interpolation::Bicubic => {
@@ -80,8 +77,7 @@ impl Nodes<'_, '_> {
                 attributes.push(text("mode", "cubic"));
             }
         }
-        let resized =
-            self.builder.node(&format!("preprocess.{name}"), "Resize", &[value, "", "", extent], attributes);
+        let resized = self.builder.node(&format!("preprocess.{name}"), "Resize", &[value, "", "", extent], attributes);
         // Half a level is rounded up, where ONNX's own rounding takes the even neighbour.
         let half = self.number(&format!("{name}.half"), 0.5);
         let raised = self.apply(&format!("{name}.raised"), "Add", &[&resized, &half]);

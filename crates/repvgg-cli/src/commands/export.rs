@@ -1,0 +1,202 @@
+//! `repvgg export`: a model for another runtime or another code base.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use repvgg::checkpoint::{self, Dialect, Precision};
+use repvgg::fuse::Plan;
+use repvgg::zoo::Form;
+use repvgg::{Error, Model, Result, onnx};
+use serde_json::json;
+
+use super::Outcome;
+use super::fuse::fuse_checked;
+use crate::output::{print, print_json, thousands};
+use crate::source::ModelOptions;
+
+/// Write a model for another runtime or code base; the ending of FILE chooses: .onnx or .safetensors
+///
+/// ONNX takes any batch and image size; parameters keep their names, labels and preprocessing are metadata, and parameters of more than
+/// 2 GB lie beside the file in FILE.data. Safetensors have the parameter names that the authors', timm's or mmpretrain's code expects.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Where it goes: FILE.onnx or FILE.safetensors
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The form to write; a training form becomes plain by fusing, checked as `repvgg fuse` does [default: the model's own]
+    #[arg(long, value_enum)]
+    form: Option<WantedForm>,
+    /// How values are stored: f16 halves the file and rounds each value once; the arithmetic stays in f32
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Whose parameter names a safetensors file gets [default: official]
+    #[arg(long, value_enum)]
+    dialect: Option<WantedDialect>,
+    /// The version of ONNX's operators, 7 to 21 [default: 17, or 18 with --with-preprocess]
+    #[arg(long)]
+    opset: Option<i64>,
+    /// Put resizing, cropping and normalising into the ONNX graph: its input is then RGB images, uint8 [N, H, W, 3]
+    #[arg(long)]
+    with_preprocess: bool,
+    /// Write the parameters beside the ONNX file, in FILE.data, whatever their size
+    #[arg(long)]
+    external_data: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WantedForm {
+    Training,
+    Plain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WantedDialect {
+    Official,
+    Timm,
+    Mmpretrain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Onnx,
+    Safetensors,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let target = arguments.target()?;
+    let model = arguments.model.open()?;
+    let model = arguments.in_form(model)?;
+    let place = || arguments.model.model.clone();
+    match target {
+        Target::Onnx => model.save_onnx(&arguments.output, &arguments.onnx_options(&model)).with_context(place)?,
+        Target::Safetensors => {
+            let (dialect, precision) = (arguments.dialect(), arguments.precision());
+            checkpoint::save(&model, &arguments.output, dialect, precision).with_context(place)?;
+        }
+    }
+    if target == Target::Onnx && model.form == Form::Training {
+        eprintln!("warning: {}", unfused(&model, &arguments.output)?);
+    }
+    arguments.report(&model, target)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// That a file is unfused, and what to do about it.
+fn unfused(model: &Model, output: &Path) -> Result<String> {
+    let regions = Plan::new(&model.graph()?).regions().len();
+    Ok(format!(
+        "{} holds the training form, which runs slower: {regions} blocks are not fused; add --form plain to fuse them",
+        output.display()
+    ))
+}
+
+impl Arguments {
+    /// What the ending asks for, and whether the other options suit it.
+    fn target(&self) -> Result<Target> {
+        let refuse = |what: String| Err(Error::spec(self.output.display(), what));
+        let ending = self.output.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let target = match ending.as_deref() {
+            Some("onnx") => Target::Onnx,
+            Some("safetensors") => Target::Safetensors,
+            _ => return refuse("expected a file that ends in .onnx or .safetensors".to_owned()),
+        };
+        let onnx_only = [
+            ("--opset", self.opset.is_some()),
+            ("--with-preprocess", self.with_preprocess),
+            ("--external-data", self.external_data),
+        ];
+        match onnx_only.into_iter().find(|(_, given)| *given && target != Target::Onnx) {
+            Some((option, _)) => refuse(format!("expected a file that ends in .onnx with {option}")),
+            None if target == Target::Onnx && self.dialect.is_some() => {
+                refuse("expected a file that ends in .safetensors with --dialect".to_owned())
+            }
+            None => Ok(target),
+        }
+    }
+
+    /// The model in the form that is asked for.
+    fn in_form(&self, model: Model) -> anyhow::Result<Model> {
+        match (self.form, model.form) {
+            (None, _) | (Some(WantedForm::Training), Form::Training) | (Some(WantedForm::Plain), Form::Plain) => {
+                Ok(model)
+            }
+            (Some(WantedForm::Training), Form::Plain) => {
+                let what = "expected a model in training form, found plain form: fusing cannot be undone";
+                Err(Error::fuse(&self.model.model, what).into())
+            }
+            (Some(WantedForm::Plain), Form::Training) => {
+                let (_, plain, report) = fuse_checked(&model, CHECK_SIZE).with_context(|| self.model.model.clone())?;
+                report.accept().with_context(|| format!("{}: not written", self.output.display()))?;
+                Ok(plain)
+            }
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self.dialect {
+            None | Some(WantedDialect::Official) => Dialect::Official,
+            Some(WantedDialect::Timm) => Dialect::Timm,
+            Some(WantedDialect::Mmpretrain) => Dialect::Mmpretrain,
+        }
+    }
+
+    fn precision(&self) -> Precision {
+        match self.dtype {
+            Dtype::F32 => Precision::Single,
+            Dtype::F16 => Precision::Half,
+        }
+    }
+
+    fn onnx_options(&self, model: &Model) -> onnx::Options {
+        let default = onnx::Options::default();
+        let opset = if self.with_preprocess { onnx::PREPROCESSING_OPSET } else { default.opset };
+        onnx::Options {
+            opset: self.opset.unwrap_or(opset),
+            precision: self.precision(),
+            external_over: if self.external_data { 0 } else { default.external_over },
+            preprocess: self.with_preprocess.then(|| model.preprocessing.clone()),
+            ..default
+        }
+    }
+
+    fn report(&self, model: &Model, target: Target) -> anyhow::Result<()> {
+        let parameters: u64 = model.weights.iter().map(|(_, tensor)| tensor.data().len() as u64).sum();
+        let bytes = std::fs::metadata(&self.output).map(|metadata| metadata.len()).unwrap_or(0);
+        if self.json {
+            let opset = (target == Target::Onnx).then(|| self.onnx_options(model).opset);
+            let names = (target == Target::Safetensors).then(|| self.dialect());
+            return print_json(&json!({
+                "output": self.output.display().to_string(),
+                "name": model.architecture.name(),
+                "form": model.form,
+                "opset": opset,
+                "names": names,
+                "dtype": if self.dtype == Dtype::F16 { "f16" } else { "f32" },
+                "values": parameters,
+                "bytes": bytes,
+            }));
+        }
+        print(&format!(
+            "{}: {} in {}, {} values, {} bytes\n",
+            self.output.display(),
+            model.architecture.name(),
+            model.form,
+            thousands(parameters),
+            thousands(bytes)
+        ))
+    }
+}
