@@ -5,9 +5,11 @@
 //! at all, so that a network that is read runs in the engine and can be fused.
 
 mod proto;
+mod read;
 mod wire;
 mod write;
 
+pub use read::{Onnx, read};
 pub use write::{Options, PREPROCESSING_OPSET, write};
 
 /// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.

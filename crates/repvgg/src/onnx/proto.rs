@@ -131,8 +131,10 @@ pub(super) const EXTERNAL: i32 = 1;
 pub(super) mod data_type {
     pub(in super::super) const FLOAT: i32 = 1;
     pub(in super::super) const UINT8: i32 = 2;
+    pub(in super::super) const INT8: i32 = 3;
     pub(in super::super) const INT32: i32 = 6;
     pub(in super::super) const INT64: i32 = 7;
+    pub(in super::super) const BOOL: i32 = 9;
     pub(in super::super) const FLOAT16: i32 = 10;
     pub(in super::super) const DOUBLE: i32 = 11;
     pub(in super::super) const BFLOAT16: i32 = 16;

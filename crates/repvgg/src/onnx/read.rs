@@ -1,0 +1,226 @@
+//! Reading: a file's nodes, one after another, become nodes of a graph.
+//!
+//! Values of the file are arrays of any rank; ours are `[C, H, W]`. So for each value it is known which of our axes each of
+//! its axes is, and an operator is understood by the axes that it works on, whatever their order. What a node cannot be
+//! made of is its own trouble and that of its readers: it is an error only if the main output needs it.
+
+mod arithmetic;
+mod attributes;
+mod constant;
+mod convolution;
+mod draft;
+mod elementwise;
+mod external;
+mod fold;
+mod input;
+mod linear;
+mod operator;
+mod order;
+mod pool;
+mod shape;
+mod value;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::{proto, wire};
+use crate::{Error, Graph, Result, Weights};
+use constant::{Budget, Constant};
+use draft::Drafts;
+use external::External;
+use value::{Data, Value};
+
+/// The first version of the operators that is understood: earlier ones broadcast otherwise.
+const OLDEST_OPSET: i64 = 7;
+
+/// A network from an ONNX file.
+#[derive(Debug, Clone)]
+pub struct Onnx {
+    /// The network; its first output is the file's first one, called `main`.
+    pub graph: Graph,
+    /// Its parameters.
+    pub weights: Weights,
+    /// Height and width of the images, where the file says them.
+    pub size: Option<[usize; 2]>,
+    /// The file's properties.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Why a node is not understood: what is wrong with it, or the whole sentence about an earlier one.
+#[derive(Debug, Clone)]
+enum Trouble {
+    Here(String),
+    Earlier(Rc<str>),
+}
+
+impl From<String> for Trouble {
+    fn from(what: String) -> Self {
+        Self::Here(what)
+    }
+}
+
+type Found<T> = Result<T, Trouble>;
+
+/// Reads a model. Constants in other files are read from `folder`; without one they are refused.
+///
+/// # Errors
+/// When the bytes are no ONNX model of opset 7 or later, or a node that the main output needs has no equivalent among our
+/// operations; the sentence names the node.
+pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
+    let bytes: Bytes = bytes.into();
+    wire::check(&bytes)?;
+    let budget = Budget::new(bytes.len());
+    let model = proto::Model::decode(bytes);
+    let model = model.map_err(|error| Error::format("onnx", format!("expected a whole ONNX file, found {error}")))?;
+    let opset = opset(&model)?;
+    let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", "expected a graph, found none"))?;
+    let mut reader = Reader::new(graph, opset, External::new(folder), budget)?;
+    for node in order::order(graph)? {
+        reader.node(node);
+    }
+    let outputs = reader.outputs(graph)?;
+    let size = reader.size;
+    let (graph, weights) = reader.drafts.finish(outputs);
+    weights.check(&graph).map_err(|error| error.within("onnx"))?;
+    if let Some(size) = size {
+        graph.shapes(size).map_err(|error| error.within("onnx"))?;
+    }
+    let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    Ok(Onnx { graph, weights, size, metadata })
+}
+
+/// The version of ONNX's own operators.
+fn opset(model: &proto::Model) -> Result<i64> {
+    let own = model.opset_import.iter().find(|set| is_own_domain(&set.domain));
+    let version = own.map(|set| set.version);
+    match version {
+        Some(version) if version >= OLDEST_OPSET => Ok(version),
+        found => {
+            let found = found.map_or("none".to_owned(), |version| version.to_string());
+            Err(Error::format("onnx", format!("expected an opset of at least {OLDEST_OPSET}, found {found}")))
+        }
+    }
+}
+
+fn is_own_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// What a sentence calls a node.
+fn place(node: &proto::Node) -> String {
+    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
+    format!("node {name} ({})", node.op_type)
+}
+
+/// A file on the way to a graph.
+struct Reader<'m> {
+    opset: i64,
+    drafts: Drafts,
+    values: HashMap<&'m str, Value<'m>>,
+    /// For each value, how many nodes and outputs read it.
+    uses: HashMap<&'m str, usize>,
+    /// The number of images, where the file says it.
+    batch: Option<usize>,
+    size: Option<[usize; 2]>,
+    external: External<'m>,
+    budget: Budget,
+}
+
+impl<'m> Reader<'m> {
+    fn new(graph: &'m proto::Graph, opset: i64, external: External<'m>, budget: Budget) -> Result<Self> {
+        let mut uses = HashMap::new();
+        let read = graph.node.iter().flat_map(|node| &node.input).chain(graph.output.iter().map(|output| &output.name));
+        for name in read {
+            *uses.entry(name.as_str()).or_default() += 1;
+        }
+        let (drafts, values) = (Drafts::default(), HashMap::new());
+        let mut reader = Self { opset, drafts, values, uses, batch: None, size: None, external, budget };
+        for tensor in &graph.initializer {
+            if reader.values.insert(&tensor.name, Value::Initializer(tensor)).is_some() {
+                let what = "expected initializers of different names, found two of this one";
+                return Err(Error::format(&tensor.name, what));
+            }
+        }
+        reader.input(graph)?;
+        Ok(reader)
+    }
+
+    /// Reads one node, whose inputs were read before.
+    fn node(&mut self, node: &'m proto::Node) {
+        let mut outputs = node.output.iter();
+        let value = match self.operator(node) {
+            Ok(value) => value,
+            Err(Trouble::Here(what)) => Value::Failed(format!("{}: {what}", place(node)).into()),
+            Err(Trouble::Earlier(sentence)) => Value::Failed(sentence),
+        };
+        if let Some(first) = outputs.next() {
+            self.values.insert(first, value);
+        }
+        for (other, name) in outputs.enumerate().filter(|(_, name)| !name.is_empty()) {
+            let what = format!("{}: expected only its first output to be read, found output {}", place(node), other + 2);
+            self.values.insert(name, Value::Failed(what.into()));
+        }
+    }
+
+    /// The outputs by name and draft: the first, and those of the others that are understood.
+    fn outputs(&mut self, graph: &'m proto::Graph) -> Result<Vec<(String, usize)>> {
+        let mut outputs: Vec<(String, usize)> = Vec::new();
+        for output in &graph.output {
+            let place = format!("output {}", output.name);
+            let index = match self.value(&output.name).and_then(|value| self.whole(value)) {
+                Ok(data) => data.draft,
+                Err(_) if !outputs.is_empty() => continue,
+                Err(Trouble::Here(what)) => return Err(Error::format(place, what)),
+                Err(Trouble::Earlier(sentence)) => return Err(Error::format("onnx", sentence)),
+            };
+            let name = if outputs.is_empty() { "main" } else { &output.name };
+            if outputs.iter().all(|(taken, _)| taken != name) {
+                outputs.push((name.to_owned(), index));
+            }
+        }
+        if outputs.is_empty() {
+            return Err(Error::format("onnx", "expected an output, found none"));
+        }
+        Ok(outputs)
+    }
+
+    /// The value called `name`, decoded if it is an initializer.
+    fn value(&mut self, name: &str) -> Found<Value<'m>> {
+        match self.values.get(name) {
+            None => Err(format!("expected its input {name:?} to be constant or computed, found no such value").into()),
+            Some(Value::Failed(sentence)) => Err(Trouble::Earlier(Rc::clone(sentence))),
+            Some(Value::Initializer(tensor)) => {
+                let constant = constant::decode(tensor, &mut self.external, &mut self.budget);
+                Ok(Value::Constant(constant.map_err(|trouble| trouble.about(name))?))
+            }
+            Some(Value::Data(data)) => {
+                let mut data = data.clone();
+                data.is_exclusive &= self.uses.get(name).is_none_or(|&uses| uses < 2);
+                Ok(Value::Data(data))
+            }
+            Some(value) => Ok(value.clone()),
+        }
+    }
+
+    /// The value as a node of the graph, with the padding it may still lack.
+    fn whole(&mut self, value: Value<'m>) -> Found<Data> {
+        match value {
+            Value::Data(data) => self.pad(data),
+            _ => Err("expected a value that depends on the input, found a constant".to_owned().into()),
+        }
+    }
+}
+
+impl Trouble {
+    /// The same trouble, said of the thing called `name`.
+    fn about(self, name: &str) -> Self {
+        match self {
+            Self::Here(what) => Self::Here(format!("{name}: {what}")),
+            earlier @ Self::Earlier(_) => earlier,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Sums, differences, products and quotients, of values or with constants.
+
+use super::constant::Constant;
+use super::convolution::module_name;
+use super::value::{Axis, Data, Value};
+use super::{Found, Reader, proto};
+use crate::graph::BatchNorm;
+use crate::{Op, Tensor};
+
+/// A constant as one factor or summand for each channel.
+type Channels = Vec<f32>;
+
+impl<'m> Reader<'m> {
+    /// `Add`, `Sub`, `Mul`, `Div`
+    pub(super) fn arithmetic(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let (first, second) = (self.any(node, 0)?, self.any(node, 1)?);
+        let op_type = node.op_type.as_str();
+        match (first, second) {
+            (Value::Data(_), Value::Data(_)) => {
+                let (first, second) = (self.data(node, 0)?, self.data(node, 1)?);
+                self.of_values(node, first, second)
+            }
+            (Value::Data(_), Value::Constant(constant)) => {
+                let data = self.data(node, 0)?;
+                let values = self.per_channel(&data, &constant)?;
+                match op_type {
+                    "Add" => self.shifted(node, data, values, &constant),
+                    "Sub" => self.shifted(node, data, values.iter().map(|x| -x).collect(), &constant),
+                    "Mul" => self.scaled(node, data, values, &constant),
+                    _ => self.scaled(node, data, values.iter().map(|x| 1.0 / x).collect(), &constant),
+                }
+            }
+            (Value::Constant(constant), Value::Data(_)) => {
+                let data = self.data(node, 1)?;
+                let values = self.per_channel(&data, &constant)?;
+                match op_type {
+                    "Add" => self.shifted(node, data, values, &constant),
+                    "Sub" => {
+                        let negative = self.scaled(node, data, vec![-1.0; values.len()], &constant)?;
+                        self.shifted(node, negative, values, &constant)
+                    }
+                    "Mul" => self.scaled(node, data, values, &constant),
+                    _ => Err("expected a constant divisor, found a computed one".to_owned().into()),
+                }
+            }
+            _ => Err("expected a value that depends on the input, found constants".to_owned().into()),
+        }
+    }
+
+    /// `Sum`
+    pub(super) fn sum(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let terms = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
+        let Some((first, rest)) = terms.split_first() else { return Err("expected terms, found none".to_owned().into()) };
+        if rest.is_empty() {
+            return Ok(first.clone());
+        }
+        if let Some(other) = rest.iter().find(|other| !other.aligns_with(first)) {
+            return Err(unaligned(first, other).into());
+        }
+        let inputs: Vec<usize> = terms.iter().map(|term| term.draft).collect();
+        let draft = self.drafts.add(node.title(), Op::Add, &inputs)?;
+        Ok(Data::new(draft, first.axes.clone()))
+    }
+
+    fn of_values(&mut self, node: &'m proto::Node, first: Data, second: Data) -> Found<Data> {
+        if !first.aligns_with(&second) {
+            return Err(unaligned(&first, &second).into());
+        }
+        let is_pixel = |data: &Data| self.drafts.get(data.draft).extents[1..] == [Some(1), Some(1)];
+        let (first_is_pixel, second_is_pixel) = (is_pixel(&first), is_pixel(&second));
+        let (op, inputs) = match node.op_type.as_str() {
+            "Add" => (Op::Add, [first.draft, second.draft]),
+            // The factor per channel comes second.
+            "Mul" if first_is_pixel && !second_is_pixel => {
+                let draft = self.drafts.add(node.title(), Op::Mul, &[second.draft, first.draft])?;
+                return Ok(Data::new(draft, second.axes));
+            }
+            "Mul" => (Op::Mul, [first.draft, second.draft]),
+            "Sub" => {
+                let channels = self.channels(&second)?;
+                self.budget.take(channels)?;
+                let name = format!("{}.negative", node.title());
+                let factors = vec![("weight", Tensor::full([channels], -1.0))];
+                let negative =
+                    self.drafts.add_with((&name, false), Op::Scale { channels }, &[second.draft], factors)?;
+                (Op::Add, [first.draft, negative])
+            }
+            _ => return Err("expected a constant divisor, found a computed one".to_owned().into()),
+        };
+        let draft = self.drafts.add(node.title(), op, &inputs)?;
+        let axes = if first.axes.contains(&Axis::One) { second.axes } else { first.axes };
+        Ok(Data::new(draft, axes))
+    }
+
+    /// The constant, which may differ along the channels only.
+    pub(super) fn per_channel(&mut self, data: &Data, constant: &Constant) -> Found<Channels> {
+        let values = constant.floats()?;
+        let (rank, axes) = (constant.shape.len(), data.axes.len());
+        let refused = || {
+            let shape = &constant.shape;
+            format!("expected a constant for each channel or one for all, found one of shape {shape:?}")
+        };
+        let varying: Vec<usize> = (0..rank).filter(|&axis| constant.shape[axis] != 1).collect();
+        let channels = match varying.as_slice() {
+            [] if rank <= axes => self.channels(data)?,
+            &[axis] if rank <= axes && data.axes[axes - rank + axis] == Axis::Channel => constant.shape[axis],
+            _ => return Err(refused().into()),
+        };
+        if channels == 0 || self.drafts.get(data.draft).extents[0].is_some_and(|found| found != channels) {
+            return Err(refused().into());
+        }
+        self.budget.take(channels)?;
+        Ok(if varying.is_empty() { vec![values[0]; channels] } else { values.to_vec() })
+    }
+
+    /// The value times a factor for each channel.
+    fn scaled(&mut self, node: &'m proto::Node, data: Data, factors: Channels, constant: &Constant) -> Found<Data> {
+        if factors.iter().all(|&factor| factor == 1.0) {
+            return Ok(data);
+        }
+        let channels = factors.len();
+        let parameters = vec![("weight", tensor(factors))];
+        let draft =
+            self.drafts.add_with(module_name(node, constant), Op::Scale { channels }, &[data.draft], parameters)?;
+        Ok(Data::new(draft, data.axes))
+    }
+
+    /// The value plus a summand for each channel: the bias of the layer that computes it, where nothing else reads that;
+    /// else a batch norm of mean 0 and variance 1.
+    fn shifted(&mut self, node: &'m proto::Node, data: Data, shifts: Channels, constant: &Constant) -> Found<Data> {
+        if shifts.iter().all(|&shift| shift == 0.0) {
+            return Ok(data);
+        }
+        let (name, is_module) = module_name(node, constant);
+        if data.is_exclusive {
+            let draft = self.drafts.get_mut(data.draft);
+            let has_bias = match &mut draft.op {
+                Op::Conv2d(conv) => Some(&mut conv.bias),
+                Op::Linear(linear) => Some(&mut linear.bias),
+                _ => None,
+            };
+            match has_bias {
+                Some(has_bias @ false) => {
+                    *has_bias = true;
+                    draft.parameters.push(("bias", tensor(shifts)));
+                    if is_module && !draft.is_named_by_parameters {
+                        (draft.name, draft.is_named_by_parameters) = (name.to_owned(), true);
+                    }
+                    return Ok(data);
+                }
+                Some(true) => {
+                    let (_, bias) = draft.parameters.last_mut().expect("a bias is the last parameter");
+                    bias.data_mut().iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
+                    return Ok(data);
+                }
+                None => {}
+            }
+            if let (Op::Scale { channels }, [(_, factors)]) = (&draft.op, draft.parameters.as_mut_slice()) {
+                let norm = Op::BatchNorm(BatchNorm { channels: *channels, eps: 0.0 });
+                let factors = std::mem::replace(factors, tensor(Vec::new()));
+                self.budget.take(3 * shifts.len())?;
+                let draft = self.drafts.get_mut(data.draft);
+                (draft.op, draft.parameters) = (norm, affine(factors, shifts));
+                return Ok(data);
+            }
+        }
+        let channels = shifts.len();
+        self.budget.take(4 * channels)?;
+        let norm = Op::BatchNorm(BatchNorm { channels, eps: 0.0 });
+        let parameters = affine(Tensor::full([channels], 1.0), shifts);
+        let draft = self.drafts.add_with((name, is_module), norm, &[data.draft], parameters)?;
+        Ok(Data::new(draft, data.axes))
+    }
+}
+
+fn tensor(values: Vec<f32>) -> Tensor {
+    Tensor::from_fn([values.len()], |index| values[index])
+}
+
+/// The parameters of a batch norm that computes `factor · x + shift` exactly, its ε being 0.
+fn affine(factors: Tensor, shifts: Channels) -> Vec<(&'static str, Tensor)> {
+    let channels = shifts.len();
+    let [mean, variance] = [0.0, 1.0].map(|value| Tensor::full([channels], value));
+    vec![("weight", factors), ("bias", tensor(shifts)), ("running_mean", mean), ("running_var", variance)]
+}
+
+fn unaligned(first: &Data, second: &Data) -> String {
+    format!("expected inputs with the same axes, found {:?} and {:?}", first.axes, second.axes)
+}

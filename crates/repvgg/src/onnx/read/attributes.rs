@@ -1,0 +1,82 @@
+//! Attributes of nodes, checked.
+
+use super::{Found, proto};
+
+/// An axis of an array of `rank` axes, which may be counted from the end.
+pub(super) fn axis(axis: i64, rank: usize) -> Found<usize> {
+    let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    match from_start.and_then(|axis| usize::try_from(axis).ok()) {
+        Some(index) if index < rank => Ok(index),
+        _ => Err(format!("expected an axis of {rank}, found {axis}").into()),
+    }
+}
+
+/// A number that must be a count.
+pub(super) fn count(name: &str, value: i64) -> Found<usize> {
+    // No extent of a network comes near it, and sums and products of a few stay far from overflow.
+    const MOST: i64 = 1 << 31;
+    match usize::try_from(value) {
+        Ok(count) if value <= MOST => Ok(count),
+        _ => Err(format!("expected {name} from 0 to {MOST}, found {value}").into()),
+    }
+}
+
+impl proto::Node {
+    fn attribute(&self, name: &str) -> Option<&proto::Attribute> {
+        self.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    /// An integer, or `default` where there is none.
+    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).and_then(|attribute| attribute.i).unwrap_or(default)
+    }
+
+    /// A number, or `default` where there is none.
+    pub(super) fn float(&self, name: &str, default: f32) -> Found<f32> {
+        let value = self.attribute(name).and_then(|attribute| attribute.f).unwrap_or(default);
+        if value.is_nan() {
+            return Err(format!("expected a number for {name}, found NaN").into());
+        }
+        Ok(value)
+    }
+
+    /// Text, or `default` where there is none.
+    pub(super) fn text<'a>(&'a self, name: &str, default: &'a str) -> Found<&'a str> {
+        let Some(bytes) = self.attribute(name).and_then(|attribute| attribute.s.as_ref()) else { return Ok(default) };
+        std::str::from_utf8(bytes).map_err(|_| format!("expected text for {name}, found other bytes").into())
+    }
+
+    /// A list of integers, where there is one.
+    pub(super) fn ints(&self, name: &str) -> Option<&[i64]> {
+        self.attribute(name).map(|attribute| attribute.ints.as_slice())
+    }
+
+    /// Two counts, or two times `default` where there are none.
+    pub(super) fn pair(&self, name: &str, default: usize) -> Found<[usize; 2]> {
+        match self.ints(name) {
+            None => Ok([default; 2]),
+            Some(&[vertical, horizontal]) => Ok([count(name, vertical)?, count(name, horizontal)?]),
+            Some(other) => Err(format!("expected {name} of two axes, found {}", other.len()).into()),
+        }
+    }
+
+    /// A tensor, where there is one.
+    pub(super) fn tensor(&self, name: &str) -> Option<&proto::Tensor> {
+        self.attribute(name).and_then(|attribute| attribute.t.as_ref())
+    }
+
+    /// A list of numbers, where there is one.
+    pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
+        self.attribute(name).map(|attribute| attribute.floats.as_slice())
+    }
+
+    /// Whether there is an attribute of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
+    /// The name for what the node computes: its own, or that of its value.
+    pub(super) fn title(&self) -> &str {
+        if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name }
+    }
+}

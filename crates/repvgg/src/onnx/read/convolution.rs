@@ -1,0 +1,254 @@
+//! Convolutions, and padding of every kind.
+
+use repvgg_conv::Geometry;
+
+use super::attributes::count;
+use super::constant::Constant;
+use super::value::{Axis, Data, NCHW, Value};
+use super::{Found, Reader, proto};
+use crate::graph::Conv2d;
+use crate::{Op, Tensor};
+
+/// Zeros above and below, left and right.
+pub(super) type Padding = [[usize; 2]; 2];
+
+/// Where a window with these properties stands on its input.
+pub(super) struct Window {
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
+}
+
+impl Window {
+    /// The attributes of a node; `kernel` is that of its weights.
+    pub(super) fn new(node: &proto::Node, kernel: [usize; 2]) -> Found<Self> {
+        let (stride, dilation) = (node.pair("strides", 1)?, node.pair("dilations", 1)?);
+        let window = Self { kernel, stride, dilation };
+        let positive = [("kernel_shape", window.kernel), ("strides", window.stride), ("dilations", window.dilation)];
+        match positive.into_iter().find(|(_, pair)| pair.contains(&0)) {
+            None => Ok(window),
+            Some((name, pair)) => Err(format!("expected {name} of at least 1, found {pair:?}").into()),
+        }
+    }
+
+    /// The padding that a node asks for; `size` is that of its input, where it is known.
+    pub(super) fn padding(&self, node: &proto::Node, size: [Option<usize>; 2]) -> Found<Padding> {
+        let mode = node.text("auto_pad", "NOTSET")?;
+        match mode {
+            "VALID" => Ok([[0; 2]; 2]),
+            "NOTSET" | "" => match node.ints("pads") {
+                None => Ok([[0; 2]; 2]),
+                Some(&[top, left, bottom, right]) => {
+                    let [top, left, bottom, right] = [top, left, bottom, right].map(|pad| count("pads", pad));
+                    Ok([[top?, bottom?], [left?, right?]])
+                }
+                Some(other) => Err(format!("expected pads of two axes, found {} numbers", other.len()).into()),
+            },
+            "SAME_UPPER" | "SAME_LOWER" => {
+                let mut padding = [[0; 2]; 2];
+                for axis in 0..2 {
+                    let total = self.same(axis, size[axis])?;
+                    let (less, more) = (total / 2, total - total / 2);
+                    padding[axis] = if mode == "SAME_UPPER" { [less, more] } else { [more, less] };
+                }
+                Ok(padding)
+            }
+            other => Err(format!("expected auto_pad as ONNX defines it, found {other:?}").into()),
+        }
+    }
+
+    /// The zeros along an axis that make `⌈extent / stride⌉` windows.
+    fn same(&self, axis: usize, extent: Option<usize>) -> Found<usize> {
+        let reach = self.reach(axis)?;
+        let Some(extent) = extent else {
+            if self.stride[axis] == 1 {
+                return Ok(reach - 1);
+            }
+            return Err("expected an input of fixed size for automatic padding, found one that varies".to_owned().into());
+        };
+        let windows = extent.div_ceil(self.stride[axis]);
+        Ok((windows.saturating_sub(1) * self.stride[axis] + reach).saturating_sub(extent))
+    }
+
+    /// The input pixels that a window covers along an axis.
+    fn reach(&self, axis: usize) -> Found<usize> {
+        let reach = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
+        reach.ok_or_else(|| "expected a kernel within the address space, found a larger one".to_owned().into())
+    }
+}
+
+impl<'m> Reader<'m> {
+    /// `Conv`
+    pub(super) fn convolution(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let Value::Data(data) = self.any(node, 0)? else {
+            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+        };
+        let (weights, bias) = (self.constant(node, 1)?, self.optional(node, 2)?);
+        let &[out_channels, per_group, rows, columns] = weights.shape.as_slice() else {
+            let axes = weights.shape.len().saturating_sub(2);
+            return Err(format!("expected a convolution of two axes, found one of {axes}").into());
+        };
+        if !data.is_nchw() {
+            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+        }
+        let groups = count("group", node.int("group", 1))?;
+        if node.ints("kernel_shape").is_some() && node.pair("kernel_shape", 1)? != [rows, columns] {
+            let stated = node.pair("kernel_shape", 1)?;
+            return Err(format!("expected kernel_shape {:?} as the weights have, found {stated:?}", [rows, columns]).into());
+        }
+        let window = Window::new(node, [rows, columns])?;
+        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let size = [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
+        let own = window.padding(node, size)?;
+        let in_channels = per_group.checked_mul(groups).ok_or("expected fewer groups, found an overflow".to_owned())?;
+        let mut geometry = Geometry {
+            in_channels,
+            out_channels,
+            kernel: window.kernel,
+            stride: window.stride,
+            padding: [0; 2],
+            dilation: window.dilation,
+            groups,
+        };
+        geometry.validate().map_err(|error| error.to_string())?;
+        let whole = add(data.padding, own);
+        let (source, padding) = if is_expressible(whole, window.dilation) {
+            (Data { padding: [[0; 2]; 2], ..data }, whole)
+        } else {
+            (self.pad(Data { padding: whole, ..data })?, [[0; 2]; 2])
+        };
+        let kernel = self.padded_kernel(&mut geometry, &weights, padding)?;
+        let mut parameters = vec![("weight", kernel)];
+        if let Some(bias) = &bias {
+            if bias.floats()?.len() != out_channels {
+                return Err(format!("expected a bias of {out_channels}, found {}", bias.floats()?.len()).into());
+            }
+            parameters.push(("bias", bias.tensor([out_channels])?));
+        }
+        let (bias, name) = (bias.is_some(), module_name(node, &weights));
+        let draft = self.drafts.add_with(name, Op::Conv2d(Conv2d { geometry, bias }), &[source.draft], parameters)?;
+        Ok(Data::new(draft, NCHW))
+    }
+
+    /// The weights for a convolution that pads both sides alike: where the sides differ, the kernel grows by zeros on the
+    /// side of the smaller one, and `geometry` with it.
+    fn padded_kernel(&mut self, geometry: &mut Geometry, weights: &Constant, padding: Padding) -> Found<Tensor> {
+        let (old, mut before) = (geometry.kernel, [0; 2]);
+        for axis in 0..2 {
+            let [begin, end] = padding[axis];
+            let taps = begin.abs_diff(end) / geometry.dilation[axis];
+            geometry.padding[axis] = begin.max(end);
+            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or("expected less padding, found an overflow".to_owned())?;
+            before[axis] = if begin < end { taps } else { 0 };
+        }
+        geometry.validate().map_err(|error| error.to_string())?;
+        let shape = [geometry.out_channels, geometry.in_channels / geometry.groups, geometry.kernel[0], geometry.kernel[1]];
+        if geometry.kernel == old {
+            return weights.tensor(shape);
+        }
+        self.budget.take(geometry.weight_len())?;
+        let mut kernel = Tensor::full(shape, 0.0);
+        let filters = kernel.data_mut().chunks_exact_mut(shape[2] * shape[3]);
+        for (filter, weights) in filters.zip(weights.floats()?.chunks_exact(old[0] * old[1])) {
+            let rows = filter[before[0] * shape[3]..].chunks_exact_mut(shape[3]);
+            for (row, weights) in rows.zip(weights.chunks_exact(old[1])) {
+                row[before[1]..][..old[1]].copy_from_slice(weights);
+            }
+        }
+        Ok(kernel)
+    }
+
+    /// `Pad`: zeros that a convolution or pool which reads the value takes up.
+    pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let Value::Data(data) = self.any(node, 0)? else {
+            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+        };
+        let mode = node.text("mode", "constant")?;
+        let value = match self.optional(node, 2)? {
+            Some(value) => value.scalar()?,
+            None => node.float("value", 0.0)?,
+        };
+        if mode != "constant" || value != 0.0 {
+            return Err(format!("expected padding by zeros, found {mode} {value}").into());
+        }
+        let pads = self.list(node, "pads", 1)?.ok_or_else(|| "expected pads, found none".to_owned())?;
+        let axes: Vec<usize> = match self.optional(node, 3)? {
+            None => (0..data.axes.len()).collect(),
+            Some(axes) => {
+                let axes = axes.known()?;
+                axes.into_iter().map(|axis| super::attributes::axis(axis, data.axes.len())).collect::<Found<_>>()?
+            }
+        };
+        if pads.len() != 2 * axes.len() {
+            return Err(format!("expected {} pads, found {}", 2 * axes.len(), pads.len()).into());
+        }
+        let mut padding = data.padding;
+        for (index, &axis) in axes.iter().enumerate() {
+            let [begin, end] = [pads[index], pads[index + axes.len()]].map(|pad| count("pads", pad));
+            let sides = [begin?, end?];
+            match data.axes[axis] {
+                _ if sides == [0, 0] => {}
+                Axis::Height => padding[0] = [padding[0][0] + sides[0], padding[0][1] + sides[1]],
+                Axis::Width => padding[1] = [padding[1][0] + sides[0], padding[1][1] + sides[1]],
+                other => return Err(format!("expected padding of height and width, found padding of {other:?}").into()),
+            }
+        }
+        if padding.iter().flatten().any(|&pad| pad > 1 << 16) {
+            return Err(format!("expected padding of at most 65536, found {padding:?}").into());
+        }
+        Ok(Data { padding, ..data })
+    }
+
+    /// The value with its padding added: a convolution that changes nothing, where there is padding.
+    pub(super) fn pad(&mut self, data: Data) -> Found<Data> {
+        if data.padding == [[0; 2]; 2] {
+            return Ok(data);
+        }
+        let channels = self.channels(&data)?;
+        self.budget.take(channels)?;
+        let identity = Constant {
+            name: String::new(),
+            shape: vec![channels, 1, 1, 1],
+            values: super::constant::Values::Floats(vec![1.0; channels]),
+        };
+        let mut geometry = Geometry {
+            in_channels: channels,
+            out_channels: channels,
+            kernel: [1; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: channels,
+        };
+        let kernel = self.padded_kernel(&mut geometry, &identity, data.padding)?;
+        let name = format!("{}.pad", self.drafts.get(data.draft).name);
+        let op = Op::Conv2d(Conv2d { geometry, bias: false });
+        let draft = self.drafts.add_with((&name, false), op, &[data.draft], vec![("weight", kernel)])?;
+        Ok(Data::new(draft, data.axes))
+    }
+
+    /// The channels of a value.
+    pub(super) fn channels(&self, data: &Data) -> Found<usize> {
+        let channels = self.drafts.get(data.draft).extents[0];
+        channels.ok_or_else(|| "expected a known number of channels, found one that depends on the image's size".to_owned().into())
+    }
+}
+
+/// Whether a convolution can express the padding: as far as its sides differ, its kernel grows by whole steps.
+fn is_expressible(padding: Padding, dilation: [usize; 2]) -> bool {
+    (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]) % dilation[axis] == 0)
+}
+
+/// The zeros of both.
+pub(super) fn add(a: Padding, b: Padding) -> Padding {
+    [0, 1].map(|axis| [0, 1].map(|side| a[axis][side] + b[axis][side]))
+}
+
+/// The name of a node with parameters: `P` where they are called `P.weight`, else the node's own.
+pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> (&'a str, bool) {
+    let module = ["weight", "bias"].iter().find_map(|suffix| parameter.name.strip_suffix(suffix)?.strip_suffix('.'));
+    match module {
+        Some(module) if !module.is_empty() => (module, true),
+        _ => (node.title(), false),
+    }
+}

@@ -1,0 +1,77 @@
+//! Constants in files beside the model.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use super::constant::Budget;
+use super::{Found, proto};
+
+/// The folder that a model's other files lie in, and the files that were opened.
+pub(super) struct External<'a> {
+    folder: Option<&'a Path>,
+    /// By location: the file and its length in bytes.
+    files: HashMap<String, (File, u64)>,
+}
+
+impl<'a> External<'a> {
+    pub(super) fn new(folder: Option<&'a Path>) -> Self {
+        Self { folder, files: HashMap::new() }
+    }
+
+    /// The bytes that `entries` describe, of which there must be `expected`.
+    pub(super) fn read(&mut self, entries: &[proto::Entry], expected: usize, budget: &mut Budget) -> Found<Vec<u8>> {
+        let entry = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(text) => match text.parse::<u64>() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(format!("expected the {key} of external data as a number, found {text:?}")),
+            },
+        };
+        let location = entry("location").ok_or_else(|| "expected a location of external data, found none".to_owned())?;
+        let offset = number("offset")?.unwrap_or(0);
+        let length = number("length")?.unwrap_or(expected as u64);
+        if length != expected as u64 {
+            return Err(format!("expected {expected} bytes of external data, found {length}").into());
+        }
+        if !self.files.contains_key(location) {
+            let (file, length) = self.open(location)?;
+            budget.extend(usize::try_from(length).unwrap_or(usize::MAX));
+            self.files.insert(location.to_owned(), (file, length));
+        }
+        let (file, whole) = self.files.get_mut(location).expect("the file was opened");
+        if offset.checked_add(length).is_none_or(|end| end > *whole) {
+            let what = format!("expected {length} bytes at {offset} of {location:?}, found a file of {whole}");
+            return Err(what.into());
+        }
+        let mut bytes = vec![0; expected];
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|error| format!("expected to read {location:?}, found: {error}"))?;
+        Ok(bytes)
+    }
+
+    /// Opens a regular file inside the folder, wherever links lead.
+    fn open(&self, location: &str) -> Found<(File, u64)> {
+        let Some(folder) = self.folder else {
+            return Err(format!("expected all data inside the model, found external data in {location:?}").into());
+        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let relative = Path::new(location);
+        let is_inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let refused = || format!("expected external data in a file inside the model's folder, found {location:?}");
+        if !is_inside {
+            return Err(refused().into());
+        }
+        let failed = |error| format!("expected to open {location:?}, found: {error}");
+        let real = |path: PathBuf| path.canonicalize().map_err(failed);
+        let (folder, path) = (real(folder.to_owned())?, real(folder.join(relative))?);
+        if !path.starts_with(&folder) || !path.is_file() {
+            return Err(refused().into());
+        }
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        Ok((file, length))
+    }
+}

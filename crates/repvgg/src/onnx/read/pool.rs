@@ -1,0 +1,145 @@
+//! Pools, and means over whole maps.
+
+use super::attributes::axis;
+use super::convolution::{Padding, Window, add};
+use super::value::{Axis, Data, NCHW, Value};
+use super::{Found, Reader, proto};
+use crate::Op;
+use crate::graph::Pool;
+
+impl<'m> Reader<'m> {
+    /// `MaxPool`
+    pub(super) fn max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let data = self.data(node, 0)?;
+        let (pool, _) = self.window(node, &data)?;
+        let draft = self.drafts.add(node.title(), Op::MaxPool(pool), &[data.draft])?;
+        Ok(Data::new(draft, NCHW))
+    }
+
+    /// `AveragePool`
+    pub(super) fn average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let Value::Data(mut data) = self.any(node, 0)? else {
+            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+        };
+        let counts_padding = node.int("count_include_pad", 0) != 0;
+        let (mut pool, stated) = self.window(node, &data)?;
+        // Zeros that an earlier node added count as any others; they are taken up where all padding counts.
+        if data.padding != [[0; 2]; 2] {
+            let all = add(pool.padding, data.padding);
+            let fits = (0..2).all(|axis| all[axis].iter().all(|&pad| pad < pool.kernel[axis]));
+            let own_count = counts_padding && stated == pool.padding || pool.padding == [[0; 2]; 2];
+            if fits && own_count {
+                pool.padding = all;
+                let draft = self.drafts.add(node.title(), Op::AvgPool(pool), &[data.draft])?;
+                return Ok(Data::new(draft, NCHW));
+            }
+            data = self.pad(data)?;
+        }
+        let op = if pool.padding == [[0; 2]; 2] {
+            Op::AvgPool(pool)
+        } else if !counts_padding || stated == [[0; 2]; 2] {
+            // What rounding the size up adds is never counted.
+            Op::AvgPoolInside(pool)
+        } else if stated == pool.padding {
+            Op::AvgPool(pool)
+        } else {
+            let what = "expected means that count padding to round the size down, found ceil_mode";
+            return Err(what.to_owned().into());
+        };
+        let draft = self.drafts.add(node.title(), op, &[data.draft])?;
+        Ok(Data::new(draft, NCHW))
+    }
+
+    /// The window of a pool; and the padding that the node states, which is less where it rounds the size up.
+    fn window(&self, node: &proto::Node, data: &Data) -> Found<(Pool, Padding)> {
+        if !data.is_nchw() {
+            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+        }
+        let kernel = node.ints("kernel_shape").ok_or_else(|| "expected kernel_shape, found none".to_owned())?;
+        let axes = kernel.len();
+        if axes != 2 {
+            return Err(format!("expected a pool of two axes, found one of {axes}").into());
+        }
+        let window = Window::new(node, node.pair("kernel_shape", 1)?)?;
+        if window.dilation != [1, 1] {
+            return Err(format!("expected a pool without dilation, found {:?}", window.dilation).into());
+        }
+        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let size = [0, 1].map(|axis| Some([height, width][axis]? + data.padding[axis].iter().sum::<usize>()));
+        let stated = window.padding(node, size)?;
+        let mut padding = stated;
+        if node.int("ceil_mode", 0) != 0 {
+            for axis in 0..2 {
+                padding[axis][1] = rounded_up(&window, axis, stated[axis], size[axis]);
+            }
+        }
+        let Window { kernel, stride, .. } = window;
+        Ok((Pool { kernel, stride, padding }, stated))
+    }
+
+    /// `GlobalAveragePool`
+    pub(super) fn global_average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let data = self.data(node, 0)?;
+        if !data.is_nchw() {
+            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+        }
+        let draft = self.drafts.add(node.title(), Op::GlobalAvgPool, &[data.draft])?;
+        Ok(Data::new(draft, [Axis::Batch, Axis::Channel, Axis::One, Axis::One]))
+    }
+
+    /// `GlobalMaxPool`, of maps whose size is known.
+    pub(super) fn global_max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let data = self.data(node, 0)?;
+        let [_, Some(height), Some(width)] = self.drafts.get(data.draft).extents else {
+            return Err("expected an input of fixed size, found one that varies".to_owned().into());
+        };
+        if !data.is_nchw() {
+            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+        }
+        let pool = Pool { kernel: [height, width], stride: [1; 2], padding: [[0; 2]; 2] };
+        let draft = self.drafts.add(node.title(), Op::MaxPool(pool), &[data.draft])?;
+        Ok(Data::new(draft, [Axis::Batch, Axis::Channel, Axis::One, Axis::One]))
+    }
+
+    /// `ReduceMean` over height and width.
+    pub(super) fn reduce_mean(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let data = self.data(node, 0)?;
+        let axes = self.list(node, "axes", 1)?.filter(|axes| !axes.is_empty());
+        let axes = axes.ok_or_else(|| "expected a mean over height and width, found one over all axes".to_owned())?;
+        let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<Found<_>>()?;
+        let is_reduced = |wanted: Axis| axes.iter().any(|&index| data.axes[index] == wanted);
+        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let covers = |wanted: Axis, extent: Option<usize>| {
+            is_reduced(wanted) || is_reduced(Axis::Pixels) || extent == Some(1)
+        };
+        let only_pixels = axes.iter().all(|&index| {
+            matches!(data.axes[index], Axis::Height | Axis::Width | Axis::Pixels | Axis::One)
+        });
+        if !only_pixels || !covers(Axis::Height, height) || !covers(Axis::Width, width) {
+            let named: Vec<Axis> = axes.iter().map(|&index| data.axes[index]).collect();
+            return Err(format!("expected a mean over height and width, found one over {named:?}").into());
+        }
+        let keeps = node.int("keepdims", 1) != 0;
+        let kept = data.axes.iter().enumerate().filter_map(|(index, &axis)| match axes.contains(&index) {
+            true => keeps.then_some(Axis::One),
+            false => Some(axis),
+        });
+        let kept: Vec<Axis> = kept.collect();
+        if (height, width) == (Some(1), Some(1)) {
+            return Ok(data.seen_as(kept));
+        }
+        let draft = self.drafts.add(node.title(), Op::GlobalAvgPool, &[data.draft])?;
+        Ok(Data::new(draft, kept))
+    }
+}
+
+/// The padding at the end with which rounding down gives as many windows as rounding up does without; `padding` is what
+/// there is at both sides. A window never begins beyond the input.
+fn rounded_up(window: &Window, axis: usize, [begin, end]: [usize; 2], extent: Option<usize>) -> usize {
+    let (kernel, stride) = (window.kernel[axis], window.stride[axis]);
+    let most = (end + stride - 1).min((kernel - 1).max(end));
+    let Some(padded) = extent.map(|extent| begin + extent) else { return most };
+    // With the size known, no more than the last window needs.
+    let windows = (padded + most).checked_sub(kernel).map_or(0, |room| room / stride);
+    (windows * stride + kernel).saturating_sub(padded).max(end)
+}
