@@ -11,6 +11,7 @@
 pub mod dialect;
 mod names;
 pub mod pytorch;
+mod recognise;
 pub mod safetensors;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use crate::file::{read_bounded, write_atomically};
 use crate::image::Preprocessing;
 use crate::model::{self, Model};
 use crate::zoo::{self, Architecture};
-use crate::{Error, ErrorKind, Result, Tensor, Weights};
+use crate::{Error, ErrorKind, Result, Tensor, Weights, onnx};
 use names::Named;
 
 /// A tensor as a file holds it.
@@ -60,6 +61,8 @@ pub enum Container {
     Safetensors,
     /// What `torch.save` writes.
     Pytorch,
+    /// ONNX.
+    Onnx,
 }
 
 /// Where a model comes from.
@@ -76,6 +79,7 @@ impl fmt::Display for Origin {
         f.write_str(match self.container {
             Container::Safetensors => "safetensors",
             Container::Pytorch => "PyTorch checkpoint",
+            Container::Onnx => "ONNX",
         })?;
         match self.names {
             Some(dialect) => write!(f, " with {} names", dialect.name()),
@@ -98,14 +102,20 @@ pub fn open(path: &Path, named: Option<&Architecture>) -> Result<(Model, Origin)
     let bytes = read_bounded(path, LIMIT)?;
     // A specification inside a file is data like the rest of it, not a setting of the caller's.
     let within = |error: Error| error.of_kind(ErrorKind::Format).within(path.display());
-    from_bytes(bytes, named).map_err(within)
+    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    decode(bytes, named, folder).map_err(within)
 }
 
-/// Opens a model from the bytes of a file.
+/// Opens a model from the bytes of a file that needs no other file.
 ///
 /// # Errors
 /// As [`open`].
 pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model, Origin)> {
+    decode(bytes, named, None)
+}
+
+/// The model in these bytes; `folder` is where an ONNX file's further files lie.
+fn decode(bytes: Vec<u8>, named: Option<&Architecture>, folder: Option<&Path>) -> Result<(Model, Origin)> {
     if safetensors::is_safetensors(&bytes) {
         let contents = safetensors::read(&bytes)?;
         drop(bytes);
@@ -116,6 +126,9 @@ pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model
         let tensors = pytorch::read(&bytes)?;
         drop(bytes);
         return from_tensors(tensors, None, named, Container::Pytorch);
+    }
+    if onnx::is_onnx(&bytes) {
+        return recognise::model(onnx::read(bytes, folder)?, named);
     }
     let what = format!("expected safetensors, a PyTorch checkpoint or ONNX, found {}", describe(&bytes));
     Err(Error::format("file", what))

@@ -161,7 +161,8 @@ impl<'m> Reader<'m> {
             self.values.insert(first, value);
         }
         for (other, name) in outputs.enumerate().filter(|(_, name)| !name.is_empty()) {
-            let what = format!("{}: expected only its first output to be read, found output {}", place(node), other + 2);
+            let what =
+                format!("{}: expected only its first output to be read, found output {}", place(node), other + 2);
             self.values.insert(name, Value::Failed(what.into()));
         }
     }
