@@ -1,5 +1,9 @@
 //! Weights in any file: told apart by content, never by extension.
 
+mod config;
+
+pub use config::{Config, read_config};
+
 use crate::Tensor;
 
 /// A tensor as a file holds it.
