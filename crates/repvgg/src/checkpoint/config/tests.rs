@@ -60,14 +60,16 @@ fn a_network_of_one_channel_gets_one_mean() {
 
 #[test]
 fn the_labels_of_the_document_override_those_of_the_settings() {
-    let both = r#"{"label_names": ["a", "b"], "num_classes": 2, "pretrained_cfg": {"label_names": ["x"], "num_classes": 1}}"#;
+    let both =
+        r#"{"label_names": ["a", "b"], "num_classes": 2, "pretrained_cfg": {"label_names": ["x"], "num_classes": 1}}"#;
     assert_eq!(read(both).labels, ["a", "b"]);
     assert_eq!(read(r#"{"pretrained_cfg": {"label_names": ["x"], "num_classes": 1}}"#).labels, ["x"]);
 }
 
 #[test]
 fn a_label_is_called_by_its_description() {
-    let text = r#"{"label_names": ["n01440764", "n01443537"], "label_descriptions": {"n01440764": "tench", "n0": "other"}}"#;
+    let text =
+        r#"{"label_names": ["n01440764", "n01443537"], "label_descriptions": {"n01440764": "tench", "n0": "other"}}"#;
     assert_eq!(read(text).labels, ["tench", "n01443537"]);
 }
 
@@ -98,7 +100,10 @@ fn entries_of_another_type_are_refused_by_name() {
         (r#"{"architecture": 3}"#, "architecture: expected a string, found 3"),
         (r#"{"label_names": "cat"}"#, "label_names: expected a list of strings, found \"cat\""),
         (r#"{"label_names": ["cat", {}]}"#, "label_names: expected a string, found an object"),
-        (r#"{"label_names": ["cat"], "label_descriptions": []}"#, "label_descriptions: expected an object, found a list of 0"),
+        (
+            r#"{"label_names": ["cat"], "label_descriptions": []}"#,
+            "label_descriptions: expected an object, found a list of 0",
+        ),
         (r#"{"label_names": ["cat"], "num_classes": 1.5}"#, "num_classes: expected a whole number, found 1.5"),
         (r#"{"id2label": ["cat"]}"#, "id2label: expected an object, found a list of 1"),
         (r#"{"mean": 0.5}"#, "mean: expected a list of numbers, found 0.5"),
@@ -122,10 +127,16 @@ fn a_transform_that_cannot_be_followed_is_refused() {
         (r#"{"input_size": [3, 1e300, 1e300]}"#, "input_size: expected [channels, size, size], found a list of 3"),
         (r#"{"input_size": [3, 0, 0]}"#, "preprocessing: expected a size of 1 to 8192, found 0"),
         (r#"{"input_size": [3, 999999, 999999]}"#, "preprocessing: expected a size of 1 to 8192, found 999999"),
-        (r#"{"input_size": [5, 224, 224]}"#, "preprocessing: expected 5 channels, which the network reads, found means of 3"),
+        (
+            r#"{"input_size": [5, 224, 224]}"#,
+            "preprocessing: expected 5 channels, which the network reads, found means of 3",
+        ),
         (r#"{"crop_pct": 0}"#, "preprocessing: expected a crop fraction above 0 and at most 1, found 0"),
         (r#"{"mean": [0.5, 0.5]}"#, "preprocessing: expected 1 or 3 means and as many deviations, found 2 and 3"),
-        (r#"{"std": [0, 0, 0]}"#, "preprocessing: expected finite means and positive deviations, found [0.485, 0.456, 0.406] and [0.0, 0.0, 0.0]"),
+        (
+            r#"{"std": [0, 0, 0]}"#,
+            "preprocessing: expected finite means and positive deviations, found [0.485, 0.456, 0.406] and [0.0, 0.0, 0.0]",
+        ),
     ];
     for (text, sentence) in cases {
         assert_eq!(refusal(text), format!("config.json: {sentence}"));
