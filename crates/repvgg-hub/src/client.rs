@@ -91,15 +91,20 @@ impl<'a> Client<'a> {
     /// The hash and the size of the file `name` of `commit`, from the hub itself.
     pub(crate) fn describe(&self, id: &str, commit: &str, name: &str) -> Result<Remote> {
         // What the hub sends on elsewhere, it describes itself before.
-        let enough =
-            |response: &Response<Body>, next: &Uri| response.headers().contains_key(LINKED_ETAG) || !self.is_ours(next);
+        let enough = |response: &Response<Body>, next: &Uri| {
+            let linked = [LINKED_ETAG, LINKED_SIZE].iter().all(|name| response.headers().contains_key(name));
+            linked || !self.is_ours(next)
+        };
         let response = self.send(Method::HEAD, &self.file(id, commit, name), 0, 0, enough)?;
-        if !response.status().is_success() && !response.status().is_redirection() {
+        let has_arrived = response.status().is_success();
+        if !has_arrived && !response.status().is_redirection() {
             return Err(self.refusal(&response, "no such file"));
         }
         let headers = response.headers();
         let etag = text(headers, LINKED_ETAG).or_else(|| text(headers, ETAG)).unwrap_or("none");
-        let size = text(headers, LINKED_SIZE).or_else(|| text(headers, CONTENT_LENGTH)).unwrap_or("none");
+        // The length of an answer that sends us elsewhere is its own.
+        let length = text(headers, CONTENT_LENGTH).filter(|_| has_arrived);
+        let size = text(headers, LINKED_SIZE).or(length).unwrap_or("none");
         let strange = |what: String| Error::format(&self.settings.endpoint, what);
         let short = |text: &str| text.chars().take(80).collect::<String>();
         Ok(Remote {
