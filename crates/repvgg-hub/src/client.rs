@@ -6,7 +6,7 @@ use hf_hub::api::RepoInfo;
 use repvgg::{Error, ErrorKind, Result};
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderName, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, ResponseExt, Timeout};
 
 use crate::cache::repo;
 use crate::checksum::Checksum;
@@ -77,13 +77,11 @@ impl<'a> Client<'a> {
             .with_config()
             .limit(MAX_INFO)
             .read_to_vec()
-            .map_err(|error| self.unreachable(&error))?;
-        let strange = |found| {
-            Error::format(&self.settings.endpoint, format!("expected the description of a repository, found {found}"))
-        };
+            .map_err(|error| self.unreachable(&self.endpoint, &error))?;
+        let strange = |found| self.strange(format!("expected the description of a repository, found {found}"));
         let info: RepoInfo = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
         if !crate::repository::is_commit(&info.sha) {
-            return Err(strange(format!("the commit {:?}", info.sha.chars().take(80).collect::<String>())));
+            return Err(strange(format!("the commit {}", quoted(&info.sha))));
         }
         Ok(Info { commit: info.sha, files: info.siblings.into_iter().map(|file| file.rfilename).collect() })
     }
@@ -105,16 +103,12 @@ impl<'a> Client<'a> {
         // The length of an answer that sends us elsewhere is its own.
         let length = text(headers, CONTENT_LENGTH).filter(|_| has_arrived);
         let size = text(headers, LINKED_SIZE).or(length).unwrap_or("none");
-        let strange = |what: String| Error::format(&self.settings.endpoint, what);
-        let short = |text: &str| text.chars().take(80).collect::<String>();
-        Ok(Remote {
-            checksum: Checksum::from_etag(etag).ok_or_else(|| {
-                strange(format!("expected an ETag that is a SHA-256 or git's SHA-1, found {:?}", short(etag)))
-            })?,
-            size: size
-                .parse()
-                .map_err(|_| strange(format!("expected the size of the file, found {:?}", short(size))))?,
-        })
+        let checksum = Checksum::from_etag(etag).ok_or_else(|| {
+            self.strange(format!("expected an ETag that is a SHA-256 or git's SHA-1, found {}", quoted(etag)))
+        })?;
+        let bytes = size.parse();
+        let size = bytes.map_err(|_| self.strange(format!("expected the size of the file, found {}", quoted(size))))?;
+        Ok(Remote { checksum, size })
     }
 
     /// The file `name` of `commit`, its bytes from `from` to `size`; a server may send the whole instead.
@@ -126,19 +120,25 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// That the hub, or where it sent us, cannot be talked to.
-    fn unreachable(&self, error: &ureq::Error) -> Error {
-        let what = format!("{} cannot be reached: {}", self.settings.endpoint, self.silence(error));
+    /// That nobody can be talked to at `uri`.
+    fn unreachable(&self, uri: &Uri, error: &ureq::Error) -> Error {
+        let what = format!("{} cannot be reached: {}", host(uri), self.silence(error));
         Error::new(ErrorKind::Io, format!("{what}; HF_HUB_OFFLINE=1 uses what is in the cache"))
     }
 
     /// Why no answer comes.
     pub(crate) fn silence(&self, error: &ureq::Error) -> String {
         match error {
+            ureq::Error::Timeout(Timeout::RecvBody) => format!("less than {MIN_RATE} bytes a second arrived"),
             ureq::Error::Timeout(_) => format!("nothing was heard for {} s", self.settings.patience.as_secs_f32()),
             ureq::Error::Io(error) => error.to_string(),
             error => error.to_string(),
         }
+    }
+
+    /// An answer of the hub's that is not what it should be.
+    fn strange(&self, what: String) -> Error {
+        Error::format(host(&self.endpoint), what)
     }
 
     fn file(&self, id: &str, commit: &str, name: &str) -> String {
@@ -161,8 +161,8 @@ impl<'a> Client<'a> {
         expected: u64,
         enough: impl Fn(&Response<Body>, &Uri) -> bool,
     ) -> Result<Response<Body>> {
-        let strange = |what: String| Error::format(&self.settings.endpoint, what);
-        let mut uri: Uri = address.parse().map_err(|_| strange(format!("expected an address, found {address:?}")))?;
+        let expected_address = |found: &str| self.strange(format!("expected an address, found {}", quoted(found)));
+        let mut uri: Uri = address.parse().map_err(|_| expected_address(address))?;
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::builder().method(&method).uri(&uri).header(ACCEPT_ENCODING, "identity");
             if from > 0 {
@@ -171,26 +171,21 @@ impl<'a> Client<'a> {
             if let Some(token) = self.settings.token.as_ref().filter(|_| self.is_ours(&uri)) {
                 request = request.header(AUTHORIZATION, format!("Bearer {token}"));
             }
-            let request = request.body(()).map_err(|error| self.unreachable(&error.into()))?;
+            let request = request.body(()).map_err(|error| self.unreachable(&uri, &error.into()))?;
             let longest = self.settings.patience + Duration::from_secs(expected / MIN_RATE);
             let request = self.agent.configure_request(request).timeout_recv_body(Some(longest)).build();
-            let response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+            let response = self.agent.run(request).map_err(|error| self.unreachable(&uri, &error))?;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
             let location = text(response.headers(), LOCATION).unwrap_or("none");
-            let next = resolve(&uri, location).ok_or_else(|| {
-                strange(format!(
-                    "expected an address to go on to, found {:?}",
-                    location.chars().take(80).collect::<String>()
-                ))
-            })?;
+            let next = resolve(&uri, location).ok_or_else(|| expected_address(location))?;
             if enough(&response, &next) {
                 return Ok(response);
             }
             uri = next;
         }
-        Err(strange(format!("expected an answer within {MAX_REDIRECTS} redirections, found one more")))
+        Err(self.strange(format!("expected an answer within {MAX_REDIRECTS} redirections, found one more")))
     }
 
     /// What an answer other than success means; `missing` says it of 404.
@@ -200,7 +195,10 @@ impl<'a> Client<'a> {
             None => "set HF_TOKEN to a token that may read it",
             Some(_) => "the token in use may not read it",
         };
+        let host = host(response.get_uri());
         let what = match (text(response.headers(), ERROR_CODE), status) {
+            // The storage knows of no repositories.
+            _ if !self.is_ours(response.get_uri()) => format!("{host} failed (status {status})"),
             (Some("RevisionNotFound"), _) => "no such revision".into(),
             (Some("EntryNotFound"), _) => "no such file".into(),
             (Some("GatedRepo"), _) => {
@@ -211,9 +209,9 @@ impl<'a> Client<'a> {
             }
             (Some("RepoNotFound"), _) => "no such repository, or it is private".into(),
             (_, 404) => missing.into(),
-            (_, 429) => format!("{} has had too many requests: wait (status 429)", self.settings.endpoint),
-            (_, 500..) => format!("{} failed (status {status})", self.settings.endpoint),
-            _ => format!("{} gave an answer without meaning (status {status})", self.settings.endpoint),
+            (_, 429) => format!("{host} has had too many requests: wait (status 429)"),
+            (_, 500..) => format!("{host} failed (status {status})"),
+            _ => format!("{host} gave an answer without meaning (status {status})"),
         };
         Error::new(ErrorKind::Io, what)
     }
@@ -222,6 +220,17 @@ impl<'a> Client<'a> {
 /// No answer that sends a request on elsewhere is enough.
 fn arrived(_: &Response<Body>, _: &Uri) -> bool {
     false
+}
+
+/// Where `uri` is, without the secrets that an address may hold.
+fn host(uri: &Uri) -> String {
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
+}
+
+/// The beginning of `text` in quotation marks, on one line.
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(80).collect::<String>())
 }
 
 fn is_web(uri: &Uri) -> bool {
@@ -247,6 +256,13 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        let shown = |address: &str| host(&address.parse().unwrap());
+        assert_eq!(shown("https://user:secret@hub:1/a?token=secret"), "https://hub:1");
+        assert_eq!(shown("http://hub/a"), "http://hub");
+    }
 
     #[test]
     fn a_location_is_seen_from_where_it_was_given() {

@@ -28,7 +28,8 @@ impl Repository {
     /// # Errors
     /// When it is not of the form above, or has characters that names on a hub do not have.
     pub fn parse(text: &str) -> Result<Self> {
-        let name = text.strip_prefix(PREFIX).unwrap_or(text);
+        // Without the prefix it is no name at all, which the checks below find.
+        let name = text.strip_prefix(PREFIX).unwrap_or_default();
         let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
         let id_is_good = id.len() <= 96 && id.split('/').count() == 2 && id.split('/').all(is_name);
         let revision_is_good = revision.is_none_or(|text| text.len() <= 96 && text.split('/').all(is_plain));
@@ -133,6 +134,7 @@ mod tests {
             );
             assert!(!error.contains('\n'));
         }
+        assert!(Repository::parse("a/b").is_err());
         assert!(Repository::parse(&format!("hf:a/{}", "b".repeat(1000))).unwrap_err().to_string().len() < 250);
     }
 }

@@ -3,6 +3,7 @@
 mod loopback;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -66,14 +67,17 @@ impl Place {
         fetch(&repository(), &self.settings(), &mut |_, _, _| {})
     }
 
-    /// The sentence of a failure, the hub's address, which changes from run to run, written `HUB` and the cache's folder `CACHE`.
+    /// The sentence of a failure, with `HUB`, `STORAGE` and `CACHE` for what changes from run to run.
     fn failure(&self) -> String {
         self.failure_with(&self.settings())
     }
 
     fn failure_with(&self, settings: &Settings) -> String {
         let error = fetch(&repository(), settings, &mut |_, _, _| {}).unwrap_err().to_string();
-        error.replace(&self.hub.address, "HUB").replace(self.folder.path().to_str().unwrap(), "CACHE")
+        error
+            .replace(&self.hub.address, "HUB")
+            .replace(&self.storage.address, "STORAGE")
+            .replace(self.folder.path().to_str().unwrap(), "CACHE")
     }
 
     fn inside(&self, path: &str) -> PathBuf {
@@ -258,6 +262,19 @@ fn a_repository_that_has_moved_is_followed() {
 }
 
 #[test]
+fn a_hub_that_stores_large_files_on_its_own_host_describes_them_itself() {
+    let place = Place::with(
+        |asked, hub| match asked.path.as_str() {
+            "/stored" => stored(asked).with("ETag", "\"of the storage\""),
+            _ => hub.answer(asked).replacing("Location", "/stored"),
+        },
+        stored,
+    );
+    assert_eq!(fs::read(place.fetch().unwrap().weights).unwrap(), weights());
+    assert!(place.storage.asked().is_empty());
+}
+
+#[test]
 fn an_interrupted_file_is_resumed_where_it_ended() {
     let place = Place::with(
         |asked, hub| hub.answer(asked),
@@ -422,8 +439,10 @@ fn a_token_that_does_not_help_is_said_but_not_shown() {
 #[test]
 fn a_failure_of_the_storage_leaves_nothing() {
     let place = Place::with(|asked, hub| hub.answer(asked), |_| Reply::new(500, "sorry"));
-    assert_eq!(place.failure(), "hf:timm/x: model.safetensors: HUB failed (status 500)");
+    assert_eq!(place.failure(), "hf:timm/x: model.safetensors: STORAGE failed (status 500)");
     place.check_no_weights();
+    let place = Place::with(|asked, hub| hub.answer(asked), |_| Reply::new(403, "the signature has expired"));
+    assert_eq!(place.failure(), "hf:timm/x: model.safetensors: STORAGE failed (status 403)");
 }
 
 #[test]
@@ -471,6 +490,25 @@ fn no_network_is_said() {
 }
 
 #[test]
+fn there_is_tls_to_ask_with() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut hello = [0; 3];
+        stream.read_exact(&mut hello).unwrap();
+        stream.write_all(b"HTTP/1.1 400 No TLS here\r\n\r\n").unwrap();
+        // The first bytes of a client's handshake, in a record of TLS 1.
+        assert_eq!(hello, [0x16, 3, 1]);
+    });
+    let place = Place::new();
+    let error = place.failure_with(&Settings { endpoint: format!("https://{address}"), ..place.settings() });
+    assert!(error.starts_with(&format!("hf:timm/x: https://{address} cannot be reached: ")), "{error}");
+    assert!(error.contains("InvalidContentType"), "{error}");
+    server.join().unwrap();
+}
+
+#[test]
 fn a_hostile_description_is_refused() {
     let hostile = r#"{"sha": "0123456789abcdef0123456789abcdef01234567",
         "siblings": [{"rfilename": "../../x.safetensors"}, {"rfilename": "/etc/x.pth"}, {"rfilename": "a\u001b[2J.bin"}]}"#;
@@ -502,7 +540,7 @@ fn redirections_end() {
     assert_eq!(place.failure(), "hf:timm/x: HUB: expected an answer within 10 redirections, found one more");
     assert_eq!(place.hub.asked().len(), 11);
     let place = Place::with(|_, _| Reply::new(302, "").with("Location", "file:///etc/passwd"), stored);
-    assert_eq!(place.failure(), "hf:timm/x: HUB: expected an address to go on to, found \"file:///etc/passwd\"");
+    assert_eq!(place.failure(), "hf:timm/x: HUB: expected an address, found \"file:///etc/passwd\"");
 }
 
 #[cfg(target_os = "linux")]
