@@ -8,6 +8,7 @@
 //! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
 //! Nothing in a file is ever executed.
 
+mod config;
 pub mod dialect;
 mod names;
 pub mod pytorch;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use config::{Config, read_config};
 pub use dialect::Dialect;
 
 use crate::file::{read_bounded, write_atomically};

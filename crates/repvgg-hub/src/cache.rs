@@ -1,0 +1,124 @@
+//! The folder of one repository in the cache that all of the hub's clients share:
+//!
+//! ```text
+//! models--OWNER--NAME/refs/REVISION            the commit, as text
+//!                     blobs/HASH               a file's content
+//!                     snapshots/COMMIT/FILE    a link to it
+//! .locks/models--OWNER--NAME/HASH.lock         locked by who writes the content
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use repvgg::file::{read_bounded, write_atomically};
+use repvgg::{Error, Result};
+
+use crate::repository::is_commit;
+use crate::{Repository, Settings};
+
+/// The cache of one repository.
+pub(crate) struct Cached {
+    root: PathBuf,
+    repo: Repo,
+    layout: CacheRepo,
+}
+
+impl Cached {
+    pub(crate) fn new(settings: &Settings, repository: &Repository) -> Self {
+        let repo = repo(repository.id(), repository.revision());
+        let layout = Cache::new(settings.cache.clone()).repo(repo.clone());
+        Self { root: settings.cache.clone(), repo, layout }
+    }
+
+    /// The file that says which commit the revision is.
+    pub(crate) fn reference(&self) -> PathBuf {
+        self.root.join(self.repo.folder_name()).join("refs").join(self.repo.revision())
+    }
+
+    /// The commit that the revision was when it was last fetched; `None` when it never was.
+    pub(crate) fn commit(&self) -> Result<Option<String>> {
+        if is_commit(self.repo.revision()) {
+            return Ok(Some(self.repo.revision().to_owned()));
+        }
+        let path = self.reference();
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let commit = String::from_utf8(read_bounded(&path, 1 << 10)?).unwrap_or_default().trim().to_owned();
+        if is_commit(&commit) {
+            return Ok(Some(commit));
+        }
+        Err(Error::format(path.display(), "expected the 40 digits of a commit, found something else"))
+    }
+
+    /// Says that the revision is `commit` from now on.
+    pub(crate) fn set_commit(&self, commit: &str) -> Result<()> {
+        let path = self.reference();
+        if self.repo.revision() == commit || fs::read(&path).is_ok_and(|bytes| bytes == commit.as_bytes()) {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| Error::io(folder.display(), error))?;
+        }
+        write_atomically(&path, |file| file.write_all(commit.as_bytes()))
+    }
+
+    /// The folder of the files of `commit`.
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.layout.pointer_path(commit)
+    }
+
+    /// The names in the snapshot of `commit` whose content is there; none when there is no snapshot.
+    pub(crate) fn files(&self, commit: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.snapshot(commit)) else { return Vec::new() };
+        let files = entries.flatten().filter(|entry| entry.path().is_file());
+        let mut names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Where the content of the hash `digits` is.
+    pub(crate) fn blob(&self, digits: &str) -> PathBuf {
+        self.layout.blob_path(digits)
+    }
+
+    /// Waits until no other process writes the content of the hash `digits`; none does while the file is held.
+    pub(crate) fn lock(&self, digits: &str) -> io::Result<File> {
+        let folder = self.root.join(".locks").join(self.repo.folder_name());
+        fs::create_dir_all(&folder)?;
+        let file =
+            File::options().write(true).create(true).truncate(false).open(folder.join(format!("{digits}.lock")))?;
+        match file.lock() {
+            // Some network file systems have no locks; the hash is checked there as everywhere.
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+            _ => Ok(file),
+        }
+    }
+
+    /// Makes `name` of `commit` the content of the hash `digits`.
+    pub(crate) fn link(&self, commit: &str, name: &str, digits: &str) -> io::Result<PathBuf> {
+        let folder = self.snapshot(commit);
+        fs::create_dir_all(&folder)?;
+        let pointer = folder.join(name);
+        // A link whose content is gone stands in the way.
+        match fs::remove_file(&pointer) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        #[cfg(unix)]
+        let linked = std::os::unix::fs::symlink(PathBuf::from("../../blobs").join(digits), &pointer);
+        #[cfg(not(unix))]
+        let linked = fs::hard_link(self.blob(digits), &pointer);
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(pointer),
+        }
+    }
+}
+
+/// The hub client's name for a revision of a repository of models.
+pub(crate) fn repo(id: &str, revision: &str) -> Repo {
+    Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())
+}

@@ -1,0 +1,193 @@
+//! What a model repository's `config.json` says besides the weights: labels and preprocessing.
+//!
+//! timm's form, the settings in `pretrained_cfg` or, in older files, beside `architecture`:
+//!
+//! ```json
+//! {"architecture": "repvgg_a0", "num_classes": 2, "label_names": ["cat", "dog"],
+//!  "pretrained_cfg": {"input_size": [3, 224, 224], "interpolation": "bilinear", "crop_pct": 0.875, "mean": […], "std": […]}}
+//! ```
+//!
+//! and transformers' form, whose labels are `{"id2label": {"0": "cat", "1": "dog"}}`.
+
+use serde_json::{Map, Value};
+
+use crate::image::{Interpolation, Preprocessing};
+use crate::{Error, ErrorKind, Result};
+
+const PLACE: &str = "config.json";
+
+/// What the file says; everything it does not say is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// timm's name of the network, such as `repvgg_a0`.
+    pub architecture: Option<String>,
+    /// The classes' names, one per logit; empty when the file names none.
+    pub labels: Vec<String>,
+    /// How an image becomes the network's input; what timm assumes where the file gives a part only.
+    pub preprocessing: Option<Preprocessing>,
+}
+
+/// Reads the bytes of a `config.json`.
+///
+/// # Errors
+/// When they are not JSON, an entry has another type than it should, the preprocessing cannot be followed, or there are not as
+/// many labels as classes.
+pub fn read_config(bytes: &[u8]) -> Result<Config> {
+    let root: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Error::format(PLACE, format!("expected a JSON document, found {error}")))?;
+    let root = root.as_object().ok_or_else(|| wrong(PLACE, "an object", &root))?;
+    let settings = match entry(root, "pretrained_cfg") {
+        None => root,
+        Some(settings) => settings.as_object().ok_or_else(|| wrong("pretrained_cfg", "an object", settings))?,
+    };
+    Ok(Config {
+        architecture: entry(root, "architecture").map(|value| text("architecture", value)).transpose()?,
+        labels: labels(root, settings)?,
+        preprocessing: preprocessing(settings)?,
+    })
+}
+
+/// The entry called `key`; `null` is as good as none.
+fn entry<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    object.get(key).filter(|value| !value.is_null())
+}
+
+/// The classes' names: timm's, which the document's own entries override, else transformers'.
+fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Vec<String>> {
+    let either = |key| entry(root, key).map_or_else(|| entry(settings, key), Some);
+    let (key, labels) = if let Some(names) = either("label_names") {
+        ("label_names", described(texts("label_names", names)?, either("label_descriptions"))?)
+    } else if let Some(names) = either("labels") {
+        ("labels", texts("labels", names)?)
+    } else if let Some(names) = either("id2label") {
+        ("id2label", numbered(names)?)
+    } else {
+        return Ok(Vec::new());
+    };
+    if let Some(classes) = either("num_classes") {
+        let classes = whole("num_classes", classes)?;
+        if classes != labels.len() as u64 {
+            return Err(refuse(key, format!("expected {classes} names, found {}", labels.len())));
+        }
+    }
+    Ok(labels)
+}
+
+/// `names`, such as WordNet's `n01440764`, replaced by what `descriptions` says of them, such as *tench*.
+fn described(mut names: Vec<String>, descriptions: Option<&Value>) -> Result<Vec<String>> {
+    let Some(descriptions) = descriptions else { return Ok(names) };
+    let place = "label_descriptions";
+    let descriptions = descriptions.as_object().ok_or_else(|| wrong(place, "an object", descriptions))?;
+    for name in &mut names {
+        if let Some(description) = entry(descriptions, name) {
+            *name = text(place, description)?;
+        }
+    }
+    Ok(names)
+}
+
+/// The values of `{"0": …, "1": …}` in the order of their keys, which are 0 to N − 1.
+fn numbered(value: &Value) -> Result<Vec<String>> {
+    let place = "id2label";
+    let object = value.as_object().ok_or_else(|| wrong(place, "an object", value))?;
+    let mut labels = vec![None; object.len()];
+    for (key, label) in object {
+        let slot = key.parse().ok().and_then(|index: usize| labels.get_mut(index)).filter(|slot| slot.is_none());
+        let Some(slot) = slot else {
+            return Err(refuse(place, format!("expected the keys 0 to {}, found {}", object.len() - 1, quoted(key))));
+        };
+        *slot = Some(text(place, label)?);
+    }
+    Ok(labels.into_iter().flatten().collect())
+}
+
+/// The evaluation transform; timm's own assumption for what is not there, nothing when none of it is there.
+fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>> {
+    if !["input_size", "interpolation", "crop_pct", "mean", "std"].iter().any(|key| entry(settings, key).is_some()) {
+        return Ok(None);
+    }
+    let (channels, size) = entry(settings, "input_size").map_or(Ok((3, 224)), input_size)?;
+    if let Some(mode) = entry(settings, "crop_mode").filter(|&mode| mode != "center") {
+        return Err(wrong("crop_mode", "\"center\"", mode));
+    }
+    let base = Preprocessing::default();
+    let numbers_or = |key, default| entry(settings, key).map_or(Ok(default), |value| numbers(key, value));
+    let preprocessing = Preprocessing {
+        size,
+        crop_fraction: entry(settings, "crop_pct").map_or(Ok(base.crop_fraction), |value| number("crop_pct", value))?,
+        interpolation: entry(settings, "interpolation").map_or(Ok(Interpolation::Bicubic), interpolation)?,
+        mean: numbers_or("mean", base.mean)?,
+        std: numbers_or("std", base.std)?,
+    }
+    .for_channels(channels);
+    let checked = preprocessing.check().and_then(|()| preprocessing.check_channels(channels));
+    checked.map_err(|error| error.of_kind(ErrorKind::Format).within(PLACE))?;
+    Ok(Some(preprocessing))
+}
+
+/// C and S of `[C, S, S]`.
+fn input_size(value: &Value) -> Result<(usize, usize)> {
+    let expected = || wrong("input_size", "[channels, size, size]", value);
+    let [channels, height, width] = value.as_array().ok_or_else(expected)?.as_slice() else { return Err(expected()) };
+    let extent = |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(expected);
+    let (height, width) = (extent(height)?, extent(width)?);
+    if height != width {
+        return Err(refuse("input_size", format!("expected a square, found {height} × {width}")));
+    }
+    Ok((extent(channels)?, height))
+}
+
+fn interpolation(value: &Value) -> Result<Interpolation> {
+    match value.as_str() {
+        Some("bilinear") => Ok(Interpolation::Bilinear),
+        Some("bicubic") => Ok(Interpolation::Bicubic),
+        _ => Err(wrong("interpolation", "\"bilinear\" or \"bicubic\"", value)),
+    }
+}
+
+fn text(place: &str, value: &Value) -> Result<String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| wrong(place, "a string", value))
+}
+
+fn texts(place: &str, value: &Value) -> Result<Vec<String>> {
+    let values = value.as_array().ok_or_else(|| wrong(place, "a list of strings", value))?;
+    values.iter().map(|value| text(place, value)).collect()
+}
+
+fn whole(place: &str, value: &Value) -> Result<u64> {
+    value.as_u64().ok_or_else(|| wrong(place, "a whole number", value))
+}
+
+fn number(place: &str, value: &Value) -> Result<f32> {
+    value.as_f64().map(|number| number as f32).ok_or_else(|| wrong(place, "a number", value))
+}
+
+fn numbers(place: &str, value: &Value) -> Result<Vec<f32>> {
+    let values = value.as_array().ok_or_else(|| wrong(place, "a list of numbers", value))?;
+    values.iter().map(|value| number(place, value)).collect()
+}
+
+/// An entry that has another type or value than it should.
+fn wrong(place: &str, expected: &str, found: &Value) -> Error {
+    let found = match found {
+        Value::Null => "null".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => quoted(value),
+        Value::Array(values) => format!("a list of {}", values.len()),
+        Value::Object(_) => "an object".into(),
+    };
+    refuse(place, format!("expected {expected}, found {found}"))
+}
+
+/// The beginning of `text` in quotation marks, on one line.
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(40).collect::<String>())
+}
+
+fn refuse(place: &str, what: String) -> Error {
+    if place == PLACE { Error::format(PLACE, what) } else { Error::format(PLACE, format!("{place}: {what}")) }
+}
+
+#[cfg(test)]
+mod tests;
