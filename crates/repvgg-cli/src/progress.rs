@@ -15,6 +15,16 @@ pub(crate) fn bar(length: usize, what: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_owned())
 }
 
+/// A bar of bytes that arrive; it draws only in a terminal.
+pub(crate) fn bytes_bar() -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        .expect("the template is well formed");
+    ProgressBar::new(0).with_style(style)
+}
+
 /// Whether a person is watching.
 pub(crate) fn is_live() -> bool {
     stderr().is_terminal()

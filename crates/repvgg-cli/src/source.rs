@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use repvgg::checkpoint::{self, Origin};
+use repvgg::checkpoint::{self, Config, Origin};
 use repvgg::engine::Tuning;
 use repvgg::zoo::Form;
 use repvgg::{Architecture, Error, Model, Result};
+use repvgg_hub::{Repository, Settings, Snapshot};
 use repvgg_train::initialise;
+
+use crate::progress::bytes_bar;
 
 /// The model that a command works on.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelOptions {
-    /// A model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), or ONNX; told apart by
-    /// content, architecture and form by names and shapes
+    /// A model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), ONNX, or a hub's repository,
+    /// hf:OWNER/NAME[@REVISION]; files are told apart by content, architecture and form by names and shapes
     pub(crate) model: String,
     /// The architecture that the file should have, by name (see `repvgg models`) or specification file: another one is an error, and
     /// its strides, which weights do not show, are used
@@ -35,12 +38,17 @@ impl ModelOptions {
 
     /// The model in a file, or a fresh one in plain form where the name is an architecture's and no file's.
     pub(crate) fn open_or_fresh(&self) -> anyhow::Result<Model> {
-        if is_model_file(&self.model) { Ok(self.open()?) } else { fresh(&self.model) }
+        if self.is_model() { Ok(self.open()?) } else { fresh(&self.model) }
     }
 
-    /// The file that the model is in, if there is one.
+    /// The file that the model is in, if there is one here.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        is_model_file(&self.model).then(|| PathBuf::from(&self.model))
+        (is_model(&self.model) && !Repository::is_meant_by(&self.model)).then(|| PathBuf::from(&self.model))
+    }
+
+    /// Whether a model is meant rather than an architecture's name or specification.
+    pub(crate) fn is_model(&self) -> bool {
+        is_model(&self.model)
     }
 
     /// The measured choices that are kept beside the model file; none where there is no such file.
@@ -50,9 +58,32 @@ impl ModelOptions {
     }
 }
 
-/// Opens the model called `name`, which should be the architecture `named`, if any is.
+/// Opens the model called `name`, a file's or a hub repository's, which should be the architecture `named`, if any is.
 pub(crate) fn open(name: &str, named: Option<&Architecture>) -> Result<(Model, Origin)> {
-    checkpoint::open(Path::new(name), named)
+    if !Repository::is_meant_by(name) {
+        return checkpoint::open(Path::new(name), named);
+    }
+    let repository = Repository::parse(name)?;
+    let snapshot = fetch(&repository)?;
+    let config = snapshot.read_config().map_err(|error| error.within(name))?;
+    let expected = named.cloned().or_else(|| config.as_ref().and_then(Config::named));
+    let (model, origin) = checkpoint::open(&snapshot.weights, expected.as_ref())?;
+    match config {
+        Some(config) => Ok((config.apply(model).map_err(|error| error.within(name))?, origin)),
+        None => Ok((model, origin)),
+    }
+}
+
+/// The files of a hub repository, fetched with a progress bar where they are not in the cache.
+fn fetch(repository: &Repository) -> Result<Snapshot> {
+    let progress = bytes_bar();
+    let snapshot = repvgg_hub::fetch(repository, &Settings::from_env()?, &mut |file, done, size| {
+        progress.set_message(file.to_owned());
+        progress.set_length(size);
+        progress.set_position(done);
+    });
+    progress.finish_and_clear();
+    snapshot
 }
 
 /// The architecture that `name` is: an official name, or a specification file (`*.toml`).
@@ -67,8 +98,8 @@ pub(crate) fn architecture(name: &str) -> Result<Architecture> {
     Err(Error::spec("model", format!("expected a specification file (*.toml) or one of {known}, found {name}")))
 }
 
-/// Whether `name` is a model file's rather than an architecture's or a specification's: it exists, or looks like a path.
-pub(crate) fn is_model_file(name: &str) -> bool {
+/// Whether `name` is a model's rather than an architecture's or a specification's: it exists, or looks like a path.
+fn is_model(name: &str) -> bool {
     let path = Path::new(name);
     let is_specification = path.extension().is_some_and(|extension| extension == "toml");
     !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))

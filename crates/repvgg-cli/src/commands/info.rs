@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let opened = arguments.model.file().map(|_| arguments.model.open_with_origin()).transpose()?;
+    let opened = arguments.model.is_model().then(|| arguments.model.open_with_origin()).transpose()?;
     let (model, origin) = opened.unzip();
     let architecture = match &model {
         Some(model) => model.architecture.clone(),

@@ -12,7 +12,7 @@
 use serde_json::{Map, Value};
 
 use crate::image::{Interpolation, Preprocessing};
-use crate::{Error, ErrorKind, Result};
+use crate::{Architecture, Error, ErrorKind, Model, Result};
 
 const PLACE: &str = "config.json";
 
@@ -25,6 +25,26 @@ pub struct Config {
     pub labels: Vec<String>,
     /// How an image becomes the network's input; what timm assumes where the file gives a part only.
     pub preprocessing: Option<Preprocessing>,
+}
+
+impl Config {
+    /// The architecture of that name, if it is one of ours: `repvgg_a0` is `repvgg-a0`.
+    pub fn named(&self) -> Option<Architecture> {
+        Architecture::named(&self.architecture.as_ref()?.replace('_', "-"))
+    }
+
+    /// The model with the labels and the preprocessing that the file gives.
+    ///
+    /// # Errors
+    /// When there are not as many labels as classes.
+    pub fn apply(self, model: Model) -> Result<Model> {
+        let labels = if self.labels.is_empty() { model.labels } else { self.labels };
+        let channels = model.architecture.input_channels();
+        let preprocessing = self.preprocessing.map(|given| given.for_channels(channels)).unwrap_or(model.preprocessing);
+        let model = Model { labels, preprocessing, ..model };
+        model.check_document().map_err(|error| error.within(PLACE))?;
+        Ok(model)
+    }
 }
 
 /// Reads the bytes of a `config.json`.
