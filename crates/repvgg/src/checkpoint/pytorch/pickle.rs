@@ -282,17 +282,18 @@ impl<'a> Machine<'a> {
     /// A number in decimal, `00` and `01` for truth values, an `L` after a long one.
     fn decimal(&mut self) -> Result<()> {
         let line = self.input.line()?;
-        let digits = line.strip_suffix('L').unwrap_or(line);
-        match digits.parse() {
-            Ok(number) if !matches!(digits, "00" | "01") => return self.push(Value::Int(number)),
-            Err(_)
-                if digits.is_empty() || !digits.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                return Err(Error::format("pickle", "expected a number in decimal, found other text"));
-            }
-            _ => self.stack.push(Values::PLAIN),
+        let number = line.strip_suffix('L').unwrap_or(line);
+        let digits = number.strip_prefix('-').unwrap_or(number);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Error::format("pickle", "expected a number in decimal, found other text"));
         }
-        Ok(())
+        match number.parse() {
+            Ok(value) if !matches!(number, "00" | "01") => self.push(Value::Int(value)),
+            _ => {
+                self.stack.push(Values::PLAIN);
+                Ok(())
+            }
+        }
     }
 
     fn short_tuple(&mut self, count: usize) -> Result<()> {
