@@ -162,6 +162,18 @@ fn an_expanded_tensor_does_not_fill_the_memory() {
 }
 
 #[test]
+fn many_axes_do_not_fill_the_memory_either() {
+    let wide = tensor(storage("LongStorage", "0", 1), 0, &[1; 64], &[1; 64]);
+    let shared = |count: usize| {
+        let again: Vec<u8> = (1..count).flat_map(|i| [&text(&i.to_string())[..], b"h\x00"].concat()).collect();
+        let value = [b"}(", &text("0")[..], &wide, b"q\x00", &again, b"u"].concat();
+        read(&file(&value, &[0; 8]))
+    };
+    assert_eq!(shared(50).unwrap().len(), 50);
+    assert!(shared(5000).is_err());
+}
+
+#[test]
 fn a_storage_has_the_bytes_that_it_should() {
     let value = dict(&[("w", flat(6))]);
     assert_eq!(sentence(&file(&value, &floats(&SIX[1..]))), "w: storage: expected 24 bytes, found 20");
