@@ -7,6 +7,8 @@
 //! over.
 
 mod archive;
+#[cfg(test)]
+mod assembler;
 mod element;
 mod elements;
 mod input;

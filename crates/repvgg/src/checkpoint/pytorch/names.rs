@@ -67,7 +67,7 @@ const REBUILD: [(&str, Rebuild); 13] = [
 ];
 
 /// Modules and what they have that holds data: epochs, losses, settings, arrays and times beside the weights.
-const DATA: [(&str, &[&str]); 25] = [
+const DATA: [(&str, &[&str]); 24] = [
     ("_codecs", &["encode"]),
     ("argparse", &["Namespace"]),
     (
@@ -107,7 +107,6 @@ const DATA: [(&str, &[&str]); 25] = [
     ("pathlib", &PATHS),
     ("pathlib._local", &PATHS),
     ("torch", &["device"]),
-    ("torch", &["channels_last", "contiguous_format", "preserve_format"]),
     ("torch", &["per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric"]),
     ("torch", &["per_tensor_affine", "per_tensor_symmetric"]),
     ("torch.serialization", &["_get_layout"]),

@@ -5,6 +5,9 @@
 //! both. Every value is made once and referred to by its [`Id`], so that neither sharing nor cycles cost anything, and what a
 //! pickle can ask for is limited by two counts.
 
+mod apply;
+mod scalars;
+
 use std::collections::HashMap;
 
 use super::input::Input;
@@ -244,57 +247,6 @@ impl<'a> Machine<'a> {
         Ok(items)
     }
 
-    /// A value whose size comes first, in `N` bytes.
-    fn sized<const N: usize>(&mut self, value: fn(&mut Self, u64) -> Result<()>) -> Result<()> {
-        let mut size = [0; 8];
-        size[..N].copy_from_slice(&self.input.array::<N>()?);
-        value(self, u64::from_le_bytes(size))
-    }
-
-    fn plain(&mut self, size: u64) -> Result<()> {
-        self.input.take(size)?;
-        self.stack.push(Values::PLAIN);
-        Ok(())
-    }
-
-    fn text(&mut self, size: u64) -> Result<()> {
-        let bytes = self.input.take(size)?;
-        self.push(std::str::from_utf8(bytes).map_or(Value::Plain, Value::Text))
-    }
-
-    fn little_endian(&mut self, size: u64) -> Result<()> {
-        let number = self.input.take(size)?.iter().rev().fold(0, |number, &byte| number << 8 | i64::from(byte));
-        self.push(Value::Int(number))
-    }
-
-    /// A number in two's complement.
-    fn long(&mut self, size: u64) -> Result<()> {
-        let bytes = self.input.take(size)?;
-        let Some(&last) = bytes.last() else { return self.push(Value::Int(0)) };
-        if bytes.len() > 8 {
-            self.stack.push(Values::PLAIN);
-            return Ok(());
-        }
-        let sign = i64::from(last as i8 >> 7);
-        self.push(Value::Int(bytes.iter().rev().fold(sign, |number, &byte| number << 8 | i64::from(byte))))
-    }
-
-    /// A number in decimal, `00` and `01` for truth values, an `L` after a long one.
-    fn decimal(&mut self) -> Result<()> {
-        let line = self.input.line()?;
-        let digits = line.strip_suffix('L').unwrap_or(line);
-        match digits.parse() {
-            Ok(number) if !matches!(digits, "00" | "01") => return self.push(Value::Int(number)),
-            Err(_)
-                if digits.is_empty() || !digits.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                return Err(Error::format("pickle", "expected a number in decimal, found other text"));
-            }
-            _ => self.stack.push(Values::PLAIN),
-        }
-        Ok(())
-    }
-
     fn short_tuple(&mut self, count: usize) -> Result<()> {
         let first = self.stack.len().checked_sub(count).filter(|&first| first >= self.floor());
         let first = first.ok_or_else(|| Error::format("pickle", "expected the items of a tuple, found too few"))?;
@@ -363,6 +315,5 @@ impl<'a> Machine<'a> {
     }
 }
 
-mod apply;
 #[cfg(test)]
 mod tests;

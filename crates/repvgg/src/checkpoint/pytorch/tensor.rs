@@ -17,9 +17,9 @@ pub(super) enum ByteOrder {
     Big,
 }
 
-/// All tensors together may have this many elements for every byte of the file, so that many views of one storage do not
-/// fill the memory: half-precision weights that four names share.
-pub(super) const ELEMENTS_PER_BYTE: usize = 2;
+/// All tensors together may have this many elements and axes for every byte of the file, so that many views of one storage do
+/// not fill the memory; half-precision weights may have four names.
+const ELEMENTS_PER_BYTE: usize = 2;
 
 /// The most axes of a tensor, as in PyTorch.
 const MAX_RANK: usize = 64;
@@ -79,7 +79,7 @@ pub(super) struct Reader<'a, F> {
     fetch: F,
     /// Storages that have been fetched, each checked once.
     fetched: HashMap<&'a str, Cow<'a, [u8]>>,
-    /// How many elements there may still be.
+    /// How many elements and axes there may still be.
     allowance: usize,
 }
 
@@ -133,14 +133,16 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
             let held = size / element.size();
             return Err(Error::format("tensor", format!("expected to lie within {held} elements, found one of {end}")));
         }
-        if element.kind() == Kind::Other {
-            return Ok(Stored::Other { dtype: element.name().to_owned(), shape: layout.shape.clone() });
-        }
-        let left = self.allowance.checked_sub(elements);
+        let other = element.kind() == Kind::Other;
+        let cost = layout.shape.len().saturating_add(if other { 0 } else { elements });
+        let left = self.allowance.checked_sub(cost);
         self.allowance = left.ok_or_else(|| {
             let limit = format!("expected at most {ELEMENTS_PER_BYTE} elements for each byte of the file");
             Error::format("tensor", format!("{limit}, found more: many tensors share few elements"))
         })?;
+        if other {
+            return Ok(Stored::Other { dtype: element.name().to_owned(), shape: layout.shape.clone() });
+        }
         let order = self.order;
         let bytes = self.bytes(storage)?;
         // Bounds were checked against the storage's size, and the storage's size against its bytes.

@@ -1,0 +1,21 @@
+//! The reader of PyTorch's checkpoints on arbitrary bytes: it returns, and makes no more elements than it says.
+//!
+//! `cargo +nightly fuzz run pytorch fuzz/corpus/pytorch fuzz/seeds/pytorch -- -rss_limit_mb=2048 -timeout=10`
+//!
+//! Streams from before PyTorch 1.6 have no checksums, so that changes to them reach the pickle, the state dict and the tensors;
+//! archives exercise the container.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use repvgg::checkpoint::{Stored, pytorch};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(tensors) = pytorch::read(bytes) else { return };
+    assert!(pytorch::is_pytorch(bytes));
+    let elements = |(_, stored): &(String, Stored)| match stored {
+        Stored::Float(tensor) => tensor.data().len(),
+        Stored::Other { .. } => 0,
+    };
+    assert!(tensors.iter().map(elements).sum::<usize>() <= 2 * bytes.len());
+});
