@@ -88,12 +88,7 @@ fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
 }
 
 /// All values.
-fn evaluate(
-    graph: &Graph,
-    weights: &Weights,
-    input: &Tensor<f64>,
-    nonlinear: &Nonlinear,
-) -> Result<Vec<Tensor<f64>>> {
+fn evaluate(graph: &Graph, weights: &Weights, input: &Tensor<f64>, nonlinear: &Nonlinear) -> Result<Vec<Tensor<f64>>> {
     let [n, c, h, w] = input.nchw()?;
     if c != graph.input_channels() {
         return Err(Error::shape("input", format!("expected {} channels, found {c}", graph.input_channels())));

@@ -132,7 +132,8 @@ fn every_operation() -> Graph {
     let product = graph.add("product", Op::Mul, &[largest, sigmoid]);
     let sum = graph.add("sum", Op::Add, &[product, largest, mean]);
     let both = graph.add("both", Op::Concat, &[sum, largest]);
-    let pooled = graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [[0; 2]; 2] }), &[both]);
+    let pooled =
+        graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [[0; 2]; 2] }), &[both]);
     let flat = graph.add("flat", Op::Flatten, &[pooled]);
     let linear = Op::Linear(Linear { in_features: 32, out_features: CLASSES, bias: true });
     let linear = graph.add("linear", linear, &[flat]);

@@ -148,7 +148,13 @@ impl ActivationKind {
             Self::Relu => clip(x, 0.0, f64::INFINITY),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Clip { low, high } => clip(x, low.into(), high.into()),
-            Self::LeakyRelu { slope } => if x < 0.0 { x * f64::from(slope) } else { x },
+            Self::LeakyRelu { slope } => {
+                if x < 0.0 {
+                    x * f64::from(slope)
+                } else {
+                    x
+                }
+            }
             Self::HardSigmoid { slope, offset } => clip(x * f64::from(slope) + f64::from(offset), 0.0, 1.0),
         }
     }

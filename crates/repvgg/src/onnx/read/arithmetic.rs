@@ -50,7 +50,9 @@ impl<'m> Reader<'m> {
     /// `Sum`
     pub(super) fn sum(&mut self, node: &'m proto::Node) -> Found<Data> {
         let terms = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
-        let Some((first, rest)) = terms.split_first() else { return Err("expected terms, found none".to_owned().into()) };
+        let Some((first, rest)) = terms.split_first() else {
+            return Err("expected terms, found none".to_owned().into());
+        };
         if rest.is_empty() {
             return Ok(first.clone());
         }

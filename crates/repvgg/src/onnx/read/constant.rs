@@ -72,7 +72,9 @@ impl Constant {
     pub(super) fn known(&self) -> Found<Vec<i64>> {
         let known = |extent: &Extent| match extent {
             Extent::Known(value) => Ok(*value),
-            _ => Err("expected integers that do not depend on the image's size or the batch, found such".to_owned().into()),
+            _ => Err("expected integers that do not depend on the image's size or the batch, found such"
+                .to_owned()
+                .into()),
         };
         self.extents()?.iter().map(known).collect()
     }

@@ -64,7 +64,9 @@ impl Window {
             if self.stride[axis] == 1 {
                 return Ok(reach - 1);
             }
-            return Err("expected an input of fixed size for automatic padding, found one that varies".to_owned().into());
+            return Err("expected an input of fixed size for automatic padding, found one that varies"
+                .to_owned()
+                .into());
         };
         let windows = extent.div_ceil(self.stride[axis]);
         Ok((windows.saturating_sub(1) * self.stride[axis] + reach).saturating_sub(extent))
@@ -94,11 +96,14 @@ impl<'m> Reader<'m> {
         let groups = count("group", node.int("group", 1))?;
         if node.ints("kernel_shape").is_some() && node.pair("kernel_shape", 1)? != [rows, columns] {
             let stated = node.pair("kernel_shape", 1)?;
-            return Err(format!("expected kernel_shape {:?} as the weights have, found {stated:?}", [rows, columns]).into());
+            return Err(
+                format!("expected kernel_shape {:?} as the weights have, found {stated:?}", [rows, columns]).into()
+            );
         }
         let window = Window::new(node, [rows, columns])?;
         let [_, height, width] = self.drafts.get(data.draft).extents;
-        let size = [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
+        let size =
+            [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
         let own = window.padding(node, size)?;
         let in_channels = per_group.checked_mul(groups).ok_or("expected fewer groups, found an overflow".to_owned())?;
         let mut geometry = Geometry {
@@ -138,11 +143,13 @@ impl<'m> Reader<'m> {
             let [begin, end] = padding[axis];
             let taps = begin.abs_diff(end) / geometry.dilation[axis];
             geometry.padding[axis] = begin.max(end);
-            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or("expected less padding, found an overflow".to_owned())?;
+            geometry.kernel[axis] =
+                old[axis].checked_add(taps).ok_or("expected less padding, found an overflow".to_owned())?;
             before[axis] = if begin < end { taps } else { 0 };
         }
         geometry.validate().map_err(|error| error.to_string())?;
-        let shape = [geometry.out_channels, geometry.in_channels / geometry.groups, geometry.kernel[0], geometry.kernel[1]];
+        let shape =
+            [geometry.out_channels, geometry.in_channels / geometry.groups, geometry.kernel[0], geometry.kernel[1]];
         if geometry.kernel == old {
             return weights.tensor(shape);
         }
@@ -230,7 +237,9 @@ impl<'m> Reader<'m> {
     /// The channels of a value.
     pub(super) fn channels(&self, data: &Data) -> Found<usize> {
         let channels = self.drafts.get(data.draft).extents[0];
-        channels.ok_or_else(|| "expected a known number of channels, found one that depends on the image's size".to_owned().into())
+        channels.ok_or_else(|| {
+            "expected a known number of channels, found one that depends on the image's size".to_owned().into()
+        })
     }
 }
 

@@ -57,7 +57,12 @@ impl Drafts {
         parameters: Vec<(&'static str, Tensor)>,
     ) -> Found<usize> {
         let extents = self.extents_of(&op, inputs)?;
-        if extents.iter().flatten().try_fold(1_usize, |product, &extent| product.checked_mul(extent)).is_none_or(|product| product > MOST_ELEMENTS) {
+        if extents
+            .iter()
+            .flatten()
+            .try_fold(1_usize, |product, &extent| product.checked_mul(extent))
+            .is_none_or(|product| product > MOST_ELEMENTS)
+        {
             return Err(format!("expected values of at most {MOST_ELEMENTS} elements, found {extents:?}").into());
         }
         let (name, inputs) = (name.to_owned(), inputs.to_vec());

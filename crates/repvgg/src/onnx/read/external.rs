@@ -30,7 +30,8 @@ impl<'a> External<'a> {
                 Err(_) => Err(format!("expected the {key} of external data as a number, found {text:?}")),
             },
         };
-        let location = entry("location").ok_or_else(|| "expected a location of external data, found none".to_owned())?;
+        let location =
+            entry("location").ok_or_else(|| "expected a location of external data, found none".to_owned())?;
         let offset = number("offset")?.unwrap_or(0);
         let length = number("length")?.unwrap_or(expected as u64);
         if length != expected as u64 {

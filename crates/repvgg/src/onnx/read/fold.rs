@@ -78,9 +78,8 @@ impl<'m> Reader<'m> {
 
     /// Whether the first inputs are all constant.
     fn is_constant(&self, node: &'m proto::Node, inputs: usize) -> bool {
-        let is_constant = |name: &String| {
-            matches!(self.values.get(name.as_str()), Some(Value::Constant(_) | Value::Initializer(_)))
-        };
+        let is_constant =
+            |name: &String| matches!(self.values.get(name.as_str()), Some(Value::Constant(_) | Value::Initializer(_)));
         inputs > 0 && node.input.len() >= inputs && node.input[..inputs].iter().all(is_constant)
     }
 
@@ -152,7 +151,9 @@ impl<'m> Reader<'m> {
         let parts: Vec<Rc<Constant>> =
             (0..node.input.len()).map(|index| self.constant(node, index)).collect::<Found<_>>()?;
         let rank = parts[0].shape.len();
-        if axis(node.int("axis", 0), rank)? != 0 || parts.iter().any(|part| part.shape.len() != rank || part.shape[1..] != parts[0].shape[1..]) {
+        if axis(node.int("axis", 0), rank)? != 0
+            || parts.iter().any(|part| part.shape.len() != rank || part.shape[1..] != parts[0].shape[1..])
+        {
             return Err("expected constants joined along their first axis, found another".to_owned().into());
         }
         let mut shape = parts[0].shape.clone();
@@ -187,7 +188,9 @@ impl<'m> Reader<'m> {
         self.budget.take(elements)?;
         let pairs = (0..elements).map(|index| (if a == 1 { 0 } else { index }, if b == 1 { 0 } else { index }));
         let values = match (&first.values, &second.values) {
-            (Values::Floats(a), Values::Floats(b)) => Values::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect()),
+            (Values::Floats(a), Values::Floats(b)) => {
+                Values::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect())
+            }
             (Values::Integers(a), Values::Integers(b)) => {
                 Values::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
             }
@@ -210,7 +213,9 @@ impl<'m> Reader<'m> {
         let length = rows as i64;
         let from_start = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
         let rows: Vec<usize> = match *step {
-            1 => (from_start(*start).clamp(0, length)..from_start(*end).clamp(0, length)).map(|row| row as usize).collect(),
+            1 => (from_start(*start).clamp(0, length)..from_start(*end).clamp(0, length))
+                .map(|row| row as usize)
+                .collect(),
             -1 => {
                 let (start, end) = (from_start(*start).clamp(-1, length - 1), from_start(*end).clamp(-1, length - 1));
                 (end + 1..=start).rev().map(|row| row as usize).collect()

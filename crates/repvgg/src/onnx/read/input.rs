@@ -60,7 +60,8 @@ impl<'m> Reader<'m> {
 /// Whether all that happens to the input is that `[N, H, W, C]` becomes `[N, C, H, W]`.
 fn is_transposed(graph: &proto::Graph, name: &str) -> bool {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name)).peekable();
-    readers.peek().is_some() && readers.all(|node| node.op_type == "Transpose" && node.ints("perm") == Some(&[0, 3, 1, 2]))
+    readers.peek().is_some()
+        && readers.all(|node| node.op_type == "Transpose" && node.ints("perm") == Some(&[0, 3, 1, 2]))
 }
 
 /// The channels that the convolution which reads the input wants.

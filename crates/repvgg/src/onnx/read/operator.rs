@@ -97,7 +97,9 @@ impl<'m> Reader<'m> {
         if node.op_type == "Cast" && !matches!(to, 1 | 10 | 11 | 16) {
             return Err(format!("expected a cast to floating-point numbers, found one to element type {to}").into());
         }
-        if node.op_type == "Dropout" && self.optional(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1))) {
+        if node.op_type == "Dropout"
+            && self.optional(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1)))
+        {
             return Err("expected a network for inference, found a training dropout".to_owned().into());
         }
         self.any(node, 0)

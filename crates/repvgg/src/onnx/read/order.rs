@@ -44,8 +44,6 @@ pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
     }
     match waits_for.iter().position(|&waits| waits > 0) {
         None => Ok(ordered),
-        Some(index) => {
-            Err(Error::format(place(&graph.node[index]), "expected inputs computed earlier, found a cycle"))
-        }
+        Some(index) => Err(Error::format(place(&graph.node[index]), "expected inputs computed earlier, found a cycle")),
     }
 }

@@ -109,12 +109,10 @@ impl<'m> Reader<'m> {
         let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<Found<_>>()?;
         let is_reduced = |wanted: Axis| axes.iter().any(|&index| data.axes[index] == wanted);
         let [_, height, width] = self.drafts.get(data.draft).extents;
-        let covers = |wanted: Axis, extent: Option<usize>| {
-            is_reduced(wanted) || is_reduced(Axis::Pixels) || extent == Some(1)
-        };
-        let only_pixels = axes.iter().all(|&index| {
-            matches!(data.axes[index], Axis::Height | Axis::Width | Axis::Pixels | Axis::One)
-        });
+        let covers =
+            |wanted: Axis, extent: Option<usize>| is_reduced(wanted) || is_reduced(Axis::Pixels) || extent == Some(1);
+        let only_pixels =
+            axes.iter().all(|&index| matches!(data.axes[index], Axis::Height | Axis::Width | Axis::Pixels | Axis::One));
         if !only_pixels || !covers(Axis::Height, height) || !covers(Axis::Width, width) {
             let named: Vec<Axis> = axes.iter().map(|&index| data.axes[index]).collect();
             return Err(format!("expected a mean over height and width, found one over {named:?}").into());

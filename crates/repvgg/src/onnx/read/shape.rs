@@ -74,7 +74,8 @@ impl<'m> Reader<'m> {
             None => self.constant(node, 1)?.extents()?.to_vec(),
         };
         let source = self.shape_of(&data);
-        let refused = || format!("expected to flatten or to add or remove extents of 1, found {source:?} to {target:?}");
+        let refused =
+            || format!("expected to flatten or to add or remove extents of 1, found {source:?} to {target:?}");
         if node.int("allowzero", 0) != 0 && target.contains(&Extent::Known(0)) {
             return Err(refused().into());
         }

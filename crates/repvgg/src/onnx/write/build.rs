@@ -47,7 +47,8 @@ impl<'a> Builder<'a> {
 
     /// The network's input as the graph's.
     pub(super) fn network_input(&mut self, channels: usize) -> String {
-        let extents = [Extent::Named("batch"), Extent::Known(channels), Extent::Named("height"), Extent::Named("width")];
+        let extents =
+            [Extent::Named("batch"), Extent::Known(channels), Extent::Named("height"), Extent::Named("width")];
         self.input("input", data_type::FLOAT, &extents)
     }
 

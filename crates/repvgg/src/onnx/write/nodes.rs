@@ -48,12 +48,7 @@ impl Value {
 }
 
 /// Adds the nodes of `graph`, whose input is the value `input`, and the output.
-pub(super) fn nodes<'a>(
-    builder: &mut Builder<'a>,
-    graph: &Graph,
-    weights: &'a Weights,
-    input: String,
-) -> Result<()> {
+pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a Weights, input: String) -> Result<()> {
     let mut writer = Writer { builder, weights, values: Vec::with_capacity(graph.nodes().len()) };
     for node in graph.nodes() {
         let value = match node.op {
@@ -83,7 +78,9 @@ impl Writer<'_, '_> {
         }
         let (name, is_pixel) = (value.name(value.form()).expect("a value has a form").clone(), value.is_pixel);
         let converted = match form {
-            Form::Row if is_pixel => self.builder.node(&format!("{name}.row"), "Flatten", &[&name], vec![int("axis", 1)]),
+            Form::Row if is_pixel => {
+                self.builder.node(&format!("{name}.row"), "Flatten", &[&name], vec![int("axis", 1)])
+            }
             // What is one pixel for some sizes only: squeezing fails for the others, where flattening would go on.
             Form::Row => self.axes_node(&format!("{name}.row"), "Squeeze", &name),
             Form::Map => self.axes_node(&format!("{name}.map"), "Unsqueeze", &name),

@@ -70,18 +70,17 @@ impl Nodes<'_, '_> {
             int("antialias", 1),
             ints("axes", [axis]),
             text("coordinate_transformation_mode", "half_pixel"),
+            // What lies outside of the image has no weight.
+            int("exclude_outside", 1),
         ];
         match interpolation {
             Interpolation::Bilinear => attributes.push(text("mode", "linear")),
             Interpolation::Bicubic => {
                 attributes.push(float("cubic_coeff_a", -0.5));
-                // What lies outside of the image has no weight.
-                attributes.push(int("exclude_outside", 1));
                 attributes.push(text("mode", "cubic"));
             }
         }
-        let resized =
-            self.builder.node(&format!("preprocess.{name}"), "Resize", &[value, "", "", extent], attributes);
+        let resized = self.builder.node(&format!("preprocess.{name}"), "Resize", &[value, "", "", extent], attributes);
         // Half a level is rounded up, where ONNX's own rounding takes the even neighbour.
         let half = self.number(&format!("{name}.half"), 0.5);
         let raised = self.apply(&format!("{name}.raised"), "Add", &[&resized, &half]);
