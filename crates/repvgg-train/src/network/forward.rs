@@ -1,10 +1,10 @@
 //! The graph, interpreted step by step.
 
 use burn::tensor::Tensor as BurnTensor;
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, softmax};
 use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Pool};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Pool, Softmax};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_conv::Activation;
 
@@ -147,12 +147,19 @@ impl<'a> Forward<'a> {
             Op::Linear(linear) => self.linear(node, linear, input),
             Op::Activation(ActivationKind::Relu) => relu(input),
             Op::Activation(ActivationKind::Sigmoid) => sigmoid(input),
+            Op::Activation(ActivationKind::Clip { low, high }) => input.clamp(*low, *high),
+            Op::Activation(ActivationKind::LeakyRelu { slope }) => leaky_relu(input, (*slope).into()),
+            Op::Activation(ActivationKind::HardSigmoid { slope, offset }) => {
+                hard_sigmoid(input, (*slope).into(), (*offset).into())
+            }
+            Op::Softmax(Softmax::Probabilities) => softmax(input, 1),
+            Op::Softmax(Softmax::Logarithms) => log_softmax(input, 1),
             Op::MaxPool(Pool { kernel, stride, padding }) => {
-                max_pool2d(input, MaxPoolOptions::new(*kernel).with_stride(*stride).with_padding(*padding))
+                let options = MaxPoolOptions::new(*kernel).with_stride(*stride);
+                max_pool2d(input, options.with_padding_pairs(pairs(*padding)))
             }
-            Op::AvgPool(Pool { kernel, stride, padding }) => {
-                avg_pool2d(input, AvgPoolOptions::new(*kernel).with_stride(*stride).with_padding(*padding))
-            }
+            Op::AvgPool(pool) => avg_pool2d(input, mean_options(pool)),
+            Op::AvgPoolInside(pool) => avg_pool2d(input, mean_options(pool).with_count_include_pad(false)),
             Op::GlobalAvgPool => input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]),
             Op::Flatten => input.reshape([n, c * h * w, 1, 1]),
             other => unreachable!("{}: no step of its own with one input", other.kind()),
@@ -183,6 +190,15 @@ impl<'a> Forward<'a> {
     fn parameter(&self, node: &Node, suffix: &str) -> BurnTensor<1> {
         self.trained[&format!("{}.{suffix}", node.name)].clone()
     }
+}
+
+fn mean_options(pool: &Pool) -> AvgPoolOptions<2> {
+    AvgPoolOptions::new(pool.kernel).with_stride(pool.stride).with_padding_pairs(pairs(pool.padding))
+}
+
+/// Padding at the beginning and end of each axis, as the framework wants it.
+fn pairs(padding: [[usize; 2]; 2]) -> [(usize, usize); 2] {
+    padding.map(|[begin, end]| (begin, end))
 }
 
 /// The values of the nodes, each kept until its last reader has it.

@@ -73,7 +73,30 @@ fn pools_by_hand() {
     let x = image([1, 1, 3, 3]).map(|x| -x);
     assert_eq!(apply(Op::MaxPool(pool), &[], &x).data(), [-1.0, -2.0, -4.0, -5.0]);
     assert_eq!(apply(Op::AvgPool(pool), &[], &x).data(), [-0.25, -1.25, -2.75, -7.0]);
+    assert_eq!(apply(Op::AvgPoolInside(pool), &[], &x).data(), [-1.0, -2.5, -5.5, -7.0]);
+    let below = Pool { kernel: [2, 1], stride: [2, 1], padding: [[0, 1], [0, 0]] };
+    assert_eq!(apply(Op::MaxPool(below), &[], &image([1, 1, 3, 1])).data(), [2.0, 3.0]);
     assert_eq!(apply(Op::GlobalAvgPool, &[], &image([1, 2, 1, 3])).data(), [2.0, 5.0]);
+}
+
+#[test]
+fn nonlinearities_by_hand() {
+    let x = Tensor::new([1, 1, 1, 5], vec![-2.0, -0.5, 0.0, 0.5, 8.0]).unwrap();
+    let value = |kind| apply(Op::Activation(kind), &[], &x).into_data();
+    assert_eq!(value(ActivationKind::RELU6), [0.0, 0.0, 0.0, 0.5, 6.0]);
+    assert_eq!(value(ActivationKind::Clip { low: f32::NEG_INFINITY, high: 0.25 }), [-2.0, -0.5, 0.0, 0.25, 0.25]);
+    assert_eq!(value(ActivationKind::LeakyRelu { slope: 0.5 }), [-1.0, -0.25, 0.0, 0.5, 8.0]);
+    assert_eq!(value(ActivationKind::HardSigmoid { slope: 0.5, offset: 0.25 }), [0.0, 0.0, 0.25, 0.5, 1.0]);
+    // Two pixels of two channels, whose odds are 3 to 1 and 1 to 1.
+    let x = Tensor::new([1, 2, 1, 2], vec![3.0_f64.ln(), 700.0, 0.0, 700.0]).unwrap();
+    for (kind, expected) in [
+        (Softmax::Probabilities, [0.75, 0.5, 0.25, 0.5]),
+        (Softmax::Logarithms, [0.75_f64.ln(), 0.5_f64.ln(), 0.25_f64.ln(), 0.5_f64.ln()]),
+    ] {
+        for (y, expected) in apply(Op::Softmax(kind), &[], &x).data().iter().zip(expected) {
+            assert!((y - expected).abs() < 1e-15, "{y} {expected}");
+        }
+    }
 }
 
 #[test]

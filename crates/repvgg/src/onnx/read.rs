@@ -28,7 +28,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::{proto, wire};
-use crate::{Error, Graph, Result, Weights};
+use crate::{Error, ErrorKind, Graph, Result, Weights};
 use constant::{Budget, Constant};
 use draft::Drafts;
 use external::External;
@@ -176,7 +176,7 @@ impl<'m> Reader<'m> {
                 Ok(data) => data.draft,
                 Err(_) if !outputs.is_empty() => continue,
                 Err(Trouble::Here(what)) => return Err(Error::format(place, what)),
-                Err(Trouble::Earlier(sentence)) => return Err(Error::format("onnx", sentence)),
+                Err(Trouble::Earlier(sentence)) => return Err(Error::new(ErrorKind::Format, &*sentence)),
             };
             let name = if outputs.is_empty() { "main" } else { &output.name };
             if outputs.iter().all(|(taken, _)| taken != name) {
@@ -225,3 +225,6 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

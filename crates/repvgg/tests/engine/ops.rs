@@ -1,7 +1,7 @@
 //! Every op alone, over sizes that straddle rows, vectors and tiles.
 
 use repvgg::engine::Settings;
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::{Graph, Op};
 use repvgg_conv::Geometry;
 
@@ -57,6 +57,15 @@ fn fully_connected_layers() {
 fn maps_of_each_element() {
     assert_op_matches(Op::relu());
     assert_op_matches(Op::Activation(ActivationKind::Sigmoid));
+    for kind in [
+        ActivationKind::RELU6,
+        ActivationKind::Clip { low: -0.25, high: 0.5 },
+        ActivationKind::Clip { low: f32::NEG_INFINITY, high: 0.125 },
+        ActivationKind::LeakyRelu { slope: 0.1 },
+        ActivationKind::HardSigmoid { slope: 0.75, offset: 0.5 },
+    ] {
+        assert_op_matches(Op::Activation(kind));
+    }
     assert_op_matches(Op::BatchNorm(BatchNorm { channels: CHANNELS, eps: 1e-3 }));
     assert_op_matches(Op::Scale { channels: CHANNELS });
 }
@@ -70,11 +79,24 @@ fn joins() {
 
 #[test]
 fn pools() {
-    for (kernel, stride, padding) in [([3, 3], [2, 2], [1, 1]), ([2, 2], [2, 2], [0, 0]), ([1, 3], [1, 1], [0, 1])] {
-        assert_op_matches(Op::MaxPool(Pool { kernel, stride, padding }));
-        assert_op_matches(Op::AvgPool(Pool { kernel, stride, padding }));
+    for (kernel, stride, padding) in [
+        ([3, 3], [2, 2], [[1, 1], [1, 1]]),
+        ([2, 2], [2, 2], [[0, 0], [0, 0]]),
+        ([1, 3], [1, 1], [[0, 0], [1, 1]]),
+        ([3, 2], [2, 2], [[0, 1], [1, 0]]),
+        ([3, 4], [1, 3], [[2, 0], [1, 3]]),
+    ] {
+        for op in [Op::MaxPool, Op::AvgPool, Op::AvgPoolInside] {
+            assert_op_matches(op(Pool { kernel, stride, padding }));
+        }
     }
     assert_op_matches(Op::GlobalAvgPool);
+}
+
+#[test]
+fn softmax_over_channels() {
+    assert_op_matches(Op::Softmax(Softmax::Probabilities));
+    assert_op_matches(Op::Softmax(Softmax::Logarithms));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use repvgg::engine::{Algorithm, Level, Settings};
-use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape};
+use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape, Softmax};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_conv::Geometry;
 
@@ -84,7 +84,13 @@ impl Garden {
         let pick = |at: usize| self.ids[self.ids.len() - 1 - at % self.ids.len().min(4)];
         let (x, y) = (pick(x), self.ids[y % self.ids.len()]);
         let channels = self.shapes[x.index()][0];
-        let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding: [0, choice / 6 % 2] };
+        let padding = [[0, choice / 12 % (1 + choice % 3)], [choice / 6 % 2, choice / 36 % 2]];
+        let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding };
+        let activation = [
+            ActivationKind::RELU6,
+            ActivationKind::LeakyRelu { slope: 0.25 },
+            ActivationKind::HardSigmoid { slope: 0.2, offset: 0.5 },
+        ][choice % 3];
         match kind {
             0..=3 => self.conv(x, choice),
             4 | 5 => self.add(Op::relu(), &[x]),
@@ -98,6 +104,9 @@ impl Garden {
             13 => self.add(Op::AvgPool(pool), &[x]),
             14 => self.excite(x),
             15 => self.block(x),
+            16 => self.add(Op::AvgPoolInside(pool), &[x]),
+            17 => self.add(Op::Activation(activation), &[x]),
+            18 => self.add(Op::Softmax([Softmax::Probabilities, Softmax::Logarithms][choice % 2]), &[x]),
             _ => self.add(Op::Activation(ActivationKind::Sigmoid), &[x]),
         }
     }
@@ -126,7 +135,7 @@ proptest! {
 
     #[test]
     fn random_graphs_match_the_oracle(
-        moves in prop::collection::vec((0u8..17, 0usize..64, 0usize..64, 0usize..256), 1..10),
+        moves in prop::collection::vec((0u8..20, 0usize..64, 0usize..64, 0usize..256), 1..10),
         ending in 0usize..4,
         size in (1usize..20, 1usize..18).prop_map(|(height, width)| [height, width]),
         (batch, images) in (1usize..5).prop_flat_map(|batch| (Just(batch), 1..=batch)),

@@ -66,14 +66,17 @@ impl Nodes<'_, '_> {
         (axis, extent): (usize, &str),
         interpolation: Interpolation,
     ) -> String {
-        let mut attributes =
-            vec![int("antialias", 1), ints("axes", [axis]), text("coordinate_transformation_mode", "half_pixel")];
+        let mut attributes = vec![
+            int("antialias", 1),
+            ints("axes", [axis]),
+            text("coordinate_transformation_mode", "half_pixel"),
+            // What lies outside of the image has no weight.
+            int("exclude_outside", 1),
+        ];
         match interpolation {
             Interpolation::Bilinear => attributes.push(text("mode", "linear")),
             Interpolation::Bicubic => {
                 attributes.push(float("cubic_coeff_a", -0.5));
-                // What lies outside of the image has no weight.
-                attributes.push(int("exclude_outside", 1));
                 attributes.push(text("mode", "cubic"));
             }
         }

@@ -1,0 +1,346 @@
+//! ONNX files: what is written comes back, what others write means what the reference runtime says, and nothing panics.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use repvgg::checkpoint::Precision;
+use repvgg::fuse::fuse;
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Role, Softmax};
+use repvgg::image::Preprocessing;
+use repvgg::interpret::{interpret, magnitudes};
+use repvgg::onnx::{Onnx, Options, is_onnx, read, write};
+use repvgg::zoo::{RepVgg, SqueezeExcite};
+use repvgg::{Graph, NodeId, Op, Tensor, Weights};
+
+/// Parameters as training leaves them: none at its initial value, and all different.
+fn random_weights(graph: &Graph) -> Weights {
+    let mut count = 0;
+    let mut next = || {
+        count += 1;
+        (f64::from(count) * 0.7321).sin() as f32
+    };
+    let tensor = |(name, parameter): (String, repvgg::graph::Parameter)| {
+        let value = |_| match parameter.role {
+            Role::RunningVar => 1.5 + next(),
+            _ => next(),
+        };
+        (name, Tensor::from_fn(parameter.shape.clone(), value))
+    };
+    graph.parameters().map(tensor).collect()
+}
+
+/// What is read of what is written.
+fn round_trip(graph: &Graph, weights: &Weights, options: &Options) -> Onnx {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    write(&path, graph, weights, options).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    assert!(is_onnx(&bytes[..bytes.len().min(256)]));
+    read(bytes, Some(folder.path())).unwrap()
+}
+
+/// A graph that grows by one operation after another.
+struct Chain {
+    graph: Graph,
+    end: NodeId,
+}
+
+impl Chain {
+    fn new(channels: usize) -> Self {
+        let mut graph = Graph::new();
+        let end = graph.add("input", Op::Input { channels }, &[]);
+        Self { graph, end }
+    }
+
+    fn then(&mut self, name: &str, op: Op) -> NodeId {
+        self.end = self.graph.add(name, op, &[self.end]);
+        self.end
+    }
+
+    fn join(&mut self, name: &str, op: Op, others: &[NodeId]) -> NodeId {
+        self.end = self.graph.add(name, op, &[&[self.end], others].concat());
+        self.end
+    }
+
+    fn finish(mut self) -> Graph {
+        self.graph.output("main", self.end);
+        self.graph
+    }
+}
+
+/// Every operation, on maps and on rows.
+fn every_operation() -> Graph {
+    let mut chain = Chain::new(3);
+    let mut geometry = Conv2d::square(3, 8, 3).geometry;
+    (geometry.kernel, geometry.stride, geometry.padding, geometry.dilation) = ([3, 2], [2, 1], [2, 1], [2, 1]);
+    chain.then("stem.conv", Op::Conv2d(Conv2d { geometry, bias: true }));
+    let norm = chain.then("stem.bn", Op::BatchNorm(BatchNorm { channels: 8, eps: 1e-3 }));
+    chain.then("relu", Op::relu());
+    let leaky = chain.then("leaky", Op::Activation(ActivationKind::LeakyRelu { slope: 0.1 }));
+    let conv = chain.then("conv", Op::conv(Conv2d::square(8, 8, 3).groups(4)));
+    let scale = chain.then("scale", Op::Scale { channels: 8 });
+    chain.join("sum", Op::Add, &[leaky, conv]);
+    chain.join("add", Op::Add, &[norm]);
+    chain.then("clip", Op::Activation(ActivationKind::Clip { low: -1.0, high: f32::INFINITY }));
+    chain.then("relu6", Op::Activation(ActivationKind::RELU6));
+    let body = chain.join("mul", Op::Mul, &[scale]);
+    chain.then("se.pool", Op::GlobalAvgPool);
+    chain.then("se.down", Op::conv(Conv2d::square(8, 2, 1).with_bias()));
+    chain.then("se.act", Op::relu());
+    chain.then("se.up", Op::conv(Conv2d::square(2, 8, 1)));
+    let gate = chain.then("se.gate", Op::Activation(ActivationKind::HardSigmoid { slope: 0.2, offset: 0.5 }));
+    chain.end = body;
+    let excited = chain.join("se.mul", Op::Mul, &[gate]);
+    let pool = Pool { kernel: [3, 2], stride: [2, 2], padding: [[1, 0], [0, 1]] };
+    let largest = chain.then("largest", Op::MaxPool(pool));
+    chain.end = excited;
+    let mean = chain.then("mean", Op::AvgPool(pool));
+    chain.end = excited;
+    chain.then("inside", Op::AvgPoolInside(pool));
+    chain.join("concat", Op::Concat, &[largest, mean]);
+    chain.then("sigmoid", Op::Activation(ActivationKind::Sigmoid));
+    chain.then("gap", Op::GlobalAvgPool);
+    let hidden = chain.then("head.0", Op::Linear(Linear { in_features: 24, out_features: 6, bias: false }));
+    chain.then("head.1", Op::Scale { channels: 6 });
+    chain.then("head.2", Op::batch_norm(6));
+    chain.join("head.3", Op::Concat, &[hidden]);
+    chain.then("head.4", Op::Linear(Linear { in_features: 12, out_features: 5, bias: true }));
+    chain.then("softmax", Op::Softmax(Softmax::Probabilities));
+    chain.finish()
+}
+
+#[test]
+fn every_operation_comes_back_as_it_was() {
+    let graph = every_operation();
+    let weights = random_weights(&graph);
+    for opset in 7..=21 {
+        let onnx = round_trip(&graph, &weights, &Options { opset, ..Options::default() });
+        assert_eq!(onnx.graph, graph, "opset {opset}");
+        assert_eq!(onnx.weights, weights, "opset {opset}");
+        assert_eq!(onnx.size, None);
+    }
+}
+
+#[test]
+fn maps_and_flattened_maps_come_back() {
+    let pool = Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] };
+    let endings: [&[(&str, Op)]; 4] = [
+        &[("pool", Op::MaxPool(pool)), ("softmax", Op::Softmax(Softmax::Logarithms))],
+        &[("flat", Op::Flatten), ("fc", Op::Linear(Linear { in_features: 8, out_features: 3, bias: true }))],
+        &[("fc", Op::Linear(Linear { in_features: 2, out_features: 3, bias: true }))],
+        &[],
+    ];
+    for ending in endings {
+        let mut chain = Chain::new(2);
+        for (name, op) in ending {
+            chain.then(name, op.clone());
+        }
+        let graph = chain.finish();
+        let weights = random_weights(&graph);
+        let onnx = round_trip(&graph, &weights, &Options::default());
+        assert_eq!((onnx.graph, onnx.weights), (graph, weights));
+    }
+}
+
+#[test]
+fn networks_of_the_family_come_back() {
+    let small = RepVgg { depths: [1, 2, 2, 1], width: [0.0625; 4], classes: 10, ..RepVgg::default() };
+    let kinds = [
+        RepVgg { groups: 2, ..small.clone() },
+        RepVgg { se: SqueezeExcite::AfterRelu, ..small.clone() },
+        RepVgg { auxiliary_heads: true, ..small },
+    ];
+    for spec in kinds {
+        let graph = spec.training_graph().unwrap();
+        let weights = random_weights(&graph);
+        let onnx = round_trip(&graph, &weights, &Options::default());
+        let main = graph.inference();
+        assert_eq!(onnx.graph, main);
+        assert!(main.parameters().all(|(name, _)| onnx.weights.get(&name) == weights.get(&name)));
+        let fused = fuse(&onnx.graph, &onnx.weights).unwrap();
+        let onnx = round_trip(&fused.graph, &fused.weights, &Options::default());
+        assert_eq!((onnx.graph, onnx.weights), (fused.graph, fused.weights));
+    }
+}
+
+#[test]
+fn the_same_network_gives_the_same_bytes() {
+    let graph = every_operation();
+    let weights = random_weights(&graph);
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = [("labels".to_owned(), "cat,dog".to_owned())].into_iter().collect();
+    let options = Options { metadata, ..Options::default() };
+    let bytes = ["a", "b"].map(|name| {
+        let path = folder.path().join(name);
+        write(&path, &graph, &weights, &options).unwrap();
+        fs::read(path).unwrap()
+    });
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(read(bytes[0].clone(), None).unwrap().metadata, options.metadata);
+}
+
+#[test]
+fn half_precision_rounds_each_parameter_once() {
+    let graph = every_operation();
+    let mut weights = random_weights(&graph);
+    let options = Options { precision: Precision::Half, ..Options::default() };
+    let onnx = round_trip(&graph, &weights, &options);
+    assert_eq!(onnx.graph, graph);
+    for (name, tensor) in onnx.weights.iter() {
+        for (half, single) in tensor.data().iter().zip(weights.get(name).unwrap().data()) {
+            assert_eq!(*half, half::f16::from_f32(*single).to_f32(), "{name}");
+        }
+    }
+    weights.get_mut("conv.weight").unwrap().data_mut()[7] = -65520.0;
+    let error = write(Path::new("/nowhere/model.onnx"), &graph, &weights, &options).unwrap_err();
+    let expected = "conv.weight: expected values of at most 65504 for half precision, found -65520";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn large_parameters_lie_beside_the_model() {
+    let mut chain = Chain::new(3);
+    chain.then("conv", Op::conv(Conv2d::square(3, 40, 3)));
+    chain.then("norm", Op::batch_norm(40));
+    chain.then("point", Op::conv(Conv2d::square(40, 40, 1).with_bias()));
+    let graph = chain.finish();
+    let weights = random_weights(&graph);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    write(&path, &graph, &weights, &Options { external_over: 1000, ..Options::default() }).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    // The point's 6,400 bytes begin at the second multiple of 4,096 bytes after the 4,320 of the convolution.
+    let data = folder.path().join("model.onnx.data");
+    assert_eq!(fs::metadata(&data).unwrap().len(), 2 * 4096 + 6400);
+    let onnx = read(bytes.clone(), Some(folder.path())).unwrap();
+    assert_eq!((onnx.graph, onnx.weights), (graph, weights));
+
+    let sentence = |folder: Option<&Path>| read(bytes.clone(), folder).unwrap_err().to_string();
+    let place = "node conv (Conv): conv.weight:";
+    let refused = format!("{place} expected all data inside the model, found external data in \"model.onnx.data\"");
+    assert_eq!(sentence(None), refused);
+    let shorter = &fs::read(&data).unwrap()[..4000];
+    fs::write(&data, shorter).unwrap();
+    let short = format!("{place} expected 4320 bytes at 0 of \"model.onnx.data\", found a file of 4000");
+    assert_eq!(sentence(Some(folder.path())), short);
+    #[cfg(unix)]
+    {
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        fs::write(outside.path(), vec![0; 20_000]).unwrap();
+        fs::remove_file(&data).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &data).unwrap();
+        let linked = "expected external data in a file inside the model's folder, found \"model.onnx.data\"";
+        assert_eq!(sentence(Some(folder.path())), format!("{place} {linked}"));
+    }
+    fs::remove_file(&data).unwrap();
+    assert!(sentence(Some(folder.path())).starts_with(&format!("{place} expected to open \"model.onnx.data\"")));
+}
+
+#[test]
+fn what_cannot_be_written_is_refused() {
+    let mut chain = Chain::new(3);
+    chain.then("softmax", Op::Softmax(Softmax::Probabilities));
+    let graph = chain.finish();
+    let sentence = |options: Options| {
+        write(Path::new("/nowhere/model.onnx"), &graph, &Weights::new(), &options).unwrap_err().to_string()
+    };
+    let opset = |opset| Options { opset, ..Options::default() };
+    assert_eq!(sentence(opset(6)), "opset: expected 7 to 21, found 6");
+    assert_eq!(sentence(opset(22)), "opset: expected 7 to 21, found 22");
+    let map = "softmax: expected an opset of at least 13 for the softmax of a map, found 12";
+    assert_eq!(sentence(opset(12)), map);
+    let preprocess = Some(Preprocessing::default());
+    let early = Options { preprocess: preprocess.clone(), ..opset(17) };
+    assert_eq!(sentence(early), "opset: expected at least 18, which preprocessing needs, found 17");
+    let grey = Preprocessing::default().for_channels(1);
+    let channels = Options { preprocess: Some(grey), ..opset(18) };
+    assert_eq!(sentence(channels), "preprocessing: expected 3 channels, which the network reads, found means of 1");
+    assert!(sentence(Options { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
+}
+
+#[test]
+fn a_file_with_preprocessing_is_no_network_to_us() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let options = Options { opset: 18, preprocess: Some(Preprocessing::default()), ..Options::default() };
+    write(&path, &Chain::new(3).finish(), &Weights::new(), &options).unwrap();
+    let error = read(fs::read(path).unwrap(), None).unwrap_err();
+    assert_eq!(error.to_string(), "input image: expected floating-point elements, found element type 2");
+}
+
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/onnx");
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = paths.collect();
+    paths.sort();
+    let named = |path: &PathBuf| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap());
+    paths.iter().map(named).collect()
+}
+
+/// `tests/data/onnx` holds what ONNX Runtime computes of each seed file for the input `sin(0.37 · i)`.
+#[test]
+fn files_of_others_mean_what_the_reference_runtime_says() {
+    let mut compared = 0;
+    for (name, bytes) in seeds() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.f32"));
+        let Ok(golden) = fs::read(golden) else { continue };
+        let expected: Vec<f32> = golden.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
+        let onnx = read(bytes, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let [height, width] = onnx.size.unwrap_or([7, 7]);
+        let batch = if matches!(name.as_str(), "affine_constants" | "pad_chain_opset11") { 1 } else { 2 };
+        let shape = [batch, onnx.graph.input_channels(), height, width];
+        let images = Tensor::from_fn(shape, |i| f64::from((i as f64 * 0.37).sin() as f32));
+        let main = onnx.graph.main_output().index();
+        let found = interpret(&onnx.graph, &onnx.weights, &images).unwrap().swap_remove(main);
+        let magnitude = magnitudes(&onnx.graph, &onnx.weights, &images).unwrap().swap_remove(main);
+        assert_eq!(found.data().len(), expected.len(), "{name}");
+        let constant = 4.0 * onnx.graph.nodes().len() as f64 * f64::from(f32::EPSILON);
+        for (i, (found, expected)) in found.data().iter().zip(expected).enumerate() {
+            let error = (found - f64::from(expected)).abs();
+            assert!(error <= constant * magnitude.data()[i], "{name}: element {i}: expected {expected}, found {found}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
+}
+
+#[test]
+fn damaged_files_are_errors_or_networks() {
+    for (name, bytes) in seeds() {
+        for end in 0..bytes.len() {
+            assert!(read(bytes[..end].to_vec(), None).is_err() || end > 0, "{name}");
+        }
+        for place in 0..bytes.len() {
+            for mask in [0x01, 0x80, 0xFF] {
+                let mut damaged = bytes.clone();
+                damaged[place] ^= mask;
+                let _ = read(damaged, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_seeds_are_refused_with_a_sentence() {
+    let expected = [
+        (
+            "absurd_extents",
+            "node y (Conv): w: expected a shape within the address space, found [1099511627776, 1099511627776]",
+        ),
+        ("cycle", "node a (Relu): expected inputs computed earlier, found a cycle"),
+        (
+            "external_outside",
+            "node y (Conv): w: expected all data inside the model, found external data in \"../secret\"",
+        ),
+        ("truncated", "onnx: expected a whole ONNX file, found bytes that are none"),
+        (
+            "unknown_operator",
+            "node /features/0/Erf (Erf): expected an operator of the graph (Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes), found Erf",
+        ),
+    ];
+    let seeds = seeds();
+    for (name, sentence) in expected {
+        let (_, bytes) = seeds.iter().find(|(seed, _)| seed == name).unwrap();
+        assert_eq!(read(bytes.clone(), None).unwrap_err().to_string(), sentence);
+    }
+}
