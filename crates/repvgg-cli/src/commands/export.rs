@@ -12,7 +12,7 @@ use repvgg::{Error, Model, Result, onnx};
 use serde_json::json;
 
 use super::Outcome;
-use super::fuse::fuse_checked;
+use super::fuse::{check_size, fuse_checked};
 use crate::output::{print, print_json, thousands};
 use crate::source::ModelOptions;
 
@@ -139,7 +139,8 @@ impl Arguments {
                 Err(Error::fuse(&self.model.model, what).into())
             }
             (Some(WantedForm::Plain), Form::Training) => {
-                let (_, plain, report) = fuse_checked(&model, CHECK_SIZE).with_context(|| self.model.model.clone())?;
+                let (_, plain, report) =
+                    fuse_checked(&model, check_size(&model)).with_context(|| self.model.model.clone())?;
                 report.accept().with_context(|| format!("{}: not written", self.output.display()))?;
                 Ok(plain)
             }

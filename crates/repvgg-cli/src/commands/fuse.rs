@@ -28,9 +28,9 @@ pub(crate) struct Arguments {
     /// Where the plain model goes
     #[arg(short, long)]
     output: PathBuf,
-    /// Side of the random images that the whole network is checked on
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    check_size: u32,
+    /// Side of the random images that the whole network is checked on [default: 64, or the network's only size]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    check_size: Option<u32>,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -44,8 +44,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::spec(arguments.output.display(), what).into());
     }
     let model = arguments.input.open()?;
-    let (plan, plain, report) =
-        fuse_checked(&model, arguments.check_size as usize).with_context(|| arguments.input.model.clone())?;
+    let check_size = arguments.check_size.map_or_else(|| check_size(&model), |size| size as usize);
+    let (plan, plain, report) = fuse_checked(&model, check_size).with_context(|| arguments.input.model.clone())?;
     report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
     plain.save(&arguments.output)?;
     if arguments.json {
@@ -54,6 +54,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print(&report_text(&report, &plan, &model, &plain, arguments))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The side of the random images on which a fused network is checked: a small one where the network takes it, else its own.
+pub(crate) fn check_size(model: &Model) -> usize {
+    const SMALL: usize = 64;
+    let takes = |size: usize| model.graph().is_ok_and(|graph| graph.shapes([size; 2]).is_ok());
+    if takes(SMALL) { SMALL } else { model.preprocessing.size }
 }
 
 /// Fuses a model and measures the result against the training form.

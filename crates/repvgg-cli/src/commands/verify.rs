@@ -12,6 +12,7 @@ use repvgg::{Error, Model, Result, npy};
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::fuse::check_size;
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{default_threads, open, parse_size};
@@ -53,9 +54,6 @@ pub(crate) struct Arguments {
 /// Images per run of the networks.
 const BATCH: usize = 8;
 
-/// The side of the random images on which fused blocks are compared, when the network takes any size.
-const CHECK_SIZE: usize = 64;
-
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if !(arguments.tolerance >= 0.0) {
         let what = format!("expected a number of at least 0, found {}", arguments.tolerance);
@@ -82,12 +80,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print(&report.text())?;
     }
     Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A small size where the network takes it, its own where it does not.
-fn check_size(model: &Model) -> usize {
-    let takes = |size: usize| model.graph().is_ok_and(|graph| graph.shapes([size; 2]).is_ok());
-    if takes(CHECK_SIZE) { CHECK_SIZE } else { model.preprocessing.size }
 }
 
 /// Compares the logits on what the arguments ask for, and says on what.
