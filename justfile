@@ -45,5 +45,5 @@ rivals *OPTIONS:
     python3 benchmarks/rivals/rivals.py {{OPTIONS}}
 
 # A reader of untrusted bytes on bytes that a fuzzer makes up; with the nightly toolchain and cargo-fuzz.
-fuzz target="pytorch":
+fuzz target="model":
     cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -rss_limit_mb=2048 -timeout=10

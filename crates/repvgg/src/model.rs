@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Precision, safetensors};
 use crate::file::write_atomically;
-use crate::fuse::{self, Plan};
+use crate::fuse::Plan;
 use crate::image::Preprocessing;
-use crate::zoo::{Architecture, Form};
+use crate::zoo::{AnyGraph, Architecture, Form};
 use crate::{Error, Graph, Result, Weights, checkpoint, onnx};
 
 /// The key of our document in the file's metadata, and the version of the document.
@@ -72,8 +72,19 @@ impl Model {
         if self.form == Form::Plain {
             return Err(Error::fuse(self.architecture.name(), "already in plain form, there is nothing to fuse"));
         }
-        let weights = fuse::fuse(&self.graph()?, &self.weights)?.weights;
-        Ok(Self { form: Form::Plain, weights, ..self.clone() })
+        let plan = Plan::new(&self.graph()?);
+        let weights = plan.apply(&self.weights)?;
+        Ok(self.fused(&plan, weights))
+    }
+
+    /// The plain form of this network, of which `weights` are what `plan` made of its weights.
+    #[must_use]
+    pub fn fused(&self, plan: &Plan, weights: Weights) -> Self {
+        let architecture = match &self.architecture {
+            Architecture::Graph(any) => Architecture::Graph(AnyGraph { graph: plan.graph().clone(), ..any.clone() }),
+            known => known.clone(),
+        };
+        Self { architecture, form: Form::Plain, weights, ..self.clone() }
     }
 
     /// Reads a model file of any kind that [`checkpoint::open`] knows.
@@ -160,9 +171,10 @@ impl Model {
 /// When the architecture cannot be built.
 pub(crate) fn graph(architecture: &Architecture, form: Form) -> Result<Graph> {
     let training = architecture.training_graph()?;
-    Ok(match form {
-        Form::Training => training,
-        Form::Plain => Plan::new(&training).into_graph(),
+    Ok(match (architecture, form) {
+        (Architecture::RepVgg(_), Form::Plain) => Plan::new(&training).into_graph(),
+        // A graph from elsewhere is what its weights belong to.
+        (Architecture::RepVgg(_), Form::Training) | (Architecture::Graph(_), _) => training,
     })
 }
 

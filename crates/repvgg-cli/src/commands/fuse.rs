@@ -76,7 +76,7 @@ pub(crate) fn fuse_checked(model: &Model, check_size: usize) -> anyhow::Result<(
         progress.inc(1);
     })?;
     progress.finish_and_clear();
-    let plain = Model { form: Form::Plain, weights, ..model.clone() };
+    let plain = model.fused(&plan, weights);
     Ok((plan, plain, report))
 }
 

@@ -381,7 +381,7 @@ fn region(graph: &Graph, source: NodeId, output: NodeId, collapse: Collapse) -> 
 }
 
 /// A chain around one convolution keeps that convolution's name; branches become `rbr_reparam` under the dotted prefix
-/// that their names share, as in the official checkpoints.
+/// that the names of their parameters share, as in the official checkpoints.
 fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
     let named = |is: fn(&Op) -> bool| {
         let chosen = nodes.iter().map(|&id| graph.node(id)).filter(move |node| is(&node.op));
@@ -392,7 +392,7 @@ fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
         return (*only).to_owned();
     }
     let mut prefix: Vec<&str> = convolutions[0].split('.').collect();
-    for name in named(|_| true) {
+    for name in named(|op| !op.parameters().is_empty()) {
         let shared = prefix.iter().zip(name.split('.')).take_while(|(a, b)| **a == *b).count();
         prefix.truncate(shared);
     }

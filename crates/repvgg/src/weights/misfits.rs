@@ -101,11 +101,11 @@ impl Misfits {
     }
 }
 
-/// The name that takes the fewest changes to become `name`, if that is less than half of it.
+/// The name that takes the fewest changes to become `name`, if that is less than a third of it.
 fn nearest(name: &str, others: impl Iterator<Item = String>) -> Option<String> {
     let near = others.filter(|other| other.len() <= 256 && name.len() <= 256);
     let near = near.map(|other| (strsim::levenshtein(name, &other), other));
-    near.filter(|(changes, _)| 2 * changes < name.len()).min().map(|(_, other)| other)
+    near.filter(|(changes, _)| 3 * changes < name.len()).min().map(|(_, other)| other)
 }
 
 /// A sentence about the first value that no trained network has.

@@ -10,7 +10,7 @@ use crate::{Error, Graph, Result};
 pub struct AnyGraph {
     /// The network's name.
     pub name: String,
-    /// What is trained; what fusing makes of it is the plain form.
+    /// What its weights belong to, in either form.
     pub graph: Graph,
 }
 

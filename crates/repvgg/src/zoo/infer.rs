@@ -24,7 +24,8 @@ impl std::fmt::Display for Form {
 
 /// The RepVGG network that weights under official names belong to, and its form.
 ///
-/// Strides leave no trace in a checkpoint: the paper's stride of 2 in each stage is assumed.
+/// Strides leave a trace only where a stage's first block has an identity branch, which is a stride of 1; elsewhere the
+/// paper's stride of 2 in each stage is assumed.
 ///
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
@@ -74,6 +75,7 @@ impl Stages<'_> {
         let mut channels = [0; 4];
         let mut depths = [0; 4];
         let mut groups = 1;
+        let mut strides = [2; 5];
         for (stage, prefixes) in prefixes.iter().enumerate() {
             for prefix in *prefixes {
                 let blocks = (0..).map(|index| format!("{prefix}.{index}"));
@@ -93,6 +95,9 @@ impl Stages<'_> {
                 return Err(Error::weights(format!("stage{}", stage + 1), what));
             }
             channels[stage] = input;
+            if self.weights.get(&format!("{}.0.rbr_identity.weight", prefixes[0])).is_some() {
+                strides[stage + 1] = 1;
+            }
         }
         let classes = self.weights.require("linear.weight")?.shape().first().copied().unwrap_or(0);
         let bases = [64.0, 128.0, 256.0, 512.0];
@@ -104,6 +109,7 @@ impl Stages<'_> {
             auxiliary_heads,
             classes,
             input_channels,
+            strides,
             ..RepVgg::default()
         };
         spec.stem = (spec.stage_channels()[0] != stem).then_some(stem);

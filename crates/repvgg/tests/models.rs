@@ -1,0 +1,183 @@
+//! Model files of every kind through the one door, and every seed of the fuzz targets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use repvgg::checkpoint::{self, Container, Dialect, Precision};
+use repvgg::compare::{Parts, parts};
+use repvgg::engine::{Plan, Settings};
+use repvgg::zoo::Form;
+use repvgg::{Architecture, Model, Tensor};
+
+fn seeds() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
+}
+
+fn open(name: &str) -> (Model, checkpoint::Origin) {
+    checkpoint::open(&seeds().join("model").join(name), None).unwrap()
+}
+
+fn logits(model: &Model) -> Vec<f32> {
+    let settings = Settings { batch: 2, size: [32, 32], threads: 1, ..Settings::default() };
+    let mut plan = Plan::new(&model.graph().unwrap(), &model.weights, settings).unwrap();
+    let input: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+    let mut logits = vec![0.0; 2 * 3];
+    plan.run(&input, &mut logits);
+    logits
+}
+
+fn assert_close(name: &str, expected: &[f32], found: &[f32], tolerance: f32) {
+    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    for (a, b) in expected.iter().zip(found) {
+        assert!((a - b).abs() <= tolerance * largest, "{name}: expected {expected:?}, found {found:?}");
+    }
+}
+
+/// One network in every kind of file, under every code base's names, in both forms.
+#[test]
+fn one_network_is_the_same_in_every_file() {
+    use Container::{Onnx, Safetensors};
+    let (reference, _) = open("document.safetensors");
+    let expected = logits(&reference);
+    for (name, container, names, form, tolerance) in [
+        ("document.safetensors", Safetensors, Some(Dialect::Official), Form::Training, 0.0),
+        ("mmpretrain.safetensors", Safetensors, Some(Dialect::Mmpretrain), Form::Training, 0.0),
+        ("wrapped-half.safetensors", Safetensors, Some(Dialect::Official), Form::Training, 2e-3),
+        ("timm.safetensors", Safetensors, Some(Dialect::Timm), Form::Plain, 2e-3),
+        ("graph-plain.safetensors", Safetensors, None, Form::Plain, 2e-6),
+        ("plain.onnx", Onnx, Some(Dialect::Official), Form::Plain, 2e-6),
+        ("branches.onnx", Onnx, None, Form::Training, 0.0),
+    ] {
+        let (model, origin) = open(name);
+        assert_eq!((origin.container, origin.names, model.form), (container, names, form), "{name}");
+        assert_close(name, &expected, &logits(&model), tolerance);
+        let fused = if form == Form::Training { model.fuse().unwrap() } else { model };
+        assert_close(name, &expected, &logits(&fused), tolerance.max(2e-6));
+    }
+}
+
+#[test]
+fn models_survive_every_dialect_and_precision() {
+    let (model, _) = open("document.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for dialect in Dialect::ALL {
+        for model in [model.clone(), model.fuse().unwrap()] {
+            checkpoint::save(&model, &path, dialect, Precision::Single).unwrap();
+            let (read, origin) = checkpoint::open(&path, None).unwrap();
+            assert_eq!(origin.names, Some(dialect));
+            assert_eq!((read.form, &read.weights), (model.form, &model.weights));
+        }
+    }
+    checkpoint::save(&model, &path, Dialect::Timm, Precision::Half).unwrap();
+    assert_close("half", &logits(&model), &logits(&Model::load(&path).unwrap()), 2e-3);
+}
+
+#[test]
+fn a_graph_of_its_own_has_no_other_dialect() {
+    let (model, _) = open("branches.onnx");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let error = checkpoint::save(&model, &path, Dialect::Timm, Precision::Single).unwrap_err();
+    assert!(error.to_string().contains("expected a parameter that timm has a name for"), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn another_architecture_than_named_is_told_with_both() {
+    let path = seeds().join("model/wrapped-half.safetensors");
+    let named = Architecture::named("repvgg-a0").unwrap();
+    let error = checkpoint::open(&path, Some(&named)).unwrap_err().to_string();
+    assert!(
+        error.ends_with("expected repvgg-a0 with depths [2, 4, 14, 1], found custom with depths [1, 2, 1, 1]"),
+        "{error}"
+    );
+}
+
+/// Strides leave no trace in weights: what the caller names has them.
+#[test]
+fn named_strides_are_taken_over() {
+    let path = seeds().join("model/wrapped-half.safetensors");
+    let (model, _) = checkpoint::open(&path, None).unwrap();
+    let Architecture::RepVgg(mut spec) = model.architecture else { panic!("expected a RepVGG") };
+    spec.strides = [1, 2, 2, 2, 1];
+    let named = Architecture::RepVgg(spec);
+    assert_eq!(checkpoint::open(&path, Some(&named)).unwrap().0.architecture, named);
+}
+
+/// What does not fit is told as the file spells it, with the nearest name that would.
+#[test]
+fn every_key_is_accounted_for_in_the_file_s_own_spelling() {
+    let (model, _) = open("document.safetensors");
+    let spoilt = |spoil: &dyn Fn(&mut repvgg::Weights)| {
+        let mut weights: repvgg::Weights = model
+            .weights
+            .iter()
+            .map(|(name, t)| (format!("module.{}", Dialect::Timm.spell(name).unwrap()), t.clone()))
+            .collect();
+        spoil(&mut weights);
+        let bytes = checkpoint::safetensors::write(&weights, Precision::Single, Default::default()).unwrap();
+        checkpoint::from_bytes(bytes, None).map(|_| ()).unwrap_err().to_string()
+    };
+    let extra = |weights: &mut repvgg::Weights| weights.insert("module.neck.weight", Tensor::full([1], 0.0));
+    assert_eq!(spoilt(&extra), "module.neck.weight: unexpected, the network has no such parameter");
+    let missing = |weights: &mut repvgg::Weights| {
+        let tensor = weights.remove("module.stages.1.1.identity.bias").unwrap();
+        weights.insert("module.stages.1.1.identity.bais", tensor);
+    };
+    assert_eq!(
+        spoilt(&missing),
+        "module.stages.1.1.identity.bias: missing, expected [2], the nearest name is module.stages.1.1.identity.bais; \
+         module.stages.1.1.identity.bais: unexpected, the network has no such parameter, the nearest name is \
+         module.stages.1.1.identity.bias"
+    );
+    let twice = |weights: &mut repvgg::Weights| weights.insert("head.fc.bias", Tensor::full([3], 0.0));
+    assert_eq!(spoilt(&twice), "module.head.fc.bias: expected one name for each parameter, found head.fc.bias too");
+    let headless = |weights: &mut repvgg::Weights| drop(weights.remove("module.head.fc.weight"));
+    assert_eq!(spoilt(&headless), "module.head.fc.weight: missing");
+}
+
+#[test]
+fn a_network_and_its_fusion_are_compared_block_by_block_whatever_their_names() {
+    let (training, _) = open("branches.onnx");
+    let (plain, _) = open("plain.onnx");
+    let Parts::Blocks(report) = parts(&training, &plain, 32, |_| ()).unwrap() else { panic!("expected blocks") };
+    assert_eq!(report.regions.len(), 6);
+    assert!(report.worst_error() <= 1.0, "{}", report.worst_error());
+    let (other, _) = open("document.safetensors");
+    let Parts::Layers(layers) = parts(&training, &other, 32, |_| ()).unwrap() else { panic!("expected layers") };
+    assert!(layers.iter().all(|layer| layer.largest_difference == 0.0));
+    assert!(matches!(parts(&plain, &other.fuse().unwrap(), 32, |_| ()).unwrap(), Parts::Layers(_)));
+}
+
+/// Every cut and many flipped bits of every seed: an error, or a model that can be written.
+#[test]
+fn damaged_files_are_refused_or_read() {
+    for entry in fs::read_dir(seeds().join("model")).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        for length in (0..bytes.len()).step_by(bytes.len() / 64) {
+            assert!(checkpoint::from_bytes(bytes[..length].to_vec(), None).is_err());
+        }
+        for bit in (0..8 * bytes.len()).step_by(8 * bytes.len() / 512) {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok((model, _)) = checkpoint::from_bytes(bytes, None) {
+                model.to_bytes().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn every_seed_of_the_fuzz_targets_returns() {
+    for folder in ["config", "model", "onnx", "pytorch"] {
+        let mut count = 0;
+        for entry in fs::read_dir(seeds().join(folder)).unwrap() {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            let _ = checkpoint::read_config(&bytes);
+            let _ = checkpoint::from_bytes(bytes, None);
+            count += 1;
+        }
+        assert!(count > 0, "{folder}: expected seeds, found none");
+    }
+}

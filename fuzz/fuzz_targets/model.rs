@@ -1,0 +1,15 @@
+//! Any bytes as a model file: safetensors with our metadata or with any code base's names, and the other kinds.
+//!
+//! A model that is read can be written, and reads the same again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use repvgg::checkpoint;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok((model, _)) = checkpoint::from_bytes(bytes.to_vec(), None) else { return };
+    let written = model.to_bytes().expect("a model that was read can be written");
+    let (again, _) = checkpoint::from_bytes(written, None).expect("a model that was written can be read");
+    assert_eq!(again.weights, model.weights);
+    assert_eq!(again.architecture, model.architecture);
+});
