@@ -100,7 +100,7 @@ fn named_strides_are_taken_over() {
     let path = seeds().join("model/wrapped-half.safetensors");
     let (model, _) = checkpoint::open(&path, None).unwrap();
     let Architecture::RepVgg(mut spec) = model.architecture else { panic!("expected a RepVGG") };
-    spec.strides = [1, 2, 2, 2, 1];
+    spec.strides = [1, 2, 2, 1, 2];
     let named = Architecture::RepVgg(spec);
     assert_eq!(checkpoint::open(&path, Some(&named)).unwrap().0.architecture, named);
 }
