@@ -334,7 +334,7 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["fuse", "text.safetensors", "-o", "out"],
             1,
-            "text.safetensors: safetensors: expected a whole model file",
+            "text.safetensors: file: expected safetensors, a PyTorch checkpoint or ONNX, found text",
         ),
         (vec!["fuse", "missing.safetensors", "-o", "out"], 1, "missing.safetensors: "),
         (vec!["run", "text.safetensors", "--input", "input.npy", "--output", "out"], 1, "text.safetensors"),

@@ -58,6 +58,26 @@ fn both_forms_give_the_reference_implementation_s_logits() {
     }
 }
 
+/// What PyTorch wrote, in every container and under every name, gives PyTorch's logits.
+#[test]
+fn every_container_gives_the_reference_implementation_s_logits() {
+    let Some(goldens) = goldens() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for network in ["official-plain", "official-g4", "official-se", "timm-plain"].map(|name| goldens.join(name)) {
+        let expected = npy::read(&network.join("logits.npy")).unwrap();
+        for entry in std::fs::read_dir(&network).unwrap() {
+            let model = entry.unwrap().path();
+            if model.extension().is_some_and(|extension| extension == "pth" || extension == "safetensors") {
+                let found = logits(folder.path(), &model, &network.join("input.npy"));
+                assert_close(&model.display().to_string(), &expected, &found, 1e-5);
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(count, 10, "checkpoints compared");
+}
+
 /// Both implementations fuse in f64 and round to f32: at most the last bit may differ.
 #[test]
 fn fused_kernels_are_the_reference_implementation_s() {

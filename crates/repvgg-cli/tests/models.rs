@@ -1,0 +1,157 @@
+//! Models of every kind through the binary: read, compared, exported, fetched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+#[path = "../../repvgg-hub/tests/loopback/mod.rs"]
+#[expect(dead_code, reason = "the hub's own tests use more of it")]
+mod loopback;
+
+use loopback::{Hub, Reply, Server};
+
+fn seed(name: &str) -> String {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_repvgg"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = repvgg(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The exit code and the sentence of a call that must fail and leave nothing behind.
+fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let before = fs::read_dir(folder).unwrap().count();
+    let output = repvgg(folder, arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.lines().count() == 1, "{arguments:?}: {errors}");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), before, "{arguments:?} left something behind");
+    (output.status.code(), errors)
+}
+
+#[test]
+fn info_says_what_a_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = json(folder.path(), &["info", &seed("model/timm.safetensors"), "--json"]);
+    assert_eq!(info["file"], serde_json::json!({"container": "safetensors", "names": "timm"}));
+    assert_eq!((info["form"].as_str(), info["classes"].as_u64()), (Some("plain"), Some(3)));
+    let info = json(folder.path(), &["info", &seed("model/branches.onnx"), "--json"]);
+    assert_eq!(info["file"], serde_json::json!({"container": "onnx", "names": null}));
+    assert_eq!(info["form"], "training");
+}
+
+#[test]
+fn the_road_from_one_kind_to_another_keeps_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let original = seed("model/mmpretrain.safetensors");
+    let exports: [(&str, &[&str]); 5] = [
+        ("a.onnx", &["--form", "plain"]),
+        ("b.onnx", &["--opset", "9", "--external-data"]),
+        ("c.safetensors", &["--dialect", "timm", "--form", "plain"]),
+        ("d.onnx", &["--with-preprocess"]),
+        ("e.safetensors", &["--dtype", "f16"]),
+    ];
+    for (name, options) in exports {
+        let exported = json(path, &[&["export", &original, "-o", name, "--json"], options].concat());
+        assert_eq!(exported["form"].as_str(), Some(if options.contains(&"plain") { "plain" } else { "training" }));
+        assert!(exported["bytes"].as_u64().unwrap() > 1000);
+    }
+    assert!(path.join("b.onnx.data").exists());
+    for name in ["a.onnx", "b.onnx", "c.safetensors"] {
+        let report = json(path, &["verify", &original, name, "--json", "--size", "32"]);
+        assert_eq!((report["agree"].as_bool(), report["top1_agreement"].as_f64()), (Some(true), Some(1.0)), "{name}");
+        assert_eq!(report["blocks"].as_array().unwrap().is_empty(), false, "{name}");
+    }
+    let report = repvgg(path, &["verify", &original, "e.safetensors", "--size", "32", "--json"]);
+    assert_eq!(report.status.code(), Some(1), "half precision is not within 1e-5");
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["compared"], "parameters");
+    assert!(report["relative_difference"].as_f64().unwrap() < 1e-2);
+    json(path, &["verify", &original, "e.safetensors", "--size", "32", "--tolerance", "0.01", "--json"]);
+}
+
+#[test]
+fn a_hub_s_repository_is_a_model_like_any_other() {
+    const CONFIG: &[u8] = br#"{"num_classes": 3, "label_names": ["cat", "dog", "owl"], "pretrained_cfg":
+        {"input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let weights = fs::read(seed("model/wrapped-half.safetensors")).unwrap();
+    let bytes = weights.clone();
+    let storage = Server::start(move |asked| Reply::ranged(asked, &bytes));
+    let hub = Hub {
+        small: vec![("config.json".to_owned(), CONFIG.to_vec())],
+        large: vec![("model.safetensors".to_owned(), weights)],
+        storage: storage.address.clone(),
+    };
+    let hub = Server::start(move |asked| hub.answer(asked));
+    let call = |arguments: &[&str], offline: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_repvgg"));
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+        command.env("HF_HOME", folder.path().join("cache")).env("HF_ENDPOINT", &hub.address);
+        command.env("HF_HUB_OFFLINE", offline).env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN").output().unwrap()
+    };
+    for offline in ["0", "1"] {
+        let output = call(&["info", "hf:timm/x", "--json"], offline);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(info["labels"], serde_json::json!(["cat", "dog", "owl"]));
+        assert_eq!((info["preprocessing"]["size"].as_u64(), info["form"].as_str()), (Some(32), Some("training")));
+        assert!(call(&["fuse", "hf:timm/x", "-o", "plain.safetensors"], offline).status.success());
+    }
+    let output = call(&["info", "hf:timm/other"], "1");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), message.lines().count()), (Some(1), 1), "{message}");
+    assert!(message.contains("HF_HUB_OFFLINE"), "{message}");
+}
+
+#[test]
+fn an_unfused_export_says_so_and_how_to_fuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = repvgg(folder.path(), &["export", &seed("model/document.safetensors"), "-o", "x.onnx"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success());
+    assert_eq!(
+        errors,
+        "warning: x.onnx holds the training form, which runs slower: 6 blocks are not fused; add --form plain to fuse them\n"
+    );
+    let output = repvgg(folder.path(), &["export", "x.onnx", "-o", "y.onnx", "--form", "plain"]);
+    assert!(output.status.success() && output.stderr.is_empty());
+}
+
+#[test]
+fn wrong_turns_get_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let (training, plain) = (seed("model/document.safetensors"), seed("model/timm.safetensors"));
+    let cases: [(Vec<&str>, i32, &str); 10] = [
+        (vec!["export", &training, "-o", "x.txt"], 2, "x.txt: expected a file that ends in .onnx or .safetensors"),
+        (
+            vec!["export", &training, "-o", "x.safetensors", "--opset", "17"],
+            2,
+            "expected a file that ends in .onnx with --opset",
+        ),
+        (vec!["export", &training, "-o", "x.onnx", "--dialect", "timm"], 2, ".safetensors with --dialect"),
+        (vec!["export", &training, "-o", "x.onnx", "--opset", "6"], 2, "opset: expected 7 to 21, found 6"),
+        (vec!["export", &training, "-o", "x.onnx", "--opset", "17", "--with-preprocess"], 2, "expected at least 18"),
+        (vec!["export", &plain, "-o", "x.safetensors", "--form", "training"], 1, "fusing cannot be undone"),
+        (vec!["export", &training, "-o", "missing/x.onnx"], 1, "missing/x.onnx: "),
+        (vec!["verify", &training, "missing.pth"], 1, "missing.pth: No such file"),
+        (vec!["verify", &training, &plain, "--tolerance", "nan"], 2, "tolerance: expected a number of at least 0"),
+        (vec!["info", "hf:nobody"], 2, "hf:nobody"),
+    ];
+    for (arguments, code, part) in cases {
+        let (found, message) = refused(path, &arguments);
+        assert!(message.contains(part), "{arguments:?}: {message}");
+        assert_eq!(found, Some(code), "{arguments:?}: {message}");
+    }
+}
