@@ -20,7 +20,7 @@ mod pool;
 mod shape;
 mod value;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -112,8 +112,13 @@ fn is_own_domain(domain: &str) -> bool {
 
 /// What a sentence calls a node.
 fn place(node: &proto::Node) -> String {
-    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-    format!("node {name} ({})", node.op_type)
+    format!("node {} ({})", node.title(), short(&node.op_type))
+}
+
+/// The beginning of a name, so that a long one that is used often does not fill the memory.
+fn short(name: &str) -> &str {
+    const LONGEST: usize = 256;
+    &name[..name.floor_char_boundary(LONGEST)]
 }
 
 /// A file on the way to a graph.
@@ -160,18 +165,20 @@ impl<'m> Reader<'m> {
         if let Some(first) = outputs.next() {
             self.values.insert(first, value);
         }
-        for (other, name) in outputs.enumerate().filter(|(_, name)| !name.is_empty()) {
-            let what =
-                format!("{}: expected only its first output to be read, found output {}", place(node), other + 2);
-            self.values.insert(name, Value::Failed(what.into()));
+        let mut others = outputs.filter(|name| !name.is_empty()).peekable();
+        if others.peek().is_some() {
+            let what: Rc<str> =
+                format!("{}: expected readers of its first output, found one of another", place(node)).into();
+            self.values.extend(others.map(|name| (name.as_str(), Value::Failed(Rc::clone(&what)))));
         }
     }
 
     /// The outputs by name and draft: the first, and those of the others that are understood.
     fn outputs(&mut self, graph: &'m proto::Graph) -> Result<Vec<(String, usize)>> {
         let mut outputs: Vec<(String, usize)> = Vec::new();
+        let mut taken = HashSet::new();
         for output in &graph.output {
-            let place = format!("output {}", output.name);
+            let place = format!("output {}", short(&output.name));
             let index = match self.value(&output.name).and_then(|value| self.whole(value)) {
                 Ok(data) => data.draft,
                 Err(_) if !outputs.is_empty() => continue,
@@ -179,7 +186,7 @@ impl<'m> Reader<'m> {
                 Err(Trouble::Earlier(sentence)) => return Err(Error::new(ErrorKind::Format, &*sentence)),
             };
             let name = if outputs.is_empty() { "main" } else { &output.name };
-            if outputs.iter().all(|(taken, _)| taken != name) {
+            if taken.insert(name) {
                 outputs.push((name.to_owned(), index));
             }
         }
@@ -192,7 +199,10 @@ impl<'m> Reader<'m> {
     /// The value called `name`, decoded if it is an initializer.
     fn value(&mut self, name: &str) -> Found<Value<'m>> {
         match self.values.get(name) {
-            None => Err(format!("expected its input {name:?} to be constant or computed, found no such value").into()),
+            None => {
+                let name = short(name);
+                Err(format!("expected its input {name:?} to be constant or computed, found no such value").into())
+            }
             Some(Value::Failed(sentence)) => Err(Trouble::Earlier(Rc::clone(sentence))),
             Some(Value::Initializer(tensor)) => {
                 let constant = constant::decode(tensor, &mut self.external, &mut self.budget);
@@ -220,7 +230,7 @@ impl Trouble {
     /// The same trouble, said of the thing called `name`.
     fn about(self, name: &str) -> Self {
         match self {
-            Self::Here(what) => Self::Here(format!("{name}: {what}")),
+            Self::Here(what) => Self::Here(format!("{}: {what}", short(name))),
             earlier @ Self::Earlier(_) => earlier,
         }
     }

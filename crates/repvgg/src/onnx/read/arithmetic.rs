@@ -2,6 +2,7 @@
 
 use super::constant::Constant;
 use super::convolution::module_name;
+use super::draft::Name;
 use super::value::{Axis, Data, Value};
 use super::{Found, Reader, proto};
 use crate::graph::BatchNorm;
@@ -84,7 +85,7 @@ impl<'m> Reader<'m> {
                 let name = format!("{}.negative", node.title());
                 let factors = vec![("weight", Tensor::full([channels], -1.0))];
                 let negative =
-                    self.drafts.add_with((&name, false), Op::Scale { channels }, &[second.draft], factors)?;
+                    self.drafts.add_with(Name::Other(&name), Op::Scale { channels }, &[second.draft], factors)?;
                 (Op::Add, [first.draft, negative])
             }
             _ => return Err("expected a constant divisor, found a computed one".to_owned().into()),
@@ -133,7 +134,7 @@ impl<'m> Reader<'m> {
         if shifts.iter().all(|&shift| shift == 0.0) {
             return Ok(data);
         }
-        let (name, is_module) = module_name(node, constant);
+        let name = module_name(node, constant);
         if data.is_exclusive {
             let draft = self.drafts.get_mut(data.draft);
             let has_bias = match &mut draft.op {
@@ -145,8 +146,8 @@ impl<'m> Reader<'m> {
                 Some(has_bias @ false) => {
                     *has_bias = true;
                     draft.parameters.push(("bias", tensor(shifts)));
-                    if is_module && !draft.is_named_by_parameters {
-                        (draft.name, draft.is_named_by_parameters) = (name.to_owned(), true);
+                    if let (Name::Module(module), false) = (name, draft.is_named_by_parameters) {
+                        (draft.name, draft.is_named_by_parameters) = (module.to_owned(), true);
                     }
                     return Ok(data);
                 }
@@ -170,7 +171,7 @@ impl<'m> Reader<'m> {
         self.budget.take(4 * channels)?;
         let norm = Op::BatchNorm(BatchNorm { channels, eps: 0.0 });
         let parameters = affine(Tensor::full([channels], 1.0), shifts);
-        let draft = self.drafts.add_with((name, is_module), norm, &[data.draft], parameters)?;
+        let draft = self.drafts.add_with(name, norm, &[data.draft], parameters)?;
         Ok(Data::new(draft, data.axes))
     }
 }

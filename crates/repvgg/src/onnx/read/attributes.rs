@@ -1,6 +1,6 @@
 //! Attributes of nodes, checked.
 
-use super::{Found, proto};
+use super::{Found, proto, short};
 
 /// An axis of an array of `rank` axes, which may be counted from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Found<usize> {
@@ -77,6 +77,6 @@ impl proto::Node {
 
     /// The name for what the node computes: its own, or that of its value.
     pub(super) fn title(&self) -> &str {
-        if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name }
+        short(if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name })
     }
 }

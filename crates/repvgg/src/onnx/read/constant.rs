@@ -5,12 +5,15 @@ use std::rc::Rc;
 use half::{bf16, f16};
 
 use super::external::External;
-use super::{Found, Trouble, proto};
+use super::{Found, Trouble, proto, short};
 use crate::onnx::proto::data_type;
 use crate::{Tensor, element_count};
 
 /// The longest list of integers: they are shapes, axes and sizes.
 const MOST_INTEGERS: usize = 4096;
+
+/// The most axes of an array.
+pub(super) const MOST_AXES: usize = 8;
 
 /// A constant array.
 #[derive(Debug, Clone)]
@@ -175,6 +178,9 @@ impl Budget {
 
 /// Decodes a tensor of the file.
 pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget: &mut Budget) -> Found<Rc<Constant>> {
+    if tensor.dims.len() > MOST_AXES {
+        return Err(format!("expected at most {MOST_AXES} axes, found {}", tensor.dims.len()).into());
+    }
     let extent = |&dim: &i64| usize::try_from(dim).map_err(|_| format!("expected extents of at least 0, found {dim}"));
     let shape: Vec<usize> = tensor.dims.iter().map(extent).collect::<Result<_, _>>()?;
     let count = element_count(&shape).filter(|&count| count <= isize::MAX as usize / 8);
@@ -213,7 +219,7 @@ pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget
         }
         _ => Values::Floats(floats(tensor, kind, bytes)),
     };
-    Ok(Rc::new(Constant { name: tensor.name.clone(), shape, values }))
+    Ok(Rc::new(Constant { name: short(&tensor.name).to_owned(), shape, values }))
 }
 
 /// Elements of `N` bytes each, the lowest byte first.

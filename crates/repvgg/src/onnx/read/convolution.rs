@@ -4,6 +4,7 @@ use repvgg_conv::Geometry;
 
 use super::attributes::count;
 use super::constant::Constant;
+use super::draft::Name;
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Found, Reader, proto};
 use crate::graph::Conv2d;
@@ -230,7 +231,7 @@ impl<'m> Reader<'m> {
         let kernel = self.padded_kernel(&mut geometry, &identity, data.padding)?;
         let name = format!("{}.pad", self.drafts.get(data.draft).name);
         let op = Op::Conv2d(Conv2d { geometry, bias: false });
-        let draft = self.drafts.add_with((&name, false), op, &[data.draft], vec![("weight", kernel)])?;
+        let draft = self.drafts.add_with(Name::Other(&name), op, &[data.draft], vec![("weight", kernel)])?;
         Ok(Data::new(draft, data.axes))
     }
 
@@ -245,7 +246,7 @@ impl<'m> Reader<'m> {
 
 /// Whether a convolution can express the padding: as far as its sides differ, its kernel grows by whole steps.
 fn is_expressible(padding: Padding, dilation: [usize; 2]) -> bool {
-    (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]) % dilation[axis] == 0)
+    (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]).is_multiple_of(dilation[axis]))
 }
 
 /// The zeros of both.
@@ -254,10 +255,10 @@ pub(super) fn add(a: Padding, b: Padding) -> Padding {
 }
 
 /// The name of a node with parameters: `P` where they are called `P.weight`, else the node's own.
-pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> (&'a str, bool) {
+pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> Name<'a> {
     let module = ["weight", "bias"].iter().find_map(|suffix| parameter.name.strip_suffix(suffix)?.strip_suffix('.'));
     match module {
-        Some(module) if !module.is_empty() => (module, true),
-        _ => (node.title(), false),
+        Some(module) if !module.is_empty() => Name::Module(module),
+        _ => Name::Other(node.title()),
     }
 }

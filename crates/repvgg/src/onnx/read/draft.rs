@@ -12,6 +12,15 @@ const MOST_ELEMENTS: usize = 1 << 40;
 /// The extents `[C, H, W]` of a value, as far as they are known.
 pub(super) type Extents = [Option<usize>; 3];
 
+/// What a node is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name<'a> {
+    /// `P`, where its parameters are called `P.weight`.
+    Module(&'a str),
+    /// The name of the file's node, or one made of it.
+    Other(&'a str),
+}
+
 /// A node of the graph to be.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -45,13 +54,13 @@ impl Drafts {
 
     /// Adds a node without parameters.
     pub(super) fn add(&mut self, name: &str, op: Op, inputs: &[usize]) -> Found<usize> {
-        self.add_with((name, false), op, inputs, Vec::new())
+        self.add_with(Name::Other(name), op, inputs, Vec::new())
     }
 
-    /// Adds a node with its parameters; `name` says whether it comes from them.
+    /// Adds a node with its parameters.
     pub(super) fn add_with(
         &mut self,
-        (name, is_named_by_parameters): (&str, bool),
+        name: Name<'_>,
         op: Op,
         inputs: &[usize],
         parameters: Vec<(&'static str, Tensor)>,
@@ -65,7 +74,11 @@ impl Drafts {
         {
             return Err(format!("expected values of at most {MOST_ELEMENTS} elements, found {extents:?}").into());
         }
-        let (name, inputs) = (name.to_owned(), inputs.to_vec());
+        let (name, is_named_by_parameters) = match name {
+            Name::Module(name) => (name.to_owned(), true),
+            Name::Other(name) => (name.to_owned(), false),
+        };
+        let inputs = inputs.to_vec();
         self.0.push(Draft { name, is_named_by_parameters, op, inputs, parameters, extents });
         Ok(self.0.len() - 1)
     }

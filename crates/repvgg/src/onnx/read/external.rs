@@ -6,13 +6,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::constant::Budget;
-use super::{Found, proto};
+use super::{Found, proto, short};
 
 /// The folder that a model's other files lie in, and the files that were opened.
 pub(super) struct External<'a> {
     folder: Option<&'a Path>,
-    /// By location: the file and its length in bytes.
-    files: HashMap<String, (File, u64)>,
+    /// By path in the folder: the file and its length in bytes.
+    files: HashMap<PathBuf, (File, u64)>,
 }
 
 impl<'a> External<'a> {
@@ -37,16 +37,18 @@ impl<'a> External<'a> {
         if length != expected as u64 {
             return Err(format!("expected {expected} bytes of external data, found {length}").into());
         }
-        if !self.files.contains_key(location) {
-            let (file, length) = self.open(location)?;
+        let (location, path) = (short(location), relative(location)?);
+        if !self.files.contains_key(&path) {
+            let (file, length) = self.open(&path, location)?;
             budget.extend(usize::try_from(length).unwrap_or(usize::MAX));
-            self.files.insert(location.to_owned(), (file, length));
+            self.files.insert(path.clone(), (file, length));
         }
-        let (file, whole) = self.files.get_mut(location).expect("the file was opened");
+        let (file, whole) = self.files.get_mut(&path).expect("the file was opened");
         if offset.checked_add(length).is_none_or(|end| end > *whole) {
             let what = format!("expected {length} bytes at {offset} of {location:?}, found a file of {whole}");
             return Err(what.into());
         }
+        budget.take(expected / size_of::<f32>())?;
         let mut bytes = vec![0; expected];
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
         read.map_err(|error| format!("expected to read {location:?}, found: {error}"))?;
@@ -54,25 +56,37 @@ impl<'a> External<'a> {
     }
 
     /// Opens a regular file inside the folder, wherever links lead.
-    fn open(&self, location: &str) -> Found<(File, u64)> {
+    fn open(&self, relative: &Path, location: &str) -> Found<(File, u64)> {
         let Some(folder) = self.folder else {
             return Err(format!("expected all data inside the model, found external data in {location:?}").into());
         };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let relative = Path::new(location);
-        let is_inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let refused = || format!("expected external data in a file inside the model's folder, found {location:?}");
-        if !is_inside {
-            return Err(refused().into());
-        }
+
         let failed = |error| format!("expected to open {location:?}, found: {error}");
         let real = |path: PathBuf| path.canonicalize().map_err(failed);
         let (folder, path) = (real(folder.to_owned())?, real(folder.join(relative))?);
         if !path.starts_with(&folder) || !path.is_file() {
-            return Err(refused().into());
+            return Err(outside(location).into());
         }
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         Ok((file, length))
     }
+}
+
+/// The path that a location says, in its simplest form; it must lead downwards.
+fn relative(location: &str) -> Found<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in Path::new(location).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            _ => return Err(outside(short(location)).into()),
+        }
+    }
+    Ok(path)
+}
+
+fn outside(location: &str) -> String {
+    format!("expected external data in a file inside the model's folder, found {location:?}")
 }

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::attributes::{axis, count};
-use super::constant::{Constant, Extent, Values, decode};
+use super::constant::{Constant, Extent, MOST_AXES, Values, decode};
 use super::value::Value;
-use super::{Found, Reader, proto};
+use super::{Found, Reader, proto, short};
 use crate::element_count;
 
 /// The most elements that arithmetic of constants is done on.
@@ -65,6 +65,7 @@ impl<'m> Reader<'m> {
             "Unsqueeze" => {
                 let axes = self.list(node, "axes", 1)?.ok_or_else(|| "expected axes, found none".to_owned())?;
                 let rank = first.shape.len() + axes.len();
+                check_rank(rank)?;
                 let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
                 let mut old = first.shape.iter().copied();
                 let shape = (0..rank).map(|index| if axes.contains(&index) { Some(1) } else { old.next() });
@@ -89,11 +90,11 @@ impl<'m> Reader<'m> {
             let constant = decode(tensor, &mut self.external, &mut self.budget)?;
             let mut constant = Rc::unwrap_or_clone(constant);
             // The tensor is named in its own way, if at all; the value has the name that matters.
-            constant.name = node.output.first().cloned().unwrap_or_default();
+            constant.name = node.output.first().map_or("", |name| short(name)).to_owned();
             return Ok(constant);
         }
         let floats = |shape: Vec<usize>, values: Vec<f32>| Constant {
-            name: node.output.first().cloned().unwrap_or_default(),
+            name: node.output.first().map_or("", |name| short(name)).to_owned(),
             shape,
             values: Values::Floats(values),
         };
@@ -255,6 +256,13 @@ fn small(shape: &[usize]) -> Found<usize> {
     elements.ok_or_else(|| format!("expected constants of at most {MOST_ELEMENTS} elements, found {shape:?}").into())
 }
 
+fn check_rank(rank: usize) -> Found<()> {
+    if rank > MOST_AXES {
+        return Err(format!("expected at most {MOST_AXES} axes, found {rank}").into());
+    }
+    Ok(())
+}
+
 fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
     if element_count(&shape) != element_count(&constant.shape) {
         return Err(format!("expected as many elements as {:?} has, found {shape:?}", constant.shape).into());
@@ -264,6 +272,7 @@ fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
 
 /// `Reshape`, with 0 for the extent there is and −1 for what remains.
 fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
+    check_rank(target.len())?;
     let mut shape = Vec::with_capacity(target.len());
     for (index, &extent) in target.iter().enumerate() {
         shape.push(match extent {

@@ -15,6 +15,7 @@ impl<'m> Reader<'m> {
             return Err("expected rows of features, found a transposed input".to_owned().into());
         }
         let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
+        check_matrix(&matrix)?;
         let matrix = if node.int("transB", 0) != 0 { (*matrix).clone() } else { matrix.transposed(&[1, 0])? };
         let bias = bias.filter(|bias| !is_zero(bias));
         let bias = match bias {
@@ -27,6 +28,7 @@ impl<'m> Reader<'m> {
     /// `MatMul` by a constant on the right.
     pub(super) fn mat_mul(&mut self, node: &'m proto::Node) -> Found<Data> {
         let (data, matrix) = (self.data(node, 0)?, self.constant(node, 1)?);
+        check_matrix(&matrix)?;
         let matrix = matrix.transposed(&[1, 0])?;
         self.linear(node, data, &matrix, (1.0, None))
     }
@@ -39,9 +41,7 @@ impl<'m> Reader<'m> {
         matrix: &Constant,
         (factor, bias): (f32, Option<Tensor>),
     ) -> Found<Data> {
-        let &[out_features, in_features] = matrix.shape.as_slice() else {
-            return Err(format!("expected a matrix, found {:?}", matrix.shape).into());
-        };
+        let [out_features, in_features] = [matrix.shape[0], matrix.shape[1]];
         let (Some((&last, before)), extents) = (data.axes.split_last(), self.drafts.get(data.draft).extents) else {
             return Err("expected rows of features, found a number".to_owned().into());
         };
@@ -70,6 +70,13 @@ impl<'m> Reader<'m> {
         let axes = [before, &[Axis::Channel]].concat();
         let draft = self.drafts.add_with(module_name(node, matrix), op, &[data.draft], parameters)?;
         Ok(Data::new(draft, axes))
+    }
+}
+
+fn check_matrix(constant: &Constant) -> Found<()> {
+    match constant.shape.as_slice() {
+        [_, _] => Ok(()),
+        other => Err(format!("expected a matrix, found an array of shape {other:?}").into()),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use super::value::{Data, Value};
-use super::{Constant, Found, Reader, is_own_domain, proto};
+use super::{Constant, Found, Reader, is_own_domain, proto, short};
 
 impl<'m> Reader<'m> {
     /// The value of a node.
     pub(super) fn operator(&mut self, node: &'m proto::Node) -> Found<Value<'m>> {
         if !is_own_domain(&node.domain) {
-            return Err(unknown(&format!("{}.{}", node.domain, node.op_type)));
+            return Err(unknown(&format!("{}.{}", short(&node.domain), short(&node.op_type))));
         }
         if let Some(folded) = self.fold(node)? {
             return Ok(Value::Constant(Rc::new(folded)));
@@ -42,7 +42,7 @@ impl<'m> Reader<'m> {
             "Sum" => self.sum(node)?,
             "Transpose" => self.transpose(node)?,
             "Unsqueeze" => self.unsqueeze(node)?,
-            other => return Err(unknown(other)),
+            other => return Err(unknown(short(other))),
         };
         Ok(Value::Data(data))
     }
@@ -71,7 +71,7 @@ impl<'m> Reader<'m> {
         match self.any(node, index)? {
             Value::Constant(constant) => Ok(constant),
             _ => {
-                let name = Self::name(node, index).unwrap_or_default();
+                let name = short(Self::name(node, index).unwrap_or_default());
                 Err(format!("expected its input {name:?} to be constant, found one that is computed").into())
             }
         }

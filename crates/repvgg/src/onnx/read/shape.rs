@@ -1,7 +1,7 @@
 //! Operators that change the shape of an array, not its elements.
 
 use super::attributes::axis;
-use super::constant::Extent;
+use super::constant::{Extent, MOST_AXES};
 use super::value::{Axis, Data, Value};
 use super::{Found, Reader, proto};
 use crate::Op;
@@ -70,9 +70,12 @@ impl<'m> Reader<'m> {
     pub(super) fn reshape(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let target = match node.ints("shape") {
-            Some(ints) => ints.iter().copied().map(Extent::Known).collect(),
+            Some(ints) => ints.iter().copied().map(Extent::Known).collect::<Vec<Extent>>(),
             None => self.constant(node, 1)?.extents()?.to_vec(),
         };
+        if target.len() > MOST_AXES {
+            return Err(format!("expected at most {MOST_AXES} axes, found {}", target.len()).into());
+        }
         let source = self.shape_of(&data);
         let refused =
             || format!("expected to flatten or to add or remove extents of 1, found {source:?} to {target:?}");
@@ -186,8 +189,8 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         let added = self.list(node, "axes", 1)?.ok_or_else(|| "expected axes, found none".to_owned())?;
         let rank = data.axes.len() + added.len();
-        if rank > 8 {
-            return Err(format!("expected at most 8 axes, found {rank}").into());
+        if rank > MOST_AXES {
+            return Err(format!("expected at most {MOST_AXES} axes, found {rank}").into());
         }
         let added: Vec<usize> = added.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
         let mut old = data.axes.iter().copied();
