@@ -255,3 +255,20 @@ fn a_variance_of_nothing_is_refused() {
     let error = fuse(&graph, &weights).unwrap_err().to_string();
     assert_eq!(error, "stage1.0.rbr_1x1.bn.running_var: expected a variance of at least 0, found -1 at index 2");
 }
+
+/// Files of others name their nodes as they like.
+#[test]
+fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
+    let mut graph = Graph::new();
+    let mut x = graph.add("rbr_reparam_1", Op::Input { channels: 4 }, &[]);
+    for [a, b, sum, end] in [["a", "b", "c", "d"], ["e", "f", "g", "h"], ["/i/j/Conv", "/i/k/Conv", "/i/Add", "l"]] {
+        let dense = graph.add(a, Op::conv(Conv2d::square(4, 4, 3)), &[x]);
+        let point = graph.add(b, Op::conv(Conv2d::square(4, 4, 1)), &[x]);
+        let sum = graph.add(sum, Op::Add, &[dense, point]);
+        x = graph.add(end, Op::relu(), &[sum]);
+    }
+    graph.output("main", x);
+    let plan = Plan::new(&graph);
+    let names: Vec<&str> = plan.regions().iter().map(|region| region.name.as_str()).collect();
+    assert_eq!(names, ["rbr_reparam", "rbr_reparam_2", "/i/rbr_reparam"]);
+}

@@ -1,6 +1,6 @@
 //! Which parts of a graph are one convolution: found on shapes alone, so that a plan exists without weights.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use repvgg_conv::Geometry;
 
@@ -86,7 +86,7 @@ impl Plan {
             }
         }
         regions.reverse();
-        name_apart(&original, &needed, &mut regions);
+        number_names(&original, &needed, &mut regions);
         let graph = rewrite(&original, &needed, &regions);
         Self { original, graph, regions, blocked }
     }
@@ -391,28 +391,30 @@ fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
     if let ([only], []) = (convolutions.as_slice(), named(|op| *op == Op::Add).as_slice()) {
         return (*only).to_owned();
     }
-    let mut prefix: Vec<&str> = convolutions[0].split('.').collect();
+    // Names from ONNX files are paths.
+    let separator = if convolutions[0].contains('/') { "/" } else { "." };
+    let mut prefix: Vec<&str> = convolutions[0].split(separator).collect();
     for name in named(|op| !op.parameters().is_empty()) {
-        let shared = prefix.iter().zip(name.split('.')).take_while(|(a, b)| **a == *b).count();
+        let shared = prefix.iter().zip(name.split(separator)).take_while(|(a, b)| **a == *b).count();
         prefix.truncate(shared);
     }
     prefix.push("rbr_reparam");
-    prefix.join(".")
+    prefix.join(separator)
 }
 
-/// Gives a region another name where a node that stays, or another region, has it already: networks from elsewhere may
-/// name their nodes as they like.
-fn name_apart(original: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]) {
-    let outputs: BTreeSet<NodeId> = regions.iter().map(|region| region.output).collect();
-    let stay = needed.difference(&outputs).map(|&id| original.node(id).name.clone());
-    let mut taken: HashSet<String> = stay.collect();
+/// Numbers the names of regions that another region or a node which remains has already.
+fn number_names(graph: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]) {
+    let replaced: BTreeSet<NodeId> = regions.iter().map(|region| region.output).collect();
+    let remaining = needed.difference(&replaced).map(|&id| graph.node(id).name.clone());
+    let mut taken: HashMap<String, usize> = remaining.map(|name| (name, 0)).collect();
     for region in regions {
-        let plain = region.name.clone();
-        let mut count = 1;
-        while !taken.insert(region.name.clone()) {
-            count += 1;
-            region.name = format!("{plain}_{count}");
+        let wish = region.name.clone();
+        while taken.contains_key(&region.name) {
+            let number = taken.entry(wish.clone()).or_default();
+            *number += 1;
+            region.name = format!("{wish}_{number}");
         }
+        taken.insert(region.name.clone(), 0);
     }
 }
 

@@ -321,8 +321,8 @@ impl Op {
         let extents = match self {
             Self::Conv2d(conv) => return conv.geometry.validate().map_err(|error| error.to_string()),
             Self::Input { channels } | Self::Scale { channels } => [*channels, 1],
-            Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps > 0.0) => {
-                return Err(format!("expected an epsilon above 0, found {eps}"));
+            Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps >= 0.0) => {
+                return Err(format!("expected an epsilon of at least 0, found {eps}"));
             }
             Self::BatchNorm(BatchNorm { channels, .. }) => [*channels, 1],
             Self::Linear(linear) => [linear.in_features, linear.out_features],
