@@ -7,6 +7,7 @@ mod correspondence;
 mod document;
 mod op;
 
+pub(crate) use op::WINDOW_LIMIT;
 pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role, Softmax};
 
 use std::collections::{HashMap, HashSet};
@@ -198,10 +199,18 @@ impl Graph {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let inputs: Vec<Shape> = node.inputs.iter().map(|input| shapes[input.0]).collect();
-            let shape = node.op.shape(size, &inputs).map_err(|what| Error::shape(&node.name, what))?;
-            shapes.push(shape);
+            let shape = node.op.shape(size, &inputs).and_then(|shape| within_bounds(size, shape));
+            shapes.push(shape.map_err(|what| Error::shape(&node.name, what))?);
         }
         Ok(shapes)
+    }
+
+    /// Checks every condition on the operations that does not depend on the image: for graphs that come from a file.
+    ///
+    /// # Errors
+    /// Names the first node whose operation cannot be.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| node.op.check().map_err(|what| Error::spec(&node.name, what)))
     }
 
     /// The graph that computes the main output alone: auxiliary heads and all that only they need are gone.
@@ -225,6 +234,21 @@ impl Graph {
         kept
     }
 }
+
+/// A shape that a network could have: maps grow little, by padding, and hold no more than memory can.
+fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<Shape, String> {
+    let most = size.map(|extent| extent.saturating_mul(4).saturating_add(256));
+    if height > most[0] || width > most[1] {
+        return Err(format!("expected maps of at most {most:?} for images of {size:?}, found [{height}, {width}]"));
+    }
+    match channels.checked_mul(height * width) {
+        Some(elements) if elements <= ELEMENT_LIMIT => Ok([channels, height, width]),
+        _ => Err(format!("expected at most {ELEMENT_LIMIT} values, found [{channels}, {height}, {width}]")),
+    }
+}
+
+/// The most values of one image's activation at a node.
+const ELEMENT_LIMIT: usize = 1 << 33;
 
 #[cfg(test)]
 mod tests {

@@ -8,14 +8,14 @@ use std::thread;
 use repvgg_conv::Geometry;
 
 use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
-use crate::{Error, Graph, Result, Tensor, Weights};
+use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
 /// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
 ///
 /// # Errors
 /// When a parameter is missing, or the graph cannot take images of this shape.
 pub fn interpret(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Vec<Tensor<f64>>> {
-    evaluate(graph, weights, input, &Nonlinear { activation: ActivationKind::apply, softmax })
+    evaluate(graph, weights, input, &VALUES, |_, _| ())
 }
 
 /// The main output for the images `input` `[N, C, H, W]`, as `[N, K]`.
@@ -23,8 +23,18 @@ pub fn interpret(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resul
 /// # Errors
 /// As [`interpret`].
 pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Tensor<f64>> {
-    let main = interpret(graph, weights, input)?.swap_remove(graph.main_output().index());
-    rows(main)
+    let graph = graph.inference();
+    let mut readers: Vec<usize> = graph.users().iter().map(Vec::len).collect();
+    // Values that nothing reads any more are given up.
+    let give_up = |values: &mut [Tensor<f64>], node: &Node| {
+        for input in node.inputs.iter().map(|input| input.index()) {
+            readers[input] -= 1;
+            if readers[input] == 0 {
+                values[input] = Tensor::full([0], 0.0);
+            }
+        }
+    };
+    rows(evaluate(&graph, weights, input, &VALUES, give_up)?.swap_remove(graph.main_output().index()))
 }
 
 /// `Σ|x||w|` at every node: the size of the terms that meet there, before they cancel.
@@ -48,7 +58,7 @@ pub fn magnitudes(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resu
         let largest = x.iter().copied().fold(0.0, f64::max);
         x.iter_mut().for_each(|x| *x += 1.0 + largest);
     };
-    evaluate(graph, &absolute, &input.map(f64::abs), &Nonlinear { activation: magnitude, softmax })
+    evaluate(graph, &absolute, &input.map(f64::abs), &Nonlinear { activation: magnitude, softmax }, |_, _| ())
 }
 
 /// What an activation makes of the magnitude `x`.
@@ -81,14 +91,26 @@ struct Nonlinear {
     softmax: fn(Softmax, &mut [f64]),
 }
 
+/// What the functions give.
+const VALUES: Nonlinear = Nonlinear { activation: ActivationKind::apply, softmax };
+
+/// The most values of one node, 2 GiB: the oracle is for small images.
+const VALUE_LIMIT: usize = 1 << 28;
+
 /// `[N, C, H, W]` as `[N, C·H·W]`.
 fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
     let [n, c, h, w] = tensor.nchw()?;
     Tensor::new([n, c * h * w], tensor.into_data())
 }
 
-/// All values.
-fn evaluate(graph: &Graph, weights: &Weights, input: &Tensor<f64>, nonlinear: &Nonlinear) -> Result<Vec<Tensor<f64>>> {
+/// All values; `done` sees them after each node.
+fn evaluate(
+    graph: &Graph,
+    weights: &Weights,
+    input: &Tensor<f64>,
+    nonlinear: &Nonlinear,
+    mut done: impl FnMut(&mut [Tensor<f64>], &Node),
+) -> Result<Vec<Tensor<f64>>> {
     let [n, c, h, w] = input.nchw()?;
     if c != graph.input_channels() {
         return Err(Error::shape("input", format!("expected {} channels, found {c}", graph.input_channels())));
@@ -96,6 +118,10 @@ fn evaluate(graph: &Graph, weights: &Weights, input: &Tensor<f64>, nonlinear: &N
     let shapes = graph.shapes([h, w])?;
     let mut values: Vec<Tensor<f64>> = Vec::with_capacity(shapes.len());
     for (node, [c, h, w]) in graph.nodes().iter().zip(shapes) {
+        if element_count(&[n, c, h, w]).is_none_or(|count| count > VALUE_LIMIT) {
+            let what = format!("expected at most {VALUE_LIMIT} values in double precision, found [{n}, {c}, {h}, {w}]");
+            return Err(Error::shape(&node.name, what));
+        }
         let inputs: Vec<&Tensor<f64>> = node.inputs.iter().map(|input| &values[input.index()]).collect();
         let call = Call { node, weights, inputs, shape: [n, c, h, w] };
         let value = match &node.op {
@@ -121,6 +147,7 @@ fn evaluate(graph: &Graph, weights: &Weights, input: &Tensor<f64>, nonlinear: &N
             Op::Flatten => Tensor::new([n, c, h, w], call.inputs[0].data().to_vec())?,
         };
         values.push(value);
+        done(&mut values, node);
     }
     Ok(values)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use repvgg_conv::Geometry;
 
 use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
-use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool};
+use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT};
 use crate::{Error, Result, Tensor, Weights};
 
 /// A part of the graph between two points that is one convolution.
@@ -245,9 +245,6 @@ fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
 /// The most nodes of a region: far more than any block has, few enough to try every source.
 const REGION_LIMIT: usize = 64;
 
-/// The longest kernel side, stride or padding of a fused convolution; beyond, arithmetic on sizes could overflow.
-const EXTENT_LIMIT: usize = 1 << 12;
-
 /// The search for the largest region that ends at each node.
 struct Search<'a> {
     graph: &'a Graph,
@@ -354,8 +351,8 @@ fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
     let Value { geometry, has_bias } = inputs[0];
     let then = |second: &Geometry, bias: bool| {
         let extents = [&geometry, second].map(|g| [g.kernel, g.stride, g.padding, g.dilation]);
-        if extents.as_flattened().as_flattened().iter().any(|&extent| extent > EXTENT_LIMIT) {
-            return Err(Unfusable(format!("its kernel, stride or padding is larger than {EXTENT_LIMIT}")));
+        if extents.as_flattened().as_flattened().iter().any(|&extent| extent > WINDOW_LIMIT) {
+            return Err(Unfusable(format!("its kernel, stride or padding is larger than {WINDOW_LIMIT}")));
         }
         Ok(Value { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
     };

@@ -72,9 +72,9 @@ impl TryFrom<Document> for Graph {
                     format!("expected another number of inputs for {}, found {}", op.kind(), ids.len()),
                 );
             }
-            op.check().map_err(|what| Error::spec(&name, what))?;
             graph.add(name, op, &ids);
         }
+        graph.check()?;
         let inputs = graph.nodes.iter().filter(|node| matches!(node.op, Op::Input { .. })).count();
         if inputs != 1 {
             return refuse("nodes", format!("expected one input, found {inputs}"));

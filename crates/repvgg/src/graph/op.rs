@@ -53,6 +53,9 @@ pub enum Op {
 /// The most channels or features of a value.
 const EXTENT_LIMIT: usize = 1 << 24;
 
+/// The most rows or columns of a kernel, a stride, a padding or a dilation.
+pub(crate) const WINDOW_LIMIT: usize = 1 << 12;
+
 /// A convolution's geometry, and whether it has a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
@@ -196,6 +199,9 @@ pub enum Softmax {
     Logarithms,
 }
 
+/// The most windows of a pool that one pixel is in, on average: more is a mistake, and takes for ever.
+const OVERLAP_LIMIT: usize = 1 << 10;
+
 /// The window of a pooling operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -319,7 +325,15 @@ impl Op {
     /// Checks every condition that does not depend on the image. An error says what does not fit.
     pub(crate) fn check(&self) -> Result<(), String> {
         let extents = match self {
-            Self::Conv2d(conv) => return conv.geometry.validate().map_err(|error| error.to_string()),
+            Self::Conv2d(Conv2d { geometry: g, .. }) => {
+                g.validate().map_err(|error| error.to_string())?;
+                return check_window(&[g.kernel, g.stride, g.padding, g.dilation]);
+            }
+            Self::MaxPool(Pool { kernel, stride, padding })
+            | Self::AvgPool(Pool { kernel, stride, padding })
+            | Self::AvgPoolInside(Pool { kernel, stride, padding }) => {
+                return check_window(&[*kernel, *stride, padding[0], padding[1]]);
+            }
             Self::Input { channels } | Self::Scale { channels } => [*channels, 1],
             Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps >= 0.0) => {
                 return Err(format!("expected an epsilon of at least 0, found {eps}"));
@@ -404,6 +418,16 @@ fn too_many() -> String {
     "expected channels within the address space, found more".to_owned()
 }
 
+/// Checks a window's kernel, stride, padding and dilation: far beyond any network's, arithmetic could overflow.
+fn check_window(extents: &[[usize; 2]]) -> Result<(), String> {
+    match extents.as_flattened().iter().find(|extent| **extent > WINDOW_LIMIT) {
+        Some(extent) => {
+            Err(format!("expected kernel, stride, padding and dilation up to {WINDOW_LIMIT}, found {extent}"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Pool {
     /// The output shape: windows that fit into the padded input, the last partial one dropped.
     fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, String> {
@@ -419,7 +443,17 @@ impl Pool {
             Some(padded.checked_sub(kernel[axis])? / stride[axis] + 1)
         };
         match (extent(height, 0), extent(width, 1)) {
-            (Some(p), Some(q)) => Ok([channels, p, q]),
+            (Some(p), Some(q)) => {
+                let visits = [p, q, kernel[0], kernel[1]].into_iter().try_fold(1usize, usize::checked_mul);
+                match visits {
+                    Some(visits) if visits / OVERLAP_LIMIT <= height.saturating_mul(width).max(256) => {
+                        Ok([channels, p, q])
+                    }
+                    _ => Err(format!(
+                        "expected each pixel in at most {OVERLAP_LIMIT} windows, found kernel {kernel:?} with stride {stride:?}"
+                    )),
+                }
+            }
             _ => Err(format!("kernel {kernel:?} does not fit input [{height}, {width}] padded by {padding:?}")),
         }
     }

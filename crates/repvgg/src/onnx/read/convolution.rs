@@ -166,7 +166,7 @@ impl<'m> Reader<'m> {
         Ok(kernel)
     }
 
-    /// `Pad`: zeros that a convolution or pool which reads the value takes up.
+    /// `Pad`: zeros that a convolution or pool which reads the value takes up, and channels of zeros.
     pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
         let Value::Data(data) = self.any(node, 0)? else {
             return Err("expected a value that depends on the input, found a constant".to_owned().into());
@@ -191,6 +191,7 @@ impl<'m> Reader<'m> {
             return Err(format!("expected {} pads, found {}", 2 * axes.len(), pads.len()).into());
         }
         let mut padding = data.padding;
+        let mut channels = [0; 2];
         for (index, &axis) in axes.iter().enumerate() {
             let [begin, end] = [pads[index], pads[index + axes.len()]].map(|pad| count("pads", pad));
             let sides = [begin?, end?];
@@ -198,13 +199,42 @@ impl<'m> Reader<'m> {
                 _ if sides == [0, 0] => {}
                 Axis::Height => padding[0] = [padding[0][0] + sides[0], padding[0][1] + sides[1]],
                 Axis::Width => padding[1] = [padding[1][0] + sides[0], padding[1][1] + sides[1]],
-                other => return Err(format!("expected padding of height and width, found padding of {other:?}").into()),
+                Axis::Channel => channels = sides,
+                other => return Err(format!("expected padding of maps, found padding of {other:?}").into()),
             }
         }
         if padding.iter().flatten().any(|&pad| pad > 1 << 16) {
             return Err(format!("expected padding of at most 65536, found {padding:?}").into());
         }
-        Ok(Data { padding, ..data })
+        let data = Data { padding, ..data };
+        if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
+    }
+
+    /// The value with channels of zeros before and after its own: a 1×1 convolution of zeros and ones.
+    fn pad_channels(&mut self, node: &'m proto::Node, data: Data, [before, after]: [usize; 2]) -> Found<Data> {
+        if !data.is_nchw() {
+            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+        }
+        let data = self.pad(data)?;
+        let channels = self.channels(&data)?;
+        let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
+        let total = total.ok_or("expected fewer channels, found an overflow".to_owned())?;
+        let geometry = Geometry {
+            in_channels: channels,
+            out_channels: total,
+            kernel: [1; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        geometry.validate().map_err(|error| error.to_string())?;
+        self.budget.take(geometry.weight_len())?;
+        let is_kept = |index: usize| index / channels == before + index % channels;
+        let kernel = Tensor::from_fn([total, channels, 1, 1], |index| f32::from(u8::from(is_kept(index))));
+        let op = Op::Conv2d(Conv2d { geometry, bias: false });
+        let draft = self.drafts.add_with(Name::Other(node.title()), op, &[data.draft], vec![("weight", kernel)])?;
+        Ok(Data::new(draft, NCHW))
     }
 
     /// The value with its padding added: a convolution that changes nothing, where there is padding.

@@ -38,6 +38,7 @@ impl<'m> Reader<'m> {
             "Relu" => self.relu(node)?,
             "Reshape" => self.reshape(node)?,
             "Sigmoid" => self.sigmoid(node)?,
+            "Slice" => self.strided(node)?,
             "Squeeze" => self.squeeze(node)?,
             "Sum" => self.sum(node)?,
             "Transpose" => self.transpose(node)?,

@@ -1,6 +1,6 @@
 //! Pools, and means over whole maps.
 
-use super::attributes::axis;
+use super::attributes::{axis, count};
 use super::convolution::{Padding, Window, add};
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Found, Reader, proto};
@@ -75,6 +75,44 @@ impl<'m> Reader<'m> {
         }
         let Window { kernel, stride, .. } = window;
         Ok((Pool { kernel, stride, padding }, stated))
+    }
+
+    /// `Slice` that takes every second, third, … row and column of maps: the means of windows of one pixel.
+    pub(super) fn strided(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let data = self.data(node, 0)?;
+        let none = |what: &str| format!("expected {what}, found none");
+        let starts = self.list(node, "starts", 1)?.ok_or_else(|| none("starts"))?;
+        let ends = self.list(node, "ends", 2)?.ok_or_else(|| none("ends"))?;
+        let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = self.list(node, "steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            return Err("expected as many starts, ends, axes and steps, found different numbers".to_owned().into());
+        }
+        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let mut stride = [1; 2];
+        for (((start, end), index), step) in starts.into_iter().zip(ends).zip(axes).zip(steps) {
+            let (along, extent) = match data.axes[axis(index, data.axes.len())?] {
+                Axis::Height => (Some(0), height),
+                Axis::Width => (Some(1), width),
+                _ => (None, None),
+            };
+            let is_whole =
+                start == 0 && (end >= i64::from(i32::MAX) || extent.is_some_and(|extent| end >= extent as i64));
+            match along {
+                Some(axis) if is_whole && step > 0 => stride[axis] = count("steps", step)?,
+                _ if is_whole && step == 1 => {}
+                _ => {
+                    let what = format!("expected every so manyth row and column, found {start} to {end} by {step}");
+                    return Err(what.into());
+                }
+            }
+        }
+        if stride == [1, 1] {
+            return Ok(data);
+        }
+        let pool = Pool { kernel: [1; 2], stride, padding: [[0; 2]; 2] };
+        let draft = self.drafts.add(node.title(), Op::AvgPool(pool), &[data.draft])?;
+        Ok(Data::new(draft, NCHW))
     }
 
     /// `GlobalAveragePool`
