@@ -20,11 +20,9 @@ import dataclasses
 import json
 import logging
 import pathlib
-import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -36,140 +34,30 @@ from safetensors.torch import load_file, save_file
 from timm.utils import reparameterize_model
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-from parity_files import DIALECTS, EXPORTERS, LEGACY, State, containers, forms, in_type, training_run, translated, write_onnx
-from repvgg_torch import SPECS, RepVgg, Spec, network, pictures
+from parity_files import (
+    DIALECTS,
+    EXPORTERS,
+    LEGACY,
+    State,
+    containers,
+    forms,
+    in_type,
+    training_run,
+    translated,
+    write_onnx,
+    write_pixels,
+)
+from parity_session import Case, Row, Session, copy_of, difference, logits64
+from repvgg_torch import SPECS, network, pictures
 
-EXACT = 1e-5
-"""What `repvgg run` promises beside float64."""
 HALF = 5e-3
 """What is left of eleven bits in every parameter."""
 PIXELS = 2e-2
 """Resizing in f32 beside Pillow, which rounds to bytes twice."""
-SMALL = 20_000_000
-"""Values of a network that goes through every file; larger ones go through the common ones."""
+LEVELS = 2.01
+"""Of 255, in a pixel: one from decoding JPEG, one from resizing."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPSETS = (7, 11, 13, 17, 18, 21)
-
-
-class Failure(Exception):
-    """A program said no: its last line."""
-
-
-@dataclasses.dataclass
-class Case:
-    """One network, the input, and PyTorch's logits in float64."""
-
-    name: str
-    spec: Spec
-    model: RepVgg
-    images: torch.Tensor
-    expected: np.ndarray
-
-    @property
-    def small(self) -> bool:
-        return sum(tensor.numel() for tensor in self.model.state_dict().values()) < SMALL
-
-    @property
-    def plain(self) -> RepVgg:
-        """Fused in float64 and rounded once."""
-        model = copy_of(self.model, self.spec).double()
-        model.fuse()
-        return model.float()
-
-
-@dataclasses.dataclass
-class Row:
-    """One check; `note` is why it could not be made."""
-
-    section: tuple[str, str]
-    what: str
-    difference: float
-    limit: float
-    note: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.difference <= self.limit
-
-    def __str__(self) -> str:
-        verdict = "ok    " if self.passed else "FAILED"
-        return f"{verdict}  {self.difference:7.1e}  {self.section[0]}, {self.what}  {self.note}".rstrip()
-
-
-@dataclasses.dataclass
-class Session:
-    """The program, where files go, what was found."""
-
-    binary: pathlib.Path
-    work: pathlib.Path
-    section: tuple[str, str] = ("", "")
-    rows: list[Row] = dataclasses.field(default_factory=list)
-
-    def call(self, *arguments: object) -> str:
-        done = subprocess.run([self.binary, *map(str, arguments)], check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise Failure((done.stderr or done.stdout).strip().splitlines()[-1])
-        return done.stdout
-
-    def check(self, what: str, measure: Callable[[], float], limit: float = EXACT) -> None:
-        try:
-            row = Row(self.section, what, measure(), limit)
-        except Exception as error:  # whatever a library says of a file of ours is a finding
-            row = Row(self.section, what, float("nan"), limit, " ".join(str(error).split())[:300])
-        self.rows.append(row)
-        print(row, flush=True)
-
-    def logits(self, case: Case, model: pathlib.Path) -> np.ndarray:
-        output = self.work / "logits.npy"
-        self.call("run", model, "--input", self.input(case), "--output", output, *self.architecture(case, model))
-        return np.load(output)
-
-    def input(self, case: Case) -> pathlib.Path:
-        path = self.work / f"{case.name}.npy"
-        if not path.exists():
-            np.save(path, case.images.numpy())
-        return path
-
-    def architecture(self, case: Case, model: pathlib.Path) -> list[object]:
-        """Foreign weights do not show strides."""
-        if case.spec.strides == (2, 2, 2, 2, 2) or model.suffix == ".onnx" or model.name.startswith("ours"):
-            return []
-        path = self.work / f"{case.name}.toml"
-        path.write_text(case.spec.toml())
-        return ["--architecture", path]
-
-    def check_run(self, what: str, case: Case, model: pathlib.Path) -> None:
-        self.check(f"{what}: run", lambda: difference(self.logits(case, model), case.expected))
-
-    def run_and_fuse(self, what: str, case: Case, model: pathlib.Path) -> None:
-        fused = self.work / "ours-fused.safetensors"
-
-        def fuse() -> float:
-            self.call("fuse", model, "-o", fused, *self.architecture(case, model))
-            return difference(self.logits(case, fused), case.expected)
-
-        self.check_run(what, case, model)
-        self.check(f"{what}: fuse, run", fuse)
-        fused.unlink(missing_ok=True)
-
-
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    if found.shape != expected.shape:
-        raise Failure(f"expected shape {expected.shape}, found {found.shape}")
-    return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
-
-
-def copy_of(model: RepVgg, spec: Spec) -> RepVgg:
-    twin = RepVgg(spec).eval()
-    twin.load_state_dict(model.state_dict())
-    return twin
-
-
-@torch.no_grad()
-def logits64(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    """In float64, the model left in float32."""
-    result = model.double()(images.double()).numpy()
-    model.float()
-    return result
 
 
 def check_containers(session: Session, case: Case) -> None:
@@ -222,6 +110,7 @@ def check_export(session: Session, case: Case, ours: pathlib.Path) -> None:
     images, path = case.images.numpy(), session.work / "exported.onnx"
 
     def export(*options: object) -> np.ndarray:
+        path.unlink(missing_ok=True)
         session.call("export", ours, "-o", path, *options)
         return runtime(path, images)
 
@@ -258,7 +147,7 @@ def preprocessed(session: Session, case: Case, ours: pathlib.Path) -> float:
 
 def standard() -> Compose:
     """The preprocessing of a file that says nothing: the paper's."""
-    return Compose([Resize(256), CenterCrop(224), ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+    return Compose([Resize(256), CenterCrop(224), ToTensor(), Normalize(MEAN, STD)])
 
 
 def check_torch_onnx(session: Session, case: Case) -> None:
@@ -278,7 +167,9 @@ def check_torch_onnx(session: Session, case: Case) -> None:
 
 
 def check_images(session: Session, case: Case, ours: pathlib.Path, folder: pathlib.Path) -> None:
-    """Top-1 and the largest difference of a probability."""
+    """Top-1, the largest difference of a probability, and of a pixel of the network's input in 255ths."""
+    echo = session.work / "pixels.onnx"
+    write_pixels(echo, 224)
     with torch.no_grad():
         for line in session.call("predict", ours, folder, "--top", case.spec.classes, "--json").splitlines():
             found = json.loads(line)
@@ -288,6 +179,16 @@ def check_images(session: Session, case: Case, ours: pathlib.Path, folder: pathl
             session.check(f"{what}: top-1", lambda: float(found["top"][0]["class"] != expected.argmax()), 0)
             worst = max(abs(entry["probability"] - expected[entry["class"]]) for entry in found["top"])
             session.check(f"{what}: probabilities", lambda: float(worst), 1e-3)
+            session.check(f"{what}: pixels", lambda: pixels(session, echo, found["image"], standard()(image)), LEVELS)
+
+
+def pixels(session: Session, echo: pathlib.Path, path: str, expected: torch.Tensor) -> float:
+    """Logarithms of probabilities are logits but for one constant, which most pixels agree on."""
+    top = json.loads(session.call("predict", echo, path, "--top", expected.numel(), "--json"))["top"]
+    found = np.full(expected.numel(), np.nan)
+    found[[entry["class"] for entry in top]] = np.log([entry["probability"] for entry in top])
+    error = found.reshape(expected.shape) - expected.numpy()
+    return float(np.abs((error - np.median(error)) * 255 * np.reshape(STD, (3, 1, 1))).max())
 
 
 def has_timm(name: str) -> bool:
@@ -328,7 +229,10 @@ def check_network(session: Session, name: str, options: argparse.Namespace) -> N
         sections["images"] = lambda: check_images(session, case, ours, options.images)
     for section, check in sections.items():
         session.section = (name, section)
-        check()
+        try:
+            check()
+        except Exception as error:  # the other sections are still worth their time
+            session.record(Row(session.section, section, float("nan"), 0, " ".join(str(error).split())[:300]))
     ours.unlink()
 
 

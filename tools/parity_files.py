@@ -8,7 +8,10 @@ import pathlib
 import pickle
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import onnx
 import torch
+from onnx import helper
 from safetensors.torch import save_file
 
 State = dict[str, torch.Tensor]
@@ -105,3 +108,13 @@ def write_onnx(model: torch.nn.Module, images: torch.Tensor, path: pathlib.Path,
         options |= {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         torch.onnx.export(model, (images,), str(path), **options)
+
+
+def write_pixels(path: pathlib.Path, size: int) -> None:
+    """A network whose logits are its input's values."""
+    values = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "identity")
+    nodes = [helper.make_node("Conv", ["image", "identity"], ["same"]), helper.make_node("Flatten", ["same"], ["logits"])]
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, size, size])
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 3 * size * size])
+    graph = helper.make_graph(nodes, "pixels", [image], [logits], [values])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)

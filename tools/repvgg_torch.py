@@ -155,7 +155,10 @@ def shake(norm: nn.BatchNorm2d, x: Tensor, scale: float) -> None:
     """About what training on `x` would have left, with random numbers in all four vectors."""
     mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
     variance = variance.clamp(min=variance.mean() / 2)
-    uniform = lambda low, high: torch.empty_like(mean).uniform_(low, high)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty_like(mean).uniform_(low, high)
+
     norm.running_mean.copy_(mean + variance.sqrt() * uniform(-0.3, 0.3))
     norm.running_var.copy_(variance * uniform(0.5, 1.5))
     norm.weight.copy_(scale * uniform(0.5, 1.5))
