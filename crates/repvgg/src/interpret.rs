@@ -94,8 +94,8 @@ struct Nonlinear {
 /// What the functions give.
 const VALUES: Nonlinear = Nonlinear { activation: ActivationKind::apply, softmax };
 
-/// The most values of one node, 2 GiB: the oracle is for small images.
-const VALUE_LIMIT: usize = 1 << 28;
+/// The most values of one node, 512 MiB: the oracle is for small images.
+const VALUE_LIMIT: usize = 1 << 26;
 
 /// `[N, C, H, W]` as `[N, C·H·W]`.
 fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {

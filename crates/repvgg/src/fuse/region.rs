@@ -243,7 +243,7 @@ fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
 }
 
 /// The most nodes of a region: far more than any block has, few enough to try every source.
-const REGION_LIMIT: usize = 64;
+const REGION_LIMIT: usize = 32;
 
 /// The search for the largest region that ends at each node.
 struct Search<'a> {
