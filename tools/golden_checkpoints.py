@@ -104,7 +104,6 @@ def seeds() -> None:
         "odd-aside": {"state_dict": {"weight": ramp(2)}, "odd": odd},
         "attributed": {"weight": attributed},
         "cyclic": {"weight": ramp(2), "cyclic": cyclic},
-        "whole-model": torch.nn.ReLU(),
         "storage": {"state_dict": {"weight": ramp(2)}, "storage": ramp(2).untyped_storage()},
     }
     for name, checkpoint in files.items():

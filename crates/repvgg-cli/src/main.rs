@@ -46,7 +46,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Demo(_) | Command::Train(_)) {
+        // Training finishes its step and saves; all else stops at once and leaves no half-written file.
+        let _ = ctrlc::set_handler(|| {
+            repvgg::file::remove_unfinished();
+            std::process::exit(130);
+        });
+    }
+    let result = match command {
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Fuse(arguments) => commands::fuse::run(&arguments),
@@ -62,7 +70,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", output::escape(&output::sentence(&error)));
+            eprintln!("error: {}", output::line(&output::sentence(&error)));
             ExitCode::from(output::exit_code(&error))
         }
     }

@@ -23,6 +23,20 @@ pub(crate) fn escape(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// The longest sentence that is printed whole, in characters.
+const LONGEST: usize = 1000;
+
+/// A sentence on one line: names in it come from files, and must neither steer a terminal, nor look like another line, nor fill it.
+pub(crate) fn line(sentence: &str) -> String {
+    let line = escape(sentence).replace('\n', "\\n");
+    let count = line.chars().count();
+    if count <= LONGEST {
+        return line;
+    }
+    let part = |skip: usize| line.chars().skip(skip).take(LONGEST / 2).collect::<String>();
+    format!("{} … {}", part(0), part(count - LONGEST / 2))
+}
+
 /// Writes `value` as JSON on one line.
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
@@ -92,6 +106,13 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "23".to_owned()]];
         assert_eq!(table(&["name", "n"], &rows), "name   n\na      1\nlong  23\n");
+    }
+
+    #[test]
+    fn sentences_stay_on_one_line_and_end() {
+        assert_eq!(line("a\nerror: b\x1b[31m"), "a\\nerror: b\\u{1b}[31m");
+        let long = line(&format!("file: {} end", "x".repeat(5000)));
+        assert!(long.starts_with("file: xx") && long.ends_with("x end") && long.chars().count() < 1010);
     }
 
     #[test]

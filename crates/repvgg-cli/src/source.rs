@@ -51,6 +51,17 @@ impl ModelOptions {
         is_model(&self.model)
     }
 
+    /// Refuses an output that is the model's own file.
+    pub(crate) fn keep(&self, output: &Path) -> Result<()> {
+        let same = |path: &Path| std::fs::canonicalize(path).ok();
+        match self.file().and_then(|file| same(&file)) {
+            Some(file) if same(output) == Some(file.clone()) => {
+                Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The measured choices that are kept beside the model file; none where there is no such file.
     pub(crate) fn tuning(&self) -> Result<Tuning> {
         let path = self.file().map(|file| Tuning::path(&file)).filter(|path| path.exists());

@@ -151,7 +151,7 @@ fn the_whole_road_on_a_folder_of_images() {
     assert!(!path.join("again.safetensors").exists());
     let (code, message) = refused(path, &["fuse", "run/best.safetensors", "-o", "./run/best.safetensors"]);
     assert_eq!(code, 2);
-    assert!(message.contains("the training form would be lost"), "{message}");
+    assert!(message.contains("expected another file than the model"), "{message}");
     fs::create_dir(path.join("empty")).unwrap();
     let (code, message) = refused(path, &["predict", "plain.safetensors", "empty"]);
     assert_eq!((code, message.as_str()), (1, "error: empty: expected images, found none"));

@@ -285,6 +285,34 @@ mod tests {
     }
 
     #[test]
+    fn what_no_network_has_is_an_error() {
+        let with = |op: Op| {
+            let mut graph = Graph::new();
+            let input = graph.add("input", Op::Input { channels: 3 }, &[]);
+            let node = graph.add("node", op, &[input]);
+            graph.output("main", node);
+            graph
+        };
+        let padded = |padding| {
+            let mut conv = Conv2d::square(3, 3, 1);
+            conv.geometry.padding = [padding; 2];
+            with(Op::Conv2d(conv))
+        };
+        let grown = padded(500).shapes([64, 64]).unwrap_err().to_string();
+        assert_eq!(grown, "node: expected maps of at most [512, 512] for images of [64, 64], found [1064, 1064]");
+        let far = padded(5000).check().unwrap_err().to_string();
+        assert_eq!(far, "node: expected kernel, stride, padding and dilation up to 4096, found 5000");
+        let pool = Pool { kernel: [64, 64], stride: [1, 1], padding: [[63, 63], [63, 63]] };
+        let crowded = with(Op::MaxPool(pool)).shapes([64, 64]).unwrap_err().to_string();
+        assert!(crowded.starts_with("node: expected each pixel in at most 1024 windows"), "{crowded}");
+        let text = serde_json::to_string(&padded(1)).unwrap();
+        assert_eq!(serde_json::from_str::<Graph>(&text).unwrap(), padded(1));
+        let cyclic = text.replace("\"inputs\":[\"input\"]", "\"inputs\":[\"node\"]");
+        let error = serde_json::from_str::<Graph>(&cyclic).unwrap_err().to_string();
+        assert!(error.starts_with("node: expected inputs that come earlier, found node"), "{error}");
+    }
+
+    #[test]
     fn inference_drops_what_only_auxiliary_heads_need() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);

@@ -37,12 +37,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
-    let input = arguments.input.file().as_ref().and_then(same);
-    if input.is_some() && input == same(&arguments.output) {
-        let what = "expected another file than the input: the training form would be lost";
-        return Err(Error::spec(arguments.output.display(), what).into());
-    }
+    arguments.input.keep(&arguments.output)?;
     let model = arguments.input.open()?;
     let check_size = arguments.check_size.map_or_else(|| check_size(&model), |size| size as usize);
     let (plan, plain, report) = fuse_checked(&model, check_size).with_context(|| arguments.input.model.clone())?;

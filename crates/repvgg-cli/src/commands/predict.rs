@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::image::{self, Preprocessing, RgbImage};
 use repvgg::zoo::Form;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::engine::EngineOptions;
-use crate::output::{print, print_json};
+use crate::output::{line, print, print_json};
 use crate::source::ModelOptions;
 
 /// Classify images: the most likely classes of each file
@@ -91,11 +92,9 @@ impl Classifier {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let model = arguments.model.open()?;
-    let mut classifier = Classifier::new(
-        &model,
-        arguments.engine.settings(1, [model.preprocessing.size; 2]),
-        &arguments.model.tuning()?,
-    )?;
+    let settings = arguments.engine.settings(1, [model.preprocessing.size; 2]);
+    let classifier = Classifier::new(&model, settings, &arguments.model.tuning()?);
+    let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
     let mut failures = 0;
     for path in image::files(&arguments.images)? {
         match image::decode(&path) {
@@ -112,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 if arguments.json {
                     print_json(&json!({"image": path.display().to_string(), "error": error.to_string()}))?;
                 }
-                eprintln!("error: {error}");
+                eprintln!("error: {}", line(&error.to_string()));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use repvgg::engine::Plan;
 use repvgg::{Error, Tensor, npy};
 
@@ -32,6 +33,7 @@ pub(crate) struct Arguments {
 const BATCH: usize = 16;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    arguments.model.keep(&arguments.output)?;
     let model = arguments.model.open()?;
     let input = npy::read(&arguments.input)?;
     let place = || arguments.input.display();
@@ -43,7 +45,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::shape(place(), what).into());
     }
     let settings = arguments.engine.settings(n.min(BATCH), [height, width]);
-    let mut plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?)?;
+    let plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?);
+    let mut plan = plan.with_context(|| arguments.model.model.clone())?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);
     let image = channels * height * width;

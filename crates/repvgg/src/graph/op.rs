@@ -202,6 +202,25 @@ pub enum Softmax {
 /// The most windows of a pool that one pixel is in, on average: more is a mistake, and takes for ever.
 const OVERLAP_LIMIT: usize = 1 << 10;
 
+impl ActivationKind {
+    /// Checks that its numbers are finite and its bounds in order. An error says what does not fit.
+    fn check(self) -> Result<(), String> {
+        let [a, b] = match self {
+            Self::Relu | Self::Sigmoid => [0.0; 2],
+            Self::Clip { low, high } => [low, high],
+            Self::LeakyRelu { slope } => [slope; 2],
+            Self::HardSigmoid { slope, offset } => [slope, offset],
+        };
+        match self {
+            _ if !(a.is_finite() && b.is_finite()) => Err(format!("expected finite numbers, found {a} and {b}")),
+            Self::Clip { low, high } if low > high => {
+                Err(format!("expected low of at most high, found {low} and {high}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The window of a pooling operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -339,6 +358,7 @@ impl Op {
                 return Err(format!("expected an epsilon of at least 0, found {eps}"));
             }
             Self::BatchNorm(BatchNorm { channels, .. }) => [*channels, 1],
+            Self::Activation(kind) => return kind.check(),
             Self::Linear(linear) => [linear.in_features, linear.out_features],
             _ => return Ok(()),
         };

@@ -99,7 +99,9 @@ impl Stages<'_> {
                 strides[stage + 1] = 1;
             }
         }
-        let classes = self.weights.require("linear.weight")?.shape().first().copied().unwrap_or(0);
+        // Without it the account of names says what is missing, and what is nearest.
+        let head = ["linear.weight", "linear.bias"].into_iter().find_map(|name| self.weights.get(name));
+        let classes = head.map_or(1000, |tensor| tensor.shape().first().copied().unwrap_or(0));
         let bases = [64.0, 128.0, 256.0, 512.0];
         let mut spec = RepVgg {
             depths,

@@ -219,20 +219,12 @@ impl<'m> Reader<'m> {
         let channels = self.channels(&data)?;
         let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
         let total = total.ok_or("expected fewer channels, found an overflow".to_owned())?;
-        let geometry = Geometry {
-            in_channels: channels,
-            out_channels: total,
-            kernel: [1; 2],
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-        };
-        geometry.validate().map_err(|error| error.to_string())?;
-        self.budget.take(geometry.weight_len())?;
+        let conv = Conv2d::square(channels, total, 1);
+        conv.geometry.validate().map_err(|error| error.to_string())?;
+        self.budget.take(conv.geometry.weight_len())?;
         let is_kept = |index: usize| index / channels == before + index % channels;
         let kernel = Tensor::from_fn([total, channels, 1, 1], |index| f32::from(u8::from(is_kept(index))));
-        let op = Op::Conv2d(Conv2d { geometry, bias: false });
+        let op = Op::Conv2d(conv);
         let draft = self.drafts.add_with(Name::Other(node.title()), op, &[data.draft], vec![("weight", kernel)])?;
         Ok(Data::new(draft, NCHW))
     }
@@ -249,18 +241,10 @@ impl<'m> Reader<'m> {
             shape: vec![channels, 1, 1, 1],
             values: super::constant::Values::Floats(vec![1.0; channels]),
         };
-        let mut geometry = Geometry {
-            in_channels: channels,
-            out_channels: channels,
-            kernel: [1; 2],
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
-            groups: channels,
-        };
-        let kernel = self.padded_kernel(&mut geometry, &identity, data.padding)?;
+        let mut conv = Conv2d::square(channels, channels, 1).groups(channels);
+        let kernel = self.padded_kernel(&mut conv.geometry, &identity, data.padding)?;
         let name = format!("{}.pad", self.drafts.get(data.draft).name);
-        let op = Op::Conv2d(Conv2d { geometry, bias: false });
+        let op = Op::Conv2d(conv);
         let draft = self.drafts.add_with(Name::Other(&name), op, &[data.draft], vec![("weight", kernel)])?;
         Ok(Data::new(draft, data.axes))
     }

@@ -104,7 +104,10 @@ impl<'m> Reader<'m> {
         match (low, high) {
             (0.0, f32::INFINITY) => self.activation(node, ActivationKind::Relu),
             (f32::NEG_INFINITY, f32::INFINITY) => self.data(node, 0),
-            (low, high) if low <= high => self.activation(node, ActivationKind::Clip { low, high }),
+            (low, high) if low <= high => {
+                let [low, high] = [low, high].map(|bound| bound.clamp(-f32::MAX, f32::MAX));
+                self.activation(node, ActivationKind::Clip { low, high })
+            }
             _ => Err(format!("expected min of at most max, found {low} and {high}").into()),
         }
     }

@@ -1,7 +1,7 @@
 use super::proto::data_type;
 use super::*;
-use crate::Op;
 use crate::graph::ActivationKind;
+use crate::{Op, Tensor};
 
 fn ints(name: &str, ints: &[i64]) -> proto::Attribute {
     proto::Attribute { name: name.to_owned(), ints: ints.to_vec(), ..proto::Attribute::default() }
@@ -232,4 +232,22 @@ fn bounds_that_do_nothing_and_ones_that_are_a_relu() {
     for (min, max) in [(1.0, 0.0), (f32::NAN, 1.0)] {
         assert!(clip(min, max).unwrap_err().to_string().starts_with("node c (Clip): expected min of at most max"));
     }
+}
+
+/// The shortcut without parameters of residual networks for small images: every second pixel, channels of zeros.
+#[test]
+fn every_second_pixel_and_channels_of_zeros_are_read() {
+    let every_second = |ends: &[i64]| {
+        let (starts, axes, steps) = (ints("starts", &[0, 0]), ints("axes", &[2, -1]), ints("steps", &[2, 2]));
+        node("Slice", &["x"], "s", vec![starts, ints("ends", ends), axes, steps])
+    };
+    let pad = node("Pad", &["s"], "y", vec![ints("pads", &[0, 1, 0, 0, 0, 2, 0, 0])]);
+    let onnx = read_model(&model(vec![every_second(&[4, i64::MAX]), pad.clone()], Vec::new())).unwrap();
+    let input = Tensor::from_fn([1, 3, 4, 4], |index| index as f64);
+    let found = crate::interpret::logits(&onnx.graph, &onnx.weights, &input).unwrap();
+    let pixels = |channel: usize| [0, 2, 8, 10].map(|pixel| (16 * channel + pixel) as f64);
+    let expected = [[0.0; 4], pixels(0), pixels(1), pixels(2), [0.0; 4], [0.0; 4]].concat();
+    assert_eq!(found.data(), expected);
+    let part = sentence(vec![every_second(&[3, 4]), pad], Vec::new());
+    assert_eq!(part, "node s (Slice): expected every so manyth row and column, found 0 to 3 by 2");
 }
