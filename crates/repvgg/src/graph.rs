@@ -248,7 +248,7 @@ fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<S
 }
 
 /// The most values of one image's activation at a node.
-const ELEMENT_LIMIT: usize = 1 << 33;
+const ELEMENT_LIMIT: usize = 1 << 40;
 
 #[cfg(test)]
 mod tests {
