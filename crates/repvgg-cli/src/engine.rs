@@ -12,9 +12,9 @@ pub(crate) struct EngineOptions {
     /// Threads; results do not depend on them
     #[arg(long, default_value_t = default_threads())]
     pub(crate) threads: usize,
-    /// How large Winograd's tiles may be: larger ones are faster and lose more digits
-    #[arg(long, value_enum, default_value_t = Accuracy::Default)]
-    accuracy: Accuracy,
+    /// How large Winograd's tiles may be: larger ones are faster and lose more digits [default: strict for `repvgg run`, else default]
+    #[arg(long, value_enum)]
+    accuracy: Option<Accuracy>,
     /// One algorithm for every layer that has it: direct, depthwise, winograd2 to winograd8, and winograd2-raw to winograd8-raw, which
     /// transform weights while they run; others take their fastest, and --accuracy does not bind it [default: each layer's fastest]
     #[arg(long, value_name = "NAME")]
@@ -40,7 +40,16 @@ enum Accuracy {
 impl EngineOptions {
     /// The settings for a batch of images of a size.
     pub(crate) fn settings(&self, batch: usize, size: [usize; 2]) -> Settings {
-        let accuracy = match self.accuracy {
+        self.settings_or(Accuracy::Default, batch, size)
+    }
+
+    /// The same, where numbers are to be compared rather than to be fast.
+    pub(crate) fn strict_settings(&self, batch: usize, size: [usize; 2]) -> Settings {
+        self.settings_or(Accuracy::Strict, batch, size)
+    }
+
+    fn settings_or(&self, default: Accuracy, batch: usize, size: [usize; 2]) -> Settings {
+        let accuracy = match self.accuracy.unwrap_or(default) {
             Accuracy::Strict => engine::Accuracy::Strict,
             Accuracy::Default => engine::Accuracy::Default,
             Accuracy::Fast => engine::Accuracy::Fast,

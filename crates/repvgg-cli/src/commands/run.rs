@@ -14,7 +14,7 @@ use crate::source::ModelOptions;
 
 /// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
 ///
-/// Training-form and plain models both run as they are, without preprocessing.
+/// Training-form and plain models both run as they are, without preprocessing, and as exactly as single precision allows.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
         return Err(Error::shape(place(), what).into());
     }
-    let settings = arguments.engine.settings(n.min(BATCH), [height, width]);
+    let settings = arguments.engine.strict_settings(n.min(BATCH), [height, width]);
     let plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?);
     let mut plan = plan.with_context(|| arguments.model.model.clone())?;
     let classes = plan.output_shape().iter().product::<usize>();
