@@ -70,9 +70,9 @@ class Session:
     section: tuple[str, str] = ("", "")
     rows: list[Row] = dataclasses.field(default_factory=list)
 
-    def call(self, *arguments: object) -> str:
+    def call(self, *arguments: object, accepted: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run([self.binary, *map(str, arguments)], check=False, capture_output=True, text=True)
-        if done.returncode:
+        if done.returncode not in accepted or (done.returncode and not done.stdout):
             raise Failure((done.stderr or done.stdout).strip().splitlines()[-1])
         return done.stdout
 
