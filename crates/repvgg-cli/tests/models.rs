@@ -133,7 +133,7 @@ fn wrong_turns_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let (training, plain) = (seed("model/document.safetensors"), seed("model/timm.safetensors"));
-    let cases: [(Vec<&str>, i32, &str); 10] = [
+    let cases: [(Vec<&str>, i32, &str); 11] = [
         (vec!["export", &training, "-o", "x.txt"], 2, "x.txt: expected a file that ends in .onnx or .safetensors"),
         (
             vec!["export", &training, "-o", "x.safetensors", "--opset", "17"],
@@ -144,6 +144,7 @@ fn wrong_turns_get_one_sentence() {
         (vec!["export", &training, "-o", "x.onnx", "--opset", "6"], 2, "opset: expected 7 to 21, found 6"),
         (vec!["export", &training, "-o", "x.onnx", "--opset", "17", "--with-preprocess"], 2, "expected at least 18"),
         (vec!["export", &plain, "-o", "x.safetensors", "--form", "training"], 1, "fusing cannot be undone"),
+        (vec!["fuse", &training, "-o", "x.onnx"], 2, "`repvgg export --form plain` fuses and writes ONNX"),
         (vec!["export", &training, "-o", "missing/x.onnx"], 1, "missing/x.onnx: "),
         (vec!["verify", &training, "missing.pth"], 1, "missing.pth: No such file"),
         (vec!["verify", &training, &plain, "--tolerance", "nan"], 2, "tolerance: expected a number of at least 0"),

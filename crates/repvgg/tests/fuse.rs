@@ -272,3 +272,17 @@ fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
     let names: Vec<&str> = plan.regions().iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["rbr_reparam", "rbr_reparam_2", "/i/rbr_reparam"]);
 }
+
+/// What a network makes of rounding alone is no fault of its fusion; what is far beyond it, is.
+#[test]
+fn a_network_that_amplifies_rounding_is_judged_by_it() {
+    let report = |network_error, rounding| repvgg::fuse::verify::Report {
+        regions: Vec::new(),
+        network_error,
+        rounding,
+        network_input: [2, 3, 64, 64],
+    };
+    assert!(report(9e-6, 0.0).accept().is_ok() && report(1.1e-5, 0.0).accept().is_err());
+    assert!(report(0.1, 0.01).accept().is_ok() && report(0.2, 0.01).accept().is_err());
+    assert!(report(f64::NAN, 0.01).accept().is_err());
+}

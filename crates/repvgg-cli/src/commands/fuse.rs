@@ -38,6 +38,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     arguments.input.keep(&arguments.output)?;
+    if arguments.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        let what = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
+        return Err(Error::spec(arguments.output.display(), what).into());
+    }
     let model = arguments.input.open()?;
     let check_size = arguments.check_size.map_or_else(|| check_size(&model), |size| size as usize);
     let (plan, plain, report) = fuse_checked(&model, check_size).with_context(|| arguments.input.model.clone())?;
@@ -97,6 +101,7 @@ fn report_json(report: &Report, plan: &Plan, arguments: &Arguments) -> serde_jso
         "blocked": blocked,
         "worst_error": report.worst_error(),
         "network_error": report.network_error,
+        "rounding": report.rounding,
         "network_input": report.network_input,
     })
 }
@@ -120,8 +125,8 @@ fn report_text(report: &Report, plan: &Plan, model: &Model, plain: &Model, argum
     let worst = |value: fn(&RegionReport) -> f64| report.regions.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
     text.push_str(&format!(
         "\nerror / bound: largest |fused - branches| over u·Σ|x||w| with u = 2^-24, on random activations in f64; at most 1 is exact\n\
-         network: logits differ by {:.2e} of the largest on random images {:?}\n",
-        report.network_error, report.network_input
+         network: logits differ by {:.2e} of the largest on random images {:?}; rounding alone does {:.2e}\n",
+        report.network_error, report.network_input, report.rounding
     ));
     if let (Some(weight), Some(gain)) = (worst(|r| r.largest_weight), worst(|r| r.largest_gain)) {
         text.push_str(&format!(
