@@ -13,7 +13,7 @@ use crate::{Error, Result, Tensor, Weights};
 
 /// What a safetensors file holds.
 pub struct Contents {
-    /// Every tensor by its name.
+    /// Every tensor by its name, in the order of the names.
     pub tensors: Vec<(String, Stored)>,
     /// The texts beside them.
     pub metadata: HashMap<String, String>,
@@ -41,7 +41,10 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     // The library keeps the last of two equal names.
     let length = header_len(bytes).map_or(0, |length| length as usize);
     check_names(&bytes[8..8 + length])?;
-    let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), stored(name, &view)?)));
+    let mut views: Vec<_> = file.iter().collect();
+    // The library gives them in no order.
+    views.sort_by_key(|(name, _)| *name);
+    let tensors = views.into_iter().map(|(name, view)| Ok((name.to_owned(), stored(name, &view)?)));
     Ok(Contents { tensors: tensors.collect::<Result<_>>()?, metadata: header.metadata().clone().unwrap_or_default() })
 }
 
