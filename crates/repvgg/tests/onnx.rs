@@ -81,7 +81,7 @@ fn every_operation() -> Graph {
     let scale = chain.then("scale", Op::Scale { channels: 8 });
     chain.join("sum", Op::Add, &[leaky, conv]);
     chain.join("add", Op::Add, &[norm]);
-    chain.then("clip", Op::Activation(ActivationKind::Clip { low: -1.0, high: f32::INFINITY }));
+    chain.then("clip", Op::Activation(ActivationKind::Clip { low: -1.0, high: f32::MAX }));
     chain.then("relu6", Op::Activation(ActivationKind::RELU6));
     let body = chain.join("mul", Op::Mul, &[scale]);
     chain.then("se.pool", Op::GlobalAvgPool);
