@@ -70,7 +70,7 @@ fn the_road_from_one_kind_to_another_keeps_the_network() {
     for name in ["a.onnx", "b.onnx", "c.safetensors"] {
         let report = json(path, &["verify", &original, name, "--json", "--size", "32"]);
         assert_eq!((report["agree"].as_bool(), report["top1_agreement"].as_f64()), (Some(true), Some(1.0)), "{name}");
-        assert_eq!(report["blocks"].as_array().unwrap().is_empty(), false, "{name}");
+        assert!(!report["blocks"].as_array().unwrap().is_empty(), "{name}");
     }
     let report = repvgg(path, &["verify", &original, "e.safetensors", "--size", "32", "--json"]);
     assert_eq!(report.status.code(), Some(1), "half precision is not within 1e-5");

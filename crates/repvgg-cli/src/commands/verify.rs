@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
 const BATCH: usize = 8;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    if !(arguments.tolerance >= 0.0) {
+    if arguments.tolerance.is_nan() || arguments.tolerance < 0.0 {
         let what = format!("expected a number of at least 0, found {}", arguments.tolerance);
         return Err(Error::spec("tolerance", what).into());
     }

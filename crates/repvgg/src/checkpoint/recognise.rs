@@ -18,7 +18,7 @@ pub(super) fn model(file: Onnx, named: Option<&Architecture>) -> Result<(Model, 
     let document = file.metadata.get(model::KEY).map(|text| model::Document::read(text)).transpose()?;
     let described = document.as_ref().map(|document| (document.architecture.clone(), document.form));
     let inferred = inferred(&file.weights);
-    let origin = Origin { container: Container::Onnx, names: inferred.as_ref().map(|(_, names)| *names).flatten() };
+    let origin = Origin { container: Container::Onnx, names: inferred.as_ref().and_then(|(_, names)| *names) };
     let known = inferred.map(|(known, _)| known);
     let wanted = named.into_iter().flat_map(|named| [Form::Plain, Form::Training].map(|form| (named.clone(), form)));
     let candidates = match named {
