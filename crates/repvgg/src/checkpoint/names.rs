@@ -80,13 +80,14 @@ impl Named {
         }
         let mut misfits = Misfits::of(graph, &self.weights);
         let known: HashSet<String> = graph.parameters().map(|(name, _)| name).collect();
-        for (name, dtype) in &self.others {
+        let others = self.others.iter().map(|(name, dtype)| {
             let misfit = match known.contains(name) {
                 true => Misfit::Wrong(format!("expected floating-point elements, found {dtype}")),
                 false => Misfit::Unexpected,
             };
-            misfits.insert(name.clone(), misfit);
-        }
+            (name.clone(), misfit)
+        });
+        misfits.replace(others.collect());
         misfits.refuse(&|name| self.spell(name))?;
         Ok(self.weights)
     }

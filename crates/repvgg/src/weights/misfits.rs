@@ -1,6 +1,6 @@
 //! The account of parameters that do not fit a network.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Weights;
 use crate::graph::Role;
@@ -55,10 +55,10 @@ impl Misfits {
         misfits
     }
 
-    /// Adds one; it replaces what was said of the same parameter before.
-    pub(crate) fn insert(&mut self, name: String, misfit: Misfit) {
-        self.found.retain(|(other, _)| *other != name);
-        self.found.push((name, misfit));
+    /// Adds those of tensors that are no weights; they replace what was said of the same names before.
+    pub(crate) fn replace(&mut self, misfits: BTreeMap<String, Misfit>) {
+        self.found.retain(|(name, _)| !misfits.contains_key(name));
+        self.found.extend(misfits);
     }
 
     /// An error that tells the first of them, with names as `spell` writes them; nothing when there are none.
