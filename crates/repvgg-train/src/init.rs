@@ -36,7 +36,7 @@ fn start(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
 /// How many inputs one output of a weighted layer sums over.
 fn fan_in(op: &Op) -> usize {
     match op {
-        Op::Conv2d(conv) => {
+        Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => {
             let g = conv.geometry;
             g.in_channels / g.groups * g.kernel[0] * g.kernel[1]
         }

@@ -300,6 +300,8 @@ impl Step {
             }
             Work::Mul(activation) => Kernel::Mul(activation),
             Work::Concat => Kernel::Concat,
+            Work::Gather(sources) => Kernel::Gather(sources),
+            Work::Pad(begin) => Kernel::Pad(begin),
             Work::MaxPool(pool) => Kernel::MaxPool(pool),
             Work::AvgPool(pool) => Kernel::AvgPool(pool),
             Work::AvgPoolInside(pool) => Kernel::AvgPoolInside(pool),

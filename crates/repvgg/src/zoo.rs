@@ -3,12 +3,16 @@
 //! A plain graph has no builder of its own: it is what [`fuse`](crate::fuse) makes of the training graph.
 
 mod any;
+mod blocks;
+mod family;
 mod infer;
+mod layers;
 mod paper;
 mod repvgg;
 mod spec_file;
 
 pub use any::AnyGraph;
+pub use blocks::{BLOCKS, Block, BlockKind};
 pub use infer::{Form, infer};
 pub use paper::{Published, published};
 pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
@@ -16,6 +20,19 @@ pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
 use serde::{Deserialize, Serialize};
 
 use crate::{Graph, Result};
+
+/// Declares the families' files and lists them.
+macro_rules! families {
+    ($($file:ident::$family:ident),* $(,)?) => {
+        $(mod $file;)*
+        /// All families but RepVGG.
+        static FAMILIES: &[family::Entry] = &[$(family::Entry::of::<$file::$family>()),*];
+    };
+}
+
+families! {
+    resnet::ResNet,
+}
 
 /// What describes a network completely: enough to build its graph, small enough to live in a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,14 +45,29 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The official architecture called `name` (`repvgg-a0`, in any case), with 1000 classes.
+    /// The architecture called `name` (`repvgg-a0`, `resnet-50`, in any case), with 1000 classes. A RepVGG's name may be
+    /// followed by a kind of block: `repvgg-b0:acb`.
     pub fn named(name: &str) -> Option<Self> {
-        VARIANTS.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| Self::RepVgg(row.spec()))
+        let (network, block) = name.split_once(':').unwrap_or((name, BLOCKS[0].name));
+        let Some(row) = VARIANTS.iter().find(|row| row.name.eq_ignore_ascii_case(network)) else {
+            return FAMILIES.iter().find_map(|family| family.named(name)).map(Self::Graph);
+        };
+        let spec = RepVgg { block: BlockKind::named(block)?, ..row.spec() };
+        let name = if name.contains(':') { name.to_ascii_lowercase() } else { spec.name };
+        Some(Self::RepVgg(RepVgg { name, ..spec }))
     }
 
-    /// The names of all official architectures.
+    /// The names of all published architectures: the RepVGGs, then the others by family.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        VARIANTS.iter().map(|row| row.name)
+        VARIANTS.iter().map(|row| row.name).chain(FAMILIES.iter().flat_map(family::Entry::names))
+    }
+
+    /// The side of the square images that it is meant for, in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::RepVgg(_) => any::IMAGE_SIZE,
+            Self::Graph(any) => any.size,
+        }
     }
 
     /// The architecture's name.

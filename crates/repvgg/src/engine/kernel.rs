@@ -22,6 +22,10 @@ pub(super) enum Kernel {
     Mul(Option<ActivationKind>),
     /// Channels one after another.
     Concat,
+    /// For each channel, which of the input's it is.
+    Gather(Vec<usize>),
+    /// The map moved by some rows and columns, zeros around it.
+    Pad([isize; 2]),
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window.
@@ -169,6 +173,8 @@ impl Kernel {
             Self::Sum { affines, activation } => call.sum(affines, *activation),
             Self::Mul(activation) => call.mul(*activation),
             Self::Concat => call.concat(),
+            Self::Gather(sources) => call.gather(sources),
+            Self::Pad(begin) => call.pad(*begin),
             Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
             Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
             Self::AvgPoolInside(pool) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
@@ -246,6 +252,39 @@ impl Call<'_> {
         });
     }
 
+    fn gather(self, sources: &[usize]) {
+        let (map, lanes) = (self.values.map(self.inputs[0]), self.slot.lanes);
+        let blocks = self.slot.shape[0].div_ceil(lanes);
+        self.each_block(1, |index, block| {
+            let (image, first) = (index / blocks, index % blocks * lanes);
+            block.fill(0.0);
+            for (lane, &from) in sources[first..].iter().take(lanes).enumerate() {
+                let source = map.block(image * map.blocks() + from / lanes);
+                let pixels = block[lane..].iter_mut().step_by(lanes).zip(source[from % lanes..].iter().step_by(lanes));
+                pixels.for_each(|(y, x)| *y = *x);
+            }
+        });
+    }
+
+    fn pad(self, begin: [isize; 2]) {
+        let (map, slot) = (self.values.map(self.inputs[0]), self.slot);
+        let [_, height, width] = map.shape;
+        // Of the output's columns, those that are the map's, and the first of the map's among them.
+        let columns = begin[1].max(0) as usize..slot.shape[2].min((width as isize + begin[1]).max(0) as usize);
+        let first = (-begin[1]).max(0) as usize;
+        self.each_block(1, |index, block| {
+            let source = map.block(index);
+            block.fill(0.0);
+            for (p, row) in block.chunks_exact_mut(slot.shape[2] * slot.lanes).enumerate() {
+                let from = p.checked_add_signed(-begin[0]).filter(|&row| row < height && !columns.is_empty());
+                if let Some(from) = from {
+                    let target = &mut row[columns.start * slot.lanes..columns.end * slot.lanes];
+                    target.copy_from_slice(&source[(from * width + first) * slot.lanes..][..target.len()]);
+                }
+            }
+        });
+    }
+
     /// Each block of the output from the same block of the input.
     fn pooled(self, body: impl Fn(window::Block<'_>, &mut [f32]) + Sync) {
         let (input, slot) = (self.values.map(self.inputs[0]), self.slot);
@@ -319,6 +358,7 @@ fn activate(block: &mut [f32], activation: Option<ActivationKind>) {
         None => (),
         Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
         Some(ActivationKind::Sigmoid) => block.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        Some(ActivationKind::Silu) => block.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp()),
         Some(ActivationKind::Clip { low, high }) => block.iter_mut().for_each(|x| *x = clip(*x, low, high)),
         Some(ActivationKind::LeakyRelu { slope }) => {
             block.iter_mut().for_each(|x| *x = if *x < 0.0 { *x * slope } else { *x });

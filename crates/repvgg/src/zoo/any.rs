@@ -10,8 +10,18 @@ use crate::{Error, Graph, Result};
 pub struct AnyGraph {
     /// The network's name.
     pub name: String,
+    /// The side of the square images that it is meant for, in pixels.
+    #[serde(default = "image_size")]
+    pub size: usize,
     /// What its weights belong to, in either form.
     pub graph: Graph,
+}
+
+/// The side of images where nothing says otherwise.
+pub(super) const IMAGE_SIZE: usize = 224;
+
+fn image_size() -> usize {
+    IMAGE_SIZE
 }
 
 impl AnyGraph {
@@ -20,28 +30,34 @@ impl AnyGraph {
         self.graph.channels()[self.graph.main_output().index()].unwrap_or(0)
     }
 
-    /// The same with another number of rows in the last fully connected layer.
+    /// The same with another number of rows in the fully connected layers at the ends.
     pub(super) fn with_classes(self, classes: usize) -> Result<Self> {
         if self.classes() == classes {
             return Ok(self);
         }
-        let (id, layer) = self.head().ok_or_else(|| {
+        let heads = self.heads();
+        if !heads.iter().any(|(id, _)| *id == self.graph.main_output()) {
             let what =
                 format!("expected a fully connected layer at the end, to make {classes} classes of {}", self.classes());
-            Error::spec(&self.name, what)
-        })?;
-        let graph = self.graph.with_op(id, Op::Linear(Linear { out_features: classes, ..layer }));
+            return Err(Error::spec(&self.name, what));
+        }
+        let graph = heads.into_iter().fold(self.graph, |graph, (id, layer)| {
+            graph.with_op(id, Op::Linear(Linear { out_features: classes, ..layer }))
+        });
         Ok(Self { graph, ..self })
     }
 
-    /// Whether a parameter is the last fully connected layer's.
+    /// Whether a parameter is that of a fully connected layer at an end.
     pub(super) fn is_head(&self, parameter: &str) -> bool {
-        self.head().is_some_and(|(id, _)| self.graph.node(id).parameters().any(|(name, _)| name == parameter))
+        let node = parameter.rsplit_once('.').and_then(|(node, _)| self.graph.find(node));
+        self.heads().iter().any(|(id, _)| Some(*id) == node)
     }
 
-    /// The fully connected layer that the main output is.
-    fn head(&self) -> Option<(NodeId, Linear)> {
-        let id = self.graph.main_output();
-        if let Op::Linear(layer) = self.graph.node(id).op { Some((id, layer)) } else { None }
+    /// The fully connected layers that outputs are.
+    fn heads(&self) -> Vec<(NodeId, Linear)> {
+        let outputs = self.graph.outputs().iter();
+        let head =
+            |node: NodeId| if let Op::Linear(layer) = self.graph.node(node).op { Some((node, layer)) } else { None };
+        outputs.filter_map(|output| head(output.node)).collect()
     }
 }

@@ -102,7 +102,7 @@ impl Drafts {
         let wants = match op {
             Op::Conv2d(conv) => Some(conv.geometry.in_channels),
             Op::BatchNorm(norm) => Some(norm.channels),
-            Op::Scale { channels } => Some(*channels),
+            Op::Scale { channels, .. } => Some(*channels),
             _ => None,
         };
         if let (Some(expected), Some(found)) = (wants, channels)
