@@ -31,7 +31,13 @@ macro_rules! families {
 }
 
 families! {
+    mobilenet::MobileNet,
+    mobileone::MobileOne,
+    nasnet::NasNet,
     resnet::ResNet,
+    shufflenet_v1::ShuffleNetV1,
+    shufflenet_v2::ShuffleNetV2,
+    xception::Xception,
 }
 
 /// What describes a network completely: enough to build its graph, small enough to live in a model file.
