@@ -38,6 +38,12 @@ pub struct Cost {
     pub peak_activation_bytes: u64,
 }
 
+/// The trained parameters of `graph`, whatever the image.
+pub fn parameters(graph: &Graph) -> u64 {
+    let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
+    trained.map(|(_, parameter)| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
+}
+
 /// Counts `graph` for one image of `[height, width]`.
 ///
 /// # Errors

@@ -197,6 +197,7 @@ impl Plan {
             let (values, target) = Values::split(input, &mut self.arena, images, step.output);
             let call = kernel::Call {
                 pool: &self.pool,
+                level: self.settings.level,
                 images,
                 inputs: &step.inputs,
                 values,
