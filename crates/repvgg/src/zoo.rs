@@ -80,6 +80,12 @@ impl Architecture {
         VARIANTS.iter().map(|row| row.name).chain(FAMILIES.iter().flat_map(family::Entry::names))
     }
 
+    /// The names of all published architectures by family, as specification files call it.
+    pub fn families() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        let repvgg = ("repvgg", VARIANTS.iter().map(|row| row.name).collect());
+        std::iter::once(repvgg).chain(FAMILIES.iter().map(|family| (family.name, family.names())))
+    }
+
     /// Of all names, those most like `name`, the nearest first.
     pub fn nearest_names(name: &str) -> Vec<&'static str> {
         const TOLD: usize = 4;

@@ -1,7 +1,9 @@
-//! Every kind of block, trained a few steps: it learns, and all of its parameters move.
+//! Every kind of block learns, and every family of networks takes a step.
 
+use repvgg::cost::cost;
+use repvgg::graph::Role;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
-use repvgg::{Graph, Weights};
+use repvgg::{Architecture, Graph, Weights};
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
 
 const SETTINGS: SgdSettings =
@@ -37,6 +39,32 @@ fn every_kind_of_block_learns() {
         assert!(losses[11] < 0.7 * losses[0], "{}: {losses:?}", block.name);
         for (name, _) in graph.parameters() {
             assert_ne!(before.get(&name), after.get(&name), "{}: {name} has not moved", block.name);
+        }
+    }
+}
+
+/// The network of the fewest multiply-adds of each family takes a step, and every parameter has a finite new value.
+#[test]
+fn every_family_takes_a_step() {
+    for (family, names) in Architecture::families() {
+        let networks = names.iter().map(|name| Architecture::named(name).unwrap());
+        let smallest = |architecture: &Architecture| {
+            let graph = architecture.training_graph().unwrap();
+            let own = architecture.image_size();
+            let side = [64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(own);
+            (cost(&graph, [side; 2]).unwrap().macs, side)
+        };
+        let architecture = networks.min_by_key(smallest).unwrap().with_classes(4).unwrap();
+        let graph = architecture.training_graph().unwrap();
+        let (_, side) = smallest(&architecture);
+        let (losses, before, after) = train(&graph, [side; 2], 4, 1);
+        assert!(losses[0].is_finite(), "{family}: {losses:?}");
+        for (name, parameter) in graph.parameters() {
+            let (before, after) = (before.get(&name).unwrap(), after.get(&name).unwrap());
+            assert!(after.data().iter().all(|x| x.is_finite()), "{family}: {name}");
+            // Kernels and matrices decay, so that they move even where no gradient reaches them.
+            let moves = matches!(parameter.role, Role::Kernel | Role::Matrix | Role::RunningMean);
+            assert!(!moves || before != after, "{family}: {name} has not moved");
         }
     }
 }
