@@ -11,6 +11,7 @@ pub(crate) mod predict;
 pub(crate) mod run;
 pub(crate) mod train;
 pub(crate) mod verify;
+pub(crate) mod winograd;
 
 /// What a subcommand ends with.
 pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;

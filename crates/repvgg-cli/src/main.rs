@@ -4,6 +4,7 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod notation;
 mod output;
 mod progress;
 mod report;
@@ -43,6 +44,7 @@ enum Command {
     Bench(commands::bench::Arguments),
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
+    Winograd(commands::winograd::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Winograd(arguments) => commands::winograd::run(&arguments),
     };
     match result {
         Ok(code) => code,
