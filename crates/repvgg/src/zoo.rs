@@ -4,7 +4,7 @@
 
 mod any;
 mod infer;
-mod paper;
+pub mod paper;
 mod repvgg;
 mod spec_file;
 
