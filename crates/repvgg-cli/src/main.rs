@@ -4,9 +4,11 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod measure;
 mod output;
 mod progress;
 mod report;
+mod scatter;
 mod source;
 
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ enum Command {
     Bench(commands::bench::Arguments),
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
+    Table(Box<commands::table::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Table(arguments) => commands::table::run(&arguments),
     };
     match result {
         Ok(code) => code,
