@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let mut graph = Graph::new();
     let x = graph.add("input", Op::Input { channels: 8 }, &[]);
     // An asymmetric block (ACNet): 3×3, 3×1 and 1×3, each with batch norm, and a scaled identity.
-    let mut branches = vec![graph.add("block.scale", Op::Scale { channels: 8 }, &[x])];
+    let mut branches = vec![graph.add("block.scale", Op::scale(8), &[x])];
     for (name, kernel) in [("square", [3, 3]), ("vertical", [3, 1]), ("horizontal", [1, 3])] {
         let mut conv = Conv2d::square(8, 8, 3);
         conv.geometry.kernel = kernel;

@@ -38,6 +38,12 @@ pub struct Cost {
     pub peak_activation_bytes: u64,
 }
 
+/// The trained parameters of `graph`, whatever the image.
+pub fn parameters(graph: &Graph) -> u64 {
+    let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
+    trained.map(|(_, parameter)| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
+}
+
 /// Counts `graph` for one image of `[height, width]`.
 ///
 /// # Errors
@@ -61,7 +67,7 @@ fn layer_cost(node: &Node, shape: Shape) -> LayerCost {
         chosen.map(|parameter| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
     };
     let macs = elements(&[Role::Kernel, Role::Matrix]).saturating_mul((shape[1] * shape[2]) as u64);
-    let is_winograd = matches!(&node.op, Op::Conv2d(conv) if conv.geometry.kernel == [3, 3]
+    let is_winograd = matches!(node.op.convolution(), Some(conv) if conv.geometry.kernel == [3, 3]
         && conv.geometry.stride == [1, 1] && conv.geometry.dilation == [1, 1]);
     LayerCost {
         name: node.name.clone(),

@@ -197,6 +197,7 @@ impl Plan {
             let (values, target) = Values::split(input, &mut self.arena, images, step.output);
             let call = kernel::Call {
                 pool: &self.pool,
+                level: self.settings.level,
                 images,
                 inputs: &step.inputs,
                 values,
@@ -300,6 +301,8 @@ impl Step {
             }
             Work::Mul(activation) => Kernel::Mul(activation),
             Work::Concat => Kernel::Concat,
+            Work::Gather(sources) => Kernel::Gather(sources),
+            Work::Pad(begin) => Kernel::Pad(begin),
             Work::MaxPool(pool) => Kernel::MaxPool(pool),
             Work::AvgPool(pool) => Kernel::AvgPool(pool),
             Work::AvgPoolInside(pool) => Kernel::AvgPoolInside(pool),

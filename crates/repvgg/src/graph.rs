@@ -7,8 +7,8 @@ mod correspondence;
 mod document;
 mod op;
 
-pub(crate) use op::WINDOW_LIMIT;
-pub use op::{ActivationKind, BatchNorm, Conv2d, Linear, Op, Parameter, Pool, Role, Softmax};
+pub use op::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Op, Parameter, Pool, Role, Softmax};
+pub(crate) use op::{WINDOW_LIMIT, normalized};
 
 use std::collections::{HashMap, HashSet};
 
@@ -168,8 +168,9 @@ impl Graph {
         for node in &self.nodes {
             let mut inputs = node.inputs.iter().map(|input| channels[input.0]);
             channels.push(match &node.op {
-                Op::Input { channels } | Op::Scale { channels } => Some(*channels),
-                Op::Conv2d(conv) => Some(conv.geometry.out_channels),
+                Op::Input { channels } | Op::Scale { channels, .. } => Some(*channels),
+                Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some(conv.geometry.out_channels),
+                Op::Slice { channels, .. } => Some(*channels),
                 Op::BatchNorm(norm) => Some(norm.channels),
                 Op::Linear(linear) => Some(linear.out_features),
                 Op::Concat => inputs.try_fold(0usize, |sum, channels| sum.checked_add(channels?)),

@@ -7,7 +7,7 @@ use std::thread;
 
 use repvgg_conv::Geometry;
 
-use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
+use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
 /// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
@@ -66,6 +66,8 @@ fn magnitude(activation: ActivationKind, x: f64) -> f64 {
     match activation {
         ActivationKind::Relu => x,
         ActivationKind::Sigmoid => 1.0 + x / 4.0,
+        // Its slope is at most 1.1.
+        ActivationKind::Silu => 1.1 * x,
         ActivationKind::Clip { low, high } => x.max(low.into()).max((-high).into()),
         ActivationKind::LeakyRelu { slope } => x * f64::from(slope.abs()).max(1.0),
         ActivationKind::HardSigmoid { slope, offset } => x * f64::from(slope.abs()) + f64::from(offset.abs()),
@@ -126,7 +128,8 @@ fn evaluate(
         let call = Call { node, weights, inputs, shape: [n, c, h, w] };
         let value = match &node.op {
             Op::Input { .. } => input.clone(),
-            Op::Conv2d(conv) => call.conv(&conv.geometry, conv.bias)?,
+            Op::Conv2d(conv) => call.conv(&conv.geometry, call.parameter("weight")?.data(), conv.bias)?,
+            Op::NormalizedConv2d(conv) => call.conv(&conv.geometry, &call.normalized()?, conv.bias)?,
             Op::Linear(linear) => call.linear(linear.bias)?,
             Op::BatchNorm(norm) => call.batch_norm(norm)?,
             Op::Scale { .. } => call.scale()?,
@@ -135,6 +138,12 @@ fn evaluate(
             Op::Add => call.each(|[n, c, h, w]| call.inputs.iter().map(|x| at(x, [n, c, h, w])).sum()),
             Op::Mul => call.mul(),
             Op::Concat => call.concat(),
+            Op::Shuffle { groups } => call.each(|[n, k, h, w]| {
+                let source = k % groups * (c / groups) + k / groups;
+                at(call.inputs[0], [n, source, h, w])
+            }),
+            Op::Slice { start, .. } => call.each(|[n, c, h, w]| at(call.inputs[0], [n, start + c, h, w])),
+            Op::Pad { padding } => call.pad(padding.map(|[begin, _]| begin)),
             Op::MaxPool(pool) => call.pool(pool, |window| window.fold(f64::NEG_INFINITY, f64::max)),
             Op::AvgPool(pool) => {
                 call.pool(pool, |window| window.sum::<f64>() / pool.kernel.iter().product::<usize>() as f64)
@@ -200,8 +209,8 @@ impl Call<'_> {
     }
 
     /// `y[n, k, p, q] = b[k] + Σ x[n, c, p·stride + r·dilation − padding, …] · w[k, c, r, s]`
-    fn conv(&self, geometry: &Geometry, has_bias: bool) -> Result<Tensor<f64>> {
-        let (kernel, bias) = (self.parameter("weight")?, self.bias(has_bias)?);
+    fn conv(&self, geometry: &Geometry, kernel: &[f64], has_bias: bool) -> Result<Tensor<f64>> {
+        let bias = self.bias(has_bias)?;
         let group_channels = geometry.in_channels / geometry.groups;
         let group_filters = geometry.out_channels / geometry.groups;
         let [rows, columns] = geometry.kernel;
@@ -212,7 +221,7 @@ impl Call<'_> {
                 for r in 0..rows {
                     let h = p * geometry.stride[0] + r * geometry.dilation[0];
                     let Some(row) = self.row(n, first_channel + c, h, geometry.padding[0]) else { continue };
-                    let taps = &kernel.data()[((k * group_channels + c) * rows + r) * columns..][..columns];
+                    let taps = &kernel[((k * group_channels + c) * rows + r) * columns..][..columns];
                     for (s, tap) in taps.iter().enumerate() {
                         let w = q * geometry.stride[1] + s * geometry.dilation[1];
                         let x = w.checked_sub(geometry.padding[1]).and_then(|w| row.get(w)).unwrap_or(&0.0);
@@ -222,6 +231,11 @@ impl Call<'_> {
             }
             sum
         }))
+    }
+
+    /// The kernel with each filter divided by its norm.
+    fn normalized(&self) -> Result<Vec<f64>> {
+        Ok(normalized(self.weights.require(&format!("{}.weight", self.node.name))?))
     }
 
     /// `y = W x + b`
@@ -268,6 +282,16 @@ impl Call<'_> {
                 c -= input.shape()[1];
             }
             unreachable!("the output has the channels of all inputs")
+        })
+    }
+
+    /// The map moved by `begin` rows and columns; zeros where it is not.
+    fn pad(&self, begin: [isize; 2]) -> Tensor<f64> {
+        let input = self.inputs[0];
+        self.each(|[n, c, h, w]| {
+            let [h, w] = [(h, begin[0], 2), (w, begin[1], 3)]
+                .map(|(place, begin, axis)| place.checked_add_signed(-begin).filter(|&i| i < input.shape()[axis]));
+            h.zip(w).map_or(0.0, |(h, w)| at(input, [n, c, h, w]))
         })
     }
 

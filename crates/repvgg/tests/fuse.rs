@@ -78,7 +78,7 @@ fn build(graph: &mut Graph, region: &Region, name: &str, x: NodeId, stride: usiz
         Region::Identity { op } if stride == 1 => match op {
             0 => x,
             1 => graph.add(format!("{name}.bn"), Op::batch_norm(CHANNELS), &[x]),
-            _ => graph.add(format!("{name}.scale"), Op::Scale { channels: CHANNELS }, &[x]),
+            _ => graph.add(format!("{name}.scale"), Op::scale(CHANNELS), &[x]),
         },
         Region::Identity { .. } => {
             let subsample = Pool { kernel: [1; 2], stride: [stride; 2], padding: [[0; 2]; 2] };

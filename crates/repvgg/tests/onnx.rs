@@ -78,7 +78,7 @@ fn every_operation() -> Graph {
     chain.then("relu", Op::relu());
     let leaky = chain.then("leaky", Op::Activation(ActivationKind::LeakyRelu { slope: 0.1 }));
     let conv = chain.then("conv", Op::conv(Conv2d::square(8, 8, 3).groups(4)));
-    let scale = chain.then("scale", Op::Scale { channels: 8 });
+    let scale = chain.then("scale", Op::scale(8));
     chain.join("sum", Op::Add, &[leaky, conv]);
     chain.join("add", Op::Add, &[norm]);
     chain.then("clip", Op::Activation(ActivationKind::Clip { low: -1.0, high: f32::MAX }));
@@ -101,7 +101,7 @@ fn every_operation() -> Graph {
     chain.then("sigmoid", Op::Activation(ActivationKind::Sigmoid));
     chain.then("gap", Op::GlobalAvgPool);
     let hidden = chain.then("head.0", Op::Linear(Linear { in_features: 24, out_features: 6, bias: false }));
-    chain.then("head.1", Op::Scale { channels: 6 });
+    chain.then("head.1", Op::scale(6));
     chain.then("head.2", Op::batch_norm(6));
     chain.join("head.3", Op::Concat, &[hidden]);
     chain.then("head.4", Op::Linear(Linear { in_features: 12, out_features: 5, bias: true }));

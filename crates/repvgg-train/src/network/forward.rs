@@ -1,10 +1,10 @@
 //! The graph, interpreted step by step.
 
 use burn::tensor::Tensor as BurnTensor;
-use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, softmax};
+use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, silu, softmax};
 use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Pool, Softmax};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Node, Pool, Softmax};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_conv::Activation;
 
@@ -142,11 +142,18 @@ impl<'a> Forward<'a> {
     fn unary(&self, node: &Node, op: &Op, input: BurnTensor<4>) -> BurnTensor<4> {
         let [n, c, h, w] = input.dims();
         match op {
-            Op::Conv2d(conv) => self.conv2d(node, conv, input),
-            Op::Scale { channels } => input * self.parameter(node, "weight").reshape([1, *channels, 1, 1]),
+            Op::Conv2d(conv) => self.conv2d(node, conv, self.parameter(node, "weight"), input),
+            Op::NormalizedConv2d(conv) => self.conv2d(node, conv, self.normalized(node, conv), input),
+            Op::Shuffle { groups } => {
+                input.reshape([n, *groups, c / groups, h * w]).swap_dims(1, 2).reshape([n, c, h, w])
+            }
+            Op::Slice { start, channels } => input.narrow(1, *start, *channels),
+            Op::Pad { padding } => pad(input, *padding),
+            Op::Scale { channels, .. } => input * self.parameter(node, "weight").reshape([1, *channels, 1, 1]),
             Op::Linear(linear) => self.linear(node, linear, input),
             Op::Activation(ActivationKind::Relu) => relu(input),
             Op::Activation(ActivationKind::Sigmoid) => sigmoid(input),
+            Op::Activation(ActivationKind::Silu) => silu(input),
             Op::Activation(ActivationKind::Clip { low, high }) => input.clamp(*low, *high),
             Op::Activation(ActivationKind::LeakyRelu { slope }) => leaky_relu(input, (*slope).into()),
             Op::Activation(ActivationKind::HardSigmoid { slope, offset }) => {
@@ -166,10 +173,19 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn conv2d(&self, node: &Node, conv: &Conv2d, input: BurnTensor<4>) -> BurnTensor<4> {
+    /// The filters, flat, each divided by its norm.
+    fn normalized(&self, node: &Node, conv: &Conv2d) -> BurnTensor<1> {
+        let filters = conv.geometry.out_channels;
+        let len = conv.geometry.weight_len();
+        let rows: BurnTensor<2> = self.parameter(node, "weight").reshape([filters, len / filters]);
+        let norms = (rows.clone() * rows.clone()).sum_dim(1).sqrt().clamp_min(LEAST_NORM);
+        (rows / norms).reshape([len])
+    }
+
+    fn conv2d(&self, node: &Node, conv: &Conv2d, weight: BurnTensor<1>, input: BurnTensor<4>) -> BurnTensor<4> {
         let g = conv.geometry;
         let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
-        let output = ops::convolution(input, self.parameter(node, "weight").reshape(shape), g);
+        let output = ops::convolution(input, weight.reshape(shape), g);
         match conv.bias {
             true => output + self.parameter(node, "bias").reshape([1, g.out_channels, 1, 1]),
             false => output,
@@ -194,6 +210,20 @@ impl<'a> Forward<'a> {
 
 fn mean_options(pool: &Pool) -> AvgPoolOptions<2> {
     AvgPoolOptions::new(pool.kernel).with_stride(pool.stride).with_padding_pairs(pairs(pool.padding))
+}
+
+/// Zeros around the map, and what is cut off from it.
+fn pad(input: BurnTensor<4>, padding: [[isize; 2]; 2]) -> BurnTensor<4> {
+    let [.., height, width] = input.dims();
+    let mut cut = input;
+    for (axis, extent, [begin, end]) in [(2, height, padding[0]), (3, width, padding[1])] {
+        let [before, after] = [begin, end].map(|side| side.min(0).unsigned_abs());
+        if before + after > 0 {
+            cut = cut.narrow(axis, before, extent - before - after);
+        }
+    }
+    let zeros = padding.map(|[begin, end]| (begin.max(0) as usize, end.max(0) as usize));
+    if zeros == [(0, 0); 2] { cut } else { cut.pad(zeros, PadMode::Constant(0.0)) }
 }
 
 /// Padding at the beginning and end of each axis, as the framework wants it.

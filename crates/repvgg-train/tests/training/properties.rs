@@ -123,7 +123,7 @@ fn every_operation() -> Graph {
     let x = graph.add("input", Op::Input { channels: 3 }, &[]);
     let conv = graph.add("conv", Op::conv(Conv2d::square(3, 4, 3).with_bias()), &[x]);
     let norm = graph.add("norm", Op::batch_norm(4), &[conv]);
-    let scale = graph.add("scale", Op::Scale { channels: 4 }, &[norm]);
+    let scale = graph.add("scale", Op::scale(4), &[norm]);
     let relu = graph.add("relu", Op::relu(), &[scale]);
     let window = Pool { kernel: [3, 3], stride: [2, 2], padding: [[1; 2]; 2] };
     let largest = graph.add("largest", Op::MaxPool(window), &[relu]);

@@ -37,7 +37,8 @@ pub(super) fn model(file: Onnx, named: Option<&Architecture>) -> Result<(Model, 
         }
         (None, None) => {
             let form = if Plan::new(&file.graph).is_plain() { Form::Plain } else { Form::Training };
-            let any = AnyGraph { name: "onnx".to_owned(), graph: file.graph };
+            let size = file.size.map_or(Preprocessing::default().size, |[height, width]| height.min(width));
+            let any = AnyGraph { name: "onnx".to_owned(), size, graph: file.graph };
             (Architecture::Graph(any), form, file.weights)
         }
     };

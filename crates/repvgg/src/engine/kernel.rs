@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use repvgg_conv::{Addend, Blocked, Conv2d, Pass, ThreadPool};
+use repvgg_conv::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
 
 use super::lower::Affine;
 use super::window;
@@ -22,6 +22,10 @@ pub(super) enum Kernel {
     Mul(Option<ActivationKind>),
     /// Channels one after another.
     Concat,
+    /// For each channel, which of the input's it is.
+    Gather(Vec<usize>),
+    /// The map moved by some rows and columns, zeros around it.
+    Pad([isize; 2]),
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window.
@@ -137,6 +141,7 @@ impl<'a> Map<'a> {
 /// One run of one step.
 pub(super) struct Call<'a> {
     pub(super) pool: &'a ThreadPool,
+    pub(super) level: Level,
     pub(super) images: usize,
     pub(super) inputs: &'a [Slot],
     pub(super) values: Values<'a>,
@@ -169,6 +174,8 @@ impl Kernel {
             Self::Sum { affines, activation } => call.sum(affines, *activation),
             Self::Mul(activation) => call.mul(*activation),
             Self::Concat => call.concat(),
+            Self::Gather(sources) => call.gather(sources),
+            Self::Pad(begin) => call.pad(*begin),
             Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
             Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
             Self::AvgPoolInside(pool) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
@@ -185,7 +192,7 @@ const TASK_ELEMENTS: usize = 8192;
 
 impl Call<'_> {
     fn sum(self, affines: &[Option<Affine>], activation: Option<ActivationKind>) {
-        let (inputs, values, lanes) = (self.inputs, self.values, self.slot.lanes);
+        let (inputs, values, lanes, level) = (self.inputs, self.values, self.slot.lanes, self.level);
         let blocks = self.slot.shape[0].div_ceil(lanes);
         self.each_block(inputs.len(), |index, block| {
             let channels = index % blocks * lanes..(index % blocks + 1) * lanes;
@@ -207,13 +214,13 @@ impl Call<'_> {
                     }
                 }
             }
-            activate(block, activation);
+            activate(level, block, activation);
         });
     }
 
     fn mul(self, activation: Option<ActivationKind>) {
         let [x, factor] = [self.values.map(self.inputs[0]), self.values.map(self.inputs[1])];
-        let lanes = self.slot.lanes;
+        let (lanes, level) = (self.slot.lanes, self.level);
         self.each_block(1, |index, block| {
             let factors = factor.block(index);
             // One factor for each channel, or for each element.
@@ -221,7 +228,7 @@ impl Call<'_> {
                 let factors = if factors.len() == lanes { factors } else { &factors[i * lanes..][..lanes] };
                 y.iter_mut().zip(x).zip(factors).for_each(|((y, x), factor)| *y = x * factor);
             }
-            activate(block, activation);
+            activate(level, block, activation);
         });
     }
 
@@ -242,6 +249,39 @@ impl Call<'_> {
                     pixels.for_each(|(y, x)| *y = *x);
                 }
                 before += map.shape[0];
+            }
+        });
+    }
+
+    fn gather(self, sources: &[usize]) {
+        let (map, lanes) = (self.values.map(self.inputs[0]), self.slot.lanes);
+        let blocks = self.slot.shape[0].div_ceil(lanes);
+        self.each_block(1, |index, block| {
+            let (image, first) = (index / blocks, index % blocks * lanes);
+            block.fill(0.0);
+            for (lane, &from) in sources[first..].iter().take(lanes).enumerate() {
+                let source = map.block(image * map.blocks() + from / lanes);
+                let pixels = block[lane..].iter_mut().step_by(lanes).zip(source[from % lanes..].iter().step_by(lanes));
+                pixels.for_each(|(y, x)| *y = *x);
+            }
+        });
+    }
+
+    fn pad(self, begin: [isize; 2]) {
+        let (map, slot) = (self.values.map(self.inputs[0]), self.slot);
+        let [_, height, width] = map.shape;
+        // Of the output's columns, those that are the map's, and the first of the map's among them.
+        let columns = begin[1].max(0) as usize..slot.shape[2].min((width as isize + begin[1]).max(0) as usize);
+        let first = (-begin[1]).max(0) as usize;
+        self.each_block(1, |index, block| {
+            let source = map.block(index);
+            block.fill(0.0);
+            for (p, row) in block.chunks_exact_mut(slot.shape[2] * slot.lanes).enumerate() {
+                let from = p.checked_add_signed(-begin[0]).filter(|&row| row < height && !columns.is_empty());
+                if let Some(from) = from {
+                    let target = &mut row[columns.start * slot.lanes..columns.end * slot.lanes];
+                    target.copy_from_slice(&source[(from * width + first) * slot.lanes..][..target.len()]);
+                }
             }
         });
     }
@@ -314,11 +354,12 @@ fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: impl Fn(usi
     });
 }
 
-fn activate(block: &mut [f32], activation: Option<ActivationKind>) {
+fn activate(level: Level, block: &mut [f32], activation: Option<ActivationKind>) {
     match activation {
         None => (),
         Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Some(ActivationKind::Sigmoid) => block.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        Some(ActivationKind::Sigmoid) => sigmoid(level, block),
+        Some(ActivationKind::Silu) => silu(level, block),
         Some(ActivationKind::Clip { low, high }) => block.iter_mut().for_each(|x| *x = clip(*x, low, high)),
         Some(ActivationKind::LeakyRelu { slope }) => {
             block.iter_mut().for_each(|x| *x = if *x < 0.0 { *x * slope } else { *x });

@@ -6,7 +6,7 @@
 
 use repvgg_conv::{Activation, Geometry};
 
-use crate::graph::{ActivationKind, BatchNorm, Linear, NodeId, Op, Pool, Softmax};
+use crate::graph::{ActivationKind, BatchNorm, Linear, NodeId, Op, Pool, Softmax, normalized};
 use crate::{Graph, Result, Tensor, Weights};
 
 /// Work that is done in one pass: the nodes it computes, whose value it writes, and the nodes whose values it reads.
@@ -27,6 +27,10 @@ pub(super) enum Work {
     Mul(Option<ActivationKind>),
     /// Channels one after another.
     Concat,
+    /// For each channel, which of the input's it is.
+    Gather(Vec<usize>),
+    /// The map moved by some rows and columns, zeros around it.
+    Pad([isize; 2]),
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window.
@@ -64,7 +68,9 @@ pub(super) struct Affine {
 
 /// The steps of `graph` in order.
 pub(super) fn lower(graph: &Graph, weights: &Weights) -> Result<Vec<Step>> {
-    let mut lowering = Lowering { graph, weights, absorbed: vec![false; graph.nodes().len()], steps: Vec::new() };
+    let channels = graph.channels();
+    let mut lowering =
+        Lowering { graph, weights, channels, absorbed: vec![false; graph.nodes().len()], steps: Vec::new() };
     let users = graph.users();
     for (id, _) in graph.iter() {
         lowering.absorbed[id.index()] = id != graph.main_output()
@@ -81,6 +87,7 @@ pub(super) fn lower(graph: &Graph, weights: &Weights) -> Result<Vec<Step>> {
 struct Lowering<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
+    channels: Vec<Option<usize>>,
     /// For each node, whether the step of its only reader computes it.
     absorbed: Vec<bool>,
     steps: Vec<Step>,
@@ -113,7 +120,7 @@ impl Lowering<'_> {
     /// The convolution that a node is, if nothing but batch norms and factors that are taken up follow it.
     fn conv(&self, id: NodeId) -> Option<NodeId> {
         match self.op(id) {
-            Op::Conv2d(_) => Some(id),
+            Op::Conv2d(_) | Op::NormalizedConv2d(_) => Some(id),
             Op::BatchNorm(_) | Op::Scale { .. } => {
                 let input = self.graph.node(id).inputs[0];
                 if self.absorbed[input.index()] { self.conv(input) } else { None }
@@ -156,13 +163,22 @@ impl Lowering<'_> {
             Op::Linear(layer) => (Work::Conv(self.linear(body, *layer, activation)?), nodes, read),
             Op::Mul => (Work::Mul(activation), nodes, read),
             Op::Concat => (Work::Concat, nodes, read),
+            Op::Shuffle { groups } => {
+                let channels = self.channels[body.index()].unwrap_or_default();
+                let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
+                (Work::Gather((0..channels).map(source).collect()), nodes, read)
+            }
+            Op::Slice { start, channels } => (Work::Gather((*start..start + channels).collect()), nodes, read),
+            Op::Pad { padding } => (Work::Pad(padding.map(|[begin, _]| begin)), nodes, read),
             Op::MaxPool(pool) => (Work::MaxPool(*pool), nodes, read),
             Op::AvgPool(pool) => (Work::AvgPool(*pool), nodes, read),
             Op::AvgPoolInside(pool) => (Work::AvgPoolInside(*pool), nodes, read),
             Op::GlobalAvgPool => (Work::GlobalAvgPool, nodes, read),
             Op::Flatten => (Work::Flatten, nodes, read),
             Op::Softmax(kind) => (Work::Softmax(*kind), nodes, read),
-            op @ (Op::Input { .. } | Op::Conv2d(_)) => unreachable!("{op:?} is no work of its own"),
+            op @ (Op::Input { .. } | Op::Conv2d(_) | Op::NormalizedConv2d(_)) => {
+                unreachable!("{op:?} is no work of its own")
+            }
         };
         self.steps.push(Step { nodes, output: id, inputs, work });
         Ok(())
@@ -218,7 +234,7 @@ impl Lowering<'_> {
         addend: Option<Term>,
     ) -> Result<()> {
         let conv = self.conv(end).expect("a convolution");
-        let Op::Conv2d(layer) = *self.op(conv) else { unreachable!("a convolution") };
+        let layer = *self.op(conv).convolution().expect("a convolution");
         let filters = layer.geometry.out_channels;
         let mut chain = vec![end];
         while chain[chain.len() - 1] != conv {
@@ -237,9 +253,13 @@ impl Lowering<'_> {
                 bias[k] = bias[k] * factors[k] + shifts[k];
             }
         }
-        let weights = self.parameter(conv, "weight")?.data();
+        let weight = self.parameter(conv, "weight")?;
+        let weights = match self.op(conv) {
+            Op::NormalizedConv2d(_) => normalized(weight),
+            _ => weight.data().iter().copied().map(f64::from).collect(),
+        };
         let each = weights.len() / filters;
-        let scaled = |(i, &w): (usize, &f32)| (f64::from(w) * scale[i / each]) as f32;
+        let scaled = |(i, w): (usize, &f64)| (w * scale[i / each]) as f32;
         let mut addend_scale = None;
         let mut inputs = vec![self.graph.node(conv).inputs[0]];
         let mut nodes = chain;

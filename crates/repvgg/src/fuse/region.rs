@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use repvgg_conv::Geometry;
 
 use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
-use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT};
+use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT, normalized};
 use crate::{Error, Result, Tensor, Weights};
 
 /// A part of the graph between two points that is one convolution.
@@ -177,6 +177,16 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
             let bias = if *bias { parameter("bias")? } else { vec![0.0; geometry.out_channels] };
             input.then(&LinearConv { geometry: *geometry, kernel: parameter("weight")?, bias })
         }
+        Op::NormalizedConv2d(Conv2d { geometry, bias }) => {
+            let bias = if *bias { parameter("bias")? } else { vec![0.0; geometry.out_channels] };
+            let kernel = normalized(weights.require(&format!("{}.weight", node.name))?);
+            input.then(&LinearConv { geometry: *geometry, kernel, bias })
+        }
+        Op::Pad { padding } => {
+            let channels = input.geometry.out_channels;
+            let pad = |geometry| input.then(&LinearConv { geometry, ..LinearConv::identity(channels) });
+            pad_geometry(*padding, channels).and_then(pad)
+        }
         Op::BatchNorm(BatchNorm { eps, .. }) => {
             let (factor, shift) = batch_norm_factors(
                 &parameter("weight")?,
@@ -187,7 +197,7 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
             );
             Ok(input.clone().scale(&factor, &shift))
         }
-        Op::Scale { channels } => Ok(input.clone().scale(&parameter("weight")?, &vec![0.0; *channels])),
+        Op::Scale { channels, .. } => Ok(input.clone().scale(&parameter("weight")?, &vec![0.0; *channels])),
         Op::AvgPool(pool) => {
             let geometry = pool_geometry(pool, input.geometry.out_channels);
             geometry.and_then(|geometry| input.then(&LinearConv::average(geometry)))
@@ -218,6 +228,15 @@ fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
         return Err(Unfusable(format!("a pool padded by {padding:?} pads its sides unequally")));
     }
     Ok(Geometry { kernel, stride, padding: padding.map(|[begin, _]| begin), ..identity_geometry(channels) })
+}
+
+/// Zeros around a map as a convolution, which pads both sides alike.
+fn pad_geometry(padding: [[isize; 2]; 2], channels: usize) -> Result<Geometry, Unfusable> {
+    let even = padding.map(|[begin, end]| usize::try_from(begin).ok().filter(|_| begin == end));
+    match even {
+        [Some(rows), Some(columns)] => Ok(Geometry { padding: [rows, columns], ..identity_geometry(channels) }),
+        _ => Err(Unfusable(format!("padding by {padding:?} treats sides unequally or cuts them off"))),
+    }
 }
 
 /// For each node, the nearest earlier node that every path to it passes.
@@ -318,7 +337,7 @@ impl Search<'_> {
         }
         let geometry = values[&output].geometry;
         let convolutions = nodes.iter().filter_map(|id| match &self.graph.node(*id).op {
-            Op::Conv2d(conv) => Some((conv, values[id].geometry.stride)),
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some((conv, values[id].geometry.stride)),
             _ => None,
         });
         let positions = |stride: [usize; 2]| (0..2).map(|axis| geometry.stride[axis] / stride[axis]).product::<usize>();
@@ -357,7 +376,8 @@ fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
         Ok(Value { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
     };
     match op {
-        Op::Conv2d(conv) => then(&conv.geometry, conv.bias),
+        Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => then(&conv.geometry, conv.bias),
+        Op::Pad { padding } => then(&pad_geometry(*padding, geometry.out_channels)?, false),
         Op::AvgPool(pool) => then(&pool_geometry(pool, geometry.out_channels)?, false),
         Op::BatchNorm(_) => Ok(Value { geometry, has_bias: true }),
         Op::Add => inputs[1..].iter().try_fold(inputs[0], |sum, other| {
@@ -369,7 +389,8 @@ fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
 }
 
 fn is_linear(op: &Op) -> bool {
-    matches!(op, Op::Conv2d(_) | Op::BatchNorm(_) | Op::Scale { .. } | Op::AvgPool(_) | Op::Add)
+    op.convolution().is_some()
+        || matches!(op, Op::BatchNorm(_) | Op::Scale { .. } | Op::AvgPool(_) | Op::Pad { .. } | Op::Add)
 }
 
 fn region(graph: &Graph, source: NodeId, output: NodeId, collapse: Collapse) -> Region {
@@ -384,7 +405,7 @@ fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
         let chosen = nodes.iter().map(|&id| graph.node(id)).filter(move |node| is(&node.op));
         chosen.map(|node| node.name.as_str()).collect::<Vec<_>>()
     };
-    let convolutions = named(|op| matches!(op, Op::Conv2d(_)));
+    let convolutions = named(|op| op.convolution().is_some());
     if let ([only], []) = (convolutions.as_slice(), named(|op| *op == Op::Add).as_slice()) {
         return (*only).to_owned();
     }

@@ -6,7 +6,7 @@ use repvgg_conv::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
-use crate::element_count;
+use crate::{Tensor, element_count};
 
 /// What a node computes on activations `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,12 +19,18 @@ pub enum Op {
     },
     /// A convolution (cross-correlation, as in every framework).
     Conv2d(Conv2d),
+    /// A convolution whose filters are each divided by their Euclidean norm: the `W_norm` of DiracNets (Zagoruyko &
+    /// Komodakis, 1706.00388, Sect. 3.1).
+    NormalizedConv2d(Conv2d),
     /// Batch normalisation per channel.
     BatchNorm(BatchNorm),
     /// A learned factor per channel.
     Scale {
         /// Channels scaled.
         channels: usize,
+        /// What every factor is before training.
+        #[serde(default = "one")]
+        initial: f32,
     },
     /// An elementwise nonlinearity.
     Activation(ActivationKind),
@@ -34,6 +40,23 @@ pub enum Op {
     Mul,
     /// The inputs one after another along the channels.
     Concat,
+    /// The channels in another order: `[groups, C/groups]`, transposed (ShuffleNet, 1707.01083, Sect. 3.1).
+    Shuffle {
+        /// The groups whose channels are interleaved.
+        groups: usize,
+    },
+    /// Some consecutive channels.
+    Slice {
+        /// The first of them.
+        start: usize,
+        /// How many.
+        channels: usize,
+    },
+    /// Zeros around the map; where a number is negative, that many rows or columns are cut off instead.
+    Pad {
+        /// Rows above and below, columns left and right.
+        padding: [[isize; 2]; 2],
+    },
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
@@ -48,6 +71,10 @@ pub enum Op {
     Linear(Linear),
     /// The softmax over the channels of each pixel.
     Softmax(Softmax),
+}
+
+fn one() -> f32 {
+    1.0
 }
 
 /// The most channels or features of a value.
@@ -116,6 +143,21 @@ impl Conv2d {
     }
 }
 
+/// The filters `[K, …]`, each divided by its Euclidean norm; one of zeros stays as it is.
+pub(crate) fn normalized(weight: &Tensor) -> Vec<f64> {
+    let filters = weight.shape()[0];
+    let mut values: Vec<f64> = weight.data().iter().copied().map(f64::from).collect();
+    let each = values.len() / filters.max(1);
+    for filter in values.chunks_exact_mut(each.max(1)) {
+        let norm = filter.iter().map(|x| x * x).sum::<f64>().sqrt().max(LEAST_NORM);
+        filter.iter_mut().for_each(|x| *x /= norm);
+    }
+    values
+}
+
+/// What a filter's norm is raised to: PyTorch's `normalize`.
+pub const LEAST_NORM: f64 = 1e-12;
+
 /// Batch normalisation: `y = γ (x − μ) / √(σ² + ε) + β` per channel (Ioffe & Szegedy, 1502.03167).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BatchNorm {
@@ -140,6 +182,8 @@ pub enum ActivationKind {
     Relu,
     /// `1 / (1 + e⁻ˣ)`
     Sigmoid,
+    /// `x / (1 + e⁻ˣ)` (Swish with β = 1, Ramachandran et al., 1710.05941)
+    Silu,
     /// `min(max(x, low), high)`; either bound may be infinite.
     Clip {
         /// The least value.
@@ -170,6 +214,7 @@ impl ActivationKind {
         match self {
             Self::Relu => clip(x, 0.0, f64::INFINITY),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Silu => x / (1.0 + (-x).exp()),
             Self::Clip { low, high } => clip(x, low.into(), high.into()),
             Self::LeakyRelu { slope } => {
                 if x < 0.0 {
@@ -206,7 +251,7 @@ impl ActivationKind {
     /// Checks that its numbers are finite and its bounds in order. An error says what does not fit.
     fn check(self) -> Result<(), String> {
         let [a, b] = match self {
-            Self::Relu | Self::Sigmoid => [0.0; 2],
+            Self::Relu | Self::Sigmoid | Self::Silu => [0.0; 2],
             Self::Clip { low, high } => [low, high],
             Self::LeakyRelu { slope } => [slope; 2],
             Self::HardSigmoid { slope, offset } => [slope, offset],
@@ -294,9 +339,19 @@ impl Op {
         Self::Conv2d(conv)
     }
 
+    /// The convolution that it is, of either kind.
+    pub fn convolution(&self) -> Option<&Conv2d> {
+        if let Self::Conv2d(conv) | Self::NormalizedConv2d(conv) = self { Some(conv) } else { None }
+    }
+
     /// A batch norm with PyTorch's defaults.
     pub fn batch_norm(channels: usize) -> Self {
         Self::BatchNorm(BatchNorm::new(channels))
+    }
+
+    /// A factor per channel that starts as 1.
+    pub fn scale(channels: usize) -> Self {
+        Self::Scale { channels, initial: one() }
     }
 
     /// A rectified linear unit.
@@ -309,10 +364,12 @@ impl Op {
         match self {
             Self::Input { .. } => "Input",
             Self::Conv2d(_) => "Conv2d",
+            Self::NormalizedConv2d(_) => "NormalizedConv2d",
             Self::BatchNorm(_) => "BatchNorm",
             Self::Scale { .. } => "Scale",
             Self::Activation(ActivationKind::Relu) => "ReLU",
             Self::Activation(ActivationKind::Sigmoid) => "Sigmoid",
+            Self::Activation(ActivationKind::Silu) => "SiLU",
             Self::Activation(ActivationKind::RELU6) => "ReLU6",
             Self::Activation(ActivationKind::Clip { .. }) => "Clip",
             Self::Activation(ActivationKind::LeakyRelu { .. }) => "LeakyReLU",
@@ -320,6 +377,9 @@ impl Op {
             Self::Add => "Add",
             Self::Mul => "Mul",
             Self::Concat => "Concat",
+            Self::Shuffle { .. } => "Shuffle",
+            Self::Slice { .. } => "Slice",
+            Self::Pad { .. } => "Pad",
             Self::MaxPool(_) => "MaxPool",
             Self::AvgPool(_) => "AvgPool",
             Self::AvgPoolInside(_) => "AvgPoolInside",
@@ -344,7 +404,7 @@ impl Op {
     /// Checks every condition that does not depend on the image. An error says what does not fit.
     pub(crate) fn check(&self) -> Result<(), String> {
         let extents = match self {
-            Self::Conv2d(Conv2d { geometry: g, .. }) => {
+            Self::Conv2d(Conv2d { geometry: g, .. }) | Self::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
                 g.validate().map_err(|error| error.to_string())?;
                 return check_window(&[g.kernel, g.stride, g.padding, g.dilation]);
             }
@@ -353,7 +413,13 @@ impl Op {
             | Self::AvgPoolInside(Pool { kernel, stride, padding }) => {
                 return check_window(&[*kernel, *stride, padding[0], padding[1]]);
             }
-            Self::Input { channels } | Self::Scale { channels } => [*channels, 1],
+            Self::Pad { padding } => return check_window(&padding.map(|ends| ends.map(isize::unsigned_abs))),
+            Self::Scale { initial, .. } if !initial.is_finite() => {
+                return Err(format!("expected a finite initial factor, found {initial}"));
+            }
+            Self::Input { channels } | Self::Scale { channels, .. } => [*channels, 1],
+            Self::Shuffle { groups } => [*groups, 1],
+            Self::Slice { start, channels } => [start.saturating_add(1), *channels],
             Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps >= 0.0) => {
                 return Err(format!("expected an epsilon of at least 0, found {eps}"));
             }
@@ -372,7 +438,8 @@ impl Op {
     pub fn parameters(&self) -> Vec<Parameter> {
         let bias = |has: bool, length| has.then(|| Parameter::new("bias", [length], Role::Bias));
         match self {
-            Self::Conv2d(Conv2d { geometry: g, bias: has_bias }) => {
+            Self::Conv2d(Conv2d { geometry: g, bias: has_bias })
+            | Self::NormalizedConv2d(Conv2d { geometry: g, bias: has_bias }) => {
                 let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
                 let kernel = Parameter::new("weight", shape, Role::Kernel);
                 [Some(kernel), bias(*has_bias, g.out_channels)].into_iter().flatten().collect()
@@ -383,7 +450,7 @@ impl Op {
                 Parameter::new("running_mean", [*channels], Role::RunningMean),
                 Parameter::new("running_var", [*channels], Role::RunningVar),
             ],
-            Self::Scale { channels } => vec![Parameter::new("weight", [*channels], Role::Scale)],
+            Self::Scale { channels, .. } => vec![Parameter::new("weight", [*channels], Role::Scale)],
             Self::Linear(linear) => {
                 let matrix = Parameter::new("weight", [linear.out_features, linear.in_features], Role::Matrix);
                 [Some(matrix), bias(linear.bias, linear.out_features)].into_iter().flatten().collect()
@@ -400,12 +467,12 @@ impl Op {
         };
         match self {
             Self::Input { channels } => Ok([*channels, size[0], size[1]]),
-            Self::Conv2d(Conv2d { geometry, .. }) => {
+            Self::Conv2d(Conv2d { geometry, .. }) | Self::NormalizedConv2d(Conv2d { geometry, .. }) => {
                 let [_, height, width] = same(geometry.in_channels)?;
                 let [p, q] = geometry.output_size([height, width]).map_err(|error| error.to_string())?;
                 Ok([geometry.out_channels, p, q])
             }
-            Self::BatchNorm(BatchNorm { channels, .. }) | Self::Scale { channels } => same(*channels),
+            Self::BatchNorm(BatchNorm { channels, .. }) | Self::Scale { channels, .. } => same(*channels),
             Self::Activation(_) | Self::Softmax(_) => Ok(inputs[0]),
             Self::Add => match inputs.iter().find(|&shape| *shape != inputs[0]) {
                 None => Ok(inputs[0]),
@@ -423,6 +490,28 @@ impl Op {
                 }
                 Some(other) => Err(format!("expected equal heights and widths, found {:?} and {other:?}", inputs[0])),
             },
+            Self::Shuffle { groups } => match inputs[0] {
+                [channels, ..] if channels.is_multiple_of(*groups) => Ok(inputs[0]),
+                [channels, ..] => Err(format!("expected channels that {groups} groups divide, found {channels}")),
+            },
+            Self::Slice { start, channels } => match inputs[0] {
+                [found, height, width] if start.checked_add(*channels).is_some_and(|end| end <= found) => {
+                    Ok([*channels, height, width])
+                }
+                [found, ..] => Err(format!("expected at least {channels} channels from {start} on, found {found}")),
+            },
+            Self::Pad { padding } => {
+                let [channels, height, width] = inputs[0];
+                let extent = |extent: usize, [begin, end]: [isize; 2]| {
+                    extent.checked_add_signed(begin)?.checked_add_signed(end).filter(|extent| *extent > 0)
+                };
+                match (extent(height, padding[0]), extent(width, padding[1])) {
+                    (Some(height), Some(width)) => Ok([channels, height, width]),
+                    _ => {
+                        Err(format!("expected a map of which {padding:?} leaves something, found [{height}, {width}]"))
+                    }
+                }
+            }
             Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => pool.shape(inputs[0]),
             Self::GlobalAvgPool => Ok([inputs[0][0], 1, 1]),
             Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many)?, 1, 1]),

@@ -110,7 +110,7 @@ fn a_fully_connected_layer_by_hand() {
 fn branches() -> (Graph, Weights, [NodeId; 3]) {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: 2 }, &[]);
-    let scale = graph.add("scale", Op::Scale { channels: 2 }, &[input]);
+    let scale = graph.add("scale", Op::scale(2), &[input]);
     let add = graph.add("add", Op::Add, &[input, scale, scale]);
     let pooled = graph.add("pooled", Op::GlobalAvgPool, &[input]);
     let mul = graph.add("mul", Op::Mul, &[add, pooled]);

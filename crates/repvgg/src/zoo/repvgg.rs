@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::blocks::{BlockKind, Layer, add_conv_bn};
 use crate::graph::{ActivationKind, Conv2d, Linear};
 use crate::{Error, Graph, NodeId, Op, Result};
 
@@ -95,6 +96,9 @@ pub struct RepVgg {
     pub stem: Option<usize>,
     /// Groups of every second layer, counted from stage 0, inside stages 1 to 4 (Sect. 3.4); 1 is dense.
     pub groups: usize,
+    /// What a block is in training form.
+    #[serde(skip_serializing_if = "is_full")]
+    pub block: BlockKind,
     /// Where squeeze-and-excitation stands.
     pub se: SqueezeExcite,
     /// RepVGGplus: stage 3 in two halves, auxiliary classifiers after stages 1, 2 and the first half of 3.
@@ -116,6 +120,7 @@ impl Default for RepVgg {
             width: [0.75, 0.75, 0.75, 2.5],
             stem: None,
             groups: 1,
+            block: BlockKind::default(),
             se: SqueezeExcite::None,
             auxiliary_heads: false,
             classes: 1000,
@@ -125,14 +130,8 @@ impl Default for RepVgg {
     }
 }
 
-/// A block's place in the network and its extents.
-struct Block {
-    /// The prefix of its parameters: `stage1.0`.
-    name: String,
-    in_channels: usize,
-    out_channels: usize,
-    stride: usize,
-    groups: usize,
+fn is_full(block: &BlockKind) -> bool {
+    *block == BlockKind::default()
 }
 
 /// The widest layer that a specification may ask for.
@@ -158,6 +157,7 @@ impl RepVgg {
                 ("depths", format!("{:?}", spec.depths)),
                 ("channels", format!("{:?}", spec.stage_channels())),
                 ("groups", spec.groups.to_string()),
+                ("block", spec.block.block().name.to_owned()),
                 ("squeeze-and-excitation", format!("{:?}", spec.se)),
                 ("auxiliary heads", spec.auxiliary_heads.to_string()),
             ]
@@ -214,7 +214,7 @@ impl RepVgg {
     }
 
     /// The stages by their official names, each with its blocks.
-    fn stages(&self) -> Vec<(String, Vec<Block>)> {
+    fn stages(&self) -> Vec<(String, Vec<Layer>)> {
         let depths = [1].into_iter().chain(self.depths);
         let mut in_channels = self.input_channels;
         let mut layer = 0;
@@ -222,7 +222,7 @@ impl RepVgg {
         for (stage, (depth, out_channels)) in depths.zip(self.stage_channels()).enumerate() {
             let mut blocks = Vec::with_capacity(depth);
             for index in 0..depth {
-                blocks.push(Block {
+                blocks.push(Layer {
                     name: String::new(),
                     in_channels,
                     out_channels,
@@ -238,7 +238,7 @@ impl RepVgg {
     }
 
     /// A stage's blocks under their official names; RepVGGplus keeps its third stage in two halves.
-    fn named(&self, stage: usize, mut blocks: Vec<Block>) -> Vec<(String, Vec<Block>)> {
+    fn named(&self, stage: usize, mut blocks: Vec<Layer>) -> Vec<(String, Vec<Layer>)> {
         let parts = match (stage, self.auxiliary_heads) {
             (3, true) => {
                 let second = blocks.split_off(blocks.len() / 2);
@@ -271,8 +271,8 @@ impl RepVgg {
         let mut auxiliary = Vec::new();
         for (stage, blocks) in self.stages() {
             let channels = blocks.last().map_or(0, |block| block.out_channels);
-            for block in &blocks {
-                x = self.add_block(&mut graph, block, x);
+            for layers in blocks.chunks(self.block.block().layers) {
+                x = self.add_block(&mut graph, layers, x);
             }
             if self.auxiliary_heads && matches!(stage.as_str(), "stage1" | "stage2" | "stage3_first") {
                 auxiliary.push((stage, x, channels));
@@ -288,18 +288,10 @@ impl RepVgg {
         Ok(graph)
     }
 
-    /// `y = ReLU(SE(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)))` (Sect. 3.2, Fig. 2b); the identity branch exists
-    /// where shapes allow it.
-    fn add_block(&self, graph: &mut Graph, block: &Block, x: NodeId) -> NodeId {
-        let Block { name, in_channels, out_channels, stride, .. } = block;
-        let mut branches = vec![
-            add_conv_bn(graph, &format!("{name}.rbr_dense"), self.branch(block, 3), x),
-            add_conv_bn(graph, &format!("{name}.rbr_1x1"), self.branch(block, 1), x),
-        ];
-        if in_channels == out_channels && *stride == 1 {
-            branches.push(graph.add(format!("{name}.rbr_identity"), Op::batch_norm(*out_channels), &[x]));
-        }
-        let mut y = graph.add(format!("{name}.add"), Op::Add, &branches);
+    /// `y = ReLU(SE(block(x)))`, or `SE(ReLU(block(x)))` (Sect. 3.2).
+    fn add_block(&self, graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+        let Layer { name, out_channels, .. } = layers.last().expect("a block has a layer");
+        let mut y = (self.block.block().build)(graph, layers, x);
         if self.se == SqueezeExcite::BeforeRelu {
             y = add_squeeze_excite(graph, &format!("{name}.se"), *out_channels, out_channels / 16, y);
         }
@@ -308,10 +300,6 @@ impl RepVgg {
             y = add_squeeze_excite(graph, &format!("{name}.post_se"), *out_channels, out_channels / 4, y);
         }
         y
-    }
-
-    fn branch(&self, block: &Block, kernel: usize) -> Conv2d {
-        Conv2d::square(block.in_channels, block.out_channels, kernel).stride(block.stride).groups(block.groups)
     }
 
     /// RepVGGplus's auxiliary classifier: conv3×3 of stride 2, batch norm, ReLU, global pooling, linear.
@@ -323,12 +311,6 @@ impl RepVgg {
         let y = graph.add(format!("{name}.3"), Op::Linear(head), &[y]);
         graph.output(name, y);
     }
-}
-
-/// `BN(conv(x))` as `{name}.conv` and `{name}.bn`.
-fn add_conv_bn(graph: &mut Graph, name: &str, conv: Conv2d, x: NodeId) -> NodeId {
-    let y = graph.add(format!("{name}.conv"), Op::conv(conv), &[x]);
-    graph.add(format!("{name}.bn"), Op::batch_norm(conv.geometry.out_channels), &[y])
 }
 
 /// `x · sigmoid(up(ReLU(down(mean(x)))))`, the mean over the whole map.

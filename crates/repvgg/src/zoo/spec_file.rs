@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Architecture;
+use super::{Architecture, FAMILIES};
 use crate::file::read_bounded;
 use crate::{Error, Result};
 
@@ -10,7 +10,8 @@ use crate::{Error, Result};
 const LIMIT: u64 = 1 << 20;
 
 impl Architecture {
-    /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem.
+    /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
+    /// fields of their own, and `size`, the side of their images.
     ///
     /// ```toml
     /// depths = [1, 2, 4, 1]             # blocks in stages 1 to 4
@@ -42,6 +43,16 @@ impl Architecture {
             toml::from_str(text).map_err(|error| Error::spec(line(&error), one_line(error.message())))?;
         table.entry("family").or_insert_with(|| "repvgg".into());
         table.entry("name").or_insert_with(|| name.into());
+        let family = table["family"].as_str().unwrap_or_default();
+        if let Some(family) = FAMILIES.iter().find(|entry| entry.name == family) {
+            let name = table.remove("name").and_then(|name| name.as_str().map(str::to_owned));
+            table.remove("family");
+            return family.read(table, &name.unwrap_or_default()).map(Self::Graph);
+        }
+        if family != "repvgg" {
+            let known = FAMILIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+            return Err(Error::spec("family", format!("expected one of repvgg, {known}, found {}", table["family"])));
+        }
         let architecture: Self = table
             .try_into()
             .map_err(|error: toml::de::Error| Error::spec("specification", one_line(error.message())))?;
@@ -50,6 +61,6 @@ impl Architecture {
     }
 }
 
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -67,7 +67,7 @@ fn maps_of_each_element() {
         assert_op_matches(Op::Activation(kind));
     }
     assert_op_matches(Op::BatchNorm(BatchNorm { channels: CHANNELS, eps: 1e-3 }));
-    assert_op_matches(Op::Scale { channels: CHANNELS });
+    assert_op_matches(Op::scale(CHANNELS));
 }
 
 #[test]
@@ -107,12 +107,8 @@ fn flattened_images() {
 /// A flattened image of one pixel is the image itself, which lies elsewhere than every other value.
 #[test]
 fn what_reads_a_flattened_image_of_one_pixel() {
-    let readers = [
-        Op::relu(),
-        Op::Add,
-        Op::Scale { channels: 20 },
-        Op::Linear(Linear { in_features: 20, out_features: 3, bias: true }),
-    ];
+    let readers =
+        [Op::relu(), Op::Add, Op::scale(20), Op::Linear(Linear { in_features: 20, out_features: 3, bias: true })];
     for reader in readers {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 20 }, &[]);

@@ -95,7 +95,7 @@ impl Garden {
             0..=3 => self.conv(x, choice),
             4 | 5 => self.add(Op::relu(), &[x]),
             6 => self.add(Op::batch_norm(channels), &[x]),
-            7 => self.add(Op::Scale { channels }, &[x]),
+            7 => self.add(Op::scale(channels), &[x]),
             8 => self.add(Op::Add, &[x, y]),
             9 => self.add(Op::Add, &[y, x, x]),
             10 => self.add(Op::Mul, &[x, y]),

@@ -85,7 +85,7 @@ impl<'m> Reader<'m> {
                 let name = format!("{}.negative", node.title());
                 let factors = vec![("weight", Tensor::full([channels], -1.0))];
                 let negative =
-                    self.drafts.add_with(Name::Other(&name), Op::Scale { channels }, &[second.draft], factors)?;
+                    self.drafts.add_with(Name::Other(&name), Op::scale(channels), &[second.draft], factors)?;
                 (Op::Add, [first.draft, negative])
             }
             _ => return Err("expected a constant divisor, found a computed one".to_owned().into()),
@@ -124,7 +124,7 @@ impl<'m> Reader<'m> {
         let channels = factors.len();
         let parameters = vec![("weight", tensor(factors))];
         let draft =
-            self.drafts.add_with(module_name(node, constant), Op::Scale { channels }, &[data.draft], parameters)?;
+            self.drafts.add_with(module_name(node, constant), Op::scale(channels), &[data.draft], parameters)?;
         Ok(Data::new(draft, data.axes))
     }
 
@@ -158,7 +158,7 @@ impl<'m> Reader<'m> {
                 }
                 None => {}
             }
-            if let (Op::Scale { channels }, [(_, factors)]) = (&draft.op, draft.parameters.as_mut_slice()) {
+            if let (Op::Scale { channels, .. }, [(_, factors)]) = (&draft.op, draft.parameters.as_mut_slice()) {
                 let norm = Op::BatchNorm(BatchNorm { channels: *channels, eps: 0.0 });
                 let factors = std::mem::replace(factors, tensor(Vec::new()));
                 self.budget.take(3 * shifts.len())?;

@@ -185,10 +185,14 @@ pub(super) fn int(name: &str, value: i64) -> proto::Attribute {
     proto::Attribute { i: Some(value), ..attribute(name, attribute_kind::INT) }
 }
 
-/// An attribute that is a list of integers.
+/// An attribute that is a list of extents.
 pub(super) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> proto::Attribute {
-    let ints = values.into_iter().map(|value| value as i64).collect();
-    proto::Attribute { ints, ..attribute(name, attribute_kind::INTS) }
+    integers(name, &values.into_iter().map(|value| value as i64).collect::<Vec<_>>())
+}
+
+/// An attribute that is a list of integers.
+pub(super) fn integers(name: &str, values: &[i64]) -> proto::Attribute {
+    proto::Attribute { ints: values.to_vec(), ..attribute(name, attribute_kind::INTS) }
 }
 
 /// An attribute that is a number.

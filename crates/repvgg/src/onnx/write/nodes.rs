@@ -4,13 +4,14 @@
 //! its reader wants the other form.
 
 use super::super::proto;
-use super::build::{Builder, Extent, float, int, ints};
-use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Softmax};
+use super::build::{Builder, Extent, float, int, integers, ints};
+use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
 /// The first opsets with another form of an operator.
 const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
 const GEMM_WITHOUT_BIAS: i64 = 11;
+const PADS_ARE_INPUTS: i64 = 11;
 const AXES_ARE_INPUTS: i64 = 13;
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
@@ -108,21 +109,25 @@ impl Writer<'_, '_> {
         let first = values().next().expect("only the input reads nothing").clone();
         let rows_only = values().all(|value| value.form() == Form::Row);
         let channels = match &node.op {
-            Op::Conv2d(conv) => Some(conv.geometry.out_channels),
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some(conv.geometry.out_channels),
+            Op::Slice { channels, .. } => Some(*channels),
             Op::Linear(linear) => Some(linear.out_features),
             Op::Concat => values().map(|value| value.channels).sum(),
             Op::Flatten if !first.is_pixel => None,
             _ => first.channels,
         };
         let is_pixel = match &node.op {
-            Op::Conv2d(Conv2d { geometry: g, .. }) => first.is_pixel && g.kernel == [1, 1] && g.padding == [0, 0],
-            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) => false,
+            Op::Conv2d(Conv2d { geometry: g, .. }) | Op::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
+                first.is_pixel && g.kernel == [1, 1] && g.padding == [0, 0]
+            }
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::Pad { .. } => false,
             Op::GlobalAvgPool | Op::Flatten | Op::Linear(_) => true,
             _ => first.is_pixel,
         };
         let reads = match &node.op {
             Op::Linear(_) => Form::Row,
-            Op::Conv2d(_) | Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Form::Map,
+            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } => Form::Map,
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Form::Map,
             _ if rows_only => Form::Row,
             _ => Form::Map,
         };
@@ -150,14 +155,19 @@ impl Writer<'_, '_> {
         inputs: &mut Vec<String>,
     ) -> Result<(&'static str, Vec<proto::Attribute>)> {
         for (name, parameter) in node.parameters() {
+            if let (Op::NormalizedConv2d(_), Role::Kernel) = (&node.op, parameter.role) {
+                let kernel = normalized(self.weights.require(&name)?).into_iter().map(|x| x as f32).collect();
+                inputs.push(self.builder.floats(&format!("{name}.normalized"), &parameter.shape, kernel));
+                continue;
+            }
             let shape = match (&node.op, form) {
-                (Op::Scale { channels }, Form::Map) => vec![*channels, 1, 1],
+                (Op::Scale { channels, .. }, Form::Map) => vec![*channels, 1, 1],
                 _ => parameter.shape,
             };
             inputs.push(self.builder.parameter(&name, self.weights.require(&name)?, &shape)?);
         }
         Ok(match &node.op {
-            Op::Conv2d(conv) => ("Conv", convolution(conv)),
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => ("Conv", convolution(conv)),
             Op::BatchNorm(BatchNorm { eps, .. }) => ("BatchNormalization", vec![float("epsilon", *eps as f32)]),
             Op::Scale { .. } | Op::Mul => ("Mul", Vec::new()),
             Op::Activation(kind) => self.activation(node, *kind, inputs),
@@ -165,6 +175,15 @@ impl Writer<'_, '_> {
             Op::Softmax(Softmax::Logarithms) => ("LogSoftmax", vec![int("axis", 1)]),
             Op::Add => (if inputs.len() == 2 { "Add" } else { "Sum" }, Vec::new()),
             Op::Concat => ("Concat", vec![int("axis", 1)]),
+            Op::Shuffle { groups } => {
+                let channels = self.values[node.inputs[0].index()].channels;
+                let channels =
+                    channels.ok_or_else(|| Error::spec(&node.name, "expected a known number of channels"))?;
+                let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
+                self.gather(node, (0..channels).map(source), inputs)
+            }
+            Op::Slice { start, channels } => self.gather(node, *start..start + channels, inputs),
+            Op::Pad { padding } => self.pad(node, *padding, inputs),
             Op::MaxPool(pool) => ("MaxPool", window(pool)),
             Op::AvgPool(pool) => {
                 let mut attributes = window(pool);
@@ -180,6 +199,33 @@ impl Writer<'_, '_> {
             }
             Op::Input { .. } => unreachable!("the input is no node of the file"),
         })
+    }
+
+    /// Some channels of the input, in any order.
+    fn gather(
+        &mut self,
+        node: &Node,
+        channels: impl Iterator<Item = usize>,
+        inputs: &mut Vec<String>,
+    ) -> (&'static str, Vec<proto::Attribute>) {
+        let channels: Vec<i64> = channels.map(|channel| channel as i64).collect();
+        inputs.push(self.builder.integers(&format!("{}.channels", node.name), &channels));
+        ("Gather", vec![int("axis", 1)])
+    }
+
+    fn pad(
+        &mut self,
+        node: &Node,
+        padding: [[isize; 2]; 2],
+        inputs: &mut Vec<String>,
+    ) -> (&'static str, Vec<proto::Attribute>) {
+        let [[top, bottom], [left, right]] = padding.map(|ends| ends.map(|end| end as i64));
+        let pads = [0, 0, top, left, 0, 0, bottom, right];
+        if self.builder.opset < PADS_ARE_INPUTS {
+            return ("Pad", vec![integers("pads", &pads)]);
+        }
+        inputs.push(self.builder.integers(&format!("{}.pads", node.name), &pads));
+        ("Pad", Vec::new())
     }
 
     /// Early opsets have no `Gemm` without a bias: it gets one zero for all features.
@@ -198,6 +244,11 @@ impl Writer<'_, '_> {
         match kind {
             ActivationKind::Relu => ("Relu", Vec::new()),
             ActivationKind::Sigmoid => ("Sigmoid", Vec::new()),
+            ActivationKind::Silu => {
+                let gate = self.builder.node(&format!("{}.sigmoid", node.name), "Sigmoid", &[&inputs[0]], Vec::new());
+                inputs.push(gate);
+                ("Mul", Vec::new())
+            }
             ActivationKind::LeakyRelu { slope } => ("LeakyRelu", vec![float("alpha", slope)]),
             ActivationKind::HardSigmoid { slope, offset } => {
                 ("HardSigmoid", vec![float("alpha", slope), float("beta", offset)])
