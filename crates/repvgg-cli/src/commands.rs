@@ -9,6 +9,7 @@ pub(crate) mod info;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod run;
+pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod verify;
 pub(crate) mod winograd;

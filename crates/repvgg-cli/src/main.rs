@@ -5,9 +5,11 @@ mod commands;
 mod contact_sheet;
 mod engine;
 mod notation;
+mod measure;
 mod output;
 mod progress;
 mod report;
+mod scatter;
 mod source;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
     Winograd(commands::winograd::Arguments),
+    Table(Box<commands::table::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Winograd(arguments) => commands::winograd::run(&arguments),
+        Command::Table(arguments) => commands::table::run(&arguments),
     };
     match result {
         Ok(code) => code,

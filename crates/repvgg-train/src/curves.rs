@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use axis::{Axis, drawable, number};
+pub use axis::Axis;
+use axis::{drawable, number};
 
 mod axis;
 

@@ -7,7 +7,7 @@ mod blocks;
 mod family;
 mod infer;
 mod layers;
-mod paper;
+pub mod paper;
 mod repvgg;
 mod spec_file;
 

@@ -61,7 +61,7 @@ fn json_row(row: &Row) -> serde_json::Value {
         json!({
             "source": paper.source, "top1": paper.top1, "parameters_millions": paper.parameters,
             "flops_billions": paper.flops, "winograd_multiplies_billions": paper.winograd_multiplies,
-            "images_per_second_1080ti": paper.speed,
+            "images_per_second_1080ti": paper.plain_speed,
         })
     });
     json!({
