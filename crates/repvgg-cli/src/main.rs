@@ -4,6 +4,8 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod live_plot;
+mod observe;
 mod output;
 mod progress;
 mod report;
@@ -43,6 +45,10 @@ enum Command {
     Bench(commands::bench::Arguments),
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
+    Cost(commands::cost::Arguments),
+    /// Plan and run one graph, and tell the memory that this took: what `cost --measure` calls
+    #[command(hide = true)]
+    Observe,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Cost(arguments) => commands::cost::run(&arguments),
+        Command::Observe => observe::run(),
     };
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use axis::{Axis, drawable, number};
 
-mod axis;
+pub mod axis;
 
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ pub(super) fn number(value: f64, digits: usize) -> String {
 }
 
 /// A linear map from values to pixels.
-pub(super) struct Axis {
+pub struct Axis {
     values: [f64; 2],
     pixels: [f64; 2],
     ticks: Vec<f64>,
@@ -25,7 +25,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// An axis for `values`, from tick to tick. Zero belongs to it unless all values are far from zero.
-    pub(super) fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
+    pub fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
         let [low, high] = range(values.filter(|&value| drawable(value)));
         let step = round_step((high - low) / intervals);
         let first = (low / step + SMALLEST).floor();
@@ -35,7 +35,7 @@ impl Axis {
     }
 
     /// An axis for counted things, from the first to the last, with ticks at whole numbers.
-    pub(super) fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
+    pub fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
         const INTERVALS: f64 = 12.0;
         let (Some(low), Some(high)) = (counts.clone().min(), counts.max()) else {
             return Self { values: [0.0, 1.0], pixels, ticks: Vec::new() };
@@ -50,13 +50,13 @@ impl Axis {
     }
 
     /// Where `value` lies, in pixels.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub fn at(&self, value: f64) -> f64 {
         let share = (value - self.values[0]) / (self.values[1] - self.values[0]);
         self.pixels[0] + share * (self.pixels[1] - self.pixels[0])
     }
 
     /// Each tick's pixel and text.
-    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
+    pub fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
         self.ticks.iter().map(|&tick| (self.at(tick), number(tick, 6)))
     }
 }
