@@ -1,6 +1,7 @@
 //! One file per subcommand: arguments in, library calls, output.
 
 pub(crate) mod bench;
+pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -6,6 +6,8 @@ mod contact_sheet;
 mod engine;
 mod notation;
 mod measure;
+mod live_plot;
+mod observe;
 mod output;
 mod progress;
 mod report;
@@ -48,6 +50,10 @@ enum Command {
     Info(commands::info::Arguments),
     Winograd(commands::winograd::Arguments),
     Table(Box<commands::table::Arguments>),
+    Cost(commands::cost::Arguments),
+    /// Plan and run one graph, and tell the memory that this took: what `cost --measure` calls
+    #[command(hide = true)]
+    Observe,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Winograd(arguments) => commands::winograd::run(&arguments),
         Command::Table(arguments) => commands::table::run(&arguments),
+        Command::Cost(arguments) => commands::cost::run(&arguments),
+        Command::Observe => observe::run(),
     };
     match result {
         Ok(code) => code,
