@@ -1,6 +1,7 @@
 //! One file per subcommand: arguments in, library calls, output.
 
 pub(crate) mod bench;
+pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -12,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod verify;
+pub(crate) mod winograd;
 
 /// What a subcommand ends with.
 pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;

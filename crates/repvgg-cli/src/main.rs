@@ -4,7 +4,10 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod notation;
 mod measure;
+mod live_plot;
+mod observe;
 mod output;
 mod progress;
 mod report;
@@ -45,7 +48,12 @@ enum Command {
     Bench(commands::bench::Arguments),
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
+    Winograd(commands::winograd::Arguments),
     Table(Box<commands::table::Arguments>),
+    Cost(commands::cost::Arguments),
+    /// Plan and run one graph, and tell the memory that this took: what `cost --measure` calls
+    #[command(hide = true)]
+    Observe,
 }
 
 fn main() -> ExitCode {
@@ -69,7 +77,10 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Winograd(arguments) => commands::winograd::run(&arguments),
         Command::Table(arguments) => commands::table::run(&arguments),
+        Command::Cost(arguments) => commands::cost::run(&arguments),
+        Command::Observe => observe::run(),
     };
     match result {
         Ok(code) => code,

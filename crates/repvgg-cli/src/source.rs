@@ -53,19 +53,23 @@ impl ModelOptions {
 
     /// Refuses an output that is the model's own file.
     pub(crate) fn keep(&self, output: &Path) -> Result<()> {
-        let same = |path: &Path| std::fs::canonicalize(path).ok();
-        match self.file().and_then(|file| same(&file)) {
-            Some(file) if same(output) == Some(file.clone()) => {
-                Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
-            }
-            _ => Ok(()),
-        }
+        keep(&self.model, output)
     }
 
     /// The measured choices that are kept beside the model file; none where there is no such file.
     pub(crate) fn tuning(&self) -> Result<Tuning> {
         let path = self.file().map(|file| Tuning::path(&file)).filter(|path| path.exists());
         path.map_or_else(|| Ok(Tuning::new()), |path| Tuning::load(&path))
+    }
+}
+
+/// Refuses an output that is the file which describes or holds the model called `name`.
+pub(crate) fn keep(name: &str, output: &Path) -> Result<()> {
+    match (std::fs::canonicalize(name), std::fs::canonicalize(output)) {
+        (Ok(model), Ok(output_file)) if model == output_file => {
+            Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -110,7 +114,7 @@ pub(crate) fn architecture(name: &str) -> Result<Architecture> {
 }
 
 /// Whether `name` is a model's rather than an architecture's or a specification's: it exists, or looks like a path.
-fn is_model(name: &str) -> bool {
+pub(crate) fn is_model(name: &str) -> bool {
     let path = Path::new(name);
     let is_specification = path.extension().is_some_and(|extension| extension == "toml");
     !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use axis::Axis;
 use axis::{drawable, number};
 
-mod axis;
+pub mod axis;
 
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

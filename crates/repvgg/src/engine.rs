@@ -182,6 +182,11 @@ impl Plan {
         self.arena.bytes() + self.workspace.bytes()
     }
 
+    /// The part of [`Plan::arena_bytes`] that holds no values but what convolutions compute in between, on each thread.
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace.bytes()
+    }
+
     /// Runs the steps; `after` is called after each of them.
     fn execute(&mut self, input: &[f32], output: &mut [f32], mut after: impl FnMut()) {
         let (image, row) = (self.input.iter().product::<usize>(), self.output.shape.iter().product::<usize>());

@@ -60,7 +60,7 @@ impl Axis {
     }
 
     /// An axis for counted things, from the first to the last, with ticks at whole numbers.
-    pub(super) fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
+    pub fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
         const INTERVALS: f64 = 12.0;
         let (Some(low), Some(high)) = (counts.clone().min(), counts.max()) else {
             return Self { scale: LINEAR, values: [0.0, 1.0], pixels, ticks: Vec::new() };

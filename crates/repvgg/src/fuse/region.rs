@@ -106,6 +106,15 @@ impl Plan {
         self.graph
     }
 
+    /// For each node of the graph after, the node of the graph before that computes the same value.
+    pub fn counterparts(&self) -> Vec<NodeId> {
+        let outputs: HashMap<&str, NodeId> =
+            self.regions.iter().map(|region| (region.name.as_str(), region.output)).collect();
+        let kept = |name: &str| self.original.find(name).expect("what is no region is kept as it is");
+        let names = self.graph.nodes().iter().map(|node| node.name.as_str());
+        names.map(|name| outputs.get(name).copied().unwrap_or_else(|| kept(name))).collect()
+    }
+
     /// The regions that become one convolution each, in the graph's order.
     pub fn regions(&self) -> &[Region] {
         &self.regions
