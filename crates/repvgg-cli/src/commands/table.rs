@@ -44,25 +44,30 @@ pub(crate) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Columns of Tables 4 to 7 as comma-separated values (JSON nests the paper's under `paper` and speeds here under `measured`):
-  name, title                          the network in `repvgg models`, and in the paper
-  size                                 of the images that are counted for
-  paper_top1                           ImageNet top-1 in percent, never measured here
-  paper_images_per_second              on a GTX 1080Ti, fp32, batch 128; Table 6: of the training form
+Columns of Tables 4 to 7 as comma-separated values (as JSON the paper's are under `paper`, speeds
+here under `measured`):
+  name, title                      the network in `repvgg models`, and in the paper
+  size                             of the images that are counted for
+  paper_top1                       ImageNet top-1 in percent, never measured here
+  paper_images_per_second          GTX 1080Ti, fp32, batch 128; Table 6: in training form
   paper_parameters_millions, paper_flops_billions, paper_winograd_multiplies_billions
-  parameters, macs, winograd_multiplies             of the plain form, exact
-  training_parameters, training_macs                of the training form, exact
-  images_per_second, slowest_round, fastest_round   here: median of all runs, and of the runs of a round
-  times_direct                         speed over that of a perfect direct convolution, all multiply-adds at the processor's rate
-  rank, paper_rank                     place by speed, here and in the paper
+  parameters, macs, winograd_multiplies
+                                   of the plain form, exact
+  training_parameters, training_macs
+                                   of the training form, exact
+  images_per_second                here, by the median of all runs
+  slowest_round, fastest_round     here, by the median of the round's runs
+  times_direct                     over the speed of a perfect direct convolution, all
+                                   multiply-adds at the processor's rate
+  rank, paper_rank                 place by speed, here and in the paper
   measured_form, measured_size, batch, threads, device
-  fuses                                whether only plain convolutions remain, and what is in the way
-  notes                                the row's footnotes
+  fuses                            whether no branch remains, or what is in the way
+  notes                            the row's footnotes
 
 Examples:
   repvgg table 4
   repvgg table 5 --markdown
-  repvgg table 4 --measure --batch 8 --plot speed.svg";
+  repvgg table 4 --measure --plot speed.svg";
 
 /// A table in all its formats, and what can be drawn of it.
 struct Page {

@@ -106,12 +106,15 @@ impl Row {
         note.or_else(|| self.paper.differs(figure, &self.plain).then(both))
     }
 
-    /// Whether nothing but convolutions without branches remains, and the first reason if not.
-    fn fusion(&self) -> String {
-        match self.blocked.as_slice() {
-            [] => "yes".to_owned(),
-            [first, ..] => format!("{} sums remain, {} ({}: {})", self.blocked.len(), first.sum, first.by, first.why),
-        }
+    /// Whether no branch remains, and the first reason where one does.
+    fn fusion(&self) -> Cell {
+        let [first, ..] = self.blocked.as_slice() else { return Cell::same("yes") };
+        let Blocked { sum, by, why } = first;
+        let count = match self.blocked.len() {
+            1 => "one sum remains".to_owned(),
+            more => format!("{more} sums remain, the first of them"),
+        };
+        Cell::same("no").noted(Some(format!("{}: {count} {sum} because of {by}, {why}.", self.paper.title)))
     }
 }
 
@@ -203,7 +206,7 @@ fn columns(table: u8, is_timed: bool) -> Vec<(Column, Read)> {
     if is_timed {
         columns.extend(timed_columns(table));
     }
-    columns.push((Column { key: "fuses", heading: (table == 7).then_some("fuses") }, |s| Cell::same(s.row.fusion())));
+    columns.push((Column { key: "fuses", heading: (table == 7).then_some("fuses") }, |s| s.row.fusion()));
     columns
 }
 
@@ -271,11 +274,11 @@ impl Timing<'_> {
         let settings = self.engine.settings(*batch as usize, [1; 2]);
         let device = match self.measurement.peak {
             Some(peak) => format!(
-                "{} threads of the CPU with {} ({:.1} multiply-adds in 10^9 per second and thread), accuracy {:?}",
+                "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {}",
                 self.engine.threads,
                 settings.level.name(),
                 peak / 1e9,
-                settings.accuracy
+                format!("{:?}", settings.accuracy).to_lowercase()
             ),
             None => format!("{} with the training framework, transfers included", self.measurement.device),
         };
