@@ -4,9 +4,9 @@
 mod commands;
 mod contact_sheet;
 mod engine;
-mod notation;
-mod measure;
 mod live_plot;
+mod measure;
+mod notation;
 mod observe;
 mod output;
 mod progress;
