@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, library calls, output.
 
+pub(crate) mod ablate;
 pub(crate) mod bench;
 pub(crate) mod cost;
 pub(crate) mod demo;

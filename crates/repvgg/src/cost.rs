@@ -9,7 +9,7 @@ pub use access::MemoryAccess;
 pub use memory::{Alive, Wait, alive_at, longest_wait};
 pub use parallelism::{Block, Fragmentation, fragmentation};
 
-use crate::graph::{Graph, Node, NodeId, Op, Role, Shape};
+use crate::graph::{Graph, Node, NodeId, Role, Shape};
 use crate::{Result, element_count};
 use memory::Live;
 

@@ -31,7 +31,13 @@ macro_rules! families {
 }
 
 families! {
+    mobilenet::MobileNet,
+    mobileone::MobileOne,
+    nasnet::NasNet,
     resnet::ResNet,
+    shufflenet_v1::ShuffleNetV1,
+    shufflenet_v2::ShuffleNetV2,
+    xception::Xception,
 }
 
 /// The published networks, RepVGGs apart, whose parameters have just these names and shapes; classes may differ.

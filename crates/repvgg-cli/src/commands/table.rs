@@ -10,13 +10,11 @@ use serde_json::Value;
 use super::Outcome;
 use crate::engine::EngineOptions;
 use crate::measure::Protocol;
-use crate::output::{print, print_json};
 use crate::scatter::{Chart, svg};
-use sheet::Sheet;
+use crate::sheet::{Format, Sheet};
 
 mod networks;
 mod order;
-mod sheet;
 mod specification;
 
 /// Print one of the paper's Tables 2 to 7 with its figures, those that are counted here, and those that are measured here
@@ -43,20 +41,6 @@ pub(crate) struct Arguments {
     protocol: Protocol,
     #[command(flatten)]
     engine: EngineOptions,
-}
-
-#[derive(clap::Args)]
-#[group(multiple = false)]
-struct Format {
-    /// Print one JSON array, an object for each row
-    #[arg(long)]
-    json: bool,
-    /// Print comma-separated values, names of columns first
-    #[arg(long)]
-    csv: bool,
-    /// Print a Markdown table with its footnotes
-    #[arg(long)]
-    markdown: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -102,12 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let picture = svg(page.chart.as_ref().ok_or_else(|| Error::spec("plot", what()))?);
         write_atomically(path, |file| file.write_all(picture.as_bytes()))?;
     }
-    match &arguments.format {
-        Format { json: true, .. } => print_json(&Value::Array(page.values))?,
-        Format { csv: true, .. } => print(&page.sheet.csv()?)?,
-        Format { markdown: true, .. } => print(&page.sheet.markdown())?,
-        _ => print(&page.sheet.text())?,
-    }
+    arguments.format.print(&Value::Array(page.values), &page.sheet)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::Page;
 use super::order::{Order, Racer, ranks};
-use super::sheet::{Cell, Column, Sheet};
 use crate::engine::EngineOptions;
 use crate::measure::{Candidate, Measurement, Protocol, Speed, fresh};
 use crate::output::thousands;
 use crate::scatter::{Chart, Point};
+use crate::sheet::{Cell, Column, Sheet};
 use crate::source::architecture;
 
 /// A row: what the paper prints, and what is counted of the same network.

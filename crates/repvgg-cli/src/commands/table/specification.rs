@@ -6,7 +6,7 @@ use repvgg::{Graph, Op, Result};
 use serde_json::{Value, json};
 
 use super::Page;
-use super::sheet::{Cell, Column, Sheet};
+use crate::sheet::{Cell, Column, Sheet};
 use crate::source::architecture;
 
 /// The size of the images whose maps Table 2 gives.

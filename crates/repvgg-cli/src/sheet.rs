@@ -2,36 +2,63 @@
 
 use anyhow::Context;
 
-use crate::output::table;
+use crate::output::{print, print_json, table};
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
+pub(crate) struct Column {
     /// Its name in comma-separated values.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     /// Its heading where people read; a column without one is for programs alone.
-    pub(super) heading: Option<&'static str>,
+    pub(crate) heading: Option<&'static str>,
 }
 
 /// What a row has in a column.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// What people read.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// What programs read.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// What the footnotes say.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// The whole.
 #[derive(Debug, Clone)]
-pub(super) struct Sheet {
-    pub(super) title: String,
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Vec<Cell>>,
+pub(crate) struct Sheet {
+    pub(crate) title: String,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Vec<Cell>>,
     /// Paragraphs below the footnotes.
-    pub(super) remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
+}
+
+/// How a table is printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct Format {
+    /// Print one JSON array, an object for each row
+    #[arg(long)]
+    json: bool,
+    /// Print comma-separated values, names of columns first
+    #[arg(long)]
+    csv: bool,
+    /// Print a Markdown table with its footnotes
+    #[arg(long)]
+    markdown: bool,
+}
+
+impl Format {
+    /// Prints a table: `values` are its rows for programs.
+    pub(crate) fn print(self, values: &serde_json::Value, sheet: &Sheet) -> anyhow::Result<()> {
+        match self {
+            Self { json: true, .. } => print_json(values),
+            Self { csv: true, .. } => print(&sheet.csv()?),
+            Self { markdown: true, .. } => print(&sheet.markdown()),
+            _ => print(&sheet.text()),
+        }
+    }
 }
 
 /// Lines of footnotes and remarks are no longer than this, in characters.
@@ -39,27 +66,27 @@ const WIDTH: usize = 130;
 
 impl Cell {
     /// What people and programs read alike.
-    pub(super) fn same(text: impl ToString) -> Self {
+    pub(crate) fn same(text: impl ToString) -> Self {
         Self::new(text.to_string(), text.to_string())
     }
 
-    pub(super) fn new(text: String, value: impl ToString) -> Self {
+    pub(crate) fn new(text: String, value: impl ToString) -> Self {
         Self { text, value: value.to_string(), notes: Vec::new() }
     }
 
     /// The value as people read it, or a dash and nothing where there is none.
-    pub(super) fn or_none<T: ToString>(value: Option<T>, text: impl Fn(&T) -> String) -> Self {
+    pub(crate) fn or_none<T: ToString>(value: Option<T>, text: impl Fn(&T) -> String) -> Self {
         value.map_or_else(|| Self::new("-".to_owned(), ""), |value| Self::new(text(&value), value))
     }
 
-    pub(super) fn noted(mut self, note: Option<impl Into<String>>) -> Self {
+    pub(crate) fn noted(mut self, note: Option<impl Into<String>>) -> Self {
         self.notes.extend(note.map(Into::into));
         self
     }
 }
 
 impl Sheet {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let notes = self.notes();
         let (header, rows) = self.readable(&notes);
         let mut text = format!("{}\n\n{}", self.title, table(&header, &rows));
@@ -74,7 +101,7 @@ impl Sheet {
         text
     }
 
-    pub(super) fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let notes = self.notes();
         let (header, rows) = self.readable(&notes);
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -91,7 +118,7 @@ impl Sheet {
     }
 
     /// The values, a line for the names of the columns first; the last column holds each row's notes.
-    pub(super) fn csv(&self) -> anyhow::Result<String> {
+    pub(crate) fn csv(&self) -> anyhow::Result<String> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let write = |writer: &mut csv::Writer<Vec<u8>>, record: Vec<&str>| {
             writer.write_record(record).context("comma-separated values")
