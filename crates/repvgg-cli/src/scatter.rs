@@ -36,8 +36,8 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 836.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 476.0;
-/// The width of a letter and the height of a label, about.
-const LETTER: f64 = 6.3;
+/// The width of a letter, of a usual and of a bold name, and the height of either, about.
+const LETTER: [f64; 2] = [6.5, 8.0];
 const LINE: f64 = 13.0;
 /// The radius of a point, and the room around it that no label enters.
 const RADIUS: f64 = 4.5;
@@ -71,10 +71,17 @@ pub(crate) fn svg(chart: &Chart) -> String {
             r##"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="#ddd"/><text x="{end}" y="{middle:.1}" text-anchor="end">{text}</text>"##
         );
     }
-    let marks: String = chart.points.iter().zip(&places).map(|(point, place)| mark(point, *place, &speeds)).collect();
-    let labels: String = labels(&chart.points, &places);
+    // A line from the least to the largest speed lies here.
+    let spread = |(point, [_, y]): (&Point, &[f64; 2])| {
+        let [from, to] = point.range.map(|speed| speeds.at(speed));
+        [from, y - 2.0, to, y + 2.0]
+    };
+    let spreads: Vec<Area> = chart.points.iter().zip(&places).map(spread).collect();
+    let placed = || chart.points.iter().zip(&places);
+    let marks: String = placed().zip(&spreads).map(|((point, place), spread)| mark(point, *place, spread)).collect();
+    let labels: String = labels(placed().collect(), spreads);
     let (title, speed) = (Escaped(&chart.title), Escaped(&chart.speed));
-    let (legend, middle) = (legend(), (LEFT + RIGHT) / 2.0);
+    let (legend, middle) = (legend(&chart.points), (LEFT + RIGHT) / 2.0);
     let ([width, height], below, centre) = (SIZE, BOTTOM + 42.0, (TOP + BOTTOM) / 2.0);
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
@@ -94,10 +101,9 @@ fn colour(point: &Point) -> &'static str {
     if point.is_highlighted { HIGHLIGHTED } else { OTHER }
 }
 
-/// The point, the name for those who point at it, and a line from its least to its largest speed.
-fn mark(point: &Point, [x, y]: [f64; 2], speeds: &Axis) -> String {
-    let Point { label, speed, range, top1, .. } = point;
-    let [from, to] = range.map(|speed| speeds.at(speed));
+/// The point, the name for those who point at it, and a line over the spread of its speeds.
+fn mark(point: &Point, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> String {
+    let Point { label, speed, top1, .. } = point;
     let (colour, label) = (colour(point), Escaped(label));
     format!(
         r#"<g fill="{colour}"><title>{label}: {top1} %, {speed:.2} images/s</title><path d="M{from:.1} {y:.1}H{to:.1}" stroke="{colour}" stroke-width="2"/><circle cx="{x:.1}" cy="{y:.1}" r="{RADIUS}"/></g>
@@ -108,16 +114,21 @@ fn mark(point: &Point, [x, y]: [f64; 2], speeds: &Axis) -> String {
 /// A rectangle: left, top, right, bottom.
 type Area = [f64; 4];
 
-/// The names beside their points, each where it covers as little as possible of points and of names before it.
-fn labels(points: &[Point], places: &[[f64; 2]]) -> String {
+/// The width of a point's name.
+fn width(point: &Point) -> f64 {
+    point.label.chars().count() as f64 * LETTER[usize::from(point.is_highlighted)]
+}
+
+/// The names beside their points, each where it covers as little as possible of points, spreads and names before it.
+fn labels(points: Vec<(&Point, &[f64; 2])>, spreads: Vec<Area>) -> String {
     let room = RADIUS + 1.0;
-    let mut taken: Vec<Area> = places.iter().map(|[x, y]| [x - room, y - room, x + room, y + room]).collect();
+    let mut taken = spreads;
+    taken.extend(points.iter().map(|(_, [x, y])| [x - room, y - room, x + room, y + room]));
     let mut text = String::new();
-    for (point, place) in points.iter().zip(places) {
-        let candidates = around(*place, point.label.chars().count() as f64 * LETTER);
+    for (point, place) in points {
         let covered = |area: &Area| taken.iter().map(|other| overlap(area, other)).sum::<f64>() + outside(area);
-        let best =
-            candidates.into_iter().min_by(|a, b| covered(a).total_cmp(&covered(b))).expect("there are candidates");
+        let areas = around(*place, width(point)).into_iter();
+        let best = areas.min_by(|a, b| covered(a).total_cmp(&covered(b))).expect("there are places");
         let ([left, _, _, bottom], weight) = (best, if point.is_highlighted { 600 } else { 400 });
         let (y, label, colour) = (bottom - 3.0, Escaped(&point.label), colour(point));
         let _ = writeln!(
@@ -156,12 +167,18 @@ fn outside(area: &Area) -> f64 {
     whole - overlap(area, &[LEFT, TOP - LINE, SIZE[0], BOTTOM])
 }
 
-fn legend() -> String {
-    let entry = |(x, colour, name): (f64, &str, &str)| {
+/// What the colours mean, of those that are there.
+fn legend(points: &[Point]) -> String {
+    let colours = [(true, HIGHLIGHTED, "RepVGG"), (false, OTHER, "baselines")];
+    let present = colours
+        .iter()
+        .filter(|(is_highlighted, ..)| points.iter().any(|point| point.is_highlighted == *is_highlighted));
+    let entry = |(index, (_, colour, name)): (usize, &(bool, &str, &str))| {
+        let x = LEFT + 5.0 + 85.0 * index as f64;
         let text = x + 12.0;
         format!(r#"<circle cx="{x}" cy="54" r="{RADIUS}" fill="{colour}"/><text x="{text}" y="58">{name}</text>"#)
     };
-    [(LEFT + 5.0, HIGHLIGHTED, "RepVGG"), (LEFT + 90.0, OTHER, "baselines")].into_iter().map(entry).collect()
+    present.enumerate().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -225,26 +242,31 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_apart() {
-        let areas = |count: usize| {
-            let points: Vec<Point> = (0..count)
-                .map(|index| point("RepVGG-B1g4", 100.0 + 30.0 * index as f64, 76.0 + 0.3 * index as f64))
-                .collect();
-            let picture = svg(&chart(points));
-            let names = picture.lines().filter(|line| line.ends_with(">RepVGG-B1g4</text>"));
-            let at = |line: &str, name: &str| -> f64 {
-                line.split_once(&format!("{name}=\"")).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
-            };
-            names
-                .map(|line| {
-                    [at(line, " x"), at(line, " y") + 3.0 - LINE, at(line, " x") + 11.0 * LETTER, at(line, " y") + 3.0]
-                })
-                .collect::<Vec<Area>>()
+    fn names_keep_apart_from_names_points_and_spreads() {
+        let points: Vec<Point> =
+            (0..8).map(f64::from).map(|n| point("RepVGG-B1g4", 100.0 + 30.0 * n, 76.0 + 0.3 * n)).collect();
+        let picture = svg(&chart(points.clone()));
+        let at = |line: &str, name: &str| -> f64 {
+            let rest = line.split_once(&format!(" {name}=\"")).unwrap().1;
+            rest.split_once('"').unwrap().0.parse().unwrap()
         };
-        let areas = areas(8);
-        assert_eq!(areas.len(), 8);
-        for (index, area) in areas.iter().enumerate() {
-            assert!(areas[..index].iter().all(|other| overlap(area, other) < 1.0), "{areas:?}");
+        let area = |line: &str| {
+            let [left, bottom] = [at(line, "x"), at(line, "y") + 3.0];
+            [left, bottom - LINE, left + width(&points[0]), bottom]
+        };
+        let names: Vec<Area> = picture.lines().filter(|line| line.ends_with(">RepVGG-B1g4</text>")).map(area).collect();
+        let circles = circles(&picture);
+        assert_eq!((names.len(), circles.len()), (8, 8));
+        for (index, name) in names.iter().enumerate() {
+            assert!(names[..index].iter().all(|other| overlap(name, other) < 1.0), "{names:?}");
+            let dot = |(x, y): &(f64, f64)| [x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS];
+            assert!(circles.iter().all(|circle| overlap(name, &dot(circle)) < 1.0), "{names:?} {circles:?}");
         }
+    }
+
+    #[test]
+    fn a_legend_names_the_colours_that_are_there() {
+        let picture = svg(&chart(vec![point("RepVGG-A0", 10.0, 70.0)]));
+        assert!(picture.contains(">RepVGG<") && !picture.contains(">baselines<"));
     }
 }

@@ -132,10 +132,11 @@ impl Sheet {
         String::from_utf8(bytes).context("comma-separated values")
     }
 
-    /// The footnotes in the order in which they are first referred to, each once.
+    /// The footnotes of what people read, in the order in which they are first referred to, each once.
     fn notes(&self) -> Vec<&str> {
         let mut notes: Vec<&str> = Vec::new();
-        for note in self.rows.iter().flatten().flat_map(|cell| &cell.notes) {
+        let shown = |row| self.columns.iter().zip(row).filter(|(column, _)| column.heading.is_some());
+        for note in self.rows.iter().flat_map(shown).flat_map(|(_, cell): (_, &Cell)| &cell.notes) {
             if !notes.contains(&note.as_str()) {
                 notes.push(note);
             }
@@ -209,7 +210,7 @@ mod tests {
             title: "A table".to_owned(),
             columns: vec![column("name", Some("name")), column("size", None), column("count", Some("a|b"))],
             rows: vec![
-                vec![Cell::same("x"), Cell::same(224), noted("1.5", "Not 1.4, but 1.5.")],
+                vec![Cell::same("x"), noted("224", "For programs."), noted("1.5", "Not 1.4, but 1.5.")],
                 vec![noted("y|z", "Odd."), Cell::same(300), Cell::or_none(None::<u64>, u64::to_string)],
                 vec![Cell::same("long"), Cell::same(224), noted("12.0", "Not 1.4, but 1.5.").noted(Some("Odd."))],
             ],
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn comma_separated_values_are_quoted() {
-        let text = "name,size,count,notes\nx,224,1.5,\"Not 1.4, but 1.5.\"\ny|z,300,,Odd.\nlong,224,12.0,\"Not 1.4, but 1.5. Odd.\"\n";
+        let text = "name,size,count,notes\nx,224,1.5,\"For programs. Not 1.4, but 1.5.\"\ny|z,300,,Odd.\nlong,224,12.0,\"Not 1.4, but 1.5. Odd.\"\n";
         assert_eq!(sheet().csv().unwrap(), text);
     }
 

@@ -61,7 +61,7 @@ here under `measured`):
                                    multiply-adds at the processor's rate
   rank, paper_rank                 place by speed, here and in the paper
   measured_form, measured_size, batch, threads, device
-  fuses                            whether no branch remains, or what is in the way
+  fuses                            Table 7: whether no branch remains
   notes                            the row's footnotes
 
 Examples:

@@ -39,24 +39,29 @@ impl Axis {
         Self { scale: LINEAR, values: [first * step, last * step], pixels, ticks }
     }
 
-    /// An axis for positive `values` of which equal ratios are equal lengths, with ticks at 1, 2 and 5 times powers of ten.
+    /// An axis for positive `values` of which equal ratios are equal lengths. The ticks are 1, 2 and 5 times powers of
+    /// ten; where they would be few, all digits times powers of ten, or round steps.
     ///
     /// # Panics
     /// When there is no value, or one is not positive and finite.
     pub fn of_ratios(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
         /// Room around the outermost values, as a factor.
         const ROOM: f64 = 1.1;
+        const INTERVALS: f64 = 6.0;
         let [low, high] = values.fold([f64::INFINITY, 0.0], |[low, high]: [f64; 2], x| [low.min(x), high.max(x)]);
         assert!(low > 0.0 && low <= high && high.is_finite(), "expected positive values, found {low} to {high}");
         let [low, high] = [low / ROOM, high * ROOM];
-        let powers = low.log10().floor() as i32..=high.log10().floor() as i32;
-        let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
-        Self {
-            scale: f64::ln,
-            values: [low, high],
-            pixels,
-            ticks: ticks.filter(|tick| (low..=high).contains(tick)).collect(),
-        }
+        let powers = (low.log10().floor() as i32..=high.log10().floor() as i32).map(|power| 10f64.powi(power));
+        let ticks: Vec<f64> = match high / low {
+            ..4.0 => {
+                let step = round_step((high - low) / INTERVALS);
+                ((low / step).ceil() as i64..=(high / step) as i64).map(|index| index as f64 * step).collect()
+            }
+            ..25.0 => powers.flat_map(|power| (1..10).map(move |digit| f64::from(digit) * power)).collect(),
+            _ => powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power)).collect(),
+        };
+        let ticks = ticks.into_iter().filter(|tick| (low..=high).contains(tick)).collect();
+        Self { scale: f64::ln, values: [low, high], pixels, ticks }
     }
 
     /// An axis for counted things, from the first to the last, with ticks at whole numbers.
@@ -161,8 +166,13 @@ mod tests {
         assert!(0.0 < a && c < 300.0 && ((b - a) - (c - b)).abs() < 1e-9, "{a} {b} {c}");
         let ticks: Vec<String> = axis.ticks().map(|(_, text)| text).collect();
         assert_eq!(ticks, ["20", "50", "100", "200", "500", "1000", "2000"]);
-        let small = Axis::of_ratios([0.03].into_iter(), [0.0, 1.0]);
-        assert!((small.at(0.03) - 0.5).abs() < 1e-9 && small.ticks().count() == 0);
+        let ticks = |values: [f64; 2]| {
+            let axis = Axis::of_ratios(values.into_iter(), [0.0, 300.0]);
+            axis.ticks().map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks([30.0, 300.0]), "30 40 50 60 70 80 90 100 200 300");
+        assert_eq!(ticks([90.0, 110.0]), "85 90 95 100 105 110 115 120");
+        assert_eq!(ticks([0.03, 0.03]), "0.028 0.029 0.03 0.031 0.032 0.033");
     }
 
     #[test]

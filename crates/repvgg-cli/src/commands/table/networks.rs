@@ -206,7 +206,9 @@ fn columns(table: u8, is_timed: bool) -> Vec<(Column, Read)> {
     if is_timed {
         columns.extend(timed_columns(table));
     }
-    columns.push((Column { key: "fuses", heading: (table == 7).then_some("fuses") }, |s| s.row.fusion()));
+    if table == 7 {
+        columns.push((shown("fuses", "fuses"), |s| s.row.fusion()));
+    }
     columns
 }
 
@@ -272,13 +274,13 @@ impl Timing<'_> {
         let sizes = unique(self.rows.iter().map(|timed| size(timed.speed.size)));
         let forms = unique(rows.iter().map(|row| row.form().to_string()));
         let settings = self.engine.settings(*batch as usize, [1; 2]);
+        let accuracy = format!("{:?}", settings.accuracy).to_lowercase();
         let device = match self.measurement.peak {
             Some(peak) => format!(
-                "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {}",
+                "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {accuracy}",
                 self.engine.threads,
                 settings.level.name(),
-                peak / 1e9,
-                format!("{:?}", settings.accuracy).to_lowercase()
+                peak / 1e9
             ),
             None => format!("{} with the training framework, transfers included", self.measurement.device),
         };
