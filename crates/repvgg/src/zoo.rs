@@ -31,12 +31,17 @@ macro_rules! families {
 }
 
 families! {
+    densenet::DenseNet,
+    efficientnet::EfficientNet,
+    googlenet::GoogLeNet,
     mobilenet::MobileNet,
     mobileone::MobileOne,
     nasnet::NasNet,
+    regnet::RegNet,
     resnet::ResNet,
     shufflenet_v1::ShuffleNetV1,
     shufflenet_v2::ShuffleNetV2,
+    vgg::Vgg,
     xception::Xception,
 }
 
