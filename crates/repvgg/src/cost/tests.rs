@@ -1,6 +1,6 @@
 use super::*;
 use crate::fuse::Plan;
-use crate::graph::{Conv2d, Linear, Pool};
+use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::zoo::Architecture;
 
 /// A graph that starts with images of `channels`, and its input.
