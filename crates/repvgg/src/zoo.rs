@@ -31,7 +31,12 @@ macro_rules! families {
 }
 
 families! {
+    densenet::DenseNet,
+    efficientnet::EfficientNet,
+    googlenet::GoogLeNet,
+    regnet::RegNet,
     resnet::ResNet,
+    vgg::Vgg,
 }
 
 /// What describes a network completely: enough to build its graph, small enough to live in a model file.

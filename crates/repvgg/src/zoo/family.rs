@@ -98,11 +98,20 @@ fn image_size(table: &mut toml::Table) -> Result<usize> {
 /// # Errors
 /// Names the first that is not, what was expected and what was found.
 pub(super) fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
-    const MOST: usize = 1 << 16;
-    match counts.iter().find(|(_, count)| !(1..=MOST).contains(count)) {
-        Some((what, count)) => {
-            Err(Error::spec("specification", format!("{what}: expected 1 to {MOST}, found {count}")))
-        }
-        None => Ok(()),
+    counts.iter().try_for_each(|&(what, count)| check(what, count, 1 << 16))
+}
+
+/// Checks the numbers of layers in a specification's stages, as [`check_counts`].
+///
+/// # Errors
+/// As [`check_counts`].
+pub(super) fn check_depths(depths: &[usize]) -> Result<()> {
+    depths.iter().try_for_each(|&depth| check("depths", depth, 1 << 10))
+}
+
+fn check(what: &str, count: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&count) {
+        return Ok(());
     }
+    Err(Error::spec("specification", format!("{what}: expected 1 to {most}, found {count}")))
 }

@@ -3,6 +3,13 @@
 use crate::Graph;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, NodeId, Op};
 
+/// The multiple of `divisor` nearest to `value`: a half goes up, and none loses more than a tenth (MobileNet's rule).
+pub(super) fn divisible(value: f64, divisor: usize) -> usize {
+    let divisor = divisor as f64;
+    let rounded = ((value + divisor / 2.0) / divisor).floor().max(1.0) * divisor;
+    (if rounded < 0.9 * value { rounded + divisor } else { rounded }) as usize
+}
+
 /// A graph under construction: its end, and the layers that are put there.
 pub(super) struct Chain {
     pub(super) graph: Graph,

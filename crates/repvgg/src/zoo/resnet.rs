@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts};
+use super::family::{Family, Network, check_counts, check_depths};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Error, Graph, Result};
@@ -69,9 +69,7 @@ impl Family for ResNet {
 
     fn graph(&self) -> Result<Graph> {
         let Self { block, depths, groups, group_width, classes, input_channels } = *self;
-        let [a, b, c, d] = depths;
-        let stages = [("depths", a), ("depths", b), ("depths", c), ("depths", d)];
-        check_counts(&stages)?;
+        check_depths(&depths)?;
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if block == Block::Basic && (groups, group_width) != (1, 64) {
