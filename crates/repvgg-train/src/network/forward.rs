@@ -178,7 +178,8 @@ impl<'a> Forward<'a> {
         let filters = conv.geometry.out_channels;
         let len = conv.geometry.weight_len();
         let rows: BurnTensor<2> = self.parameter(node, "weight").reshape([filters, len / filters]);
-        let norms = (rows.clone() * rows.clone()).sum_dim(1).sqrt().clamp_min(LEAST_NORM);
+        // The root has no derivative at zero, which a filter may be.
+        let norms = (rows.clone() * rows.clone()).sum_dim(1).clamp_min(LEAST_NORM * LEAST_NORM).sqrt();
         (rows / norms).reshape([len])
     }
 

@@ -502,8 +502,11 @@ impl Op {
             },
             Self::Pad { padding } => {
                 let [channels, height, width] = inputs[0];
-                let extent = |extent: usize, [begin, end]: [isize; 2]| {
-                    extent.checked_add_signed(begin)?.checked_add_signed(end).filter(|extent| *extent > 0)
+                // Zeros do not make up for what is cut off beyond the map.
+                let extent = |extent: usize, ends: [isize; 2]| {
+                    let cut = ends.map(|end| end.min(0).unsigned_abs()).into_iter().sum::<usize>();
+                    let left = extent.checked_sub(cut).filter(|left| *left > 0)?;
+                    ends.into_iter().try_fold(left, |sum, end| sum.checked_add_signed(end.max(0)))
                 };
                 match (extent(height, padding[0]), extent(width, padding[1])) {
                     (Some(height), Some(width)) => Ok([channels, height, width]),

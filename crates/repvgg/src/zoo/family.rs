@@ -16,6 +16,12 @@ pub(super) trait Family: DeserializeOwned {
     /// The published networks.
     fn networks() -> Vec<Network<Self>>;
 
+    /// The same for square images of another side, in pixels: a matter of those whose padding depends on it.
+    #[must_use]
+    fn sized(self, _size: usize) -> Self {
+        self
+    }
+
     /// The graph that is trained, under the parameter names of torchvision, or of timm where torchvision has no such
     /// network.
     ///
@@ -49,15 +55,16 @@ impl Entry {
             names: || F::networks().iter().map(|network| network.name).collect(),
             named: |name| {
                 let network = F::networks().into_iter().find(|network| network.name.eq_ignore_ascii_case(name))?;
-                let graph = network.spec.graph().expect("a published network can be built");
-                Some(AnyGraph { name: network.name.to_owned(), size: network.size, graph })
+                let Network { name, size, spec } = network;
+                let graph = spec.sized(size).graph().expect("a published network can be built");
+                Some(AnyGraph { name: name.to_owned(), size, graph })
             },
             read: |mut table, name| {
                 let size = image_size(&mut table)?;
                 let spec: F = table.try_into().map_err(|error: toml::de::Error| {
                     Error::spec("specification", super::spec_file::one_line(error.message()))
                 })?;
-                let graph = spec.graph().map_err(|error| error.within(name))?;
+                let graph = spec.sized(size).graph().map_err(|error| error.within(name))?;
                 graph.check()?;
                 // Whatever does not fit together is found now, and not when images arrive.
                 graph.shapes([size; 2])?;

@@ -1,6 +1,8 @@
-//! Small networks of the family, in the form they are trained in.
+//! Small networks: RepVGGs in the form they are trained in, others in both forms.
 
+use repvgg::Architecture;
 use repvgg::engine::Settings;
+use repvgg::fuse::Plan;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
 use super::{assert_matches_the_oracle, random_images, random_weights};
@@ -36,4 +38,28 @@ fn every_batch_and_odd_images() {
     }
     assert_network_matches(&small(), Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() });
     assert_network_matches(&small(), Settings { batch: 1, size: [97, 64], threads: 3, ..Settings::default() });
+}
+
+/// What other networks have: shuffled and split channels, padding that is not even on both sides, maps that are cut off,
+/// means of what lies on the map, branches of any kind.
+#[test]
+fn both_forms_of_other_networks() {
+    for text in [
+        "family = \"mobilenet-v1\"\nwidth = 0.25",
+        "family = \"mobileone\"\ndepths = [1, 2, 1, 1]\nwidth = [0.25, 0.125, 0.125, 0.125]\nexcited = [0, 1, 0, 1]",
+        "family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nstem = 8",
+        "family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nstem = 6\nskips_reduction = false\ncounts_padding = false",
+        "family = \"shufflenet-v1\"\ngroups = 4\nchannels = 48\nstem = 8\ndepths = [2, 1, 1]",
+        "family = \"shufflenet-v2\"\ndepths = [2, 1, 1]\nchannels = [8, 20, 28, 36, 40]",
+        "family = \"xception\"\nentry = [12, 16, 20]\nmiddle = 1\nexit = [24, 28, 32]",
+    ] {
+        let network = Architecture::from_toml(&format!("{text}\nclasses = 10\nsize = 40"), "small").unwrap();
+        let training = network.training_graph().unwrap();
+        let plain = Plan::new(&training).into_graph();
+        for graph in [training, plain] {
+            let weights = random_weights(&graph, 7);
+            let settings = Settings { batch: 2, size: [40, 40], threads: 2, ..Settings::default() };
+            assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
+        }
+    }
 }

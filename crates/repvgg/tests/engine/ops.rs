@@ -1,8 +1,8 @@
 //! Every op alone, over sizes that straddle rows, vectors and tiles.
 
-use repvgg::engine::Settings;
+use repvgg::engine::{Plan, Settings};
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
-use repvgg::{Graph, Op};
+use repvgg::{Graph, Op, Tensor, Weights};
 use repvgg_conv::Geometry;
 
 use super::{assert_matches_the_oracle, random_images, random_weights};
@@ -12,9 +12,9 @@ const CHANNELS: usize = 6;
 const SIZES: [[usize; 2]; 7] = [[1, 1], [1, 7], [5, 1], [2, 3], [7, 7], [16, 17], [33, 31]];
 
 /// The op on the image, once for each of its inputs; `None` where it cannot take the size.
-fn graph(op: &Op, size: [usize; 2]) -> Option<Graph> {
+fn graph(op: &Op, channels: usize, size: [usize; 2]) -> Option<Graph> {
     let mut graph = Graph::new();
-    let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
+    let input = graph.add("input", Op::Input { channels }, &[]);
     let inputs = vec![input; *op.arity().start()];
     let node = graph.add("op", op.clone(), &inputs);
     graph.output("main", node);
@@ -22,12 +22,16 @@ fn graph(op: &Op, size: [usize; 2]) -> Option<Graph> {
 }
 
 fn assert_op_matches(op: Op) {
+    assert_op_on_channels_matches(op, CHANNELS);
+}
+
+fn assert_op_on_channels_matches(op: Op, channels: usize) {
     let mut tried = 0;
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
-        let Some(graph) = graph(&op, size) else { continue };
+        let Some(graph) = graph(&op, channels, size) else { continue };
         let settings = Settings { batch, size, threads: 2, ..Settings::default() };
         let weights = random_weights(&graph, 1);
-        assert_matches_the_oracle(&graph, &weights, settings, &random_images(CHANNELS, settings));
+        assert_matches_the_oracle(&graph, &weights, settings, &random_images(channels, settings));
         tried += 1;
     }
     assert!(tried >= 3, "{op:?} takes none of the sizes");
@@ -48,6 +52,36 @@ fn convolutions() {
 }
 
 #[test]
+fn convolutions_with_normalised_filters() {
+    for conv in [
+        Conv2d::square(CHANNELS, 10, 3),
+        Conv2d::square(CHANNELS, 33, 1).with_bias(),
+        Conv2d::square(CHANNELS, 12, 3).groups(3).stride(2).with_bias(),
+        Conv2d::square(CHANNELS, CHANNELS, 5).groups(CHANNELS),
+    ] {
+        assert_op_matches(Op::NormalizedConv2d(conv));
+    }
+}
+
+/// Its norm would divide by zero.
+#[test]
+fn a_normalised_filter_of_zeros_stays_one() {
+    let op = Op::NormalizedConv2d(Conv2d::square(CHANNELS, 2, 3));
+    let graph = graph(&op, CHANNELS, [5, 4]).unwrap();
+    let filters = Tensor::from_fn([2, CHANNELS, 3, 3], |i| if i < CHANNELS * 9 { 0.0 } else { -3.0 });
+    let weights: Weights = [("op.weight".to_owned(), filters)].into_iter().collect();
+    let settings = Settings { size: [5, 4], threads: 2, ..Settings::default() };
+    let images = random_images(CHANNELS, settings);
+    let mut output = vec![f32::NAN; 2 * 5 * 4];
+    Plan::new(&graph, &weights, settings).unwrap().run(images.data(), &mut output);
+    assert_eq!(output[..5 * 4], [0.0; 5 * 4]);
+    // The other filter's weights are all -1 / √54; this place sees the whole of a window.
+    let window = images.data().chunks(5 * 4).flat_map(|map| [0, 1, 2, 4, 5, 6, 8, 9, 10].map(|place| map[place]));
+    let expected = -window.map(f64::from).sum::<f64>() / 54_f64.sqrt();
+    assert!((f64::from(output[5 * 4 + 4 + 1]) - expected).abs() < 1e-5, "{} and {expected}", output[5 * 4 + 4 + 1]);
+}
+
+#[test]
 fn fully_connected_layers() {
     assert_op_matches(Op::Linear(Linear { in_features: CHANNELS, out_features: 1001, bias: true }));
     assert_op_matches(Op::Linear(Linear { in_features: CHANNELS, out_features: 1, bias: false }));
@@ -57,6 +91,7 @@ fn fully_connected_layers() {
 fn maps_of_each_element() {
     assert_op_matches(Op::relu());
     assert_op_matches(Op::Activation(ActivationKind::Sigmoid));
+    assert_op_matches(Op::Activation(ActivationKind::Silu));
     for kind in [
         ActivationKind::RELU6,
         ActivationKind::Clip { low: -0.25, high: 0.5 },
@@ -91,6 +126,78 @@ fn pools() {
         }
     }
     assert_op_matches(Op::GlobalAvgPool);
+}
+
+/// Channels within a block of lanes, and in several.
+#[test]
+fn channels_in_another_order() {
+    for (channels, groups) in [(6, 1), (6, 2), (6, 3), (6, 6), (40, 2), (40, 5), (40, 20), (51, 17)] {
+        assert_op_on_channels_matches(Op::Shuffle { groups }, channels);
+    }
+}
+
+#[test]
+fn consecutive_channels() {
+    for (start, channels, of) in [(0, 6, 6), (0, 2, 6), (3, 3, 6), (5, 1, 6), (8, 16, 40), (7, 19, 40), (33, 7, 40)] {
+        assert_op_on_channels_matches(Op::Slice { start, channels }, of);
+    }
+}
+
+#[test]
+fn zeros_around_and_rows_cut_off() {
+    for padding in [
+        [[0, 0], [0, 0]],
+        [[1, 1], [1, 1]],
+        [[0, 1], [2, 0]],
+        [[3, 0], [0, 5]],
+        [[-1, 0], [0, -2]],
+        [[-1, -1], [-2, -2]],
+        [[-1, 1], [-1, 1]],
+        [[2, -1], [-3, 4]],
+        [[8, -1], [1, -6]],
+    ] {
+        assert_op_matches(Op::Pad { padding });
+    }
+    assert_op_on_channels_matches(Op::Pad { padding: [[-1, 2], [1, -1]] }, 40);
+}
+
+/// What a slice, a shuffle and a pad make of small integers, written down.
+#[test]
+fn channels_and_pixels_by_hand() {
+    let run = |op: Op, channels: usize, size: [usize; 2]| {
+        let graph = graph(&op, channels, size).unwrap();
+        let settings = Settings { size, ..Settings::default() };
+        let mut plan = Plan::new(&graph, &Weights::new(), settings).unwrap();
+        let image: Vec<f32> = (1..=channels * size[0] * size[1]).map(|i| i as f32).collect();
+        let mut output = vec![f32::NAN; plan.output_shape().iter().product()];
+        plan.run(&image, &mut output);
+        output
+    };
+    // Two groups of three: the first of each, the second of each, the third of each.
+    assert_eq!(run(Op::Shuffle { groups: 2 }, 6, [1, 1]), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    assert_eq!(run(Op::Shuffle { groups: 3 }, 6, [1, 1]), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+    assert_eq!(run(Op::Slice { start: 2, channels: 3 }, 6, [1, 2]), [5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
+    // The rows 1 2 3 and 4 5 6: the first row and the last column go, a row of zeros comes below, a column on the left.
+    let padding = [[-1, 1], [1, -1]];
+    assert_eq!(run(Op::Pad { padding }, 1, [2, 3]), [0.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
+}
+
+/// Zeros do not make up for rows that are not there.
+#[test]
+fn nothing_is_cut_off_beyond_the_map() {
+    for padding in [[[-3, 5], [0, 0]], [[5, -3], [0, 0]], [[0, 0], [-1, -1]]] {
+        let error = graph_of_pad(padding).shapes([3, 2]).unwrap_err().to_string();
+        assert!(error.starts_with("op: expected a map of which"), "{error}");
+    }
+    assert!(graph_of_pad([[-2, 5], [-1, 0]]).shapes([3, 2]).is_ok());
+}
+
+fn graph_of_pad(padding: [[isize; 2]; 2]) -> Graph {
+    let mut graph = Graph::new();
+    let input = graph.add("input", Op::Input { channels: 1 }, &[]);
+    let node = graph.add("op", Op::Pad { padding }, &[input]);
+    graph.output("main", node);
+    graph
 }
 
 #[test]

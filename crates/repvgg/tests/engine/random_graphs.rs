@@ -84,13 +84,16 @@ impl Garden {
         let pick = |at: usize| self.ids[self.ids.len() - 1 - at % self.ids.len().min(4)];
         let (x, y) = (pick(x), self.ids[y % self.ids.len()]);
         let channels = self.shapes[x.index()][0];
-        let padding = [[0, choice / 12 % (1 + choice % 3)], [choice / 6 % 2, choice / 36 % 2]];
-        let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding };
+        let around = [[0, choice / 12 % (1 + choice % 3)], [choice / 6 % 2, choice / 36 % 2]];
+        let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding: around };
+        let padding = |choice: usize| [choice % 4, choice / 4 % 4].map(|end| end as isize - 1);
         let activation = [
             ActivationKind::RELU6,
             ActivationKind::LeakyRelu { slope: 0.25 },
             ActivationKind::HardSigmoid { slope: 0.2, offset: 0.5 },
-        ][choice % 3];
+            ActivationKind::Silu,
+        ][choice % 4];
+        let start = choice % channels;
         match kind {
             0..=3 => self.conv(x, choice),
             4 | 5 => self.add(Op::relu(), &[x]),
@@ -107,6 +110,9 @@ impl Garden {
             16 => self.add(Op::AvgPoolInside(pool), &[x]),
             17 => self.add(Op::Activation(activation), &[x]),
             18 => self.add(Op::Softmax([Softmax::Probabilities, Softmax::Logarithms][choice % 2]), &[x]),
+            19 => self.add(Op::Shuffle { groups: 1 + choice % 4 }, &[x]),
+            20 => self.add(Op::Slice { start, channels: 1 + choice / 4 % (channels - start) }, &[x]),
+            21 => self.add(Op::Pad { padding: [padding(choice), padding(choice / 16)] }, &[x]),
             _ => self.add(Op::Activation(ActivationKind::Sigmoid), &[x]),
         }
     }
@@ -135,7 +141,7 @@ proptest! {
 
     #[test]
     fn random_graphs_match_the_oracle(
-        moves in prop::collection::vec((0u8..20, 0usize..64, 0usize..64, 0usize..256), 1..10),
+        moves in prop::collection::vec((0u8..23, 0usize..64, 0usize..64, 0usize..256), 1..10),
         ending in 0usize..4,
         size in (1usize..20, 1usize..18).prop_map(|(height, width)| [height, width]),
         (batch, images) in (1usize..5).prop_flat_map(|batch| (Just(batch), 1..=batch)),

@@ -1,0 +1,127 @@
+//! Xception (Chollet, 1610.02357), under the names of timm's `legacy_xception`.
+
+use serde::Deserialize;
+
+use super::family::{Family, Network, check_counts, check_depths};
+use super::layers::Chain;
+use crate::graph::{Conv2d, Op, Pool};
+use crate::{Graph, Result};
+
+/// A network of depthwise separable convolutions in residual blocks (Fig. 5).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Xception {
+    /// Channels after each block of the entry flow.
+    entry: [usize; 3],
+    /// Blocks of the middle flow, which keep the shape.
+    middle: usize,
+    /// Channels after the block of the exit flow and after each of its convolutions.
+    exit: [usize; 3],
+    classes: usize,
+    input_channels: usize,
+}
+
+/// Channels after each convolution of the stem.
+const STEM: [usize; 2] = [32, 64];
+
+impl Default for Xception {
+    fn default() -> Self {
+        Self { entry: [128, 256, 728], middle: 8, exit: [1024, 1536, 2048], classes: 1000, input_channels: 3 }
+    }
+}
+
+impl Family for Xception {
+    const NAME: &'static str = "xception";
+
+    fn networks() -> Vec<Network<Self>> {
+        vec![Network { name: "xception", size: 299, spec: Self::default() }]
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        let Self { entry, middle, exit, classes, input_channels } = *self;
+        check_counts(&entry.map(|channels| ("entry", channels)))?;
+        check_counts(&exit.map(|channels| ("exit", channels)))?;
+        check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
+        check_depths(&[middle])?;
+        let mut chain = Chain::new(input_channels);
+        for (number, conv) in (1..).zip([
+            Conv2d::square(input_channels, STEM[0], 3).stride(2),
+            Conv2d::square(STEM[0], STEM[1], 3),
+        ]) {
+            chain.conv_bn([format!("conv{number}"), format!("bn{number}")], unpadded(conv));
+            chain.relu(format!("act{number}"));
+        }
+        for block in blocks(entry, middle, exit[0]) {
+            block.add(&mut chain);
+        }
+        for (number, from, to) in [(3, exit[0], exit[1]), (4, exit[1], exit[2])] {
+            separable(&mut chain, &format!("conv{number}"), from, to);
+            chain.norm(format!("bn{number}"), to);
+            chain.relu(format!("act{number}"));
+        }
+        Ok(chain.classify("fc", exit[2], classes))
+    }
+}
+
+fn unpadded(mut conv: Conv2d) -> Conv2d {
+    conv.geometry.padding = [0; 2];
+    conv
+}
+
+/// The blocks of the three flows.
+fn blocks(entry: [usize; 3], middle: usize, last: usize) -> Vec<Block> {
+    let [a, b, c] = entry;
+    let block = |layers, stride| Block { name: String::new(), layers, starts_with_relu: true, stride };
+    let mut blocks = vec![
+        Block { starts_with_relu: false, ..block(vec![[STEM[1], a], [a, a]], 2) },
+        block(vec![[a, b], [b, b]], 2),
+        block(vec![[b, c], [c, c]], 2),
+    ];
+    blocks.extend((0..middle).map(|_| block(vec![[c, c]; 3], 1)));
+    blocks.push(block(vec![[c, c], [c, last]], 2));
+    (1..).zip(blocks).map(|(number, block)| Block { name: format!("block{number}"), ..block }).collect()
+}
+
+/// A residual block.
+struct Block {
+    name: String,
+    /// Channels read and written by each separable convolution.
+    layers: Vec<[usize; 2]>,
+    /// Whether a ReLU precedes the first of them.
+    starts_with_relu: bool,
+    stride: usize,
+}
+
+impl Block {
+    /// `F(x) + x`, `x` projected where shapes change; the stride is a pool's.
+    fn add(&self, chain: &mut Chain) {
+        let Self { name, layers, stride, .. } = self;
+        let [from, to] = [layers[0][0], layers[layers.len() - 1][1]];
+        let x = chain.end;
+        let mut parts = (0..).map(|part| format!("{name}.rep.{part}"));
+        let mut part = || parts.next().expect("there is always another number");
+        for (index, &[from, to]) in layers.iter().enumerate() {
+            if index > 0 || self.starts_with_relu {
+                chain.relu(part());
+            }
+            separable(chain, &part(), from, to);
+            chain.norm(part(), to);
+        }
+        if *stride != 1 {
+            chain.then(part(), Op::MaxPool(Pool { kernel: [3; 2], stride: [*stride; 2], padding: [[1; 2]; 2] }));
+        }
+        let residual = chain.end;
+        chain.end = x;
+        if from != to || *stride != 1 {
+            let projection = Conv2d::square(from, to, 1).stride(*stride);
+            chain.conv_bn([format!("{name}.skip"), format!("{name}.skipbn")], projection);
+        }
+        chain.plus(format!("{name}.add"), residual);
+    }
+}
+
+/// A 3×3 convolution of each channel for itself, then a 1×1 convolution, nothing between them.
+fn separable(chain: &mut Chain, name: &str, from: usize, to: usize) {
+    chain.then(format!("{name}.conv1"), Op::Conv2d(Conv2d::square(from, from, 3).groups(from)));
+    chain.then(format!("{name}.pointwise"), Op::Conv2d(Conv2d::square(from, to, 1)));
+}
