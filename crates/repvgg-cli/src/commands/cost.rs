@@ -20,10 +20,11 @@ use crate::source::{architecture, is_model, keep, open, parse_size};
 
 /// Show why multiply-adds do not tell a network's speed: memory access, arithmetic intensity, degree of parallelism and activation memory, with all branches and fused
 ///
-/// Auxiliary heads, which only training needs, are left out. Memory access is what ShuffleNet V2 and RepVGG call memory access cost: bytes of f32 that each operation reads and writes. Fragmented
-/// operators are the convolutions and pools of a building block, which lies between two values that every path passes; the operators
-/// of cells that read two predecessors are told apart by the first part of their names. Activation memory is what is alive
-/// while nodes run one after another; values are held that a later node reads, as the input of a block with branches is until the addition.
+/// Memory access is what ShuffleNet V2 and RepVGG call memory access cost: bytes of f32 that each operation reads and writes.
+/// Fragmented operators are the convolutions and pools of a building block, which lies between two values that every path passes; the
+/// operators of cells that read two predecessors are told apart by the first part of their names. Activation memory is what is
+/// alive while nodes run one after another; values are held that a later node reads, as the input of a block with branches is until
+/// the addition. Auxiliary heads, which only training needs, are left out.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Architectures by name (see `repvgg models`), specification files (*.toml), and models as other commands read them
