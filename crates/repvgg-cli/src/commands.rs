@@ -1,6 +1,8 @@
 //! One file per subcommand: arguments in, library calls, output.
 
+pub(crate) mod ablate;
 pub(crate) mod bench;
+pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -9,8 +11,10 @@ pub(crate) mod info;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod run;
+pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod verify;
+pub(crate) mod winograd;
 
 /// What a subcommand ends with.
 pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;

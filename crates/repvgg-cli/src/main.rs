@@ -4,9 +4,15 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod live_plot;
+mod measure;
+mod notation;
+mod observe;
 mod output;
 mod progress;
 mod report;
+mod scatter;
+mod sheet;
 mod source;
 
 use std::process::ExitCode;
@@ -27,6 +33,8 @@ A first look, on built-in images:   repvgg demo
 Your own images:                    repvgg train photos/ -o run
                                     repvgg fuse run/best.safetensors -o plain.safetensors
                                     repvgg predict plain.safetensors photo.jpg
+The paper's tables:                 repvgg table 4
+                                    repvgg ablate photos/ -o ablation
 
 Exit codes: 0 done, 1 failed, 2 wrong call, 130 stopped by Ctrl-C.";
 
@@ -43,11 +51,18 @@ enum Command {
     Bench(commands::bench::Arguments),
     Models(commands::models::Arguments),
     Info(commands::info::Arguments),
+    Table(Box<commands::table::Arguments>),
+    Ablate(Box<commands::ablate::Arguments>),
+    Cost(commands::cost::Arguments),
+    Winograd(commands::winograd::Arguments),
+    /// Plan and run one graph, and tell the memory that this took: what `cost --measure` calls
+    #[command(hide = true)]
+    Observe,
 }
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Demo(_) | Command::Train(_)) {
+    if !matches!(command, Command::Demo(_) | Command::Train(_) | Command::Ablate(_)) {
         // Training finishes its step and saves; all else stops at once and leaves no half-written file.
         let _ = ctrlc::set_handler(|| {
             repvgg::file::remove_unfinished();
@@ -66,6 +81,11 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Models(arguments) => commands::models::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Table(arguments) => commands::table::run(&arguments),
+        Command::Ablate(arguments) => commands::ablate::run(&arguments),
+        Command::Cost(arguments) => commands::cost::run(&arguments),
+        Command::Winograd(arguments) => commands::winograd::run(&arguments),
+        Command::Observe => observe::run(),
     };
     match result {
         Ok(code) => code,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use repvgg::checkpoint::{self, Config, Origin};
 use repvgg::engine::Tuning;
-use repvgg::zoo::Form;
+use repvgg::image::Preprocessing;
+use repvgg::zoo::{BLOCKS, Form};
 use repvgg::{Architecture, Error, Model, Result};
 use repvgg_hub::{Repository, Settings, Snapshot};
 use repvgg_train::initialise;
@@ -53,19 +54,23 @@ impl ModelOptions {
 
     /// Refuses an output that is the model's own file.
     pub(crate) fn keep(&self, output: &Path) -> Result<()> {
-        let same = |path: &Path| std::fs::canonicalize(path).ok();
-        match self.file().and_then(|file| same(&file)) {
-            Some(file) if same(output) == Some(file.clone()) => {
-                Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
-            }
-            _ => Ok(()),
-        }
+        keep(&self.model, output)
     }
 
     /// The measured choices that are kept beside the model file; none where there is no such file.
     pub(crate) fn tuning(&self) -> Result<Tuning> {
         let path = self.file().map(|file| Tuning::path(&file)).filter(|path| path.exists());
         path.map_or_else(|| Ok(Tuning::new()), |path| Tuning::load(&path))
+    }
+}
+
+/// Refuses an output that is the file which describes or holds the model called `name`.
+pub(crate) fn keep(name: &str, output: &Path) -> Result<()> {
+    match (std::fs::canonicalize(name), std::fs::canonicalize(output)) {
+        (Ok(model), Ok(output_file)) if model == output_file => {
+            Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -105,12 +110,19 @@ pub(crate) fn architecture(name: &str) -> Result<Architecture> {
     if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
         return Architecture::from_spec_file(Path::new(name));
     }
-    let known = Architecture::names().collect::<Vec<_>>().join(", ");
-    Err(Error::spec("model", format!("expected a specification file (*.toml) or one of {known}, found {name}")))
+    if let Some((_, block)) = name.split_once(':').filter(|(network, _)| Architecture::named(network).is_some()) {
+        let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::spec("model", format!("expected a RepVGG with a block of {known}, found {block:?}")));
+    }
+    let nearest = Architecture::nearest_names(&name.chars().take(64).collect::<String>()).join(", ");
+    let what = format!(
+        "expected a specification file (*.toml) or an architecture's name (see `repvgg models`; the nearest are {nearest}), found {name}"
+    );
+    Err(Error::spec("model", what))
 }
 
 /// Whether `name` is a model's rather than an architecture's or a specification's: it exists, or looks like a path.
-fn is_model(name: &str) -> bool {
+pub(crate) fn is_model(name: &str) -> bool {
     let path = Path::new(name);
     let is_specification = path.extension().is_some_and(|extension| extension == "toml");
     !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))
@@ -120,14 +132,13 @@ fn is_model(name: &str) -> bool {
 fn fresh(name: &str) -> anyhow::Result<Model> {
     let architecture = architecture(name)?;
     let weights = initialise(&architecture.training_graph()?, 0);
-    let fresh = Model {
-        architecture,
-        form: Form::Training,
-        weights,
-        labels: Vec::new(),
-        preprocessing: repvgg::image::Preprocessing::default(),
-        training: None,
-    };
+    let size = architecture.image_size();
+    let preprocessing = Preprocessing { size, ..Preprocessing::default() }.for_channels(architecture.input_channels());
+    let fresh =
+        Model { architecture, form: Form::Training, weights, labels: Vec::new(), preprocessing, training: None };
+    if repvgg::fuse::Plan::new(&fresh.graph()?).is_plain() {
+        return Ok(Model { form: Form::Plain, ..fresh });
+    }
     fresh.fuse().context("fresh weights")
 }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use repvgg::npy;
+use repvgg::graph::{Conv2d, Graph, Op};
+use repvgg::{npy, onnx};
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
+use repvgg_train::initialise;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -289,6 +291,18 @@ fn models_as_json_hold_the_published_figures() {
     assert!(info.contains("stage1.1.rbr_reparam") && info.contains("conv 3x3 g4"), "{info}");
 }
 
+/// A network whose only convolution reads windows of 7×7 pixels, all of them on the image.
+fn large_window(path: &Path) {
+    let mut conv = Conv2d::square(3, 4, 7);
+    conv.geometry.padding = [0, 0];
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 3 }, &[]);
+    let x = graph.add("window", Op::conv(conv), &[x]);
+    let x = graph.add("pool", Op::GlobalAvgPool, &[x]);
+    graph.output("main", x);
+    onnx::write(path, &graph, &initialise(&graph, 0), &onnx::Options::default()).unwrap();
+}
+
 #[test]
 fn wrong_turns_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
@@ -304,6 +318,7 @@ fn wrong_turns_get_one_sentence() {
     fs::write(path.join("groups.toml"), "groups = 7\n").unwrap();
     fs::write(path.join("four.toml"), "input_channels = 4\n").unwrap();
     fs::write(path.join("input.npy"), "no array").unwrap();
+    large_window(&path.join("large.onnx"));
     for (arguments, code, part) in [
         (vec!["train", "missing", "-o", "out"], 1, "missing: "),
         (vec!["train", "empty", "-o", "out"], 1, "empty: "),
@@ -341,6 +356,23 @@ fn wrong_turns_get_one_sentence() {
         (vec!["info", "text.safetensors"], 1, "text.safetensors"),
         (vec!["bench", "missing.safetensors"], 1, "missing.safetensors"),
         (vec!["eval", "missing.safetensors", "shapes"], 1, "missing.safetensors"),
+        (vec!["cost", "repvgg-zz"], 2, "expected a specification file (*.toml) or one of repvgg-a0"),
+        (vec!["cost", "repvgg-a0", "missing.toml"], 1, "missing.toml: "),
+        (vec!["cost", "text.safetensors"], 1, "text.safetensors: file: expected safetensors"),
+        (vec!["cost", "zero.toml"], 2, "expected 1 to 256 blocks in stage 1, found 0"),
+        (
+            vec!["cost", "large.onnx", "--size", "2"],
+            1,
+            "large.onnx: window: input 2x2: expected a padded height of at least 7, found 2",
+        ),
+        (vec!["cost", "repvgg-a0", "--plot", "missing/memory.svg"], 1, "missing/memory.svg: "),
+        (vec!["cost", "four.toml", "--plot", "./four.toml"], 2, "expected another file than the model"),
+        (
+            vec!["cost", "repvgg-a0", "--size", "9000", "--batch", "4096", "--measure"],
+            2,
+            "repvgg-a0, training form: measuring: batch 4096",
+        ),
+        (vec!["observe"], 1, "standard input: expected a graph, batch and size, found EOF"),
     ] {
         let (found, message) = refused(path, &arguments);
         assert!(message.contains(part), "{arguments:?}: {message}");
@@ -348,4 +380,77 @@ fn wrong_turns_get_one_sentence() {
         assert!(!path.join("out").exists(), "{arguments:?} left something behind");
     }
     assert_eq!(repvgg(path, &["train"]).status.code(), Some(2));
+}
+
+#[test]
+fn cost_tells_what_multiply_adds_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("spec.toml"), SPEC).unwrap();
+    let call = ["cost", "repvgg-a0", "spec.toml", "--size", "224", "--batch", "2", "--plot", "memory.svg", "--json"];
+    let networks: Value = serde_json::from_str(&done(path, &call)).unwrap();
+    assert_eq!((&networks[0]["name"], &networks[1]["name"]), (&"repvgg-a0".into(), &"spec".into()));
+    let [training, plain] = [0, 1].map(|form| &networks[0]["forms"][form]);
+    assert_eq!((&training["form"], &plain["form"]), (&"training".into(), &"plain".into()));
+    let numbers = |form: &Value| {
+        let fields = ["parameters", "peak_activation_bytes", "held_bytes", "nodes_while_held", "weight_bytes"];
+        fields.map(|field| form[field].as_u64().unwrap())
+    };
+    // The map after the first block has 48 channels of 112×112; branches hold it once more, and batch norms have two statistics.
+    let (image, map) = (2 * 3 * 224 * 224 * 4, 2 * 48 * 112 * 112 * 4);
+    let norms = 2 * 48 + 48 * (2 + 3) + 96 * (2 + 3 * 3) + 192 * (2 + 13 * 3) + 2 * 1280;
+    assert_eq!(numbers(training)[4], 4 * (9_108_968 + 2 * norms));
+    assert_eq!(numbers(plain), [8_309_384, image + map, 0, 0, 4 * 8_309_384]);
+    assert_eq!(numbers(training)[..4], [9_108_968, image + 2 * map, map, 105]);
+    assert_eq!(
+        (&training["peak_at"], &plain["peak_at"]),
+        (&"stage0.rbr_1x1.conv".into(), &"stage0.rbr_reparam".into())
+    );
+    let held = serde_json::json!({"name": "stage0.rbr_dense.bn", "bytes": map, "held_for": "stage0.add"});
+    assert_eq!(training["alive_at_peak"][1], held);
+    assert_eq!(training["longest_wait"]["value"]["held_for"], "stage1.1.add");
+    assert_eq!(plain["longest_wait"], Value::Null);
+    assert_eq!(training["operators_per_block"], serde_json::json!({"mean": 2.0, "max": 2}));
+    assert_eq!(plain["operators_per_block"], serde_json::json!({"mean": 1.0, "max": 1}));
+    for form in [training, plain] {
+        let live = form["live_bytes"].as_array().unwrap();
+        assert_eq!(
+            live.iter().map(|node| node["bytes"].as_u64().unwrap()).max(),
+            form["peak_activation_bytes"].as_u64()
+        );
+        let access = form["memory_access_bytes"].as_f64().unwrap();
+        let intensity = 2.0 * form["macs"].as_f64().unwrap() / access;
+        assert!((form["arithmetic_intensity"].as_f64().unwrap() - intensity).abs() < 1e-9);
+        assert!(form["conv_memory_access_bytes"].as_f64().unwrap() < access);
+        assert!(form["arena_bytes"].is_null() && form["process_peak_bytes"].is_null());
+    }
+    let picture = fs::read_to_string(path.join("memory.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("repvgg-a0, batch 2 of 224x224"), "{picture}");
+    assert_eq!(picture.matches("fill-opacity").count(), 4);
+
+    let text = done(path, &["cost", "repvgg-a0"]);
+    for part in ["stage0.rbr_dense.bn (2.30 MiB) held for stage0.add", "at stage0.rbr_reparam: nothing held", "█"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn cost_measures_what_it_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = ["cost", "repvgg-a0", "--size", "64", "--batch", "32", "--measure"];
+    let measured: Value = serde_json::from_str(&done(folder.path(), &[&call[..], &["--json"]].concat())).unwrap();
+    let number = |form: usize, field: &str| measured[0]["forms"][form][field].as_u64().unwrap();
+    let map = 32 * 48 * 32 * 32 * 4;
+    for form in [0, 1] {
+        let values = number(form, "arena_bytes") - number(form, "workspace_bytes");
+        // The images are not in the arena, and batch norms, sums and ReLUs have no values of their own.
+        assert!((map..=number(form, "peak_activation_bytes")).contains(&values), "{values}");
+        if cfg!(target_os = "linux") {
+            let grown = number(form, "process_peak_bytes") - number(form, "process_base_bytes");
+            assert!(grown >= number(form, "packed_bytes"), "{grown}");
+        }
+    }
+    let values = |form| number(form, "arena_bytes") - number(form, "workspace_bytes");
+    assert!(values(0) > values(1), "branches take more memory: {measured}");
+    assert!(done(folder.path(), &call).contains("process peak"));
 }

@@ -50,6 +50,28 @@ fn info_says_what_a_file_is() {
 }
 
 #[test]
+fn cost_shows_both_forms_where_there_are_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["timm.safetensors", "branches.onnx", "graph-plain.safetensors"].map(|name| seed(&format!("model/{name}")));
+    let call = ["cost", &files[0], &files[1], &files[2], "--json", "--size", "32"];
+    let networks = json(folder.path(), &call);
+    let forms: Vec<Vec<&str>> = networks
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|network| network["forms"].as_array().unwrap().iter().map(|form| form["form"].as_str().unwrap()).collect())
+        .collect();
+    assert_eq!(forms, [vec!["training", "plain"], vec!["training", "plain"], vec!["plain"]]);
+    // The same network from three places.
+    let peaks =
+        networks.as_array().unwrap().iter().map(|network| {
+            network["forms"].as_array().unwrap().last().unwrap()["peak_activation_bytes"].as_u64().unwrap()
+        });
+    let peaks: Vec<u64> = peaks.collect();
+    assert!(peaks[0] > 0 && peaks.iter().all(|peak| *peak == peaks[0]), "{peaks:?}");
+}
+
+#[test]
 fn the_road_from_one_kind_to_another_keeps_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

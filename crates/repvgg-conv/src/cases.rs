@@ -105,6 +105,9 @@ pub(crate) fn interesting() -> Vec<Case> {
     }
     for size in [[7, 7], [8, 8], [9, 12], [32, 31]] {
         cases.push(Case::new([17, 18], 3, 2, size).with(|g| g.stride = [2; 2]));
+        cases.push(
+            Case::new([17, 18], 3, 2, size.map(|side| side + 3)).with(|g| (g.stride, g.padding) = ([2; 2], [0; 2])),
+        );
         cases.push(Case::new([17, 18], 1, 2, size).with(|g| g.stride = [2; 2]));
         cases.push(Case::new([4, 4], 3, 1, size).with(|g| (g.stride, g.dilation) = ([2; 2], [2; 2])));
     }

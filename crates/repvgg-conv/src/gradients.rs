@@ -74,13 +74,21 @@ impl Problem {
         let images = Images { data: output_gradient, channels: out_channels, size: self.output_size };
         let residues =
             (0..stride[0].min(self.size[0])).flat_map(|y| (0..stride[1].min(self.size[1])).map(move |x| [y, x]));
-        let parts: Vec<_> = residues.map(|origin| (origin, Stencil::backward(&self.geometry, origin))).collect();
-        if parts.iter().any(|(_, stencil)| stencil.taps() == 0) {
+        let parts = residues.map(|origin| {
+            let stencil = Stencil::backward(&self.geometry, origin);
+            let grid = [0, 1].map(|axis| (self.size[axis] - origin[axis]).div_ceil(stride[axis]));
+            // Read where they are, output gradients have no border of zeros: inputs beyond the last output get none.
+            let reached = [0, 1].map(|axis| grid[axis].min(self.output_size[axis]));
+            let reached = if stencil.reads_in_place() { reached } else { grid };
+            let is_whole = reached == grid && stencil.taps() > 0;
+            (origin, stencil, reached, is_whole)
+        });
+        let parts: Vec<_> = parts.collect();
+        if parts.iter().any(|(.., is_whole)| !is_whole) {
             input_gradient.fill(0.0);
         }
-        for (origin, stencil) in parts.into_iter().filter(|(_, stencil)| stencil.taps() > 0) {
+        for (origin, stencil, grid, _) in parts.into_iter().filter(|(_, stencil, ..)| stencil.taps() > 0) {
             let filters = Filters::backward(pool, self.level, &self.geometry, (stencil, weights));
-            let grid = [0, 1].map(|axis| (self.size[axis] - origin[axis]).div_ceil(stride[axis]));
             let placement = Placement { grid, plane: self.size, origin, step: stride };
             self.apply(pool, &filters, (images, placement), input_gradient);
         }

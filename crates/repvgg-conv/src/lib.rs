@@ -48,7 +48,8 @@
 //! |---|---|
 //! | `geometry` | sizes, checked |
 //! | `conv`, `conv/choice` | the entry of inference; which algorithm, by a formula |
-//! | `winograd` | minimal filtering: points, transforms, tiles, weights, the passes over memory |
+//! | `winograd` | minimal filtering: transforms, tiles, weights, the passes over memory |
+//! | `winograd/derivation`, `winograd/points` | its matrices: derived and proved for any size; the engine's points and constants |
 //! | `direct`, `lanewise` | direct convolution of any kind, depthwise convolution |
 //! | `product` | the register tile that inference comes down to, and how filters are divided among tiles |
 //! | `layout`, `epilogue`, `memory` | blocks of channels; bias, sum and activation in the same pass; huge pages |
@@ -74,6 +75,7 @@ mod gradients;
 mod implicit_gemm;
 mod lanewise;
 mod layout;
+mod logistic;
 mod memory;
 mod output;
 mod peak;
@@ -82,7 +84,7 @@ mod product;
 pub mod reference;
 mod simd;
 mod stencil;
-mod winograd;
+pub mod winograd;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
 pub use conv::{Accuracy, Activation, Algorithm, Conv2d, Estimate, Machine, Parameters, Pass, Site, tiles};
@@ -91,6 +93,7 @@ pub use epilogue::Addend;
 pub use geometry::{Geometry, GeometryError};
 pub use gradients::Problem;
 pub use layout::Blocked;
+pub use logistic::{sigmoid, silu};
 pub use memory::Buffer;
 pub use peak::fma_peak;
 pub use pool::ThreadPool;

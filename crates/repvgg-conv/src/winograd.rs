@@ -2,8 +2,8 @@
 //!
 //! A convolution along one axis is a polynomial product, and a polynomial product is cheapest by interpolation: transform
 //! the inputs of a tile to values at a few points, multiply by the values of the filter, transform back
-//! ([`points`]). In two dimensions the transforms nest, `Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A`, and summing over channels turns the
-//! product at each pair of points into a matrix product ([`crate::product`]):
+//! ([`Derivation`]). In two dimensions the transforms nest, `Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A`, and summing over channels turns the
+//! product at each pair of points into a matrix product:
 //!
 //! ```text
 //! M[p][k][t] = Σ_c U[p][k][c] · V[p][c][t]        p pairs of points, t tiles
@@ -22,6 +22,7 @@
 //!   are multiplied before they are transformed back, so that M does.
 
 pub(crate) mod cover;
+mod derivation;
 mod passes;
 pub(crate) mod points;
 mod run;
@@ -34,6 +35,9 @@ use crate::memory::Buffer;
 use crate::product::Panel;
 use crate::simd::Level;
 use cover::{Cover, Run};
+pub use derivation::{
+    Derivation, DerivationError, Deviation, MAX_PRODUCTS, Matrix, Operations, Rounding, parse_points, to_f64,
+};
 use run::Chunking;
 
 /// A 3×3 convolution with transformed weights, for images of one size.

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use axis::{Axis, drawable, number};
+pub use axis::Axis;
+use axis::{drawable, number};
 
-mod axis;
+pub mod axis;
 
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,25 +1,46 @@
 //! The parameters a network starts training with: PyTorch's defaults, from a seed.
 
+use std::collections::HashSet;
+
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use repvgg::graph::{Op, Parameter, Role};
-use repvgg::{Graph, Tensor, Weights};
+use repvgg::{Graph, NodeId, Tensor, Weights};
 
 /// Every parameter of `graph` as PyTorch's layers start:
 /// kernels, matrices and their biases uniform in `±1/√fan_in` (`kaiming_uniform_` with `a = √5`), γ = 1, β = 0, factors 1,
-/// running mean 0 and variance 1.
+/// running mean 0 and variance 1. Factors start as their operation says, and a 1×1 convolution that is added to what it reads,
+/// `I + W`, as 0 (2103.13425, Sect. 3.3).
 ///
 /// Each parameter draws from its own stream, keyed by `seed` and its name, so that a layer more or less changes no other.
 pub fn initialise(graph: &Graph, seed: u64) -> Weights {
-    let nodes = graph.nodes().iter();
+    let residuals = identity_residuals(graph);
+    let nodes = graph.iter();
     nodes
-        .flat_map(|node| node.parameters().map(move |(name, parameter)| (node, name, parameter)))
-        .map(|(node, name, parameter)| {
-            let tensor = start(&node.op, parameter, stream(seed, &name));
+        .flat_map(|(id, node)| node.parameters().map(move |(name, parameter)| (id, name, parameter)))
+        .map(|(id, name, parameter)| {
+            let tensor = match residuals.contains(&id) {
+                true => Tensor::full(parameter.shape, 0.0),
+                false => start(&graph.node(id).op, parameter, stream(seed, &name)),
+            };
             (name, tensor)
         })
         .collect()
+}
+
+/// The 1×1 convolutions whose values are added to what they read, and to nothing else.
+fn identity_residuals(graph: &Graph) -> HashSet<NodeId> {
+    let mut residuals = HashSet::new();
+    for (_, sum) in graph.iter().filter(|(_, node)| node.op == Op::Add) {
+        for (conv, other) in [(0, 1), (1, 0)].map(|(conv, other)| (sum.inputs[conv], sum.inputs[other])) {
+            let is_pointwise = matches!(&graph.node(conv).op, Op::Conv2d(conv) if conv.geometry.kernel == [1, 1]);
+            if sum.inputs.len() == 2 && is_pointwise && graph.node(conv).inputs == [other] {
+                residuals.insert(conv);
+            }
+        }
+    }
+    residuals
 }
 
 fn start(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
@@ -28,7 +49,11 @@ fn start(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
             let bound = 1.0 / (fan_in(op) as f64).sqrt();
             Tensor::from_fn(parameter.shape, |_| stream.random_range(-bound..bound) as f32)
         }
-        Role::NormScale | Role::Scale | Role::RunningVar => Tensor::full(parameter.shape, 1.0),
+        Role::Scale => match op {
+            Op::Scale { initial, .. } => Tensor::full(parameter.shape, *initial),
+            other => panic!("{}: has no factors", other.kind()),
+        },
+        Role::NormScale | Role::RunningVar => Tensor::full(parameter.shape, 1.0),
         Role::NormShift | Role::RunningMean => Tensor::full(parameter.shape, 0.0),
     }
 }

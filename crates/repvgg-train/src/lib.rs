@@ -5,6 +5,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod ablation;
 pub mod augment;
 pub mod curves;
 pub mod data;

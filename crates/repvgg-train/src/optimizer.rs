@@ -42,9 +42,12 @@ impl Decayed {
     /// The names of the decayed parameters of `graph`.
     fn names(self, graph: &Graph) -> HashSet<String> {
         let mut names = HashSet::new();
-        for node in graph.nodes() {
+        let users = graph.users();
+        for (id, node) in graph.iter() {
+            // It is a term of a sum, and reads what other branches read too.
             let is_identity = matches!(node.op, Op::BatchNorm(_))
-                && !matches!(graph.node(node.inputs[0]).op, Op::Conv2d(_) | Op::Add | Op::Scale { .. });
+                && users[id.index()].iter().any(|user| graph.node(*user).op == Op::Add)
+                && users[node.inputs[0].index()].len() > 1;
             let decays = |role| match role {
                 Role::Kernel | Role::Matrix => true,
                 Role::NormScale => is_identity && self == Self::KernelsAndIdentities,

@@ -142,7 +142,10 @@ mod tests {
 
     #[test]
     fn every_preset_can_be_followed_and_built() {
-        assert_eq!(Preset::names().collect::<Vec<_>>(), ["cifar10", "demo", "imagenet-120", "quick"]);
+        assert_eq!(
+            Preset::names().collect::<Vec<_>>(),
+            ["ablation", "ablation-quick", "cifar10", "demo", "imagenet-120", "quick"]
+        );
         for name in Preset::names() {
             let preset = Preset::named(name).unwrap();
             preset.recipe.check(preset.recipe.size).unwrap();
@@ -150,7 +153,10 @@ mod tests {
             graph.shapes([preset.recipe.size; 2]).unwrap();
         }
         let error = Preset::named("slow").unwrap_err().to_string();
-        assert_eq!(error, "preset: expected one of cifar10, demo, imagenet-120, quick, found slow");
+        assert_eq!(
+            error,
+            "preset: expected one of ablation, ablation-quick, cifar10, demo, imagenet-120, quick, found slow"
+        );
     }
 
     #[test]

@@ -25,9 +25,10 @@ pub use config::{Config, read_config};
 pub use dialect::Dialect;
 
 use crate::file::{read_bounded, write_atomically};
+use crate::fuse::Plan;
 use crate::image::Preprocessing;
 use crate::model::{self, Model};
-use crate::zoo::{self, Architecture};
+use crate::zoo::{self, Architecture, Form};
 use crate::{Error, ErrorKind, Result, Tensor, Weights, onnx};
 use names::Named;
 
@@ -163,15 +164,9 @@ fn from_tensors(
     named: Option<&Architecture>,
     container: Container,
 ) -> Result<(Model, Origin)> {
-    let is_any = document.as_ref().is_some_and(|document| matches!(document.architecture, Architecture::Graph(_)));
-    let tensors = if is_any { Named::as_they_are(tensors)? } else { Named::translated(tensors)? };
-    let (architecture, form) = match &document {
-        Some(document) => (document.architecture.clone(), document.form),
-        None => zoo::infer(&tensors.weights).map_err(|error| tensors.spelled(error))?,
-    };
-    let architecture = match named {
-        Some(named) => agree(architecture, named, document.is_some())?,
-        None => architecture,
+    let (tensors, architecture, form) = match &document {
+        Some(document) => described(tensors, document, named)?,
+        None => undescribed(tensors, named)?,
     };
     let origin = Origin { container, names: tensors.dialect };
     let graph = model::graph(&architecture, form)?;
@@ -179,12 +174,67 @@ fn from_tensors(
     let model = match document {
         Some(document) => Model { architecture, ..document.into_model(weights) },
         None => {
-            let preprocessing = Preprocessing::default().for_channels(architecture.input_channels());
+            let size = architecture.image_size();
+            let preprocessing = Preprocessing { size, ..Preprocessing::default() };
+            let preprocessing = preprocessing.for_channels(architecture.input_channels());
             Model { architecture, form, weights, labels: Vec::new(), preprocessing, training: None }
         }
     };
     model.check_document()?;
     Ok((model, origin))
+}
+
+/// The network that a file of ours says it holds.
+fn described(
+    tensors: Vec<(String, Stored)>,
+    document: &model::Document,
+    named: Option<&Architecture>,
+) -> Result<(Named, Architecture, Form)> {
+    let architecture = document.architecture.clone();
+    let tensors = match architecture {
+        Architecture::Graph(_) => Named::as_they_are(tensors)?,
+        Architecture::RepVgg(_) => Named::translated(tensors)?,
+    };
+    let architecture = match named {
+        Some(named) => agree(architecture, named, true)?,
+        None => architecture,
+    };
+    Ok((tensors, architecture, document.form))
+}
+
+/// The network that names and shapes speak of: a RepVGG, or one of the zoo's other networks.
+fn undescribed(tensors: Vec<(String, Stored)>, named: Option<&Architecture>) -> Result<(Named, Architecture, Form)> {
+    let tensors = Named::translated(tensors)?;
+    if let Some(named) = named.filter(|named| !named.is_inferred()) {
+        let tensors = tensors.unwrapped();
+        let architecture = named.clone().suited_to(&tensors.weights);
+        return with_form(tensors, architecture);
+    }
+    match (zoo::infer(&tensors.weights), named) {
+        (Ok((found, form)), Some(named)) => Ok((tensors, agree(found, named, false)?, form)),
+        (Ok((found, form)), None) => Ok((tensors, found, form)),
+        (Err(error), Some(_)) => Err(tensors.spelled(error)),
+        (Err(error), None) => {
+            let error = tensors.spelled(error);
+            let tensors = tensors.unwrapped();
+            let mut known = zoo::known(&tensors.weights);
+            if known.len() > 1 {
+                let names = known.iter().map(Architecture::name).collect::<Vec<_>>().join(", ");
+                let what = format!("expected to be told which of {names} this is, whose parameters are the same");
+                return Err(Error::format("architecture", what));
+            }
+            match known.pop() {
+                Some(architecture) => with_form(tensors, architecture),
+                None => Err(error),
+            }
+        }
+    }
+}
+
+/// The architecture with the form that its own graph is: training, unless there is nothing to fuse.
+fn with_form(tensors: Named, architecture: Architecture) -> Result<(Named, Architecture, Form)> {
+    let is_plain = matches!(&architecture, Architecture::Graph(any) if Plan::new(&any.graph).is_plain());
+    Ok((tensors, architecture, if is_plain { Form::Plain } else { Form::Training }))
 }
 
 /// The architecture that a file has, with the strides of the one it was said to have.
@@ -204,7 +254,9 @@ fn agree(found: Architecture, named: &Architecture, strides_known: bool) -> Resu
                 Ok(Architecture::RepVgg(zoo::RepVgg { name, strides, ..spec.clone() }))
             }
         },
-        (found, named) if found == named => Ok(found.clone()),
+        (Architecture::Graph(found_graph), Architecture::Graph(named)) if found_graph.is_form_of(named) => {
+            Ok(found.clone())
+        }
         _ => refuse(["another graph", "its own graph"].map(str::to_owned)),
     }
 }

@@ -1,7 +1,17 @@
-//! What a network costs, counted on its graph: parameters, multiply-adds, Winograd multiplies, activation memory.
+//! What a network costs, counted on its graph: parameters, multiply-adds, Winograd multiplies, and what these leave out:
+//! memory access, degree of parallelism, activation memory (2101.03697, Sect. 3.1).
 
-use crate::graph::{Graph, Node, Op, Role, Shape};
+mod access;
+mod memory;
+mod parallelism;
+
+pub use access::MemoryAccess;
+pub use memory::{Alive, Wait, alive_at, longest_wait};
+pub use parallelism::{Block, Fragmentation, fragmentation};
+
+use crate::graph::{Graph, Node, NodeId, Role, Shape};
 use crate::{Result, element_count};
+use memory::Live;
 
 /// The cost of one node for one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +30,13 @@ pub struct LayerCost {
     /// Multiplications where every 3×3 convolution of stride 1, dense or grouped, runs as Winograd F(2×2, 3×3):
     /// 4/9 of its multiply-adds; all of them elsewhere (2101.03697, Sect. 2.4).
     pub winograd_multiplies: u64,
+    /// Bytes that it moves.
+    pub memory_access: MemoryAccess,
+    /// Bytes of f32 activations that are alive while it runs: the curve whose maximum is
+    /// [`Cost::peak_activation_bytes`].
+    pub live_bytes: u64,
+    /// Those of them that wait for a later node: earlier values that are still to be read when it has run.
+    pub held_bytes: u64,
 }
 
 /// The cost of a network for one image.
@@ -33,9 +50,29 @@ pub struct Cost {
     pub macs: u64,
     /// Winograd multiplies.
     pub winograd_multiplies: u64,
+    /// Bytes that all operations move, each by itself.
+    pub memory_access: MemoryAccess,
+    /// Bytes that convolutions and fully connected layers move.
+    pub conv_memory_access: MemoryAccess,
     /// The most bytes of f32 activations that are alive at once when nodes run in order, elementwise nodes overwrite
     /// an input that nobody else reads, and each buffer is freed after its last reader.
     pub peak_activation_bytes: u64,
+}
+
+/// The trained parameters of `graph`, whatever the image.
+pub fn parameters(graph: &Graph) -> u64 {
+    let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
+    trained.map(|(_, parameter)| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
+}
+
+impl Cost {
+    /// Multiply-adds for each byte that all operations move, with `batch` images in a run; 0 where nothing moves.
+    pub fn arithmetic_intensity(&self, batch: u64) -> f64 {
+        match self.memory_access.bytes(batch) {
+            0 => 0.0,
+            bytes => self.macs as f64 * batch as f64 / bytes as f64,
+        }
+    }
 }
 
 /// Counts `graph` for one image of `[height, width]`.
@@ -44,17 +81,26 @@ pub struct Cost {
 /// When the image does not suit the graph.
 pub fn cost(graph: &Graph, size: [usize; 2]) -> Result<Cost> {
     let shapes = graph.shapes(size)?;
-    let layers: Vec<LayerCost> = graph.iter().map(|(id, node)| layer_cost(node, shapes[id.index()])).collect();
+    let live = memory::live(graph, &shapes);
+    let layer = |((id, node), live): ((NodeId, &Node), Live)| {
+        let inputs: Vec<Shape> = node.inputs.iter().map(|input| shapes[input.index()]).collect();
+        layer_cost(node, shapes[id.index()], &inputs, live)
+    };
+    let layers: Vec<LayerCost> = graph.iter().zip(live).map(layer).collect();
+    let sum = |of: fn(&LayerCost) -> u64| layers.iter().map(of).fold(0, u64::saturating_add);
+    let convolutions = layers.iter().filter(|layer| layer.macs > 0);
     Ok(Cost {
-        parameters: layers.iter().map(|layer| layer.parameters).sum(),
-        macs: layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.macs)),
-        winograd_multiplies: layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.winograd_multiplies)),
-        peak_activation_bytes: peak_activation_bytes(graph, &shapes),
+        parameters: sum(|layer| layer.parameters),
+        macs: sum(|layer| layer.macs),
+        winograd_multiplies: sum(|layer| layer.winograd_multiplies),
+        memory_access: layers.iter().map(|layer| layer.memory_access).sum(),
+        conv_memory_access: convolutions.map(|layer| layer.memory_access).sum(),
+        peak_activation_bytes: layers.iter().map(|layer| layer.live_bytes).max().unwrap_or(0),
         layers,
     })
 }
 
-fn layer_cost(node: &Node, shape: Shape) -> LayerCost {
+fn layer_cost(node: &Node, shape: Shape, inputs: &[Shape], live: Live) -> LayerCost {
     let parameters = node.op.parameters();
     let elements = |roles: &[Role]| -> u64 {
         let chosen = parameters.iter().filter(|parameter| roles.contains(&parameter.role));
@@ -74,31 +120,16 @@ fn layer_cost(node: &Node, shape: Shape) -> LayerCost {
             .sum(),
         macs,
         winograd_multiplies: if is_winograd { macs / 9 * 4 } else { macs },
+        memory_access: access::of(&node.op, &parameters, inputs, shape),
+        live_bytes: live.bytes,
+        held_bytes: live.held,
     }
 }
 
-fn peak_activation_bytes(graph: &Graph, shapes: &[Shape]) -> u64 {
-    let bytes = |shape: &Shape| 4 * shape.iter().map(|&extent| extent as u64).product::<u64>();
-    let mut readers: Vec<usize> = graph.users().iter().map(Vec::len).collect();
-    graph.outputs().iter().for_each(|output| readers[output.node.index()] += 1);
-    let (mut alive, mut peak) = (0, 0);
-    for (id, node) in graph.iter() {
-        let own = bytes(&shapes[id.index()]);
-        let dying: Vec<usize> =
-            node.inputs.iter().map(|input| input.index()).filter(|&input| readers[input] == 1).collect();
-        let overwrites = is_elementwise(&node.op) && dying.iter().any(|&input| shapes[input] == shapes[id.index()]);
-        alive += own;
-        peak = peak.max(if overwrites { alive - own } else { alive });
-        for input in node.inputs.iter().map(|input| input.index()) {
-            readers[input] -= 1;
-            if readers[input] == 0 {
-                alive -= bytes(&shapes[input]);
-            }
-        }
-    }
-    peak
+/// Bytes of one image's activation in f32.
+fn bytes(shape: Shape) -> u64 {
+    size_of::<f32>() as u64 * shape.iter().map(|&extent| extent as u64).product::<u64>()
 }
 
-fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::BatchNorm(_) | Op::Scale { .. } | Op::Activation(_) | Op::Add | Op::Mul | Op::Softmax(_))
-}
+#[cfg(test)]
+mod tests;

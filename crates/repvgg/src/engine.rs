@@ -182,6 +182,11 @@ impl Plan {
         self.arena.bytes() + self.workspace.bytes()
     }
 
+    /// The part of [`Plan::arena_bytes`] that holds no values but what convolutions compute in between, on each thread.
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace.bytes()
+    }
+
     /// Runs the steps; `after` is called after each of them.
     fn execute(&mut self, input: &[f32], output: &mut [f32], mut after: impl FnMut()) {
         let (image, row) = (self.input.iter().product::<usize>(), self.output.shape.iter().product::<usize>());
@@ -197,6 +202,7 @@ impl Plan {
             let (values, target) = Values::split(input, &mut self.arena, images, step.output);
             let call = kernel::Call {
                 pool: &self.pool,
+                level: self.settings.level,
                 images,
                 inputs: &step.inputs,
                 values,

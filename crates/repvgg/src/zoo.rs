@@ -7,7 +7,7 @@ mod blocks;
 mod family;
 mod infer;
 mod layers;
-mod paper;
+pub mod paper;
 mod repvgg;
 mod spec_file;
 
@@ -19,7 +19,7 @@ pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Graph, Result};
+use crate::{Graph, Result, Weights};
 
 /// Declares the families' files and lists them.
 macro_rules! families {
@@ -31,13 +31,36 @@ macro_rules! families {
 }
 
 families! {
+    densenet::DenseNet,
+    efficientnet::EfficientNet,
+    googlenet::GoogLeNet,
     mobilenet::MobileNet,
     mobileone::MobileOne,
     nasnet::NasNet,
+    regnet::RegNet,
     resnet::ResNet,
     shufflenet_v1::ShuffleNetV1,
     shufflenet_v2::ShuffleNetV2,
+    vgg::Vgg,
     xception::Xception,
+}
+
+/// The published networks, RepVGGs apart, whose parameters have just these names and shapes; classes may differ.
+pub(crate) fn known(weights: &Weights) -> Vec<Architecture> {
+    let networks = FAMILIES.iter().flat_map(|family| family.names().into_iter().filter_map(|name| family.named(name)));
+    let suited = networks.map(|any| any.suited_to(weights));
+    suited.filter(|any| has_parameters(&any.graph, weights)).map(Architecture::Graph).collect()
+}
+
+/// Whether `weights` have just the names and shapes of a graph's parameters; PyTorch's counters of batches may be there.
+fn has_parameters(graph: &Graph, weights: &Weights) -> bool {
+    let mut count = 0;
+    let fits = graph.parameters().all(|(name, parameter)| {
+        count += 1;
+        weights.get(&name).is_some_and(|tensor| tensor.shape() == parameter.shape)
+    });
+    let counters = weights.iter().filter(|(name, _)| name.ends_with(".num_batches_tracked")).count();
+    fits && count + counters == weights.len()
 }
 
 /// What describes a network completely: enough to build its graph, small enough to live in a model file.
@@ -66,6 +89,22 @@ impl Architecture {
     /// The names of all published architectures: the RepVGGs, then the others by family.
     pub fn names() -> impl Iterator<Item = &'static str> {
         VARIANTS.iter().map(|row| row.name).chain(FAMILIES.iter().flat_map(family::Entry::names))
+    }
+
+    /// The names of all published architectures by family, as specification files call it.
+    pub fn families() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        let repvgg = ("repvgg", VARIANTS.iter().map(|row| row.name).collect());
+        std::iter::once(repvgg).chain(FAMILIES.iter().map(|family| (family.name, family.names())))
+    }
+
+    /// Of all names, those most like `name`, the nearest first.
+    pub fn nearest_names(name: &str) -> Vec<&'static str> {
+        const TOLD: usize = 4;
+        let likeness = |known: &str| strsim::jaro_winkler(&name.to_ascii_lowercase(), known);
+        let mut names: Vec<&str> = Self::names().collect();
+        names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+        names.truncate(TOLD);
+        names
     }
 
     /// The side of the square images that it is meant for, in pixels.
@@ -109,6 +148,22 @@ impl Architecture {
             Self::RepVgg(spec) => Self::RepVgg(RepVgg { classes, ..spec }),
             Self::Graph(any) => Self::Graph(any.with_classes(classes)?),
         })
+    }
+
+    /// Whether names and shapes of parameters say all of it: a RepVGG of the usual block.
+    pub(crate) fn is_inferred(&self) -> bool {
+        matches!(self, Self::RepVgg(spec) if spec.block == BlockKind::default())
+    }
+
+    /// The same with what `weights` tell and a name does not: the classes, whether there are auxiliary heads.
+    pub(crate) fn suited_to(self, weights: &Weights) -> Self {
+        match self {
+            Self::RepVgg(spec) => {
+                let head = weights.get("linear.weight").and_then(|head| head.shape().first().copied());
+                Self::RepVgg(RepVgg { classes: head.unwrap_or(spec.classes), ..spec })
+            }
+            Self::Graph(any) => Self::Graph(any.suited_to(weights)),
+        }
     }
 
     /// Whether a parameter belongs to a classifier, whose rows are the classes.

@@ -12,6 +12,8 @@ mod ops;
 mod promises;
 #[path = "engine/random_graphs.rs"]
 mod random_graphs;
+#[path = "engine/zoo.rs"]
+mod zoo;
 
 use repvgg::engine::{Accuracy, Plan, Settings};
 use repvgg::graph::Role;

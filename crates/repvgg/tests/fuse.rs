@@ -162,6 +162,27 @@ fn whole_networks_fuse_to_plain_chains() {
 }
 
 #[test]
+fn counterparts_compute_the_same_values() {
+    for extra in ["", "se = \"after_relu\"\nauxiliary_heads = true"] {
+        let graph = tiny(extra);
+        let (plan, weights) = (Plan::new(&graph), random_weights(&graph, 3));
+        let input = random_input([1, 3, 24, 24], 4);
+        let before = interpret(plan.original(), &weights, &input).unwrap();
+        let after = interpret(plan.graph(), &plan.apply(&weights).unwrap(), &input).unwrap();
+        let counterparts = plan.counterparts();
+        assert!(counterparts.is_sorted() && counterparts.len() == after.len());
+        for (value, counterpart) in after.iter().zip(counterparts) {
+            let expected = &before[counterpart.index()];
+            let largest = expected.data().iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+            assert_eq!(value.shape(), expected.shape());
+            for (a, b) in value.data().iter().zip(expected.data()) {
+                assert!((a - b).abs() <= 1e-5 * largest, "{a} and {b} differ by more than 1e-5 of {largest}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
     let graph = tiny("");
     let weights = random_weights(&graph, 3);

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::engine::EngineOptions;
+use crate::measure::{images, median};
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{ModelOptions, parse_size};
@@ -104,8 +105,7 @@ fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<
 fn measure(plan: &mut Plan, load: Duration, iterations: usize) -> Measurement {
     let settings = plan.settings();
     let elements = |shape: [usize; 3]| settings.batch * shape.iter().product::<usize>();
-    // A fixed pattern: the time does not depend on the values as long as they are ordinary numbers.
-    let input: Vec<f32> = (0..elements(plan.input_shape())).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+    let input = images(elements(plan.input_shape()));
     let mut output = vec![0.0; elements(plan.output_shape())];
     let mut peak = fma_peak(settings.level);
     let progress = bar(iterations, "timing");
@@ -135,11 +135,6 @@ fn cpu_time() -> Option<Duration> {
     return Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime)).ok();
     #[cfg(not(unix))]
     None
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -23,7 +23,7 @@ use super::Outcome;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
 use super::predict::Classifier;
-use super::train::train;
+use super::train::{say, train};
 use crate::contact_sheet::{Tile, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
 use crate::progress::duration;
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         data.labels.len()
     ))?;
     let begun = Instant::now();
-    if train(&mut run)? == RunOutcome::Stopped {
+    if train(&mut run, say)? == RunOutcome::Stopped {
         print(&format!(
             "stopped and saved; continue the training with: repvgg train --resume {}\n",
             folder.join("run").display()

@@ -18,7 +18,7 @@ use crate::source::{ModelOptions, architecture, parse_size};
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Image size in pixels, S or HxW [default: the model file's, else 224]
+    /// Image size in pixels, S or HxW [default: the model file's, else the network's own]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Print one JSON object
@@ -35,7 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let training = architecture.training_graph()?;
     let form = model.as_ref().map_or(Form::Plain, |model| model.form);
-    let size = arguments.size.unwrap_or_else(|| [model.as_ref().map_or(224, |model| model.preprocessing.size); 2]);
+    let size = arguments
+        .size
+        .unwrap_or_else(|| [model.as_ref().map_or(architecture.image_size(), |model| model.preprocessing.size); 2]);
     let plan = Plan::new(&training);
     let shown = match form {
         Form::Training => &training,

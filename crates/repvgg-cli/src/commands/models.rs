@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use repvgg::cost::{Cost, cost};
+use repvgg::cost::{self, Cost, cost};
 use repvgg::fuse::Plan;
-use repvgg::zoo::{Published, published};
+use repvgg::zoo::{BLOCKS, Published, published};
 use repvgg::{Architecture, Result};
 use serde_json::json;
 
@@ -15,9 +15,9 @@ use crate::source::parse_size;
 /// List every architecture: parameters, multiply-adds and Winograd multiplies beside the paper's figures
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Image size in pixels, S or HxW
-    #[arg(long, default_value = "224", value_parser = parse_size)]
-    size: [usize; 2],
+    /// Image size in pixels, S or HxW [default: each network's own]
+    #[arg(long, value_parser = parse_size)]
+    size: Option<[usize; 2]>,
     /// Print one JSON array
     #[arg(long)]
     json: bool,
@@ -25,8 +25,11 @@ pub(crate) struct Arguments {
 
 struct Row {
     name: &'static str,
+    size: [usize; 2],
     training_parameters: u64,
-    plain: Cost,
+    parameters: u64,
+    /// Of the plain form; none where the network does not take images of the size.
+    plain: Option<Cost>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -34,17 +37,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.json {
         print_json(&rows.iter().map(json_row).collect())?;
     } else {
-        print(&text(&rows, arguments.size))?;
+        print(&text(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(name: &'static str, size: [usize; 2]) -> Result<Row> {
-    let training = Architecture::named(name).expect("a listed name has an architecture").training_graph()?;
+fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<Row> {
+    let architecture = Architecture::named(name).expect("a listed name has an architecture");
+    let size = size.unwrap_or([architecture.image_size(); 2]);
+    let training = architecture.training_graph()?;
+    let plan = Plan::new(&training);
     Ok(Row {
         name,
-        training_parameters: cost(&training, size)?.parameters,
-        plain: cost(Plan::new(&training).graph(), size)?,
+        size,
+        training_parameters: cost::parameters(&training),
+        parameters: cost::parameters(plan.graph()),
+        plain: cost(plan.graph(), size).ok(),
     })
 }
 
@@ -53,23 +61,25 @@ fn json_row(row: &Row) -> serde_json::Value {
         json!({
             "source": paper.source, "top1": paper.top1, "parameters_millions": paper.parameters,
             "flops_billions": paper.flops, "winograd_multiplies_billions": paper.winograd_multiplies,
-            "images_per_second_1080ti": paper.speed,
+            "images_per_second_1080ti": paper.plain_speed,
         })
     });
     json!({
         "name": row.name,
-        "parameters": row.plain.parameters,
+        "size": row.size,
+        "parameters": row.parameters,
         "training_parameters": row.training_parameters,
-        "macs": row.plain.macs,
-        "winograd_multiplies": row.plain.winograd_multiplies,
-        "peak_activation_bytes": row.plain.peak_activation_bytes,
+        "macs": row.plain.as_ref().map(|plain| plain.macs),
+        "winograd_multiplies": row.plain.as_ref().map(|plain| plain.winograd_multiplies),
+        "peak_activation_bytes": row.plain.as_ref().map(|plain| plain.peak_activation_bytes),
         "paper": paper,
     })
 }
 
-fn text(rows: &[Row], [height, width]: [usize; 2]) -> String {
+fn text(rows: &[Row]) -> String {
     let header = [
         "name",
+        "image",
         "parameters",
         "training",
         "GMACs",
@@ -83,17 +93,20 @@ fn text(rows: &[Row], [height, width]: [usize; 2]) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
+            let billions = |count: fn(&Cost) -> u64| {
+                row.plain.as_ref().map_or("-".to_owned(), |plain| format!("{:.3}", count(plain) as f64 / 1e9))
+            };
             let paper = published(row.name);
             let of = |field: fn(&Published) -> Option<f64>, decimals: usize| {
                 paper.and_then(field).map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
             };
             vec![
                 row.name.to_owned(),
-                thousands(row.plain.parameters),
+                format!("{}x{}", row.size[0], row.size[1]),
+                thousands(row.parameters),
                 thousands(row.training_parameters),
-                billions(row.plain.macs),
-                billions(row.plain.winograd_multiplies),
+                billions(|plain| plain.macs),
+                billions(|plain| plain.winograd_multiplies),
                 of(|paper| paper.parameters, 2),
                 of(|paper| paper.flops, 1),
                 of(|paper| paper.winograd_multiplies, 1),
@@ -102,10 +115,14 @@ fn text(rows: &[Row], [height, width]: [usize; 2]) -> String {
             ]
         })
         .collect();
+    let blocks: Vec<Vec<String>> =
+        BLOCKS.iter().map(|block| [block.name, block.about, block.source].map(str::to_owned).to_vec()).collect();
     format!(
-        "{}\nCounted for one {height}x{width} image in plain (fused) form; training parameters count the branches and their batch\n\
-         norms' scales and shifts. GMACs and Winograd multiplies in 10^9. The paper's figures are for 224x224 (top-1 of the last\n\
-         two at 320x320), its parameters truncated. `repvgg info NAME` shows one network layer by layer.\n",
-        table(&header, &cells)
+        "{}\nCounted for one image in plain (fused) form; training parameters count the branches and their batch norms' scales and\n\
+         shifts, and auxiliary classifiers. GMACs and Winograd multiplies in 10^9. The paper's figures are for 224x224 (top-1 of\n\
+         RepVGG-D2se and RepVGGplus at 320x320), its parameters truncated. `repvgg info NAME` shows one network layer by layer.\n\n\
+         Any RepVGG can be built of another kind of block, as NAME:BLOCK, such as repvgg-b0:acb:\n\n{}",
+        table(&header, &cells),
+        table(&["block", "training form", "source"], &blocks)
     )
 }

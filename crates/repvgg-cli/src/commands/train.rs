@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// An architecture's name (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// The recipe: quick, demo, cifar10 or imagenet-120
+    /// The recipe: quick, demo, cifar10, imagenet-120, ablation or ablation-quick
     #[arg(long, default_value = "quick", conflicts_with = "resume")]
     preset: String,
     /// Start from the weights of this model file in training form; a head for other classes starts afresh
@@ -246,7 +246,7 @@ fn describe(run: &Run) {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
-    let outcome = train(run)?;
+    let outcome = train(run, say)?;
     let best = run.position().metrics.iter().filter_map(|metrics| metrics.validation_top1).fold(0.0, f64::max);
     match outcome {
         RunOutcome::Finished => {
@@ -262,8 +262,8 @@ fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
     }
 }
 
-/// Trains with live progress; Ctrl-C stops after the step.
-pub(crate) fn train(run: &mut Run) -> anyhow::Result<RunOutcome> {
+/// Trains with live progress, or lines that are given to `say`; Ctrl-C stops after the step.
+pub(crate) fn train(run: &mut Run, say: fn(&str)) -> anyhow::Result<RunOutcome> {
     let stop = || {
         if STOP.swap(true, Ordering::SeqCst) {
             // Asked twice: at once. The run folder is whole at every moment.
@@ -272,7 +272,7 @@ pub(crate) fn train(run: &mut Run) -> anyhow::Result<RunOutcome> {
     };
     // A second handler in one process is refused; the first one serves.
     let _ = ctrlc::set_handler(stop);
-    let mut display = Display::new(run.config().recipe.epochs);
+    let mut display = Display::new(run.config().recipe.epochs, say);
     let outcome = run.train(|event| {
         display.show(&event);
         if STOP.load(Ordering::SeqCst) { Control::Stop } else { Control::Continue }
@@ -285,6 +285,7 @@ pub(crate) fn train(run: &mut Run) -> anyhow::Result<RunOutcome> {
 struct Display {
     epochs: usize,
     bar: Option<ProgressBar>,
+    say: fn(&str),
     spoken: Instant,
     /// What was said about images that cannot be read: once for each.
     skipped: HashSet<String>,
@@ -294,11 +295,11 @@ struct Display {
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Display {
-    fn new(epochs: usize) -> Self {
+    fn new(epochs: usize, say: fn(&str)) -> Self {
         let style =
             ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {msg}").expect("the template is well formed");
         let bar = is_live().then(|| ProgressBar::new(0).with_style(style));
-        Self { epochs, bar, spoken: Instant::now(), skipped: HashSet::new() }
+        Self { epochs, bar, say, spoken: Instant::now(), skipped: HashSet::new() }
     }
 
     fn show(&mut self, event: &Event<'_>) {
@@ -333,7 +334,7 @@ impl Display {
             }
             None if self.spoken.elapsed() >= PLAIN_INTERVAL => {
                 self.spoken = Instant::now();
-                say(&format!("{prefix}  step {}/{}  {message}", step.step, step.steps));
+                (self.say)(&format!("{prefix}  step {}/{}  {message}", step.step, step.steps));
             }
             None => {}
         }
@@ -351,7 +352,7 @@ impl Display {
         self.spoken = Instant::now();
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => say(line),
+            None => (self.say)(line),
         }
     }
 
@@ -379,7 +380,7 @@ fn epoch_line(metrics: &EpochMetrics, epochs: usize) -> String {
     )
 }
 
-/// A line of progress; a reader that has gone away is no reason to stop training.
-fn say(line: &str) {
+/// A line of progress on standard output; a reader that has gone away is no reason to stop training.
+pub(crate) fn say(line: &str) {
     let _ = crate::output::print(&format!("{line}\n"));
 }

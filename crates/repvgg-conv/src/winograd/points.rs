@@ -1,13 +1,7 @@
 //! Interpolation points, and the matrices that follow from them.
 //!
-//! F(m, r) computes `m` outputs of an `r`-tap filter from `α = m + r − 1` products (Winograd 1980; Lavin & Gray,
-//! 1509.09308): with `α − 1` finite points and the point at infinity, `y = Aᵀ[(G g) ⊙ (Bᵀ d)]` where, for finite `p`
-//! with `N(p) = Π_{q≠p}(p − q)` over the other finite points,
-//!
-//! ```text
-//! row p of Bᵀ   coefficients of Π_{q≠p}(x − q)      row p of G   [1, p, …, p^{r−1}] / N(p)      column p of Aᵀ   [1, p, …, p^{m−1}]
-//! row ∞ of Bᵀ   coefficients of Π_q (x − q)         row ∞ of G   [0, …, 0, 1]                  column ∞ of Aᵀ   [0, …, 0, 1]
-//! ```
+//! [`super::derivation`] has the formula and its proof; here it is computed once more, by the compiler, for the sizes that the
+//! kernels have. The tests hold both to be equal.
 //!
 //! The points of a family are ordered `0, ∞, a, −a, b, −b, …`, and a tile of `m` outputs uses the first `m + r − 1` of
 //! them: tiles of every size share one set of transformed weights, those of the family's largest tile, and the ratio of
@@ -19,7 +13,7 @@
 /// Bound on the points of a tile.
 pub(crate) const MAX_POINTS: usize = 10;
 
-/// The points of a family, all but infinity.
+/// The points of a family. They fill *slots*, infinity the second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Points {
     /// Taps of the filter: 3, or 2 of every second input of a filter of stride 2.
@@ -30,6 +24,9 @@ pub(crate) struct Points {
 }
 
 impl Points {
+    /// The slot of infinity.
+    pub(crate) const INFINITY: usize = 1;
+
     /// The points for `taps` taps and tiles of up to `largest` outputs.
     ///
     /// Chosen among halves to sixteenths for the least error of random layers, measured in `f32`; the root mean square of
@@ -60,7 +57,7 @@ impl Points {
         outputs + self.taps - 1
     }
 
-    /// The point of a slot; infinity is slot 1.
+    /// The point of a slot other than infinity's.
     pub(crate) const fn at(&self, slot: usize) -> f64 {
         if slot == 0 { self.finite[0] } else { self.finite[slot - 1] }
     }
@@ -70,7 +67,7 @@ impl Points {
         let mut product = 1.0;
         let mut other = 0;
         while other < self.count(outputs) {
-            if other != slot && other != 1 {
+            if other != slot && other != Self::INFINITY {
                 product *= self.at(slot) - self.at(other);
             }
             other += 1;
@@ -84,10 +81,11 @@ impl Points {
         let mut slot = 0;
         while slot < self.count(outputs) {
             let mut row = [0.0; MAX_POINTS];
-            row[0] = if slot == 1 { 1.0 } else { self.spread(slot, self.largest) / self.spread(slot, outputs) };
+            row[0] =
+                if slot == Self::INFINITY { 1.0 } else { self.spread(slot, self.largest) / self.spread(slot, outputs) };
             let mut other = 0;
             while other < self.count(outputs) {
-                if other != slot && other != 1 {
+                if other != slot && other != Self::INFINITY {
                     // Multiply by `x − q`.
                     let mut power = MAX_POINTS;
                     while power > 0 {
@@ -109,7 +107,7 @@ impl Points {
         let mut matrix = [[0.0; 3]; MAX_POINTS];
         let mut slot = 0;
         while slot < self.count(self.largest) {
-            if slot == 1 {
+            if slot == Self::INFINITY {
                 matrix[slot][self.taps - 1] = 1.0;
             } else {
                 let mut power = 1.0 / self.spread(slot, self.largest);
@@ -133,7 +131,8 @@ impl Points {
             let mut power = 1.0;
             let mut output = 0;
             while output < outputs {
-                matrix[output][slot] = if slot == 1 { (output + 1 == outputs) as u8 as f64 } else { power };
+                matrix[output][slot] =
+                    if slot == Self::INFINITY { (output + 1 == outputs) as u8 as f64 } else { power };
                 power *= self.at(slot);
                 output += 1;
             }

@@ -1,4 +1,4 @@
-//! A linear scale with round ticks.
+//! A scale with round ticks.
 
 /// Values beyond this are as good as infinite: a picture of them shows nothing else.
 const LARGEST: f64 = 1e30;
@@ -16,47 +16,78 @@ pub(super) fn number(value: f64, digits: usize) -> String {
     if rounded == 0.0 || (1e-4..1e6).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
 }
 
-/// A linear map from values to pixels.
-pub(super) struct Axis {
+/// A map from values to pixels.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    scale: fn(f64) -> f64,
     values: [f64; 2],
     pixels: [f64; 2],
     ticks: Vec<f64>,
 }
 
+/// Where equal differences are equal lengths.
+const LINEAR: fn(f64) -> f64 = |value| value;
+
 impl Axis {
     /// An axis for `values`, from tick to tick. Zero belongs to it unless all values are far from zero.
-    pub(super) fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
+    pub fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
         let [low, high] = range(values.filter(|&value| drawable(value)));
         let step = round_step((high - low) / intervals);
         let first = (low / step + SMALLEST).floor();
         let last = (high / step - SMALLEST).ceil();
         let ticks = (first as i64..=last as i64).map(|index| index as f64 * step).collect();
-        Self { values: [first * step, last * step], pixels, ticks }
+        Self { scale: LINEAR, values: [first * step, last * step], pixels, ticks }
+    }
+
+    /// An axis for positive `values` of which equal ratios are equal lengths. The ticks are 1, 2 and 5 times powers of
+    /// ten; where they would be few, all digits times powers of ten, or round steps.
+    ///
+    /// # Panics
+    /// When there is no value, or one is not positive and finite.
+    pub fn of_ratios(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
+        /// Room around the outermost values, as a factor.
+        const ROOM: f64 = 1.1;
+        const INTERVALS: f64 = 6.0;
+        let [low, high] = values.fold([f64::INFINITY, 0.0], |[low, high]: [f64; 2], x| [low.min(x), high.max(x)]);
+        assert!(low > 0.0 && low <= high && high.is_finite(), "expected positive values, found {low} to {high}");
+        let [low, high] = [low / ROOM, high * ROOM];
+        let powers = (low.log10().floor() as i32..=high.log10().floor() as i32).map(|power| 10f64.powi(power));
+        let ticks: Vec<f64> = match high / low {
+            ..4.0 => {
+                let step = round_step((high - low) / INTERVALS);
+                ((low / step).ceil() as i64..=(high / step) as i64).map(|index| index as f64 * step).collect()
+            }
+            ..25.0 => powers.flat_map(|power| (1..10).map(move |digit| f64::from(digit) * power)).collect(),
+            _ => powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power)).collect(),
+        };
+        let ticks = ticks.into_iter().filter(|tick| (low..=high).contains(tick)).collect();
+        Self { scale: f64::ln, values: [low, high], pixels, ticks }
     }
 
     /// An axis for counted things, from the first to the last, with ticks at whole numbers.
-    pub(super) fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
+    pub fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
         const INTERVALS: f64 = 12.0;
         let (Some(low), Some(high)) = (counts.clone().min(), counts.max()) else {
-            return Self { values: [0.0, 1.0], pixels, ticks: Vec::new() };
+            return Self { scale: LINEAR, values: [0.0, 1.0], pixels, ticks: Vec::new() };
         };
         if low == high {
             let only = low as f64;
-            return Self { values: [only - 1.0, only + 1.0], pixels, ticks: vec![only] };
+            return Self { scale: LINEAR, values: [only - 1.0, only + 1.0], pixels, ticks: vec![only] };
         }
         let step = round_step((high - low) as f64 / INTERVALS).max(1.0) as usize;
         let ticks = (low.div_ceil(step)..=high / step).map(|index| (index * step) as f64).collect();
-        Self { values: [low as f64, high as f64], pixels, ticks }
+        Self { scale: LINEAR, values: [low as f64, high as f64], pixels, ticks }
     }
 
     /// Where `value` lies, in pixels.
-    pub(super) fn at(&self, value: f64) -> f64 {
-        let share = (value - self.values[0]) / (self.values[1] - self.values[0]);
+    pub fn at(&self, value: f64) -> f64 {
+        let [value, low, high] = [value, self.values[0], self.values[1]].map(self.scale);
+        let share = (value - low) / (high - low);
         self.pixels[0] + share * (self.pixels[1] - self.pixels[0])
     }
 
     /// Each tick's pixel and text.
-    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
+    pub fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
         self.ticks.iter().map(|&tick| (self.at(tick), number(tick, 6)))
     }
 }
@@ -126,6 +157,22 @@ mod tests {
         assert_eq!(ticks(1..=2), [1.0, 2.0]);
         assert_eq!(ticks(1..=500), (1..=10).map(|index| 50.0 * f64::from(index)).collect::<Vec<f64>>());
         assert!(Axis::of_counts(std::iter::empty(), [0.0, 1.0]).ticks.is_empty());
+    }
+
+    #[test]
+    fn equal_ratios_are_equal_lengths() {
+        let axis = Axis::of_ratios([20.0, 2000.0, 200.0].into_iter(), [0.0, 300.0]);
+        let [a, b, c] = [20.0, 200.0, 2000.0].map(|value| axis.at(value));
+        assert!(0.0 < a && c < 300.0 && ((b - a) - (c - b)).abs() < 1e-9, "{a} {b} {c}");
+        let ticks: Vec<String> = axis.ticks().map(|(_, text)| text).collect();
+        assert_eq!(ticks, ["20", "50", "100", "200", "500", "1000", "2000"]);
+        let ticks = |values: [f64; 2]| {
+            let axis = Axis::of_ratios(values.into_iter(), [0.0, 300.0]);
+            axis.ticks().map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks([30.0, 300.0]), "30 40 50 60 70 80 90 100 200 300");
+        assert_eq!(ticks([90.0, 110.0]), "85 90 95 100 105 110 115 120");
+        assert_eq!(ticks([0.03, 0.03]), "0.028 0.029 0.03 0.031 0.032 0.033");
     }
 
     #[test]

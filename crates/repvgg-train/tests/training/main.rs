@@ -1,5 +1,6 @@
 //! Training whole networks: against PyTorch, against themselves.
 
+mod blocks;
 mod goldens;
 mod properties;
 mod tiny;

@@ -41,6 +41,19 @@ impl Named {
         }
     }
 
+    /// The file's own names without what wrappers put before them.
+    pub(super) fn unwrapped(self) -> Self {
+        let Self { weights, others, spelling, .. } = self;
+        let own = |name: &str| unwrapped(&spelling[name]).to_owned();
+        Self {
+            weights: weights.into_iter().map(|(name, tensor)| (own(&name), tensor)).collect(),
+            dialect: None,
+            others: others.into_iter().map(|(name, dtype)| (own(&name), dtype)).collect(),
+            spelling: spelling.values().map(|original| (unwrapped(original).to_owned(), original.clone())).collect(),
+            wrapper: spelling.values().next().map_or_else(String::new, |original| wrapper(original, None)),
+        }
+    }
+
     fn new(tensors: Vec<(String, Stored)>, dialect: Option<Dialect>, rename: impl Fn(&str) -> String) -> Result<Self> {
         let mut named = Self {
             weights: Weights::new(),

@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use repvgg_conv::{Addend, Blocked, Conv2d, Pass, ThreadPool};
+use repvgg_conv::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
 
 use super::lower::Affine;
 use super::window;
@@ -141,6 +141,7 @@ impl<'a> Map<'a> {
 /// One run of one step.
 pub(super) struct Call<'a> {
     pub(super) pool: &'a ThreadPool,
+    pub(super) level: Level,
     pub(super) images: usize,
     pub(super) inputs: &'a [Slot],
     pub(super) values: Values<'a>,
@@ -191,7 +192,7 @@ const TASK_ELEMENTS: usize = 8192;
 
 impl Call<'_> {
     fn sum(self, affines: &[Option<Affine>], activation: Option<ActivationKind>) {
-        let (inputs, values, lanes) = (self.inputs, self.values, self.slot.lanes);
+        let (inputs, values, lanes, level) = (self.inputs, self.values, self.slot.lanes, self.level);
         let blocks = self.slot.shape[0].div_ceil(lanes);
         self.each_block(inputs.len(), |index, block| {
             let channels = index % blocks * lanes..(index % blocks + 1) * lanes;
@@ -213,13 +214,13 @@ impl Call<'_> {
                     }
                 }
             }
-            activate(block, activation);
+            activate(level, block, activation);
         });
     }
 
     fn mul(self, activation: Option<ActivationKind>) {
         let [x, factor] = [self.values.map(self.inputs[0]), self.values.map(self.inputs[1])];
-        let lanes = self.slot.lanes;
+        let (lanes, level) = (self.slot.lanes, self.level);
         self.each_block(1, |index, block| {
             let factors = factor.block(index);
             // One factor for each channel, or for each element.
@@ -227,7 +228,7 @@ impl Call<'_> {
                 let factors = if factors.len() == lanes { factors } else { &factors[i * lanes..][..lanes] };
                 y.iter_mut().zip(x).zip(factors).for_each(|((y, x), factor)| *y = x * factor);
             }
-            activate(block, activation);
+            activate(level, block, activation);
         });
     }
 
@@ -353,12 +354,12 @@ fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: impl Fn(usi
     });
 }
 
-fn activate(block: &mut [f32], activation: Option<ActivationKind>) {
+fn activate(level: Level, block: &mut [f32], activation: Option<ActivationKind>) {
     match activation {
         None => (),
         Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Some(ActivationKind::Sigmoid) => block.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
-        Some(ActivationKind::Silu) => block.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp()),
+        Some(ActivationKind::Sigmoid) => sigmoid(level, block),
+        Some(ActivationKind::Silu) => silu(level, block),
         Some(ActivationKind::Clip { low, high }) => block.iter_mut().for_each(|x| *x = clip(*x, low, high)),
         Some(ActivationKind::LeakyRelu { slope }) => {
             block.iter_mut().for_each(|x| *x = if *x < 0.0 { *x * slope } else { *x });

@@ -49,8 +49,8 @@ struct Collapse {
     nodes: Vec<NodeId>,
     /// Convolutions among the nodes.
     convolutions: usize,
-    /// Multiply-adds per output position of the nodes as they stand.
-    macs: usize,
+    /// Their weights.
+    weights: usize,
 }
 
 /// A node's value as a convolution of the source, on shapes.
@@ -104,6 +104,15 @@ impl Plan {
     /// The graph after, alone.
     pub fn into_graph(self) -> Graph {
         self.graph
+    }
+
+    /// For each node of the graph after, the node of the graph before that computes the same value.
+    pub fn counterparts(&self) -> Vec<NodeId> {
+        let outputs: HashMap<&str, NodeId> =
+            self.regions.iter().map(|region| (region.name.as_str(), region.output)).collect();
+        let kept = |name: &str| self.original.find(name).expect("what is no region is kept as it is");
+        let names = self.graph.nodes().iter().map(|node| node.name.as_str());
+        names.map(|name| outputs.get(name).copied().unwrap_or_else(|| kept(name))).collect()
     }
 
     /// The regions that become one convolution each, in the graph's order.
@@ -309,8 +318,10 @@ impl Search<'_> {
         Ok(best.filter(|(_, collapse)| collapse.convolutions > 0 && collapse.nodes.len() > 1))
     }
 
+    /// No more weights than before, and so no more multiply-adds: a 1×1 convolution and the average of 2×2 pixels after it
+    /// are better left apart than made a 2×2 convolution.
     fn is_cheaper(&self, collapse: &Collapse) -> bool {
-        collapse.convolutions == 0 || collapse.geometry.weight_len() <= collapse.macs
+        collapse.convolutions == 0 || collapse.geometry.weight_len() <= collapse.weights
     }
 
     /// The nodes from `source` to `output` as one convolution.
@@ -336,14 +347,12 @@ impl Search<'_> {
             values.insert(id, value(&node.op, &inputs).map_err(|why| blocked(id, why.0))?);
         }
         let geometry = values[&output].geometry;
-        let convolutions = nodes.iter().filter_map(|id| match &self.graph.node(*id).op {
-            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some((conv, values[id].geometry.stride)),
-            _ => None,
-        });
-        let positions = |stride: [usize; 2]| (0..2).map(|axis| geometry.stride[axis] / stride[axis]).product::<usize>();
-        let macs: Vec<usize> =
-            convolutions.map(|(conv, stride)| conv.geometry.weight_len() * positions(stride)).collect();
-        Ok(Collapse { geometry, convolutions: macs.len(), macs: macs.iter().sum(), nodes })
+        let convolutions: Vec<usize> = nodes
+            .iter()
+            .filter_map(|id| self.graph.node(*id).op.convolution())
+            .map(|conv| conv.geometry.weight_len())
+            .collect();
+        Ok(Collapse { geometry, convolutions: convolutions.len(), weights: convolutions.iter().sum(), nodes })
     }
 
     /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order; `None` where

@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod attributes;
+mod channels;
 mod constant;
 mod convolution;
 mod draft;
@@ -158,11 +159,21 @@ impl<'m> Reader<'m> {
     /// Reads one node, whose inputs were read before.
     fn node(&mut self, node: &'m proto::Node) {
         let mut outputs = node.output.iter();
-        let value = match self.operator(node) {
-            Ok(value) => value,
-            Err(Trouble::Here(what)) => Value::Failed(format!("{}: {what}", place(node)).into()),
-            Err(Trouble::Earlier(sentence)) => Value::Failed(sentence),
+        let failed = |trouble: Trouble| match trouble {
+            Trouble::Here(what) => Value::Failed(format!("{}: {what}", place(node)).into()),
+            Trouble::Earlier(sentence) => Value::Failed(sentence),
         };
+        if is_own_domain(&node.domain) && node.op_type == "Split" {
+            match self.split(node) {
+                Ok(parts) => self.values.extend(outputs.map(String::as_str).zip(parts.into_iter().map(Value::Data))),
+                Err(trouble) => {
+                    let value = failed(trouble);
+                    self.values.extend(outputs.map(|name| (name.as_str(), value.clone())));
+                }
+            }
+            return;
+        }
+        let value = self.operator(node).unwrap_or_else(failed);
         if let Some(first) = outputs.next() {
             self.values.insert(first, value);
         }

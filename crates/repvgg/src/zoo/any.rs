@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fuse::Plan;
 use crate::graph::{Linear, NodeId, Op};
-use crate::{Error, Graph, Result};
+use crate::{Error, Graph, Result, Weights};
 
 /// A network as its graph, from an ONNX file for one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct AnyGraph {
     /// What its weights belong to, in either form.
     pub graph: Graph,
 }
+
+/// The most classes that are read off a file.
+const CLASS_LIMIT: usize = 1 << 16;
 
 /// The side of images where nothing says otherwise.
 pub(super) const IMAGE_SIZE: usize = 224;
@@ -51,6 +55,36 @@ impl AnyGraph {
     pub(super) fn is_head(&self, parameter: &str) -> bool {
         let node = parameter.rsplit_once('.').and_then(|(node, _)| self.graph.find(node));
         self.heads().iter().any(|(id, _)| Some(*id) == node)
+    }
+
+    /// The same with as many classes as `weights` have, and without auxiliary heads where they have none: what its names
+    /// and shapes leave open.
+    pub(super) fn suited_to(self, weights: &Weights) -> Self {
+        let main = self.graph.main_output();
+        let rows = |id: NodeId| {
+            let weight = weights.get(&format!("{}.weight", self.graph.node(id).name))?;
+            weight.shape().first().copied().filter(|rows| (1..=CLASS_LIMIT).contains(rows))
+        };
+        let classes = self.heads().iter().find(|(id, _)| *id == main).and_then(|(id, _)| rows(*id));
+        let inference = self.graph.inference();
+        let is_auxiliary = |(name, _): &(String, _)| {
+            let node = name.rsplit_once('.').map_or("", |(node, _)| node);
+            inference.find(node).is_none()
+        };
+        let has_auxiliary = self.graph.parameters().filter(is_auxiliary).any(|(name, _)| weights.get(&name).is_some());
+        let graph = if has_auxiliary { self.graph } else { inference };
+        let suited = Self { graph, ..self };
+        match classes {
+            Some(classes) => suited.clone().with_classes(classes).unwrap_or(suited),
+            None => suited,
+        }
+    }
+
+    /// Whether this is `other` in training form, without auxiliary heads, or fused, for any number of classes.
+    pub(crate) fn is_form_of(&self, other: &Self) -> bool {
+        let Ok(other) = other.clone().with_classes(self.classes()) else { return false };
+        let training = &other.graph;
+        self.graph == *training || self.graph == training.inference() || self.graph == *Plan::new(training).graph()
     }
 
     /// The fully connected layers that outputs are.

@@ -1,38 +1,264 @@
-//! The figures that the paper prints, kept as data in `paper.toml`.
+//! The figures that the paper prints (Ding et al., 2101.03697), kept as data in `paper.toml`, and how they compare with
+//! what is counted.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// What the paper or the official repository publishes about one network, in its own units.
+use super::Form;
+use crate::cost::Cost;
+
+/// What a row of a table of the paper, or the official repository, publishes about one network, in its own units.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// The network.
+    /// The network in the zoo.
     pub name: String,
+    /// What the row calls it.
+    pub title: String,
     /// Where the figures stand: a table of the paper, or the repository's README.
     pub source: String,
+    /// Height and width of the images that they are for.
+    #[serde(default = "usual_size")]
+    pub size: [usize; 2],
     /// ImageNet top-1 in percent.
     pub top1: f64,
-    /// Examples per second on a GTX 1080Ti, fp32, batch 128.
-    pub speed: Option<f64>,
-    /// Parameters of the fused network in millions, truncated to two decimals.
+    /// Examples per second of the plain form on a GTX 1080Ti, fp32, batch 128.
+    #[serde(rename = "speed")]
+    pub plain_speed: Option<f64>,
+    /// Examples per second of the training form, likewise.
+    pub training_speed: Option<f64>,
+    /// Parameters of the plain form in millions, truncated to two decimals.
     pub parameters: Option<f64>,
-    /// Multiply-adds in 10⁹.
+    /// Multiply-adds of the plain form in 10⁹, rounded to one decimal.
     pub flops: Option<f64>,
-    /// Winograd multiplies in 10⁹.
+    /// Winograd multiplies of the plain form in 10⁹, rounded to one decimal.
     pub winograd_multiplies: Option<f64>,
+    #[serde(default)]
+    notes: BTreeMap<Noted, String>,
+}
+
+fn usual_size() -> [usize; 2] {
+    [224; 2]
+}
+
+/// A figure that can be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Parameters.
+    Parameters,
+    /// Multiply-adds.
+    Flops,
+    /// Winograd multiplies.
+    WinogradMultiplies,
+}
+
+/// What a footnote belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Noted {
+    Parameters,
+    Flops,
+    WinogradMultiplies,
+    /// A speed that was measured here.
+    Measured,
+}
+
+impl Figure {
+    /// All of them, in the order of the paper's columns.
+    pub const ALL: [Self; 3] = [Self::Parameters, Self::Flops, Self::WinogradMultiplies];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parameters => "parameters",
+            Self::Flops => "multiply-adds",
+            Self::WinogradMultiplies => "Winograd multiplies",
+        }
+    }
+
+    /// The exact count.
+    pub fn count(self, cost: &Cost) -> u64 {
+        match self {
+            Self::Parameters => cost.parameters,
+            Self::Flops => cost.macs,
+            Self::WinogradMultiplies => cost.winograd_multiplies,
+        }
+    }
+
+    /// A count as the paper prints it: parameters in millions, truncated to two decimals, all else in 10⁹, rounded to one.
+    pub fn printed(self, count: u64) -> f64 {
+        match self {
+            Self::Parameters => (count / 10_000) as f64 / 100.0,
+            Self::Flops | Self::WinogradMultiplies => (count.saturating_add(50_000_000) / 100_000_000) as f64 / 10.0,
+        }
+    }
+
+    fn noted(self) -> Noted {
+        match self {
+            Self::Parameters => Noted::Parameters,
+            Self::Flops => Noted::Flops,
+            Self::WinogradMultiplies => Noted::WinogradMultiplies,
+        }
+    }
+}
+
+impl Published {
+    /// The figure as it is printed.
+    pub fn figure(&self, figure: Figure) -> Option<f64> {
+        match figure {
+            Figure::Parameters => self.parameters,
+            Figure::Flops => self.flops,
+            Figure::WinogradMultiplies => self.winograd_multiplies,
+        }
+    }
+
+    /// Whether the figure is printed and `cost`, which is that of the plain form, gives another one.
+    pub fn differs(&self, figure: Figure, cost: &Cost) -> bool {
+        self.figure(figure).is_some_and(|printed| printed != figure.printed(figure.count(cost)))
+    }
+
+    /// What there is to say about the figure beside what is counted.
+    pub fn note(&self, figure: Figure) -> Option<&'static str> {
+        self.explanation(figure.noted())
+    }
+
+    /// The speed that is printed, and the form of the network that it is of: the plain one's unless the row is about
+    /// branches.
+    pub fn speed(&self) -> (Form, Option<f64>) {
+        match self.training_speed {
+            None => (Form::Plain, self.plain_speed),
+            training => (Form::Training, training),
+        }
+    }
+
+    /// What there is to say about a speed that is measured here beside the one that is printed.
+    pub fn note_on_measured(&self) -> Option<&'static str> {
+        self.explanation(Noted::Measured)
+    }
+
+    fn explanation(&self, noted: Noted) -> Option<&'static str> {
+        self.notes.get(&noted).map(|key| PAPER.notes[key].as_str())
+    }
+}
+
+/// A row of Table 2: a stage of RepVGG-A and RepVGG-B.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Height and width of its output for images of 224×224.
+    pub output_size: [usize; 2],
+    /// Layers of RepVGG-A.
+    pub layers_a: usize,
+    /// Layers of RepVGG-B.
+    pub layers_b: usize,
+    /// Channels of a layer before they are multiplied.
+    width: usize,
+    of: Multiplier,
+    at_most: Option<usize>,
+}
+
+/// Which of a model's multipliers a stage is scaled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Multiplier {
+    A,
+    B,
+}
+
+impl Stage {
+    /// The width as the table writes it: `64a`, `min(64, 64a)`.
+    pub fn formula(&self) -> String {
+        let product = match self.of {
+            Multiplier::A => format!("{}a", self.width),
+            Multiplier::B => format!("{}b", self.width),
+        };
+        self.at_most.map_or(product.clone(), |most| format!("min({most}, {product})"))
+    }
+
+    /// The channels of a layer of `model`.
+    pub fn channels(&self, model: &Model) -> usize {
+        let factor = match self.of {
+            Multiplier::A => model.a,
+            Multiplier::B => model.b,
+        };
+        let channels = (self.width as f64 * factor) as usize;
+        self.at_most.map_or(channels, |most| channels.min(most))
+    }
+}
+
+/// A row of Table 3: a model by its multipliers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The network in the zoo.
+    pub name: String,
+    /// What the row calls it.
+    pub title: String,
+    /// Layers of each stage.
+    pub layers: [usize; 5],
+    /// The multiplier of the first four stages.
+    pub a: f64,
+    /// The multiplier of the last.
+    pub b: f64,
 }
 
 #[derive(Deserialize)]
-struct Table {
+#[serde(deny_unknown_fields)]
+struct Paper {
+    notes: BTreeMap<String, String>,
+    stage: Vec<Stage>,
+    model: Vec<Model>,
     network: Vec<Published>,
 }
 
-static TABLE: LazyLock<Table> =
+static PAPER: LazyLock<Paper> =
     LazyLock::new(|| toml::from_str(include_str!("paper.toml")).expect("paper.toml is well formed"));
 
-/// The published figures of the network called `name`.
+/// The figures of the network called `name`, where they are published first: in Table 4 rather than in those after it.
 pub fn published(name: &str) -> Option<&'static Published> {
-    TABLE.network.iter().find(|row| row.name == name)
+    PAPER.network.iter().find(|row| row.name == name)
+}
+
+/// The rows of one of Tables 4 to 7, in the paper's order; none for another number.
+pub fn networks(table: u8) -> impl Iterator<Item = &'static Published> {
+    let source = format!("Table {table}");
+    PAPER.network.iter().filter(move |row| row.source == source)
+}
+
+/// The rows of Table 2.
+pub fn stages() -> &'static [Stage] {
+    &PAPER.stage
+}
+
+/// The rows of Table 3.
+pub fn models() -> &'static [Model] {
+    &PAPER.model
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_truncated_and_operations_rounded() {
+        assert_eq!(Figure::Parameters.printed(12_189_999), 12.18);
+        assert_eq!(Figure::Flops.printed(3_050_000_000), 3.1);
+        assert_eq!(Figure::WinogradMultiplies.printed(3_049_999_999), 3.0);
+    }
+
+    #[test]
+    fn every_note_is_used_and_every_note_that_is_used_exists() {
+        let used = || PAPER.network.iter().flat_map(|row| row.notes.values());
+        assert!(used().all(|key| PAPER.notes.contains_key(key)));
+        assert!(PAPER.notes.keys().all(|key| used().any(|used| used == key)));
+    }
+
+    #[test]
+    fn every_table_has_its_rows() {
+        assert_eq!((stages().len(), models().len()), (5, 7));
+        assert_eq!([1, 4, 5, 6, 7, 8].map(|table| networks(table).count()), [0, 19, 5, 4, 8, 0]);
+        assert_eq!(published("repvgg-b2g4").unwrap().source, "Table 4");
+    }
 }

@@ -190,6 +190,9 @@ impl<'m> Reader<'m> {
         if pads.len() != 2 * axes.len() {
             return Err(format!("expected {} pads, found {}", 2 * axes.len(), pads.len()).into());
         }
+        if pads.iter().any(|pad| *pad < 0) {
+            return self.cropped(node, data, (&axes, &pads));
+        }
         let mut padding = data.padding;
         let mut channels = [0; 2];
         for (index, &axis) in axes.iter().enumerate() {
@@ -208,6 +211,27 @@ impl<'m> Reader<'m> {
         }
         let data = Data { padding, ..data };
         if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
+    }
+
+    /// A `Pad` some of whose numbers are negative: rows and columns are cut off.
+    fn cropped(&mut self, node: &'m proto::Node, data: Data, (axes, pads): (&[usize], &[i64])) -> Found<Data> {
+        let data = self.pad(data)?;
+        let mut padding = [[0; 2]; 2];
+        for (index, &axis) in axes.iter().enumerate() {
+            let sides = [pads[index], pads[index + axes.len()]];
+            let place = match data.axes[axis] {
+                _ if sides == [0, 0] => continue,
+                Axis::Height => 0,
+                Axis::Width => 1,
+                other => return Err(format!("expected to cut maps, found {other:?} cut").into()),
+            };
+            let side = |side: i64| isize::try_from(side).map_err(|_| format!("expected smaller pads, found {side}"));
+            padding[place] = [side(sides[0])?, side(sides[1])?];
+        }
+        let op = Op::Pad { padding };
+        op.check()?;
+        let draft = self.drafts.add(node.title(), op, &[data.draft])?;
+        Ok(Data::new(draft, data.axes))
     }
 
     /// The value with channels of zeros before and after its own: a 1×1 convolution of zeros and ones.
@@ -234,18 +258,9 @@ impl<'m> Reader<'m> {
         if data.padding == [[0; 2]; 2] {
             return Ok(data);
         }
-        let channels = self.channels(&data)?;
-        self.budget.take(channels)?;
-        let identity = Constant {
-            name: String::new(),
-            shape: vec![channels, 1, 1, 1],
-            values: super::constant::Values::Floats(vec![1.0; channels]),
-        };
-        let mut conv = Conv2d::square(channels, channels, 1).groups(channels);
-        let kernel = self.padded_kernel(&mut conv.geometry, &identity, data.padding)?;
+        let padding = data.padding.map(|ends| ends.map(|end| end as isize));
         let name = format!("{}.pad", self.drafts.get(data.draft).name);
-        let op = Op::Conv2d(conv);
-        let draft = self.drafts.add_with(Name::Other(&name), op, &[data.draft], vec![("weight", kernel)])?;
+        let draft = self.drafts.add(&name, Op::Pad { padding }, &[data.draft])?;
         Ok(Data::new(draft, data.axes))
     }
 

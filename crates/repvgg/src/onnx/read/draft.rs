@@ -115,7 +115,8 @@ impl Drafts {
                 conv.geometry.validate().map_err(|error| error.to_string())?;
                 [Some(conv.geometry.out_channels), None, None]
             }
-            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) => [channels, None, None],
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::Pad { .. } => [channels, None, None],
+            Op::Slice { channels, .. } => [Some(*channels), height, width],
             Op::GlobalAvgPool => [channels, Some(1), Some(1)],
             Op::Flatten => [None, Some(1), Some(1)],
             Op::Linear(linear) => [Some(linear.out_features), Some(1), Some(1)],

@@ -19,8 +19,8 @@ impl<'m> Reader<'m> {
             "Shape" => return self.shape(node).map(Some),
             "ConstantOfShape" => return self.filled(node).map(Some),
             "Concat" if self.is_constant(node, node.input.len()) => {}
-            "Gather" | "Range" => {}
-            "Slice" if self.is_constant(node, 1) => {}
+            "Range" => {}
+            "Gather" | "Slice" if self.is_constant(node, 1) => {}
             "Cast" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze" | "Identity" if self.is_constant(node, 1) => {}
             "Add" | "Sub" | "Mul" | "Div" if self.is_constant(node, 2) => {}
             _ => return Ok(None),

@@ -23,6 +23,7 @@ impl<'m> Reader<'m> {
             "Concat" => self.concat(node)?,
             "Conv" => self.convolution(node)?,
             "Flatten" => self.flatten(node)?,
+            "Gather" => self.gather(node)?,
             "Gemm" => self.gemm(node)?,
             "GlobalAveragePool" => self.global_average_pool(node)?,
             "GlobalMaxPool" => self.global_max_pool(node)?,

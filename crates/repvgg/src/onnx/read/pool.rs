@@ -88,10 +88,21 @@ impl<'m> Reader<'m> {
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
             return Err("expected as many starts, ends, axes and steps, found different numbers".to_owned().into());
         }
-        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let [channels, height, width] = self.drafts.get(data.draft).extents;
         let mut stride = [1; 2];
+        let mut kept = None;
         for (((start, end), index), step) in starts.into_iter().zip(ends).zip(axes).zip(steps) {
-            let (along, extent) = match data.axes[axis(index, data.axes.len())?] {
+            let along = data.axes[axis(index, data.axes.len())?];
+            if let (Axis::Channel, Some(channels), 1) = (along, channels, step) {
+                let place = |place: i64| if place < 0 { place.saturating_add(channels as i64) } else { place };
+                let [start, end] = [start, end].map(|end| place(end).clamp(0, channels as i64) as usize);
+                if start >= end {
+                    return Err(format!("expected some of {channels} channels, found {start} to {end}").into());
+                }
+                kept = Some((start, end - start));
+                continue;
+            }
+            let (along, extent) = match along {
                 Axis::Height => (Some(0), height),
                 Axis::Width => (Some(1), width),
                 _ => (None, None),
@@ -107,6 +118,10 @@ impl<'m> Reader<'m> {
                 }
             }
         }
+        let data = match kept {
+            Some(channels) => self.slice_channels(node, &data, channels)?,
+            None => data,
+        };
         if stride == [1, 1] {
             return Ok(data);
         }

@@ -17,6 +17,8 @@ impl<'m> Reader<'m> {
             Axis::Width => width,
             Axis::Pixels => height?.checked_mul(width?),
             Axis::Interleaved(shape) => Some(shape.iter().product()),
+            Axis::Group(groups) => Some(groups),
+            Axis::OfGroup(groups) => channels?.checked_div(groups),
             Axis::One => Some(1),
         }
     }
@@ -106,6 +108,12 @@ impl<'m> Reader<'m> {
                 (_, _) => true,
             };
             return if fits { self.flat(node, data) } else { Err(refused().into()) };
+        }
+        if let Some(axes) = self.grouped(&data, rest) {
+            return Ok(data.seen_as(axes));
+        }
+        if let Some(whole) = self.ungrouped(node, &data, rest)? {
+            return Ok(whole);
         }
         let axes = self.relabel(&data, rest).ok_or_else(refused)?;
         Ok(data.seen_as(axes))
@@ -220,7 +228,7 @@ impl<'m> Reader<'m> {
 /// The place of an axis among `[C, H, W]`.
 fn rank(axis: Axis) -> usize {
     match axis {
-        Axis::Channel | Axis::Interleaved(_) => 0,
+        Axis::Channel | Axis::Interleaved(_) | Axis::Group(_) | Axis::OfGroup(_) => 0,
         Axis::Height | Axis::Pixels => 1,
         Axis::Width => 2,
         Axis::Batch | Axis::One => 3,

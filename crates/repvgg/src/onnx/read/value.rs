@@ -35,6 +35,10 @@ pub(super) enum Axis {
     Channel,
     Height,
     Width,
+    /// The groups of channels, of this number.
+    Group(usize),
+    /// The channels of each of so many groups.
+    OfGroup(usize),
     /// Height and width in one.
     Pixels,
     /// The features of a map `[C, H, W]` that was flattened in the order of `[H, W, C]`.

@@ -1,0 +1,371 @@
+//! `repvgg ablate`: the paper's Tables 6 and 7 on the reader's own images.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use repvgg::file::write_atomically;
+use repvgg::fuse::Plan;
+use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
+use repvgg::{Architecture, Error, Model, cost};
+use repvgg_train::ablation::{Ablation, Trial};
+use repvgg_train::data::{self, BUILT_IN, Data};
+use repvgg_train::recipe::{Preset, Recipe};
+use repvgg_train::run::{Outcome as RunOutcome, Run};
+use serde_json::json;
+
+use super::Outcome;
+use super::fuse::fuse_checked;
+use super::train::train;
+use crate::engine::EngineOptions;
+use crate::measure::{Candidate, Protocol, Speed};
+use crate::output::{self, thousands};
+use crate::sheet::{Cell, Column, Format, Sheet};
+use crate::source::architecture;
+
+/// Train one network with every kind of block of the paper's Tables 6 and 7 under one recipe, and print their tables for your images
+///
+/// Each row is trained with each seed, as a run of its own in FOLDER/BLOCK/seed-N; the same call again skips what is done and resumes
+/// what was stopped, by Ctrl-C or a crash. The table gives the mean and the standard deviation over seeds of the last epoch's
+/// validation accuracy, evaluated fused, the speed of both forms, and the paper's figure beside it. It is also written to
+/// FOLDER/table.md and FOLDER/ablation.json.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg ablate shapes --quick -o quick                        all rows on the built-in images, within a quarter of an hour
+  repvgg ablate cifar-10-batches-bin/ -o ablation              hours on a CPU; the honest setting
+  repvgg ablate photos/ -o ablation --blocks full,3x3 --seeds 5
+  repvgg ablate photos/ -o ablation --model net.toml --epochs 30")]
+pub(crate) struct Arguments {
+    /// The images, as `repvgg train` takes them, or `shapes` for the built-in set
+    data: PathBuf,
+    /// The folder to make, or to go on in
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+    /// A small network and few epochs
+    #[arg(long, conflicts_with = "preset")]
+    quick: bool,
+    /// The rows of one of the paper's tables, 6 or 7 [default: both]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(6..=7), conflicts_with = "blocks")]
+    table: Option<u8>,
+    /// The kinds of block, separated by commas; see `repvgg models` for all of them
+    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", value_parser = parse_block)]
+    blocks: Vec<BlockKind>,
+    /// How many seeds, from 0 on [default: 3, with --quick 2]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    seeds: Option<u32>,
+    /// The network that gets the blocks: a RepVGG's name or specification file [default: the recipe's]
+    #[arg(long, value_name = "NAME|SPEC.toml")]
+    model: Option<String>,
+    /// The recipe of all rows, a preset of `repvgg train`
+    #[arg(long, default_value = "ablation")]
+    preset: String,
+    /// Passes over the training images [default: the recipe's]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Where to train: cpu, or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 where the program was built with that feature
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+fn parse_block(name: &str) -> Result<BlockKind, String> {
+    BlockKind::named(name).ok_or_else(|| {
+        let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
+        format!("expected some of {known}, found {name:?}")
+    })
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let ablation = ablation(arguments)?;
+    let data = (0..ablation.seeds).map(|seed| data::open(&ablation.data, seed)).collect::<Result<Vec<_>, _>>()?;
+    check(&ablation, &data[0])?;
+    let mut rows: Vec<Row> = ablation.blocks.iter().map(|&block| Row::new(block)).collect();
+    let trials: Vec<Trial> = ablation.trials().collect();
+    for (index, &trial) in trials.iter().enumerate() {
+        let mut run = ablation.open(trial, &data[trial.seed as usize])?;
+        announce(&run, trial, (index + 1, trials.len()));
+        if train(&mut run, |line| eprintln!("{}", output::line(line)))? == RunOutcome::Stopped {
+            eprintln!("stopped and saved; the same call goes on from here");
+            return Ok(ExitCode::from(130));
+        }
+        let row = rows.iter_mut().find(|row| row.block == trial.block).expect("every block has a row");
+        row.add(&run);
+    }
+    measure(arguments, &ablation, &mut rows, data[0].side)?;
+    let report = Report { ablation: &ablation, data: &data[0], rows: &rows };
+    let (json, sheet) = (report.json(), report.sheet());
+    for (file, text) in [("ablation.json", format!("{json}\n")), ("table.md", sheet.markdown())] {
+        write_atomically(&ablation.folder.join(file), |file| file.write_all(text.as_bytes()))?;
+    }
+    arguments.format.print(&json, &sheet)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the arguments ask for.
+fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
+    let preset = Preset::named(if arguments.quick { "ablation-quick" } else { &arguments.preset })?;
+    let mut recipe = preset.recipe;
+    if let Some(epochs) = arguments.epochs {
+        recipe.epochs = epochs;
+        // A preset's warm-up must not swallow a short run.
+        recipe.warmup_epochs = recipe.warmup_epochs.min(epochs as f64 / 4.0);
+    }
+    let network = match &arguments.model {
+        Some(name) => architecture(name)?,
+        None => preset.model,
+    };
+    let Architecture::RepVgg(network) = network else {
+        let what = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
+        return Err(Error::spec("model", what).into());
+    };
+    let data = if arguments.data == Path::new(BUILT_IN) {
+        arguments.data.clone()
+    } else {
+        std::path::absolute(&arguments.data).with_context(|| arguments.data.display().to_string())?
+    };
+    Ok(Ablation {
+        folder: arguments.output.clone(),
+        data,
+        network,
+        blocks: blocks(arguments),
+        seeds: u64::from(arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 3 })),
+        recipe,
+        threads: arguments.engine.threads.max(1),
+        device: arguments.device.clone(),
+    })
+}
+
+/// The blocks that are asked for, each once: those of the paper's tables, in their order, where none is named.
+fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
+    let tables = arguments.table.map_or(6..=7, |table| table..=table);
+    let of_tables =
+        tables.flat_map(paper::networks).map(|row| row.name.split_once(':').map_or("full", |(_, block)| block));
+    let of_tables = of_tables.filter_map(BlockKind::named);
+    let wanted: Vec<BlockKind> =
+        if arguments.blocks.is_empty() { of_tables.collect() } else { arguments.blocks.clone() };
+    let mut blocks: Vec<BlockKind> = Vec::new();
+    for block in wanted {
+        if !blocks.contains(&block) {
+            blocks.push(block);
+        }
+    }
+    blocks
+}
+
+/// Everything that can be wrong with the settings is found before the first row is trained.
+fn check(ablation: &Ablation, data: &Data) -> anyhow::Result<()> {
+    let size = data.side.unwrap_or(ablation.recipe.size);
+    ablation.recipe.check(size)?;
+    for &block in &ablation.blocks {
+        let architecture = ablation.architecture(block, data.labels.len());
+        architecture.training_graph()?.shapes([size; 2]).map_err(|error| error.within(architecture.name()))?;
+    }
+    Ok(())
+}
+
+fn announce(run: &Run, trial: Trial, (number, of): (usize, usize)) {
+    let Trial { block, seed } = trial;
+    let (epoch, epochs) = (run.position().epoch, run.config().recipe.epochs);
+    let state = match (epoch, run.position().is_start()) {
+        (epoch, _) if epoch >= epochs => "done before".to_owned(),
+        (_, true) => format!("{epochs} epochs"),
+        (epoch, false) => format!("resumed after epoch {epoch} of {epochs}"),
+    };
+    eprintln!("{number}/{of}  {}, seed {seed}: {state}", block.block().name);
+}
+
+/// What is known of one kind of block.
+struct Row {
+    block: BlockKind,
+    /// The accuracy with each seed, 0 to 1.
+    top1: Vec<f64>,
+    parameters: Forms<u64>,
+    speed: Option<Forms<Speed>>,
+    /// The largest difference of logits between the two forms, of the largest logit.
+    fusion_error: Option<f64>,
+    /// Why it is not one convolution, if it is not.
+    blocked: Option<String>,
+}
+
+/// A number for each form of a network.
+#[derive(Clone, Copy)]
+struct Forms<T> {
+    training: T,
+    plain: T,
+}
+
+impl Row {
+    fn new(block: BlockKind) -> Self {
+        let parameters = Forms { training: 0, plain: 0 };
+        Self { block, top1: Vec::new(), parameters, speed: None, fusion_error: None, blocked: None }
+    }
+
+    fn add(&mut self, run: &Run) {
+        let last = run.position().metrics.last();
+        self.top1.extend(last.and_then(|metrics| metrics.validation_top1));
+    }
+
+    fn mean(&self) -> f64 {
+        self.top1.iter().sum::<f64>() / self.top1.len().max(1) as f64
+    }
+
+    /// The standard deviation over seeds; none for a single one.
+    fn spread(&self) -> Option<f64> {
+        let (mean, count) = (self.mean(), self.top1.len());
+        let squares: f64 = self.top1.iter().map(|top1| (top1 - mean).powi(2)).sum();
+        (count > 1).then(|| (squares / (count - 1) as f64).sqrt())
+    }
+
+    /// The row of the paper's tables that this one imitates.
+    fn paper(&self) -> Option<&'static paper::Published> {
+        let name = self.block.block().name;
+        let of = |row: &&paper::Published| row.name.split_once(':').map_or("full", |(_, block)| block) == name;
+        (6..=7).flat_map(paper::networks).find(of)
+    }
+}
+
+/// Fuses and checks a network of each row, and times both forms of all of them in turn.
+fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: Option<usize>) -> anyhow::Result<()> {
+    let size = side.unwrap_or(ablation.recipe.size);
+    let mut candidates = Vec::new();
+    for row in &mut *rows {
+        let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
+        let model = Model::load(&path)?;
+        let (plan, plain, report) = fuse_checked(&model, size)?;
+        report.accept().map_err(|error| error.within(row.block.block().name))?;
+        row.fusion_error = Some(report.network_error);
+        row.blocked = plan.blocked().first().map(|blocked| format!("{}: {}", blocked.by, blocked.why));
+        row.parameters =
+            Forms { training: cost::parameters(plan.original()), plain: cost::parameters(Plan::graph(&plan)) };
+        for model in [model, plain] {
+            candidates.push(Candidate { graph: model.graph()?.inference(), weights: model.weights, size: [size; 2] });
+        }
+    }
+    let protocol = Protocol { batch: BATCH, size: None, device: "cpu".to_owned(), warmup: 1, iterations: 5, rounds: 3 };
+    let names: Vec<&str> = rows.iter().flat_map(|row| [row.block.block().name; 2]).collect();
+    let measured = protocol.measure(&arguments.engine, &names, |index| Ok(candidates[index].clone()))?;
+    for (row, speeds) in rows.iter_mut().zip(measured.speeds.chunks_exact(2)) {
+        row.speed = Some(Forms { training: speeds[0], plain: speeds[1] });
+    }
+    Ok(())
+}
+
+struct Report<'a> {
+    ablation: &'a Ablation,
+    data: &'a Data,
+    rows: &'a [Row],
+}
+
+impl Report<'_> {
+    fn json(&self) -> serde_json::Value {
+        self.rows.iter().map(|row| self.row_json(row)).collect()
+    }
+
+    fn row_json(&self, row: &Row) -> serde_json::Value {
+        let paper = row.paper().map(|paper| {
+            json!({
+                "source": paper.source, "name": paper.name, "top1": paper.top1,
+                "training_images_per_second": paper.training_speed,
+            })
+        });
+        json!({
+            "name": self.ablation.architecture(row.block, self.data.labels.len()).name(),
+            "block": row.block.block().name,
+            "paper": paper,
+            "top1": row.top1,
+            "top1_mean": row.mean(),
+            "top1_standard_deviation": row.spread(),
+            "training_parameters": row.parameters.training,
+            "parameters": row.parameters.plain,
+            "not_fused": row.blocked,
+            "fusion_error": row.fusion_error,
+            "training_images_per_second": row.speed.map(|speed| speed.training.images_per_second),
+            "images_per_second": row.speed.map(|speed| speed.plain.images_per_second),
+        })
+    }
+
+    /// The table in the paper's layout, and what it is about.
+    fn sheet(&self) -> Sheet {
+        let ablation = self.ablation;
+        let RepVgg { depths, width, strides, .. } = ablation.network;
+        let Recipe { epochs, batch, learning_rate, weight_decay, .. } = ablation.recipe;
+        let network = format!(
+            "{}: depths {depths:?}, width {width:?}, strides {strides:?}. {} training and {} validation images of {} classes. {epochs} \
+             epochs, batch {batch}, learning rate {learning_rate}, weight decay {weight_decay}; {} seeds. Accuracy is that of the last \
+             epoch, evaluated fused.",
+            ablation.network.name,
+            thousands(self.data.train.len() as u64),
+            thousands(self.data.validation.len() as u64),
+            self.data.labels.len(),
+            ablation.seeds,
+        );
+        let speeds = format!(
+            "Speeds here: this engine, batch {BATCH}, {} threads, medians of runs in turn. The paper's accuracy is RepVGG-B0's on ImageNet \
+             after 120 epochs, its speed that of the training form on a GTX 1080Ti.",
+            ablation.threads,
+        );
+        Sheet {
+            title: format!("Tables 6 and 7 on {}", ablation.data.display()),
+            columns: COLUMNS.map(|(key, heading)| Column { key, heading: Some(heading) }).to_vec(),
+            rows: self.rows.iter().map(Self::cells).collect(),
+            remarks: vec![network, speeds],
+        }
+    }
+
+    fn cells(row: &Row) -> Vec<Cell> {
+        let percent = |share: &f64| format!("{:.2}", 100.0 * share);
+        let paper = row.paper();
+        let why = row.blocked.as_ref().map(|why| format!("Not one convolution: {why}."));
+        let speed = |form: fn(Forms<Speed>) -> Speed| {
+            Cell::or_none(row.speed.map(|speed| form(speed).images_per_second), |speed| format!("{speed:.0}"))
+        };
+        vec![
+            Cell::same(row.block.block().name),
+            Cell::same(row.block.block().about),
+            Cell::or_none(paper.map(|paper| paper.top1), |top1| format!("{top1:.2}")),
+            Cell::new(percent(&row.mean()), row.mean()),
+            Cell::or_none(row.spread(), percent),
+            Cell::or_none(paper.and_then(|paper| paper.training_speed), |speed| format!("{speed:.0}")),
+            speed(|speed| speed.training),
+            speed(|speed| speed.plain).noted(why),
+            Cell::new(thousands(row.parameters.training), row.parameters.training),
+            Cell::new(thousands(row.parameters.plain), row.parameters.plain),
+        ]
+    }
+}
+
+/// Names in comma-separated values, and headings.
+const COLUMNS: [(&str, &str); 10] = [
+    ("block", "block"),
+    ("training_form", "training form"),
+    ("paper_top1", "paper %"),
+    ("top1_mean", "top-1 %"),
+    ("top1_standard_deviation", "± seeds"),
+    ("paper_training_images_per_second", "paper images/s"),
+    ("training_images_per_second", "training form images/s"),
+    ("images_per_second", "fused images/s"),
+    ("training_parameters", "training parameters"),
+    ("parameters", "fused parameters"),
+];
+
+/// Images per run when both forms are timed.
+const BATCH: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_spread_are_over_seeds() {
+        let mut row = Row::new(BlockKind::default());
+        row.top1 = vec![0.5];
+        assert_eq!((row.mean(), row.spread()), (0.5, None));
+        row.top1 = vec![0.5, 0.7];
+        assert!((row.mean() - 0.6).abs() < 1e-12);
+        assert!((row.spread().unwrap() - 0.02f64.sqrt()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,362 @@
+//! `repvgg cost`: what multiply-adds do not tell of a network, with its branches and without (2101.03697, Sect. 3.1).
+
+use std::cmp::Reverse;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
+use repvgg::file::write_atomically;
+use repvgg::fuse::Plan;
+use repvgg::zoo::Form;
+use repvgg::{Graph, Result};
+use serde_json::json;
+
+use super::Outcome;
+use crate::live_plot::{Curve, Panel, bars, svg};
+use crate::observe::{Observed, observe};
+use crate::output::{print, print_json, table, thousands};
+use crate::progress::bar;
+use crate::source::{architecture, is_model, keep, open, parse_size};
+
+/// Show why multiply-adds do not tell a network's speed: memory access, arithmetic intensity, degree of parallelism and activation memory, with all branches and fused
+///
+/// Memory access is what ShuffleNet V2 and RepVGG call memory access cost: bytes of f32 that each operation reads and writes.
+/// Fragmented operators are the convolutions and pools of a building block, which lies between two values that every path passes; the
+/// operators of cells that read two predecessors are told apart by the first part of their names. Activation memory is what is
+/// alive while nodes run one after another; values are held that a later node reads, as the input of a block with branches is until
+/// the addition. Auxiliary heads, which only training needs, are left out.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Architectures by name (see `repvgg models`), specification files (*.toml), and models as other commands read them
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// Image size in pixels, S or HxW [default: the model file's, else 224]
+    #[arg(long, value_parser = parse_size)]
+    size: Option<[usize; 2]>,
+    /// Images per run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+    /// Plan and run each form once, in a process of its own and on one thread, and tell the memory that the engine and the process took
+    #[arg(long)]
+    measure: bool,
+    /// Draw the activation memory over the nodes, a picture for each model with both forms in it
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// One network for a size of images.
+struct Network {
+    name: String,
+    size: [usize; 2],
+    /// The form with branches, then the plain one; one alone where fusing changes nothing.
+    forms: Vec<Counted>,
+}
+
+/// One form of a network.
+struct Counted {
+    form: Form,
+    graph: Graph,
+    cost: Cost,
+    fragmentation: Fragmentation,
+    /// Where most bytes are alive, the first of several nodes.
+    peak: Moment,
+    longest_wait: Option<Wait>,
+    /// How many nodes of the first form each node reaches to, from the start.
+    ends: Vec<usize>,
+    observed: Option<Observed>,
+}
+
+/// What is alive while a node runs.
+struct Moment {
+    name: String,
+    alive: Vec<Alive>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let models = arguments.models.iter();
+    let mut networks = models.map(|name| Network::count(name, arguments.size)).collect::<Result<Vec<Network>>>()?;
+    let batch = u64::from(arguments.batch);
+    if let Some(path) = &arguments.plot {
+        arguments.models.iter().try_for_each(|name| keep(name, path))?;
+        let panels: Vec<Panel> = networks.iter().map(|network| network.panel(batch)).collect();
+        write_atomically(path, |file| file.write_all(svg(&panels).as_bytes()))?;
+    }
+    if arguments.measure {
+        measure(&mut networks, arguments.batch as usize)?;
+    }
+    if arguments.json {
+        print_json(&networks.iter().map(|network| network.json(batch)).collect())?;
+    } else {
+        print(&text(&networks, batch))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
+    let progress = bar(networks.iter().map(|network| network.forms.len()).sum(), "measuring");
+    for Network { name, size, forms } in networks {
+        for counted in forms {
+            let observed = observe(&counted.graph, batch, *size);
+            counted.observed = Some(observed.map_err(|error| error.context(format!("{name}, {}", counted.form)))?);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+impl Network {
+    /// Counts what `name` means, for images of `size` or of its own one.
+    fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
+        let (architecture, own) = if is_model(name) {
+            let (model, _) = open(name, None)?;
+            (model.architecture, model.preprocessing.size)
+        } else {
+            (architecture(name)?, 224)
+        };
+        let size = size.unwrap_or([own; 2]);
+        let plan = Plan::new(&architecture.training_graph()?);
+        let training = (!plan.is_plain()).then(|| {
+            let ends = (1..=plan.original().nodes().len()).collect();
+            Counted::count(Form::Training, plan.original().clone(), ends, size)
+        });
+        let ends = plan.counterparts().iter().map(|node| node.index() + 1).collect();
+        let plain = Counted::count(Form::Plain, plan.graph().clone(), ends, size);
+        let forms = training.into_iter().chain([plain]).collect::<Result<Vec<Counted>>>();
+        let forms = forms.map_err(|error| error.within(name))?;
+        Ok(Self { name: architecture.name().to_owned(), size, forms })
+    }
+
+    /// The most bytes alive in any form.
+    fn top(&self) -> u64 {
+        self.forms.iter().map(|counted| counted.cost.peak_activation_bytes).max().unwrap_or(0)
+    }
+
+    fn panel(&self, batch: u64) -> Panel {
+        let [height, width] = self.size;
+        let caption = |counted: &Counted| {
+            let peak = mebibytes(counted.cost.peak_activation_bytes * batch);
+            format!("{}: {peak} MiB at most, at {}", counted.form, counted.peak.name)
+        };
+        let nodes = match self.forms.len() {
+            1 => "node, in the order in which they run",
+            _ => "node of the training form, or those that a node of the plain form replaces",
+        };
+        Panel {
+            nodes,
+            title: format!("{}, batch {batch} of {height}x{width}", self.name),
+            curves: self.forms.iter().map(|counted| counted.curve(caption(counted), batch)).collect(),
+        }
+    }
+
+    fn json(&self, batch: u64) -> serde_json::Value {
+        let forms: Vec<serde_json::Value> = self.forms.iter().map(|counted| counted.json(batch)).collect();
+        json!({"name": self.name, "size": self.size, "batch": batch, "forms": forms})
+    }
+}
+
+impl Counted {
+    fn count(form: Form, graph: Graph, ends: Vec<usize>, size: [usize; 2]) -> Result<Self> {
+        let cost = cost(&graph, size)?;
+        let nodes = graph.iter().map(|(id, _)| id).zip(&cost.layers);
+        let peak = nodes.max_by_key(|(id, layer)| (layer.live_bytes, Reverse(*id)));
+        let (id, layer) = peak.expect("a graph has nodes");
+        let peak = Moment { name: layer.name.clone(), alive: alive_at(&graph, size, id)? };
+        let longest_wait = longest_wait(&graph, size)?;
+        Ok(Self { form, fragmentation: fragmentation(&graph), peak, longest_wait, ends, observed: None, cost, graph })
+    }
+
+    fn curve(&self, caption: String, batch: u64) -> Curve {
+        let steps = self.ends.iter().zip(&self.cost.layers).map(|(&end, layer)| (end, layer.live_bytes * batch));
+        Curve { caption, steps: steps.collect() }
+    }
+
+    /// How many nodes run while a value is held.
+    fn holding(&self) -> usize {
+        self.cost.layers.iter().filter(|layer| layer.held_bytes > 0).count()
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.cost.layers.iter().map(|layer| layer.held_bytes).max().unwrap_or(0)
+    }
+
+    fn name(&self) -> &'static str {
+        match self.form {
+            Form::Training => "training",
+            Form::Plain => "plain",
+        }
+    }
+
+    fn json(&self, batch: u64) -> serde_json::Value {
+        let Self { cost, fragmentation, observed, .. } = self;
+        let live: Vec<serde_json::Value> = cost
+            .layers
+            .iter()
+            .map(|layer| {
+                json!({"name": layer.name, "bytes": layer.live_bytes * batch, "held_bytes": layer.held_bytes * batch})
+            })
+            .collect();
+        let value =
+            |value: &Alive| json!({"name": value.name, "bytes": value.bytes * batch, "held_for": value.held_for});
+        let wait = |wait: &Wait| json!({"value": value(&wait.value), "nodes": wait.nodes});
+        json!({
+            "form": self.form,
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "winograd_multiplies": cost.winograd_multiplies,
+            "memory_access_bytes": cost.memory_access.bytes(batch),
+            "conv_memory_access_bytes": cost.conv_memory_access.bytes(batch),
+            "weight_bytes": cost.memory_access.weight_bytes,
+            "arithmetic_intensity": cost.arithmetic_intensity(batch),
+            "operators_per_block": {"mean": fragmentation.mean(), "max": fragmentation.max()},
+            "peak_activation_bytes": cost.peak_activation_bytes * batch,
+            "peak_at": self.peak.name,
+            "alive_at_peak": self.peak.alive.iter().map(value).collect::<Vec<_>>(),
+            "held_bytes": self.held_bytes() * batch,
+            "nodes": cost.layers.len(),
+            "nodes_while_held": self.holding(),
+            "longest_wait": self.longest_wait.as_ref().map(wait),
+            "arena_bytes": observed.map(|observed| observed.arena_bytes),
+            "workspace_bytes": observed.map(|observed| observed.workspace_bytes),
+            "packed_bytes": observed.map(|observed| observed.packed_bytes),
+            "process_base_bytes": observed.and_then(|observed| observed.process_base_bytes),
+            "process_peak_bytes": observed.and_then(|observed| observed.process_peak_bytes),
+            "live_bytes": live,
+        })
+    }
+}
+
+impl Moment {
+    /// `at a: b (1.00 MiB) held for c`, the largest first.
+    fn text(&self, batch: u64) -> String {
+        let mut held: Vec<&Alive> = self.alive.iter().filter(|value| value.held_for.is_some()).collect();
+        held.sort_by_key(|value| Reverse(value.bytes));
+        let told: Vec<String> = held.iter().take(LISTED).map(|value| held_text(value, batch)).collect();
+        match held.len() - told.len() {
+            0 if told.is_empty() => format!("at {}: nothing held", self.name),
+            0 => format!("at {}: {}", self.name, told.join(", ")),
+            rest => format!("at {}: {}, and {rest} more", self.name, told.join(", ")),
+        }
+    }
+}
+
+fn held_text(value: &Alive, batch: u64) -> String {
+    let goal = value.held_for.as_deref().unwrap_or("nothing");
+    format!("{} ({} MiB) held for {goal}", value.name, mebibytes(value.bytes * batch))
+}
+
+/// The most held values that are listed.
+const LISTED: usize = 3;
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / f64::from(1 << 20))
+}
+
+fn text(networks: &[Network], batch: u64) -> String {
+    let forms = || networks.iter().flat_map(|network| network.forms.iter().map(move |counted| (network, counted)));
+    let counts: Vec<Vec<String>> = forms().map(|(network, counted)| counts(network, counted, batch)).collect();
+    let header = [
+        "model",
+        "form",
+        "parameters",
+        "GMACs",
+        "Winograd G",
+        "access MiB",
+        "of convs",
+        "weights",
+        "MACs/byte",
+        "operators",
+        "most",
+        "peak MiB",
+        "held MiB",
+        "nodes",
+        "while held",
+    ];
+    let mut text = table(&header, &counts);
+    text.push_str(NOTES);
+    let observed: Vec<Vec<String>> =
+        forms().filter_map(|(network, counted)| observations(network, counted, batch)).collect();
+    if !observed.is_empty() {
+        let header =
+            ["model", "form", "peak MiB", "arena", "workspace", "packed weights", "process before", "process peak"];
+        text.push_str(&format!("\n{}{OBSERVED_NOTES}", table(&header, &observed)));
+    }
+    networks.iter().for_each(|network| text.push_str(&bars_of(network, batch)));
+    text
+}
+
+const NOTES: &str = "\
+Parameters, multiply-adds and Winograd multiplies (10^9) are for one image, everything else for the batch, in f32 and MiB. access: what all
+operators read and write, each by itself; of convs: convolutions and fully connected layers alone; weights: parameters and batch norms' statistics.
+MACs/byte: arithmetic intensity, multiply-adds per byte of access. operators: convolutions and pools in a building block, the mean and the most.
+peak: activations alive at once. held: those of them that wait for a later node, at most; of all nodes so many run while some wait.
+";
+
+const OBSERVED_NOTES: &str = "\
+All in MiB, on one thread, in a process for each row. peak: predicted, node by node, images included. arena: the engine's values and workspace,
+without the images; batch norms, sums and ReLUs run in a convolution's pass, no value overwrites another that is read meanwhile, and channels are
+rounded up to whole registers. workspace: the part of the arena that convolutions compute in. packed weights: as the engine transforms them.
+process: the most resident memory, before planning (the program, the weights as a file holds them), and after planning, which copies the weights
+before it packs them, and one run.
+";
+
+fn counts(network: &Network, counted: &Counted, batch: u64) -> Vec<String> {
+    let Counted { cost, fragmentation, .. } = counted;
+    let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
+    vec![
+        network.name.clone(),
+        counted.name().to_owned(),
+        thousands(cost.parameters),
+        billions(cost.macs),
+        billions(cost.winograd_multiplies),
+        mebibytes(cost.memory_access.bytes(batch)),
+        mebibytes(cost.conv_memory_access.bytes(batch)),
+        mebibytes(cost.memory_access.weight_bytes),
+        format!("{:.2}", cost.arithmetic_intensity(batch)),
+        format!("{:.2}", fragmentation.mean()),
+        fragmentation.max().to_string(),
+        mebibytes(cost.peak_activation_bytes * batch),
+        mebibytes(counted.held_bytes() * batch),
+        cost.layers.len().to_string(),
+        counted.holding().to_string(),
+    ]
+}
+
+fn observations(network: &Network, counted: &Counted, batch: u64) -> Option<Vec<String>> {
+    let observed = counted.observed?;
+    let told = |bytes: Option<u64>| bytes.map_or("-".to_owned(), mebibytes);
+    Some(vec![
+        network.name.clone(),
+        counted.name().to_owned(),
+        mebibytes(counted.cost.peak_activation_bytes * batch),
+        mebibytes(observed.arena_bytes),
+        mebibytes(observed.workspace_bytes),
+        mebibytes(observed.packed_bytes),
+        told(observed.process_base_bytes),
+        told(observed.process_peak_bytes),
+    ])
+}
+
+/// The activation memory of both forms over the nodes, what is held at its peak, and what is held the longest.
+fn bars_of(network: &Network, batch: u64) -> String {
+    let [height, width] = network.size;
+    let top = network.top() * batch;
+    let mut text = format!(
+        "\n{}, batch {batch} of {height}x{width}: activations alive over the nodes, a full bar is {} MiB\n",
+        network.name,
+        mebibytes(top)
+    );
+    for counted in &network.forms {
+        let curve = counted.curve(String::new(), batch);
+        let peak = mebibytes(curve.peak());
+        text.push_str(&format!("{:<8}  {}\n", counted.name(), bars(&curve, top)));
+        text.push_str(&format!("          peak {peak} MiB {}\n", counted.peak.text(batch)));
+        if let Some(Wait { value, nodes }) = &counted.longest_wait {
+            text.push_str(&format!("          longest wait {}, {nodes} nodes\n", held_text(value, batch)));
+        }
+    }
+    text
+}

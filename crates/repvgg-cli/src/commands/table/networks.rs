@@ -1,0 +1,411 @@
+//! Tables 4 to 7: networks with the paper's figures, what is counted here, and speeds that are measured here.
+
+use repvgg::Result;
+use repvgg::cost::{Cost, cost};
+use repvgg::fuse::{Blocked, Plan};
+use repvgg::zoo::Form;
+use repvgg::zoo::paper::{self, Figure, Published};
+use serde_json::{Value, json};
+
+use super::Page;
+use super::order::{Order, Racer, ranks};
+use crate::engine::EngineOptions;
+use crate::measure::{Candidate, Measurement, Protocol, Speed, fresh};
+use crate::output::thousands;
+use crate::scatter::{Chart, Point};
+use crate::sheet::{Cell, Column, Sheet};
+use crate::source::architecture;
+
+/// A row: what the paper prints, and what is counted of the same network.
+struct Row {
+    paper: &'static Published,
+    training: Cost,
+    plain: Cost,
+    /// The additions that fusing leaves, and why.
+    blocked: Vec<Blocked>,
+}
+
+/// A row's speed here.
+struct Timed {
+    speed: Speed,
+    /// Its place among the table's speeds, here and in the paper.
+    rank: usize,
+    paper_rank: Option<usize>,
+    /// How many times as fast it is as a perfect direct convolution of its form would be.
+    direct: Option<f64>,
+}
+
+/// Speeds, and how they were measured.
+struct Timing<'a> {
+    protocol: &'a Protocol,
+    engine: &'a EngineOptions,
+    measurement: Measurement,
+    rows: Vec<Timed>,
+}
+
+/// One of Tables 4 to 7, with speeds if `measuring` says how.
+pub(super) fn of_networks(table: u8, measuring: Option<(&Protocol, &EngineOptions)>) -> Result<Page> {
+    let rows = paper::networks(table).map(Row::count).collect::<Result<Vec<_>>>()?;
+    let timing = measuring.map(|(protocol, engine)| Timing::of(&rows, protocol, engine)).transpose()?;
+    let timed = |index: usize| timing.as_ref().map(|timing| &timing.rows[index]);
+    let (columns, cells): (Vec<Column>, Vec<Read>) = columns(table, timing.is_some()).into_iter().unzip();
+    let subjects =
+        rows.iter().enumerate().map(|(index, row)| Subject { row, timed: timed(index), timing: timing.as_ref() });
+    let subjects: Vec<Subject<'_>> = subjects.collect();
+    Ok(Page {
+        values: subjects.iter().map(Subject::json).collect(),
+        chart: chart(table, &subjects),
+        sheet: Sheet {
+            title: title(table),
+            columns,
+            rows: subjects.iter().map(|subject| cells.iter().map(|read| read(subject)).collect()).collect(),
+            remarks: remarks(table, &rows, timing.as_ref()),
+        },
+    })
+}
+
+fn title(table: u8) -> String {
+    let what = match table {
+        4 => "ImageNet top-1 after 120 epochs with simple augmentation",
+        5 => "ImageNet top-1 after 200 epochs with AutoAugment, mixup and label smoothing",
+        6 => "RepVGG-B0 with and without its branches, 120 epochs",
+        _ => "variants of RepVGG-B0 and baselines of its shape, 120 epochs",
+    };
+    format!("Table {table}: {what}")
+}
+
+impl Row {
+    fn count(paper: &'static Published) -> Result<Self> {
+        let training = architecture(&paper.name)?.training_graph()?.inference();
+        let plan = Plan::new(&training);
+        Ok(Self {
+            paper,
+            training: cost(&training, paper.size)?,
+            plain: cost(plan.graph(), paper.size)?,
+            blocked: plan.blocked().to_vec(),
+        })
+    }
+
+    fn form(&self) -> Form {
+        self.paper.speed().0
+    }
+
+    /// The footnote on a figure: the one that the paper's data give, or both numbers where these differ without one.
+    fn note(&self, figure: Figure) -> Option<String> {
+        let both = || {
+            let count = figure.count(&self.plain);
+            let printed = self.paper.figure(figure).unwrap_or_default();
+            let (title, name) = (&self.paper.title, figure.name());
+            format!(
+                "{title}: the paper prints {printed} for its {name}, here are {}, which it would print as {}.",
+                thousands(count),
+                figure.printed(count)
+            )
+        };
+        let note = self.paper.note(figure).map(str::to_owned);
+        note.or_else(|| self.paper.differs(figure, &self.plain).then(both))
+    }
+
+    /// Whether no branch remains, and the first reason where one does.
+    fn fusion(&self) -> Cell {
+        let [first, ..] = self.blocked.as_slice() else { return Cell::same("yes") };
+        let Blocked { sum, by, why } = first;
+        let count = match self.blocked.len() {
+            1 => "one sum remains".to_owned(),
+            more => format!("{more} sums remain, the first of them"),
+        };
+        Cell::same("no").noted(Some(format!("{}: {count} {sum} because of {by}, {why}.", self.paper.title)))
+    }
+}
+
+impl<'a> Timing<'a> {
+    fn of(rows: &[Row], protocol: &'a Protocol, engine: &'a EngineOptions) -> Result<Self> {
+        let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
+        let measurement = protocol.measure(engine, &names, |index| {
+            let Row { paper, .. } = &rows[index];
+            let (graph, weights) = fresh(&architecture(&paper.name)?, paper.speed().0)?;
+            Ok(Candidate { graph, weights, size: paper.size })
+        })?;
+        let speeds = &measurement.speeds;
+        let here = ranks(&speeds.iter().map(|speed| speed.images_per_second).collect::<Vec<_>>());
+        let printed: Option<Vec<f64>> = rows.iter().map(|row| row.paper.speed().1).collect();
+        let in_paper = printed.map(|printed| ranks(&printed));
+        let timed = |index: usize| {
+            let (speed, row) = (speeds[index], &rows[index]);
+            let macs = macs(row, speed.size)? as f64;
+            let peak = measurement.peak.map(|peak| peak * engine.threads as f64);
+            Ok(Timed {
+                speed,
+                rank: here[index],
+                paper_rank: in_paper.as_ref().map(|ranks| ranks[index]),
+                direct: peak.map(|peak| macs * speed.images_per_second / peak),
+            })
+        };
+        let rows = (0..rows.len()).map(timed).collect::<Result<Vec<_>>>()?;
+        Ok(Self { protocol, engine, measurement, rows })
+    }
+
+    fn order<'b>(&self, rows: &'b [Row]) -> Order<'b> {
+        let racer = |(row, timed): (&'b Row, &Timed)| {
+            Some(Racer { name: &row.paper.name, paper: row.paper.speed().1?, here: timed.speed })
+        };
+        Order::of(&rows.iter().zip(&self.rows).filter_map(racer).collect::<Vec<_>>())
+    }
+}
+
+/// Multiply-adds of the form that is timed, for one image of `size`.
+fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
+    let training = architecture(&row.paper.name)?.training_graph()?.inference();
+    Ok(match row.form() {
+        Form::Training => cost(&training, size)?.macs,
+        Form::Plain => cost(Plan::new(&training).graph(), size)?.macs,
+    })
+}
+
+/// A row with its speed here.
+struct Subject<'a> {
+    row: &'a Row,
+    timed: Option<&'a Timed>,
+    timing: Option<&'a Timing<'a>>,
+}
+
+type Read = fn(&Subject<'_>) -> Cell;
+
+/// The columns of a table and what they hold.
+fn columns(table: u8, is_timed: bool) -> Vec<(Column, Read)> {
+    let shown = |key, heading| Column { key, heading: Some(heading) };
+    let hidden = |key| Column { key, heading: None };
+    let mut columns: Vec<(Column, Read)> = vec![
+        (shown("name", "name"), |s| Cell::same(&s.row.paper.name)),
+        (Column { key: "title", heading: (table > 5).then_some("in the paper") }, |s| Cell::same(&s.row.paper.title)),
+        (hidden("size"), |s| Cell::same(size(s.row.paper.size))),
+        (shown("paper_top1", "paper: top-1 %"), |s| Cell::new(format!("{:.2}", s.row.paper.top1), s.row.paper.top1)),
+    ];
+    if table < 7 {
+        columns.push((shown("paper_images_per_second", "images/s"), |s| {
+            Cell::or_none(s.row.paper.speed().1, f64::to_string)
+        }));
+    }
+    if table < 6 {
+        columns.extend::<[(Column, Read); 3]>([
+            (shown("paper_parameters_millions", "M params"), |s| printed(s, Figure::Parameters)),
+            (shown("paper_flops_billions", "G FLOPs"), |s| printed(s, Figure::Flops)),
+            (shown("paper_winograd_multiplies_billions", "G MULs"), |s| printed(s, Figure::WinogradMultiplies)),
+        ]);
+    }
+    let training = |key, heading| Column { key, heading: (table > 5).then_some(heading) };
+    columns.extend::<[(Column, Read); 5]>([
+        (shown("parameters", "here: parameters"), |s| counted(s, Figure::Parameters)),
+        (training("training_parameters", "in training"), |s| {
+            Cell::new(thousands(s.row.training.parameters), s.row.training.parameters)
+        }),
+        (shown("macs", "GMACs"), |s| counted(s, Figure::Flops)),
+        (training("training_macs", "in training"), |s| Cell::new(billions(s.row.training.macs), s.row.training.macs)),
+        (shown("winograd_multiplies", "Winograd G"), |s| counted(s, Figure::WinogradMultiplies)),
+    ]);
+    if is_timed {
+        columns.extend(timed_columns(table));
+    }
+    if table == 7 {
+        columns.push((shown("fuses", "fuses"), |s| s.row.fusion()));
+    }
+    columns
+}
+
+/// The columns of speeds here.
+fn timed_columns(table: u8) -> Vec<(Column, Read)> {
+    let shown = |key, heading| Column { key, heading: Some(heading) };
+    let hidden = |key| Column { key, heading: None };
+    let in_paper = (table < 7).then_some("paper's");
+    vec![
+        (shown("images_per_second", "images/s here"), |s| {
+            let speed = s.timed.map(|timed| timed.speed.images_per_second);
+            Cell::or_none(speed, |speed| format!("{speed:.2}")).noted(s.row.paper.note_on_measured())
+        }),
+        (shown("slowest_round", "slowest"), |s| {
+            Cell::or_none(s.timed.map(|timed| timed.speed.range[0]), |speed| format!("{speed:.2}"))
+        }),
+        (shown("fastest_round", "fastest"), |s| {
+            Cell::or_none(s.timed.map(|timed| timed.speed.range[1]), |speed| format!("{speed:.2}"))
+        }),
+        (shown("times_direct", "x direct"), |s| {
+            Cell::or_none(s.timed.and_then(|timed| timed.direct), |times| format!("{times:.2}"))
+        }),
+        (shown("rank", "rank"), |s| Cell::or_none(s.timed.map(|timed| timed.rank), usize::to_string)),
+        (Column { key: "paper_rank", heading: in_paper }, |s| {
+            Cell::or_none(s.timed.and_then(|timed| timed.paper_rank), usize::to_string)
+        }),
+        (hidden("measured_form"), |s| Cell::same(s.row.form())),
+        (hidden("measured_size"), |s| Cell::or_none(s.timed.map(|timed| size(timed.speed.size)), String::clone)),
+        (hidden("batch"), |s| Cell::or_none(s.timing.map(|timing| timing.protocol.batch), u32::to_string)),
+        (hidden("threads"), |s| Cell::or_none(s.timing.and_then(Timing::threads), usize::to_string)),
+        (hidden("device"), |s| Cell::or_none(s.timing.map(|timing| timing.measurement.device), ToString::to_string)),
+    ]
+}
+
+fn printed(subject: &Subject<'_>, figure: Figure) -> Cell {
+    let decimals = if figure == Figure::Parameters { 2 } else { 1 };
+    Cell::or_none(subject.row.paper.figure(figure), |value| format!("{value:.decimals$}"))
+}
+
+fn counted(subject: &Subject<'_>, figure: Figure) -> Cell {
+    let count = figure.count(&subject.row.plain);
+    let text = if figure == Figure::Parameters { thousands(count) } else { billions(count) };
+    Cell::new(text, count).noted(subject.row.note(figure))
+}
+
+fn billions(count: u64) -> String {
+    format!("{:.3}", count as f64 / 1e9)
+}
+
+fn size([height, width]: [usize; 2]) -> String {
+    format!("{height}x{width}")
+}
+
+impl Timing<'_> {
+    /// The threads of the engine; the framework has its own.
+    fn threads(&self) -> Option<usize> {
+        self.measurement.peak.map(|_| self.engine.threads)
+    }
+
+    /// How the speeds were measured, in a sentence.
+    fn sentence(&self, rows: &[Row]) -> String {
+        let Protocol { batch, warmup, iterations, rounds, .. } = self.protocol;
+        let sizes = unique(self.rows.iter().map(|timed| size(timed.speed.size)));
+        let forms = unique(rows.iter().map(|row| row.form().to_string()));
+        let settings = self.engine.settings(*batch as usize, [1; 2]);
+        let accuracy = format!("{:?}", settings.accuracy).to_lowercase();
+        let device = match self.measurement.peak {
+            Some(peak) => format!(
+                "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {accuracy}",
+                self.engine.threads,
+                settings.level.name(),
+                peak / 1e9
+            ),
+            None => format!("{} with the training framework, transfers included", self.measurement.device),
+        };
+        format!(
+            "Speeds here: {forms}, batch {batch}, images of {sizes}, on {device}; medians of {rounds} rounds of {iterations} runs \
+             after {warmup} to warm up, networks in turn, and the slowest and the fastest round by its own median. \
+             x direct: as fast as that many perfect direct convolutions, all multiply-adds at the processor's rate."
+        )
+    }
+
+    fn json(&self, row: &Row, timed: &Timed) -> Value {
+        let Protocol { batch, warmup, iterations, rounds, .. } = self.protocol;
+        let is_cpu = self.measurement.peak.is_some();
+        let settings = self.engine.settings(*batch as usize, timed.speed.size);
+        json!({
+            "form": row.form(),
+            "images_per_second": timed.speed.images_per_second,
+            "slowest_round": timed.speed.range[0],
+            "fastest_round": timed.speed.range[1],
+            "rank": timed.rank,
+            "paper_rank": timed.paper_rank,
+            "times_direct": timed.direct,
+            "size": timed.speed.size,
+            "batch": batch,
+            "warmup": warmup,
+            "iterations": iterations,
+            "rounds": rounds,
+            "device": self.measurement.device.to_string(),
+            "threads": self.threads(),
+            "simd": is_cpu.then(|| settings.level.name()),
+            "fma_peak_macs_per_second": self.measurement.peak,
+        })
+    }
+}
+
+impl Subject<'_> {
+    fn json(&self) -> Value {
+        let Row { paper, training, plain, blocked } = self.row;
+        let notes = Figure::ALL.into_iter().filter_map(|figure| Some((figure.name(), self.row.note(figure)?)));
+        let on_speed = paper.note_on_measured().filter(|_| self.timed.is_some());
+        let notes = notes.chain(on_speed.map(|note| ("images per second", note.to_owned())));
+        let notes: Vec<Value> = notes.map(|(figure, text)| json!({"figure": figure, "text": text})).collect();
+        let blocked: Vec<Value> =
+            blocked.iter().map(|blocked| json!({"sum": blocked.sum, "by": blocked.by, "why": blocked.why})).collect();
+        json!({
+            "name": paper.name,
+            "paper": {
+                "source": paper.source,
+                "title": paper.title,
+                "top1": paper.top1,
+                "parameters_millions": paper.parameters,
+                "flops_billions": paper.flops,
+                "winograd_multiplies_billions": paper.winograd_multiplies,
+                "images_per_second_1080ti": paper.speed().1,
+                "form": paper.speed().0,
+            },
+            "size": paper.size,
+            "parameters": plain.parameters,
+            "macs": plain.macs,
+            "winograd_multiplies": plain.winograd_multiplies,
+            "training_parameters": training.parameters,
+            "training_macs": training.macs,
+            "blocked": blocked,
+            "images_per_second": self.timed.map(|timed| timed.speed.images_per_second),
+            "measured": self.timing.zip(self.timed).map(|(timing, timed)| timing.json(self.row, timed)),
+            "notes": notes,
+        })
+    }
+
+    /// Accuracy against speed: the one measured here if there is one, else the paper's.
+    fn point(&self) -> Option<Point> {
+        let Published { title, name, top1, .. } = self.row.paper;
+        let here = self.timed.map(|timed| (timed.speed.images_per_second, timed.speed.range));
+        let (speed, range) = here.or_else(|| self.row.paper.speed().1.map(|speed| (speed, [speed; 2])))?;
+        Some(Point { label: title.clone(), speed, range, top1: *top1, is_highlighted: name.starts_with("repvgg") })
+    }
+}
+
+/// The table's networks by accuracy and speed, if it has speeds.
+fn chart(table: u8, subjects: &[Subject<'_>]) -> Option<Chart> {
+    let points: Vec<Point> = subjects.iter().filter_map(Subject::point).collect();
+    let [subject, ..] = subjects else { return None };
+    let form = subject.row.form();
+    let speed = match subject.timing {
+        None => format!("images per second in {form}, the paper's: GTX 1080Ti, fp32, batch 128 (logarithmic)"),
+        Some(timing) => {
+            let threads = timing.threads().map_or(String::new(), |threads| format!(", {threads} threads"));
+            let (device, batch) = (timing.measurement.device, timing.protocol.batch);
+            format!("images per second in {form}, measured here: {device}{threads}, batch {batch} (logarithmic)")
+        }
+    };
+    (!points.is_empty()).then(|| Chart { title: title(table), speed, points })
+}
+
+/// What stands below a table.
+fn remarks(table: u8, rows: &[Row], timing: Option<&Timing<'_>>) -> Vec<String> {
+    let sizes = unique(rows.iter().map(|row| size(row.paper.size)));
+    let mut remarks = vec![format!(
+        "Counted here: the plain (fused) form{}, for one image of {sizes}. GMACs, which the paper calls FLOPs, and Winograd multiplies, which \
+         it calls MULs, in 10^9.",
+        if table < 6 { "" } else { " unless the training form is named" }
+    )];
+    let paper = match table {
+        4 | 5 => Some(
+            "The paper truncates millions of parameters to two decimals and rounds the rest to one; its speeds are those of the fused networks",
+        ),
+        6 => Some("The paper's speeds are those of the training form"),
+        _ => None,
+    };
+    remarks.extend(paper.map(|paper| format!("{paper} on a GTX 1080Ti, fp32, batch 128.")));
+    if let Some(timing) = timing {
+        remarks.push(timing.sentence(rows));
+        let order = timing.order(rows);
+        remarks.extend((order.pairs > 0).then(|| order.sentence()));
+    }
+    remarks
+}
+
+/// Each text once, in order: `224x224, 300x300`.
+fn unique(texts: impl Iterator<Item = String>) -> String {
+    let mut once: Vec<String> = Vec::new();
+    for text in texts {
+        if !once.contains(&text) {
+            once.push(text);
+        }
+    }
+    once.join(", ")
+}

@@ -1,0 +1,93 @@
+//! Why there is no derivation, or no proof.
+
+use std::fmt;
+
+use num_rational::BigRational;
+
+use super::MAX_PRODUCTS;
+
+/// Why a derivation cannot be made from points, or does not compute the convolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DerivationError {
+    /// No outputs, no taps, or too many products.
+    Size {
+        /// `m`.
+        outputs: usize,
+        /// `r`.
+        taps: usize,
+    },
+    /// Too few points or too many.
+    Count {
+        /// `m`.
+        outputs: usize,
+        /// `r`.
+        taps: usize,
+        /// Finite points that the size asks for.
+        expected: usize,
+        /// Points there are.
+        found: usize,
+    },
+    /// A point is given twice.
+    Repeated {
+        /// Which.
+        point: BigRational,
+    },
+    /// A point is no number.
+    Number {
+        /// What it is.
+        text: String,
+    },
+    /// A point is a fraction of nothing.
+    Denominator {
+        /// Which.
+        text: String,
+    },
+    /// The engine has no tiles of this size.
+    Engine {
+        /// `m`.
+        outputs: usize,
+        /// `r`.
+        taps: usize,
+    },
+    /// The matrices compute something else.
+    Refuted {
+        /// Which output.
+        output: usize,
+        /// Which tap.
+        tap: usize,
+        /// Which input.
+        input: usize,
+        /// The coefficient that the matrices give the product of the two.
+        found: BigRational,
+    },
+}
+
+impl fmt::Display for DerivationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size { outputs, taps } => write!(
+                f,
+                "size: expected M and R of at least 1 with M + R - 1 of at most {MAX_PRODUCTS}, found M = {outputs}, R = {taps}"
+            ),
+            Self::Count { outputs, taps, expected, found } => {
+                write!(f, "points: expected {expected} beside infinity for F({outputs}, {taps}), found {found}")
+            }
+            Self::Repeated { point } => write!(f, "points: expected different ones, found {point} twice"),
+            Self::Number { text } => {
+                write!(f, "points: expected numbers such as 2, -3/2 or 0.625, of up to 18 digits, found {text:?}")
+            }
+            Self::Denominator { text } => write!(f, "points: expected a denominator other than 0, found {text}"),
+            Self::Engine { outputs, taps } => write!(
+                f,
+                "points: expected a size that the engine has, F(1, 3) to F(8, 3) or F(1, 2) to F(4, 2), found F({outputs}, {taps})"
+            ),
+            Self::Refuted { output, tap, input, found } => write!(
+                f,
+                "output {output}: expected tap {tap} times input {input} with coefficient {}, found {found}",
+                u8::from(*input == output + tap)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DerivationError {}

@@ -1,0 +1,94 @@
+//! VGG (Simonyan & Zisserman, 1409.1556), with batch norm or without, under torchvision's names.
+
+use serde::Deserialize;
+
+use super::family::{Family, Network, check_counts, check_depths};
+use super::layers::Chain;
+use crate::graph::{Conv2d, Op, Pool};
+use crate::{Graph, Result};
+
+/// A plain network of 3×3 convolutions, five pools and three fully connected layers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Vgg {
+    /// Convolutions before each of the five pools.
+    depths: [usize; 5],
+    /// Their channels.
+    channels: [usize; 5],
+    /// Whether a batch norm follows each convolution.
+    batch_norm: bool,
+    /// The side of the map that the fully connected layers read: a 32nd of the image's. Where torchvision pools images of
+    /// another size than 224 to a map of 7×7, they need a network of their own here.
+    map: usize,
+    /// Features of the two hidden fully connected layers.
+    hidden: usize,
+    classes: usize,
+    input_channels: usize,
+}
+
+impl Default for Vgg {
+    /// VGG-11.
+    fn default() -> Self {
+        Self {
+            depths: [1, 1, 2, 2, 2],
+            channels: [64, 128, 256, 512, 512],
+            batch_norm: false,
+            map: 7,
+            hidden: 4096,
+            classes: 1000,
+            input_channels: 3,
+        }
+    }
+}
+
+impl Family for Vgg {
+    const NAME: &'static str = "vgg";
+
+    fn networks() -> Vec<Network<Self>> {
+        let row = |name, depths, batch_norm| Network {
+            name,
+            size: 224,
+            spec: Self { depths, batch_norm, ..Self::default() },
+        };
+        vec![
+            row("vgg-11", [1, 1, 2, 2, 2], false),
+            row("vgg-11-bn", [1, 1, 2, 2, 2], true),
+            row("vgg-13", [2, 2, 2, 2, 2], false),
+            row("vgg-13-bn", [2, 2, 2, 2, 2], true),
+            row("vgg-16", [2, 2, 3, 3, 3], false),
+            row("vgg-16-bn", [2, 2, 3, 3, 3], true),
+            row("vgg-19", [2, 2, 4, 4, 4], false),
+            row("vgg-19-bn", [2, 2, 4, 4, 4], true),
+        ]
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        let Self { depths, channels, batch_norm, map, hidden, classes, input_channels } = *self;
+        check_depths(&depths)?;
+        check_counts(&channels.map(|count| ("channels", count)))?;
+        check_counts(&[("map", map), ("hidden", hidden), ("classes", classes), ("input_channels", input_channels)])?;
+        let mut chain = Chain::new(input_channels);
+        let mut names = (0..).map(|index| format!("features.{index}"));
+        let mut name = || names.next().expect("there is always another number");
+        let mut previous = input_channels;
+        for (depth, channels) in depths.into_iter().zip(channels) {
+            for _ in 0..depth {
+                let conv = Conv2d::square(previous, channels, 3).with_bias();
+                chain.then(name(), Op::Conv2d(conv));
+                if batch_norm {
+                    chain.norm(name(), channels);
+                }
+                chain.relu(name());
+                previous = channels;
+            }
+            chain.then(name(), Op::MaxPool(Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] }));
+        }
+        chain.then("flatten", Op::Flatten);
+        chain.linear("classifier.0", previous * map * map, hidden);
+        chain.relu("classifier.1");
+        chain.linear("classifier.3", hidden, hidden);
+        chain.relu("classifier.4");
+        chain.linear("classifier.6", hidden, classes);
+        Ok(chain.finish())
+    }
+}

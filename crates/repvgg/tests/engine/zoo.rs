@@ -1,0 +1,129 @@
+//! The whole zoo through every act: shapes, cost, files, other classes, fusion, the engine, ONNX.
+//!
+//! A network that is added to the zoo is tested here without another line.
+
+use repvgg::cost::{cost, parameters};
+use repvgg::engine::{Plan, Settings};
+use repvgg::fuse::{self, fuse};
+use repvgg::interpret::{interpret, magnitudes};
+use repvgg::{Architecture, Graph, Tensor, Weights, onnx};
+
+use super::{random_images, random_weights};
+
+fn everything() -> impl Iterator<Item = Architecture> {
+    Architecture::names().map(|name| Architecture::named(name).unwrap())
+}
+
+#[test]
+fn names_differ_and_none_is_a_prefix_of_a_block() {
+    let mut names: Vec<String> = Architecture::names().map(str::to_ascii_lowercase).collect();
+    assert!(names.iter().all(|name| !name.contains([':', ' ', '/', '_'])));
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn every_network_is_a_classifier_of_its_images() {
+    for architecture in everything() {
+        let (name, side) = (architecture.name().to_owned(), architecture.image_size());
+        assert_eq!(architecture.classes(), 1000, "{name}");
+        for classes in [1000, 7] {
+            let other = architecture.clone().with_classes(classes).unwrap();
+            let graph = other.training_graph().unwrap();
+            let shapes = graph.shapes([side; 2]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for output in graph.outputs() {
+                assert_eq!(shapes[output.node.index()], [classes, 1, 1], "{name}: {}", output.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_network_survives_its_files() {
+    for architecture in everything() {
+        let name = architecture.name();
+        let json = serde_json::to_string(&architecture).unwrap();
+        assert_eq!(serde_json::from_str::<Architecture>(&json).unwrap(), architecture, "{name}: metadata");
+        let text = toml::to_string(&architecture).unwrap();
+        assert_eq!(toml::from_str::<Architecture>(&text).unwrap(), architecture, "{name}: configuration");
+    }
+}
+
+#[test]
+fn fusing_costs_nothing_anywhere() {
+    for architecture in everything() {
+        let (name, size) = (architecture.name(), [architecture.image_size(); 2]);
+        let training = architecture.training_graph().unwrap().inference();
+        let plain = fuse::Plan::new(&training).into_graph();
+        let (before, after) = (cost(&training, size).unwrap(), cost(&plain, size).unwrap());
+        assert!(after.macs <= before.macs && after.macs > 0, "{name}");
+        assert!(after.parameters <= before.parameters && after.parameters == parameters(&plain), "{name}");
+        assert!(after.winograd_multiplies <= after.macs, "{name}");
+        assert!(fuse::Plan::new(&plain).is_plain(), "{name}: fused once and for all");
+    }
+}
+
+/// The smallest square images that a network takes, and its multiply-adds for one.
+fn smallest(graph: &Graph, own: usize) -> (usize, u64) {
+    let side = [32, 64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(own);
+    (side, cost(graph, [side; 2]).unwrap().macs)
+}
+
+/// What the oracle computes in a moment.
+const QUICK: u64 = 150_000_000;
+
+/// Every network that the oracle computes quickly on the smallest images it takes, and of each family at least one.
+#[test]
+fn networks_of_every_family_run_fuse_and_export() {
+    for (family, names) in Architecture::families() {
+        let networks = names.into_iter().map(|name| {
+            let architecture = Architecture::named(name).unwrap().with_classes(10).unwrap();
+            let graph = architecture.training_graph().unwrap().inference();
+            let (side, macs) = smallest(&graph, architecture.image_size());
+            (name, graph, side, macs)
+        });
+        let mut networks: Vec<(&str, Graph, usize, u64)> = networks.collect();
+        networks.sort_by_key(|network| network.3);
+        let quick = networks.iter().filter(|network| network.3 <= QUICK).count().max(1);
+        for (name, graph, side, _) in networks.into_iter().take(quick) {
+            assert_acts(&format!("{family}: {name}"), &graph, side);
+        }
+    }
+}
+
+/// The engine on the training form, on the fused form, and on the fused form written to ONNX and read back, each against
+/// the oracle's training form.
+fn assert_acts(name: &str, training: &Graph, side: usize) {
+    let weights = random_weights(training, 3);
+    let settings = Settings { size: [side; 2], threads: 2, ..Settings::default() };
+    let images = random_images(training.input_channels(), settings);
+    let main = training.main_output().index();
+    let expected = interpret(training, &weights, &images.to_f64()).unwrap().swap_remove(main);
+    let magnitude = magnitudes(training, &weights, &images.to_f64()).unwrap().swap_remove(main);
+    let fused = fuse(training, &weights).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    onnx::write(&path, &fused.graph, &fused.weights, &onnx::Options::default()).unwrap();
+    let back = onnx::read(std::fs::read(&path).unwrap(), Some(folder.path())).unwrap();
+    let bound = 20.0 * training.nodes().len() as f64 * f64::from(f32::EPSILON);
+    for (form, graph, weights) in [
+        ("training form", training, &weights),
+        ("fused", &fused.graph, &fused.weights),
+        ("read from ONNX", &back.graph, &back.weights),
+    ] {
+        let found = run(graph, weights, settings, &images);
+        for ((found, expected), magnitude) in found.iter().zip(expected.data()).zip(magnitude.data()) {
+            let error = (f64::from(*found) - expected).abs();
+            assert!(error <= bound * magnitude, "{name}, {form}: expected {expected}, found {found}");
+        }
+    }
+}
+
+fn run(graph: &Graph, weights: &Weights, settings: Settings, images: &Tensor) -> Vec<f32> {
+    let mut plan = Plan::new(graph, weights, settings).unwrap();
+    let mut output = vec![f32::NAN; plan.output_shape().iter().product()];
+    plan.run(images.data(), &mut output);
+    output
+}
