@@ -1,8 +1,9 @@
 //! What must hold for training whatever the numbers are.
 
-use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
+use repvgg::graph::{ActivationKind, Conv2d, Linear, Parameter, Pool, Role};
+use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
-use repvgg::{Graph, Op};
+use repvgg::{Architecture, Graph, Op, Tensor, Weights};
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
 
 use crate::tiny::{self, CLASSES, Head, Shape};
@@ -131,11 +132,19 @@ fn every_operation() -> Graph {
     let sigmoid = graph.add("sigmoid", Op::Activation(ActivationKind::Sigmoid), &[mean]);
     let product = graph.add("product", Op::Mul, &[largest, sigmoid]);
     let sum = graph.add("sum", Op::Add, &[product, largest, mean]);
-    let both = graph.add("both", Op::Concat, &[sum, largest]);
+    let filters = Conv2d::square(4, 4, 3).with_bias();
+    let normalised = graph.add("normalised", Op::NormalizedConv2d(filters), &[norm]);
+    let silu = graph.add("silu", Op::Activation(ActivationKind::Silu), &[normalised]);
+    let shuffled = graph.add("shuffled", Op::Shuffle { groups: 2 }, &[silu]);
+    let slice = graph.add("slice", Op::Slice { start: 1, channels: 2 }, &[shuffled]);
+    let padded = graph.add("padded", Op::Pad { padding: [[-1, 2], [3, -2]] }, &[slice]);
+    let window = Pool { padding: [[0, 1], [1, 0]], ..window };
+    let inside = graph.add("inside", Op::AvgPoolInside(window), &[padded]);
+    let both = graph.add("both", Op::Concat, &[sum, largest, inside]);
     let pooled =
         graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [[0; 2]; 2] }), &[both]);
     let flat = graph.add("flat", Op::Flatten, &[pooled]);
-    let linear = Op::Linear(Linear { in_features: 32, out_features: CLASSES, bias: true });
+    let linear = Op::Linear(Linear { in_features: 40, out_features: CLASSES, bias: true });
     let linear = graph.add("linear", linear, &[flat]);
     graph.output("main", linear);
     graph
@@ -150,7 +159,7 @@ fn gradients_of_every_operation_agree_with_differences() {
     let (images, labels) = images(8);
     let batch = Batch { images: &images, size: SIZE, labels: &labels };
     let plain = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SETTINGS };
-    let step = |weights: &repvgg::Weights| {
+    let step = |weights: &Weights| {
         let mut network = Network::new(graph.clone(), weights, Device::cpu()).unwrap();
         let mut sgd = Sgd::new(plain, &graph, Device::cpu());
         let report = network.step(&batch, &LossSettings::default(), &mut sgd, 0.0).unwrap();
@@ -171,4 +180,66 @@ fn gradients_of_every_operation_agree_with_differences() {
         let bound = 2e-2 * expected + 10.0 * f64::from(f32::EPSILON) / f64::from(REACH);
         assert!((measured - expected).abs() < bound, "{name}: {measured} by differences, {expected} by the gradient");
     }
+}
+
+/// A filter of zeros has a norm whose root has no derivative.
+#[test]
+fn a_normalised_filter_of_zeros_trains() {
+    let graph = every_operation();
+    let mut weights = initialise(&graph, 5);
+    weights.get_mut("normalised.weight").unwrap().data_mut()[..36].fill(0.0);
+    let mut network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
+    let mut sgd = Sgd::new(SETTINGS, &graph, Device::cpu());
+    train(&mut network, &mut sgd, 2);
+    let trained = network.weights();
+    let filters = trained.get("normalised.weight").unwrap().data();
+    assert!(filters.iter().all(|w| w.is_finite()), "{filters:?}");
+}
+
+/// By running statistics the forward pass agrees with the oracle within `c · nodes · ε · Σ|x||w|`.
+#[test]
+fn logits_are_those_of_the_oracle() {
+    let mut graphs = vec![every_operation(), tiny_network()];
+    for text in [
+        "family = \"mobilenet-v1\"\nwidth = 0.25",
+        "family = \"mobileone\"\ndepths = [1, 2, 1, 1]\nwidth = [0.25, 0.125, 0.125, 0.125]\nexcited = [0, 1, 0, 1]",
+        "family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nstem = 8",
+        "family = \"shufflenet-v1\"\ngroups = 4\nchannels = 48\nstem = 8\ndepths = [2, 1, 1]",
+        "family = \"shufflenet-v2\"\ndepths = [2, 1, 1]\nchannels = [8, 20, 28, 36, 40]",
+    ] {
+        let network = Architecture::from_toml(&format!("{text}\nclasses = 4\nsize = 40"), "small").unwrap();
+        graphs.push(network.training_graph().unwrap());
+    }
+    for graph in graphs {
+        let size = if graph.nodes().len() < 40 { SIZE } else { [40, 40] };
+        let weights = random_weights(&graph);
+        let images = Tensor::from_fn([2, 3, size[0], size[1]], |i| ((i * i % 977) as f32 * 0.013).sin());
+        let network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
+        let found = network.logits(images.data(), size).unwrap();
+        let expected = logits(&graph, &weights, &images.to_f64()).unwrap();
+        let magnitude =
+            magnitudes(&graph, &weights, &images.to_f64()).unwrap().swap_remove(graph.main_output().index());
+        let constant = 8.0 * graph.nodes().len() as f64 * f64::from(f32::EPSILON);
+        for ((&found, expected), magnitude) in found.data().iter().zip(expected.data()).zip(magnitude.data()) {
+            let error = (f64::from(found) - expected).abs();
+            assert!(error <= constant * magnitude, "{found} for {expected}, {} nodes", graph.nodes().len());
+        }
+    }
+}
+
+/// Statistics that no fresh network has; kernels lean to the positive, so that `Σ|x||w|` stays a useful bound.
+fn random_weights(graph: &Graph) -> Weights {
+    let tensor = |(number, (name, parameter)): (usize, (String, Parameter))| {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let value = |i: usize| {
+            let x = ((i + 31 * number) as f32 * 12.9898).sin();
+            match parameter.role {
+                Role::Kernel | Role::Matrix => (x + 0.5) * 2.0 / fan_in as f32,
+                Role::NormScale | Role::RunningVar | Role::Scale => 1.0 + 0.5 * x,
+                Role::Bias | Role::NormShift | Role::RunningMean => 0.3 * x,
+            }
+        };
+        (name, Tensor::from_fn(parameter.shape.clone(), value))
+    };
+    graph.parameters().enumerate().map(tensor).collect()
 }
