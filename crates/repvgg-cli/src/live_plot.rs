@@ -46,9 +46,8 @@ pub(crate) fn bars(curve: &Curve, top: u64) -> String {
     let mut highest = vec![0; columns];
     let mut start = 0;
     for &(end, bytes) in &curve.steps {
-        for column in start * columns / nodes..(end * columns).div_ceil(nodes) {
-            highest[column] = bytes.max(highest[column]);
-        }
+        let covered = start * columns / nodes..(end * columns).div_ceil(nodes);
+        highest[covered].iter_mut().for_each(|highest| *highest = bytes.max(*highest));
         start = end;
     }
     let bar = |bytes: u64| BARS[(bytes as f64 / top.max(1) as f64 * 8.0).ceil().clamp(0.0, 8.0) as usize];

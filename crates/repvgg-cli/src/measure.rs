@@ -216,4 +216,19 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_engine_and_the_framework_run_the_same_network() {
+        let architecture =
+            Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "small").unwrap();
+        let (graph, weights) = fresh(&architecture, Form::Plain).unwrap();
+        let settings = Settings { batch: 2, size: [32, 64], ..Settings::default() };
+        let cpu = on_cpu(&graph, &weights, settings).unwrap();
+        let device = on_device(graph, &weights, (2, [32, 64]), Device::cpu()).unwrap();
+        let protocol = Protocol { batch: 2, size: None, device: "cpu".to_owned(), warmup: 1, iterations: 3, rounds: 1 };
+        for run in [cpu, device] {
+            let times = protocol.round(run).unwrap();
+            assert!(times.len() == 3 && times.iter().all(|time| !time.is_zero()), "{times:?}");
+        }
+    }
 }

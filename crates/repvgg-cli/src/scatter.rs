@@ -147,7 +147,7 @@ fn around([x, y]: [f64; 2], width: f64) -> Vec<Area> {
     let above_below = [x - width / 2.0, x - width + gap, x - gap];
     let mut areas: Vec<Area> =
         beside.iter().map(|&left| [left, y - LINE / 2.0, left + width, y + LINE / 2.0]).collect();
-    for distance in [gap, gap + LINE] {
+    for distance in [gap, gap + LINE, gap + 2.0 * LINE] {
         for left in above_below.into_iter().chain(beside) {
             areas.push([left, y - distance - LINE, left + width, y - distance]);
             areas.push([left, y + distance, left + width, y + distance + LINE]);

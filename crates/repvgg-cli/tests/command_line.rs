@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use repvgg::graph::{Conv2d, Graph, Op};
-use repvgg::{npy, onnx};
+use repvgg::{Architecture, npy, onnx};
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
 use repvgg_train::initialise;
@@ -279,7 +279,7 @@ fn models_as_json_hold_the_published_figures() {
     let folder = tempfile::tempdir().unwrap();
     let models: Value = serde_json::from_str(&done(folder.path(), &["models", "--json"])).unwrap();
     let models = models.as_array().unwrap();
-    assert_eq!(models.len(), 15);
+    assert_eq!(models.len(), Architecture::names().count());
     let a0 = &models[0];
     assert_eq!(
         (&a0["name"], &a0["parameters"], &a0["training_parameters"]),
@@ -332,9 +332,13 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["train", "shapes", "-o", "out", "--model", "resnet"],
             2,
-            "expected a specification file (*.toml) or one of repvgg-a0",
+            "expected a specification file (*.toml) or an architecture's name (see `repvgg models`; the nearest are resnet-",
         ),
-        (vec!["train", "shapes", "-o", "out", "--preset", "slow"], 2, "expected one of cifar10"),
+        (
+            vec!["train", "shapes", "-o", "out", "--preset", "slow"],
+            2,
+            "expected one of ablation, ablation-quick, cifar10",
+        ),
         (vec!["train", "shapes", "-o", "out", "--device", "tpu"], 2, "expected one of cpu"),
         (vec!["train", "shapes", "-o", "out", "--batch", "0"], 2, "batch: expected 1 to"),
         (vec!["train", "shapes", "-o", "out", "--size", "9000"], 2, "expected a size of 1 to 8192, found 9000"),
@@ -344,7 +348,7 @@ fn wrong_turns_get_one_sentence() {
             1,
             "expected 4 channels, which the network reads, found means of 3",
         ),
-        (vec!["bench", "repvgg-zz"], 2, "expected a specification file (*.toml) or one of repvgg-a0"),
+        (vec!["bench", "repvgg-zz"], 2, "the nearest are repvgg-"),
         (vec!["train", "--resume", "empty"], 1, "expected a run folder, found no config.toml"),
         (
             vec!["fuse", "text.safetensors", "-o", "out"],
@@ -356,7 +360,7 @@ fn wrong_turns_get_one_sentence() {
         (vec!["info", "text.safetensors"], 1, "text.safetensors"),
         (vec!["bench", "missing.safetensors"], 1, "missing.safetensors"),
         (vec!["eval", "missing.safetensors", "shapes"], 1, "missing.safetensors"),
-        (vec!["cost", "repvgg-zz"], 2, "expected a specification file (*.toml) or one of repvgg-a0"),
+        (vec!["cost", "repvgg-zz"], 2, "the nearest are repvgg-"),
         (vec!["cost", "repvgg-a0", "missing.toml"], 1, "missing.toml: "),
         (vec!["cost", "text.safetensors"], 1, "text.safetensors: file: expected safetensors"),
         (vec!["cost", "zero.toml"], 2, "expected 1 to 256 blocks in stage 1, found 0"),

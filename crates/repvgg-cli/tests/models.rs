@@ -52,7 +52,8 @@ fn info_says_what_a_file_is() {
 #[test]
 fn cost_shows_both_forms_where_there_are_two() {
     let folder = tempfile::tempdir().unwrap();
-    let files = ["timm.safetensors", "branches.onnx", "graph-plain.safetensors"].map(|name| seed(&format!("model/{name}")));
+    let files =
+        ["timm.safetensors", "branches.onnx", "graph-plain.safetensors"].map(|name| seed(&format!("model/{name}")));
     let call = ["cost", &files[0], &files[1], &files[2], "--json", "--size", "32"];
     let networks = json(folder.path(), &call);
     let forms: Vec<Vec<&str>> = networks

@@ -220,7 +220,9 @@ fn undescribed(tensors: Vec<(String, Stored)>, named: Option<&Architecture>) -> 
             let mut known = zoo::known(&tensors.weights);
             if known.len() > 1 {
                 let names = known.iter().map(Architecture::name).collect::<Vec<_>>().join(", ");
-                let what = format!("expected to be told which of {names} this is, whose parameters are the same");
+                let what = format!(
+                    "expected to be told (--architecture) which of {names} this is: their parameters are the same"
+                );
                 return Err(Error::format("architecture", what));
             }
             match known.pop() {

@@ -308,7 +308,11 @@ impl Search<'_> {
         let mut best = None;
         while let Some(candidate) = source {
             match self.collapse(output, candidate) {
-                Ok(collapse) if self.is_cheaper(&collapse) => best = Some((candidate, collapse)),
+                Ok(collapse) if self.is_cheaper(&collapse) => {
+                    if !self.tears(candidate) {
+                        best = Some((candidate, collapse));
+                    }
+                }
                 Ok(_) => break,
                 Err(why) if best.is_none() => return Err(why),
                 Err(_) => break,
@@ -316,6 +320,12 @@ impl Search<'_> {
             source = self.dominators[candidate.index()];
         }
         Ok(best.filter(|(_, collapse)| collapse.convolutions > 0 && collapse.nodes.len() > 1))
+    }
+
+    /// Whether a region that begins after `source` would take a convolution's batch norm from it: that one is its bias.
+    fn tears(&self, source: NodeId) -> bool {
+        let is_norm = |user: &NodeId| matches!(self.graph.node(*user).op, Op::BatchNorm(_) | Op::Scale { .. });
+        self.graph.node(source).op.convolution().is_some() && self.users[source.index()].iter().all(is_norm)
     }
 
     /// No more weights than before, and so no more multiply-adds: a 1×1 convolution and the average of 2×2 pixels after it
