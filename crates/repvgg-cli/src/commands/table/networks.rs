@@ -147,7 +147,9 @@ impl<'a> Timing<'a> {
 
     fn order<'b>(&self, rows: &'b [Row]) -> Order<'b> {
         let racer = |(row, timed): (&'b Row, &Timed)| {
-            Some(Racer { name: &row.paper.name, paper: row.paper.speed().1?, here: timed.speed })
+            let (form, speed) = row.paper.speed();
+            let cost = if form == Form::Training { &row.training } else { &row.plain };
+            Some(Racer { name: &row.paper.name, macs: cost.macs as f64, paper: speed?, here: timed.speed })
         };
         Order::of(&rows.iter().zip(&self.rows).filter_map(racer).collect::<Vec<_>>())
     }

@@ -6,6 +6,8 @@ use crate::measure::Speed;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Racer<'a> {
     pub(super) name: &'a str,
+    /// Multiply-adds for an image.
+    pub(super) macs: f64,
     /// The paper's, in images per second.
     pub(super) paper: f64,
     /// The one that was measured here.
@@ -17,10 +19,33 @@ pub(super) struct Racer<'a> {
 pub(super) struct Order<'a> {
     /// Pairs of networks whose speeds in the paper differ.
     pub(super) pairs: usize,
-    /// For each network that is faster here than others that are faster in the paper, itself and those others.
-    pub(super) overtakes: Vec<(&'a str, Vec<&'a str>)>,
+    pub(super) overtakes: Vec<Overtaking<'a>>,
     /// Pairs that would change places as well, but whose rounds' speeds overlap.
     pub(super) undecided: usize,
+}
+
+/// A network that is faster here than others that are faster in the paper.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Overtaking<'a> {
+    pub(super) name: &'a str,
+    pub(super) overtaken: Vec<&'a str>,
+    /// The rate at which its multiply-adds are done, in that of the others: the least and the greatest, here and in the
+    /// paper. It is all that can differ, for multiply-adds do not.
+    pub(super) rates: [[f64; 2]; 2],
+}
+
+impl<'a> Overtaking<'a> {
+    fn of(racer: &Racer<'a>, overtaken: &[&Racer<'a>]) -> Self {
+        let range = |speed: fn(&Racer<'_>) -> f64| {
+            let rates = overtaken.iter().map(|other| speed(racer) * racer.macs / (speed(other) * other.macs));
+            rates.fold([f64::INFINITY, 0.0], |[least, most]: [f64; 2], rate| [least.min(rate), most.max(rate)])
+        };
+        Self {
+            name: racer.name,
+            overtaken: overtaken.iter().map(|other| other.name).collect(),
+            rates: [range(|racer| racer.here.images_per_second), range(|racer| racer.paper)],
+        }
+    }
 }
 
 impl<'a> Order<'a> {
@@ -34,15 +59,15 @@ impl<'a> Order<'a> {
                 .partition(|other| other.here.range[1] < racer.here.range[0]);
             order.undecided += undecided.len();
             if !overtaken.is_empty() {
-                order.overtakes.push((racer.name, overtaken.into_iter().map(|other| other.name).collect()));
+                order.overtakes.push(Overtaking::of(racer, &overtaken));
             }
         }
         order
     }
 
-    /// In a sentence or two.
+    /// In a few sentences.
     pub(super) fn sentence(&self) -> String {
-        let changed: usize = self.overtakes.iter().map(|(_, overtaken)| overtaken.len()).sum();
+        let changed: usize = self.overtakes.iter().map(|overtaking| overtaking.overtaken.len()).sum();
         let kept = self.pairs - changed - self.undecided;
         let mut text = format!("Of {} pairs of networks {kept} have the paper's order of speeds here", self.pairs);
         if self.undecided > 0 {
@@ -50,12 +75,30 @@ impl<'a> Order<'a> {
         }
         text += ".";
         if changed > 0 {
-            let each =
-                self.overtakes.iter().map(|(name, overtaken)| format!("{name} is faster than {}", list(overtaken)));
-            text += &format!(" In {changed} the order is another: {}.", each.collect::<Vec<_>>().join("; "));
+            let list_all =
+                |each: fn(&Overtaking<'_>) -> String| self.overtakes.iter().map(each).collect::<Vec<_>>().join("; ");
+            let who =
+                list_all(|overtaking| format!("{} is faster than {}", overtaking.name, list(&overtaking.overtaken)));
+            let why = list_all(|Overtaking { name, rates: [here, paper], .. }| {
+                format!(
+                    "{name}'s is {} of that of the networks it overtakes here, {} in the paper",
+                    span(*here),
+                    span(*paper)
+                )
+            });
+            text += &format!(
+                " In {changed} the order is another: {who}. The multiply-adds are the same, so it is the rate at which they are done \
+                 that differs: {why}."
+            );
         }
         text
     }
+}
+
+/// `0.15`, or `0.15 to 0.20`.
+fn span([least, most]: [f64; 2]) -> String {
+    let [least, most] = [least, most].map(|rate| format!("{rate:.2}"));
+    if least == most { least } else { format!("{least} to {most}") }
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -77,7 +120,12 @@ mod tests {
 
     fn racer(name: &str, paper: f64, here: [f64; 3]) -> Racer<'_> {
         let [slowest, median, fastest] = here;
-        Racer { name, paper, here: Speed { images_per_second: median, range: [slowest, fastest], size: [224; 2] } }
+        Racer {
+            name,
+            macs: 2.0,
+            paper,
+            here: Speed { images_per_second: median, range: [slowest, fastest], size: [224; 2] },
+        }
     }
 
     #[test]
@@ -89,11 +137,15 @@ mod tests {
             racer("d", 200.0, [1.0, 2.0, 3.0]),
         ];
         let order = Order::of(&racers);
-        assert_eq!(order, Order { pairs: 5, overtakes: vec![("b", vec!["a"]), ("c", vec!["a"])], undecided: 1 });
+        let overtaking = |name, here, paper| Overtaking { name, overtaken: vec!["a"], rates: [[here; 2], [paper; 2]] };
+        let overtakes = vec![overtaking("b", 4.0, 0.75), overtaking("c", 4.05, 0.5)];
+        assert_eq!(order, Order { pairs: 5, overtakes, undecided: 1 });
         assert_eq!(
             order.sentence(),
             "Of 5 pairs of networks 2 have the paper's order of speeds here, and in 1 the rounds' speeds overlap. \
-             In 2 the order is another: b is faster than a; c is faster than a."
+             In 2 the order is another: b is faster than a; c is faster than a. The multiply-adds are the same, so it is the rate \
+             at which they are done that differs: b's is 4.00 of that of the networks it overtakes here, 0.75 in the paper; c's is \
+             4.05 of that of the networks it overtakes here, 0.50 in the paper."
         );
     }
 
