@@ -6,7 +6,7 @@ use repvgg::cost::cost;
 use repvgg::fuse::Plan;
 use repvgg::graph::Role;
 use repvgg::interpret::logits;
-use repvgg::{Architecture, Graph, Tensor, Weights};
+use repvgg::{Architecture, Graph, Op, Tensor, Weights};
 use serde::Deserialize;
 
 /// The size of a network's images, its parameters, and its multiply-adds in evaluation, counted in PyTorch 2.15.0 on the
@@ -205,8 +205,8 @@ fn difference(golden: &Golden, graph: &Graph) -> f64 {
     pairs.iter().map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max) / largest
 }
 
-/// What double precision leaves after more than a hundred layers is 1e-13; any other arithmetic differs in single
-/// precision at least.
+/// Double precision leaves less than 1e-14 after hundreds of layers; any other arithmetic differs in single precision at
+/// least.
 fn compare(goldens: impl Iterator<Item = (Golden, Graph)>) -> usize {
     let (mut compared, mut report) = (0, String::new());
     for (golden, graph) in goldens {
@@ -232,12 +232,66 @@ fn large_networks_compute_what_pytorch_computes() {
     assert!(compare(slow) > 15);
 }
 
+/// Fully connected layers read the whole map, so that their size follows from the images'.
+#[test]
+fn a_vgg_is_one_for_images_of_its_size() {
+    for (size, features) in [(32, 512), (100, 512 * 9), (224, 512 * 49)] {
+        let text = format!("family = \"vgg\"\nsize = {size}\nclasses = 10");
+        let graph = Architecture::from_toml(&text, "custom").unwrap().training_graph().unwrap();
+        let Op::Linear(first) = graph.node(graph.find("classifier.0").unwrap()).op else { panic!("it is no layer") };
+        assert_eq!(first.in_features, features, "{size}");
+    }
+}
+
 #[test]
 fn specifications_that_describe_nothing_are_refused() {
-    for (text, message) in
-        [("family = \"vgg\"\ndepths = [0, 1, 1, 1, 1]", "custom: specification: depths: expected 1 to 1024, found 0")]
-    {
-        let error = Architecture::from_toml(text, "custom").unwrap_err();
-        assert_eq!(error.to_string(), message);
+    for (family, fields, message) in [
+        ("densenet", "growth = 0", "custom: specification: growth: expected 1 to 65536, found 0"),
+        ("densenet", "depths = [6, 12, 5000, 16]", "custom: specification: depths: expected 1 to 1024, found 5000"),
+        (
+            "densenet",
+            "size = 8",
+            "features.transition2.pool: kernel [2, 2] does not fit input [1, 1] padded by [[0, 0], [0, 0]]",
+        ),
+        (
+            "densenet",
+            "depths = [1024, 1024, 1024, 1024]\ngrowth = 65536\nbottleneck = 65536",
+            "features.denseblock1.denselayer1.norm2: expected 1 to 16777216 channels, found 4294967296",
+        ),
+        ("efficientnet", "width = 0.0", "custom: specification: width: expected a factor above 0, found 0"),
+        ("efficientnet", "width = nan", "custom: specification: width: expected a factor above 0, found NaN"),
+        ("efficientnet", "width = 1e4", "custom: specification: channels: expected 1 to 65536, found 160000"),
+        ("efficientnet", "width = 1e300", "custom: specification: channels: expected 1 to 65536, found LARGEST"),
+        ("efficientnet", "depth = 1e9", "custom: specification: depths: expected 1 to 1024, found 1000000000"),
+        ("efficientnet", "eps = -1.0", "features.0.1: expected an epsilon of at least 0, found -1"),
+        ("googlenet", "classes = 0", "custom: specification: classes: expected 1 to 65536, found 0"),
+        ("googlenet", "size = 64", "aux1.avgpool: kernel [5, 5] does not fit input [4, 4] padded by [[0, 0], [0, 0]]"),
+        ("regnet", "wm = 1.0", "custom: specification: wm: expected a factor above 1, found 1"),
+        ("regnet", "wa = -1.0", "custom: specification: wa: expected a slope of at least 0, found -1"),
+        ("regnet", "wa = 1e300", "custom: specification: width: expected 1 to 65536, found LARGEST"),
+        ("regnet", "w0 = 1", "custom: specification: width: expected 1 to 65536, found 0"),
+        ("regnet", "depth = 0", "custom: specification: depths: expected 1 to 1024, found 0"),
+        ("regnet", "names = \"keras\"", "specification: unknown variant `keras`, expected `torchvision` or `timm`"),
+        ("resnet", "groups = 2", "custom: groups: expected basic blocks without groups, found 2"),
+        (
+            "resnet",
+            "groups = 65536\ngroup_width = 65536\nblock = \"bottleneck\"",
+            "layer1.0.bn1: expected 1 to 16777216 channels, found 4294967296",
+        ),
+        ("vgg", "depths = [0, 1, 1, 1, 1]", "custom: specification: depths: expected 1 to 1024, found 0"),
+        (
+            "vgg",
+            "size = 31",
+            "custom: specification: size: expected at least the 32 pixels that five pools halve to one",
+        ),
+        (
+            "vgg",
+            "size = 16384\nchannels = [1, 1, 1, 1, 65536]",
+            "classifier.0: expected 1 to 16777216 channels, found 17179869184",
+        ),
+    ] {
+        let text = format!("family = \"{family}\"\n{fields}");
+        let error = Architecture::from_toml(&text, "custom").unwrap_err().to_string();
+        assert_eq!(error, message.replace("LARGEST", &usize::MAX.to_string()), "{text}");
     }
 }

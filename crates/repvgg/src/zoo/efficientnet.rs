@@ -89,7 +89,7 @@ impl Family for EfficientNet {
         }
         let wide = |channels: usize| divisible(channels as f64 * width, QUANTUM);
         let deep = |blocks: usize| (blocks as f64 * depth).ceil() as usize;
-        check_counts(&STAGES.map(|stage| ("width", wide(stage.channels))))?;
+        check_counts(&STAGES.map(|stage| ("channels", wide(stage.channels))))?;
         check_depths(&STAGES.map(|stage| deep(stage.depth)))?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         let mut chain = Chain::new(input_channels);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::family::{Family, Network, check_counts, check_depths};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
-use crate::{Graph, Result};
+use crate::{Error, Graph, Result};
 
 /// A plain network of 3×3 convolutions, five pools and three fully connected layers.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,13 +17,14 @@ pub(super) struct Vgg {
     channels: [usize; 5],
     /// Whether a batch norm follows each convolution.
     batch_norm: bool,
-    /// The side of the map that the fully connected layers read: a 32nd of the image's. Where torchvision pools images of
-    /// another size than 224 to a map of 7×7, they need a network of their own here.
-    map: usize,
     /// Features of the two hidden fully connected layers.
     hidden: usize,
     classes: usize,
     input_channels: usize,
+    /// The side of the map that the fully connected layers read, a 32nd of the images'. At 224 pixels it is the 7 of
+    /// torchvision, which pools other maps to it.
+    #[serde(skip)]
+    map: usize,
 }
 
 impl Default for Vgg {
@@ -33,10 +34,10 @@ impl Default for Vgg {
             depths: [1, 1, 2, 2, 2],
             channels: [64, 128, 256, 512, 512],
             batch_norm: false,
-            map: 7,
             hidden: 4096,
             classes: 1000,
             input_channels: 3,
+            map: 7,
         }
     }
 }
@@ -62,11 +63,18 @@ impl Family for Vgg {
         ]
     }
 
+    fn sized(self, size: usize) -> Self {
+        Self { map: size / 32, ..self }
+    }
+
     fn graph(&self) -> Result<Graph> {
-        let Self { depths, channels, batch_norm, map, hidden, classes, input_channels } = *self;
+        let Self { depths, channels, batch_norm, hidden, classes, input_channels, map } = *self;
         check_depths(&depths)?;
         check_counts(&channels.map(|count| ("channels", count)))?;
-        check_counts(&[("map", map), ("hidden", hidden), ("classes", classes), ("input_channels", input_channels)])?;
+        check_counts(&[("hidden", hidden), ("classes", classes), ("input_channels", input_channels)])?;
+        if map == 0 {
+            return Err(Error::spec("specification", "size: expected at least the 32 pixels that five pools halve to one"));
+        }
         let mut chain = Chain::new(input_channels);
         let mut names = (0..).map(|index| format!("features.{index}"));
         let mut name = || names.next().expect("there is always another number");
