@@ -1,4 +1,4 @@
-"""Writes what PyTorch computes of mobile and searched networks: goldens of crates/repvgg/tests/baselines_mobile.rs.
+"""Writes what PyTorch computes of mobile and searched networks: goldens of crates/repvgg/tests/baselines.rs.
 
     python tools/golden_baselines_mobile.py [--checkpoints FOLDER]
     python tools/golden_baselines_mobile.py --counts

@@ -133,7 +133,7 @@ fn auxiliary_heads_of_googlenet_are_outputs_for_training() {
     assert_eq!(cost(&alone, [224; 2]).unwrap().parameters, 6_624_904);
 }
 
-/// A line of `data/baselines.jsonl`, which `tools/golden_baselines.py` writes.
+/// A line of what `tools/golden_baselines.py` or `tools/golden_baselines_mobile.py` writes.
 #[derive(Deserialize)]
 struct Golden {
     /// A name, or a specification.
@@ -155,8 +155,8 @@ impl Golden {
 const BATCH: usize = 2;
 
 fn goldens() -> impl Iterator<Item = (Golden, Graph, bool)> {
-    let lines = include_str!("data/baselines.jsonl").lines();
-    lines.map(|line| {
+    let files = [include_str!("data/baselines.jsonl"), include_str!("data/baselines_mobile.jsonl")];
+    files.into_iter().flat_map(str::lines).map(|line| {
         let golden: Golden = serde_json::from_str(line).unwrap();
         let graph = golden.graph();
         let is_quick = cost(&graph.inference(), golden.size).unwrap().macs < 100_000_000;
