@@ -10,6 +10,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use repvgg::file::{read_bounded, write_atomically};
@@ -102,18 +103,20 @@ impl Cached {
         let folder = self.snapshot(commit);
         fs::create_dir_all(&folder)?;
         let pointer = folder.join(name);
-        // A link whose content is gone stands in the way.
-        match fs::remove_file(&pointer) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        // Made beside its place and renamed: whoever reads the name meanwhile finds the old link or the new one.
+        static LINKS: AtomicUsize = AtomicUsize::new(0);
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let new = folder.join(format!(".{digits}.{}.{number}", std::process::id()));
         #[cfg(unix)]
-        let linked = std::os::unix::fs::symlink(PathBuf::from("../../blobs").join(digits), &pointer);
+        std::os::unix::fs::symlink(PathBuf::from("../../blobs").join(digits), &new)?;
         #[cfg(not(unix))]
-        let linked = fs::hard_link(self.blob(digits), &pointer);
-        match linked {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(pointer),
+        fs::hard_link(self.blob(digits), &new)?;
+        match fs::rename(&new, &pointer) {
+            Ok(()) => Ok(pointer),
+            Err(error) => {
+                let _ = fs::remove_file(&new);
+                Err(error)
+            }
         }
     }
 }

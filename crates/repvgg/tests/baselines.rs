@@ -272,7 +272,11 @@ fn specifications_that_describe_nothing_are_refused() {
         ("regnet", "w0 = 1", "custom: specification: width: expected 1 to 65536, found 0"),
         ("regnet", "depth = 0", "custom: specification: depths: expected 1 to 1024, found 0"),
         ("regnet", "names = \"keras\"", "specification: unknown variant `keras`, expected `torchvision` or `timm`"),
-        ("resnet", "groups = 2", "custom: groups: expected basic blocks without groups, found 2"),
+        (
+            "resnet",
+            "groups = 2",
+            "custom: specification: expected basic blocks with groups 1 and group_width 64, found 2 and 64",
+        ),
         (
             "resnet",
             "groups = 65536\ngroup_width = 65536\nblock = \"bottleneck\"",

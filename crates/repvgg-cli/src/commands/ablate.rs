@@ -82,7 +82,7 @@ fn parse_block(name: &str) -> Result<BlockKind, String> {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let ablation = ablation(arguments)?;
     let data = (0..ablation.seeds).map(|seed| data::open(&ablation.data, seed)).collect::<Result<Vec<_>, _>>()?;
-    check(&ablation, &data[0])?;
+    check(arguments, &ablation, &data[0])?;
     let mut rows: Vec<Row> = ablation.blocks.iter().map(|&block| Row::new(block)).collect();
     let trials: Vec<Trial> = ablation.trials().collect();
     for (index, &trial) in trials.iter().enumerate() {
@@ -134,7 +134,7 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
         blocks: blocks(arguments),
         seeds: u64::from(arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 3 })),
         recipe,
-        threads: arguments.engine.threads.max(1),
+        threads: arguments.engine.threads,
         device: arguments.device.clone(),
     })
 }
@@ -157,8 +157,9 @@ fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
 }
 
 /// Everything that can be wrong with the settings is found before the first row is trained.
-fn check(ablation: &Ablation, data: &Data) -> anyhow::Result<()> {
+fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> anyhow::Result<()> {
     let size = data.side.unwrap_or(ablation.recipe.size);
+    arguments.engine.settings(BATCH as usize, [size; 2]).check()?;
     ablation.recipe.check(size)?;
     for &block in &ablation.blocks {
         let architecture = ablation.architecture(block, data.labels.len());

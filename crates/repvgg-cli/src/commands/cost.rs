@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Architectures by name (see `repvgg models`), specification files (*.toml), and models as other commands read them
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
-    /// Image size in pixels, S or HxW [default: the model file's, else 224]
+    /// Image size in pixels, S or HxW [default: the model file's, else the network's own]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Images per run
@@ -115,7 +115,9 @@ impl Network {
             let (model, _) = open(name, None)?;
             (model.architecture, model.preprocessing.size)
         } else {
-            (architecture(name)?, 224)
+            let architecture = architecture(name)?;
+            let own = architecture.image_size();
+            (architecture, own)
         };
         let size = size.unwrap_or([own; 2]);
         let plan = Plan::new(&architecture.training_graph()?);

@@ -45,7 +45,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn check(self) -> Result<()> {
+    /// Checks that there is something to run, on some threads.
+    ///
+    /// # Errors
+    /// Names the setting, what was expected and what was found.
+    pub fn check(self) -> Result<()> {
         let [height, width] = self.size;
         let extents = [
             ("batch", self.batch, EXTENT_LIMIT),

@@ -73,7 +73,8 @@ impl Family for ResNet {
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if block == Block::Basic && (groups, group_width) != (1, 64) {
-            return Err(Error::spec("groups", format!("expected basic blocks without groups, found {groups}")));
+            let what = format!("expected basic blocks with groups 1 and group_width 64, found {groups} and {group_width}");
+            return Err(Error::spec("specification", what));
         }
         let mut chain = Chain::new(input_channels);
         let mut stem = Conv2d::square(input_channels, 64, 7).stride(2);

@@ -27,6 +27,8 @@ struct Row {
 
 /// A row's speed here.
 struct Timed {
+    /// Multiply-adds for an image of the size that was timed.
+    macs: f64,
     speed: Speed,
     /// Its place among the table's speeds, here and in the paper.
     rank: usize,
@@ -136,6 +138,7 @@ impl<'a> Timing<'a> {
             let peak = measurement.peak.map(|peak| peak * engine.threads as f64);
             Ok(Timed {
                 speed,
+                macs,
                 rank: here[index],
                 paper_rank: in_paper.as_ref().map(|ranks| ranks[index]),
                 direct: peak.map(|peak| macs * speed.images_per_second / peak),
@@ -149,7 +152,8 @@ impl<'a> Timing<'a> {
         let racer = |(row, timed): (&'b Row, &Timed)| {
             let (form, speed) = row.paper.speed();
             let cost = if form == Form::Training { &row.training } else { &row.plain };
-            Some(Racer { name: &row.paper.name, macs: cost.macs as f64, paper: speed?, here: timed.speed })
+            let macs = [timed.macs, cost.macs as f64];
+            Some(Racer { name: &row.paper.name, macs, paper: speed?, here: timed.speed })
         };
         Order::of(&rows.iter().zip(&self.rows).filter_map(racer).collect::<Vec<_>>())
     }

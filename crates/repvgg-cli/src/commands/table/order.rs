@@ -6,8 +6,8 @@ use crate::measure::Speed;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Racer<'a> {
     pub(super) name: &'a str,
-    /// Multiply-adds for an image.
-    pub(super) macs: f64,
+    /// Multiply-adds for an image, here and in the paper.
+    pub(super) macs: [f64; 2],
     /// The paper's, in images per second.
     pub(super) paper: f64,
     /// The one that was measured here.
@@ -30,20 +30,23 @@ pub(super) struct Overtaking<'a> {
     pub(super) name: &'a str,
     pub(super) overtaken: Vec<&'a str>,
     /// The rate at which its multiply-adds are done, in that of the others: the least and the greatest, here and in the
-    /// paper. It is all that can differ, for multiply-adds do not.
+    /// paper.
     pub(super) rates: [[f64; 2]; 2],
 }
 
 impl<'a> Overtaking<'a> {
     fn of(racer: &Racer<'a>, overtaken: &[&Racer<'a>]) -> Self {
-        let range = |speed: fn(&Racer<'_>) -> f64| {
-            let rates = overtaken.iter().map(|other| speed(racer) * racer.macs / (speed(other) * other.macs));
+        let range = |rate: fn(&Racer<'_>) -> f64| {
+            let rates = overtaken.iter().map(|other| rate(racer) / rate(other));
             rates.fold([f64::INFINITY, 0.0], |[least, most]: [f64; 2], rate| [least.min(rate), most.max(rate)])
         };
         Self {
             name: racer.name,
             overtaken: overtaken.iter().map(|other| other.name).collect(),
-            rates: [range(|racer| racer.here.images_per_second), range(|racer| racer.paper)],
+            rates: [
+                range(|racer| racer.here.images_per_second * racer.macs[0]),
+                range(|racer| racer.paper * racer.macs[1]),
+            ],
         }
     }
 }
@@ -87,8 +90,7 @@ impl<'a> Order<'a> {
                 )
             });
             text += &format!(
-                " In {changed} the order is another: {who}. The multiply-adds are the same, so it is the rate at which they are done \
-                 that differs: {why}."
+                " In {changed} the order is another: {who}. What differs is the rate at which multiply-adds are done: {why}."
             );
         }
         text
@@ -122,7 +124,7 @@ mod tests {
         let [slowest, median, fastest] = here;
         Racer {
             name,
-            macs: 2.0,
+            macs: [2.0; 2],
             paper,
             here: Speed { images_per_second: median, range: [slowest, fastest], size: [224; 2] },
         }
@@ -143,8 +145,8 @@ mod tests {
         assert_eq!(
             order.sentence(),
             "Of 5 pairs of networks 2 have the paper's order of speeds here, and in 1 the rounds' speeds overlap. \
-             In 2 the order is another: b is faster than a; c is faster than a. The multiply-adds are the same, so it is the rate \
-             at which they are done that differs: b's is 4.00 of that of the networks it overtakes here, 0.75 in the paper; c's is \
+             In 2 the order is another: b is faster than a; c is faster than a. What differs is the rate at which \
+             multiply-adds are done: b's is 4.00 of that of the networks it overtakes here, 0.75 in the paper; c's is \
              4.05 of that of the networks it overtakes here, 0.50 in the paper."
         );
     }

@@ -2,7 +2,7 @@
 
 use super::attributes::axis;
 use super::constant::Extent;
-use super::value::{Axis, Data, NCHW};
+use super::value::{Axis, Data};
 use super::{Found, Reader, proto};
 use crate::Op;
 
@@ -11,7 +11,11 @@ impl<'m> Reader<'m> {
     pub(super) fn gather(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
-        let indices = self.constant(node, 1)?.known()?;
+        let indices = self.constant(node, 1)?;
+        if indices.shape.len() != 1 {
+            return Err(format!("expected a list of channels, found indices of shape {:?}", indices.shape).into());
+        }
+        let indices = indices.known()?;
         if along != Axis::Channel || indices.is_empty() {
             return Err(format!("expected to gather channels, found {} of {along:?}", indices.len()).into());
         }
@@ -98,7 +102,7 @@ impl<'m> Reader<'m> {
             return None;
         }
         let (groups, total) = (usize::try_from(groups).ok()?, self.drafts.get(data.draft).extents[0]?);
-        let each = total.checked_div(groups).filter(|each| each * groups == total)?;
+        let each = total.checked_div(groups).filter(|each| each * groups == total && *each > 1 && groups > 1)?;
         let fits = within == -1 || usize::try_from(within).ok() == Some(each);
         let source = self.shape_of(data);
         let keeps = |(wanted, found): (&Extent, &Extent)| wanted == found || *wanted == Extent::Known(-1);
@@ -109,7 +113,7 @@ impl<'m> Reader<'m> {
     /// The maps of a value whose channels are divided into groups, as they stand or interleaved, put together again to the
     /// extents `wanted` after the batch; `None` where it is no such value.
     pub(super) fn ungrouped(&mut self, node: &'m proto::Node, data: &Data, wanted: &[Extent]) -> Found<Option<Data>> {
-        let [Axis::Batch, first, second, height, width] = *data.axes.as_slice() else { return Ok(None) };
+        let [Axis::Batch, _, _, height, width] = *data.axes.as_slice() else { return Ok(None) };
         let source = self.shape_of(data);
         let total = self.channels(data)?;
         let is_total = wanted.first().is_some_and(|&extent| {
@@ -119,13 +123,34 @@ impl<'m> Reader<'m> {
         if wanted.len() != 3 || !is_total || !wanted[1..].iter().zip(&source[3..]).all(keeps) {
             return Ok(None);
         }
-        let whole = Data { axes: NCHW.to_vec(), ..data.clone() };
-        match (first, second, [height, width]) {
-            (Axis::Group(_), Axis::OfGroup(_), [Axis::Height, Axis::Width]) => Ok(Some(whole)),
-            (Axis::OfGroup(_), Axis::Group(groups), [Axis::Height, Axis::Width]) => {
-                self.shuffle(node, &whole, groups).map(Some)
+        match [height, width] {
+            [Axis::Height | Axis::One, Axis::Width | Axis::One] => {
+                let whole = self.whole_channels(node, data.clone())?;
+                Ok(whole.is_nchw().then_some(whole))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// The value with its channels in one axis, where they are divided into groups, as they stand or interleaved.
+    pub(super) fn whole_channels(&mut self, node: &'m proto::Node, data: Data) -> Found<Data> {
+        let place = data
+            .axes
+            .windows(2)
+            .position(|pair| matches!(pair, [Axis::Group(_), Axis::OfGroup(_)] | [Axis::OfGroup(_), Axis::Group(_)]));
+        let Some(place) = place else {
+            return match data.axes.iter().any(|axis| matches!(axis, Axis::Group(_) | Axis::OfGroup(_))) {
+                false => Ok(data),
+                true => Err(format!("expected groups beside their channels, found axes {:?}", data.axes).into()),
+            };
+        };
+        let mut axes = data.axes.clone();
+        let first = axes[place];
+        axes.splice(place..place + 2, [Axis::Channel]);
+        let whole = Data { axes, ..data };
+        match first {
+            Axis::OfGroup(groups) => self.shuffle(node, &whole, groups),
+            _ => Ok(whole),
         }
     }
 }

@@ -44,6 +44,7 @@ impl<'m> Reader<'m> {
 
     /// All axes but the first in one.
     fn flat(&mut self, node: &'m proto::Node, data: Data) -> Found<Data> {
+        let data = self.whole_channels(node, data)?;
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         let long: Vec<Axis> = data.axes.iter().skip(1).copied().filter(|axis| *axis != Axis::One).collect();
         let row = |last: Axis| [Axis::Batch, last];
@@ -228,9 +229,9 @@ impl<'m> Reader<'m> {
 /// The place of an axis among `[C, H, W]`.
 fn rank(axis: Axis) -> usize {
     match axis {
-        Axis::Channel | Axis::Interleaved(_) | Axis::Group(_) | Axis::OfGroup(_) => 0,
+        Axis::Channel | Axis::Interleaved(_) => 0,
         Axis::Height | Axis::Pixels => 1,
         Axis::Width => 2,
-        Axis::Batch | Axis::One => 3,
+        Axis::Batch | Axis::One | Axis::Group(_) | Axis::OfGroup(_) => 3,
     }
 }

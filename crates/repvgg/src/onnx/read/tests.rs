@@ -251,3 +251,40 @@ fn every_second_pixel_and_channels_of_zeros_are_read() {
     let part = sentence(vec![every_second(&[3, 4]), pad], Vec::new());
     assert_eq!(part, "node s (Slice): expected every so manyth row and column, found 0 to 3 by 2");
 }
+
+/// Groups of channels that are interleaved stay so, whatever puts the axes together again.
+#[test]
+fn interleaved_groups_are_a_shuffle_before_anything_reads_them() {
+    let start = || {
+        vec![
+            node("Conv", &["x", "w"], "c", vec![]),
+            node("Reshape", &["c"], "g", vec![ints("shape", &[0, 2, 2, 4, 4])]),
+            node("Transpose", &["g"], "t", vec![ints("perm", &[0, 2, 1, 3, 4])]),
+        ]
+    };
+    let weights = || vec![tensor("w", &[4, 3, 1, 1], &[0.5; 12])];
+    let ops = |last: proto::Node| {
+        let read = read_model(&model([start(), vec![last]].concat(), weights())).unwrap();
+        read.graph.nodes().iter().map(|node| node.op.kind()).collect::<Vec<_>>()
+    };
+    let flat = ["Input", "Conv2d", "Shuffle", "Flatten"];
+    assert_eq!(ops(node("Flatten", &["t"], "y", vec![int("axis", 1)])), flat);
+    assert_eq!(ops(node("Reshape", &["t"], "y", vec![ints("shape", &[0, -1])])), flat);
+    assert_eq!(ops(node("Reshape", &["t"], "y", vec![ints("shape", &[0, 4, 4, 4])])), flat[..3]);
+    let gathered = |indices: proto::Tensor| {
+        let nodes =
+            vec![node("Conv", &["x", "w"], "c", vec![]), node("Gather", &["c", "i"], "y", vec![int("axis", 1)])];
+        read_model(&model(nodes, [weights(), vec![indices]].concat()))
+    };
+    let indices = |dims: &[i64]| proto::Tensor {
+        name: "i".to_owned(),
+        dims: dims.to_vec(),
+        data_type: data_type::INT64,
+        int64_data: vec![0, 2, 1, 3],
+        ..proto::Tensor::default()
+    };
+    let shuffled = gathered(indices(&[4])).unwrap();
+    assert_eq!(shuffled.graph.node(shuffled.graph.main_output()).op, Op::Shuffle { groups: 2 });
+    let error = gathered(indices(&[2, 2])).unwrap_err().to_string();
+    assert!(error.ends_with("expected a list of channels, found indices of shape [2, 2]"), "{error}");
+}
