@@ -102,16 +102,7 @@ impl Panel {
         let nodes = self.curves.iter().map(Curve::end).max().unwrap_or(0);
         let nodes = Axis::of_counts([0, nodes].into_iter(), PLOT);
         let captions: String = self.curves.iter().zip(COLOURS).enumerate().map(|entry| caption(top, entry)).collect();
-        let rows: String = bytes
-            .ticks()
-            .map(|(y, text)| {
-                let (end, middle) = (left - 8.0, y + 4.0);
-                format!(
-                    r##"<path d="M{left} {y:.1}H{right}" stroke="#ddd"/><text x="{end}" y="{middle:.1}" text-anchor="end">{text}</text>
-"##
-                )
-            })
-            .collect();
+        let rows = bytes.rows(PLOT);
         let steps: String =
             self.curves.iter().zip(COLOURS).map(|(curve, colour)| curve.draw(colour, &nodes, &bytes)).collect();
         let numbers: String = nodes.ticks().map(|(x, text)| middle(x, floor + LINE, &text)).collect();

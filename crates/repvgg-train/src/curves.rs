@@ -174,16 +174,7 @@ impl Panel {
         let values = self.series.iter().flat_map(|series| series.points.iter().map(|&(_, value)| value));
         let values = Axis::of_values(values, [bottom, top], self.intervals);
         let [left, right] = PLOT;
-        let rows: String = values
-            .ticks()
-            .map(|(y, text)| {
-                let (end, middle) = (left - 8.0, y + 4.0);
-                format!(
-                    r##"<path d="M{left} {y:.1}H{right}" stroke="#ddd"/><text x="{end}" y="{middle:.1}" text-anchor="end">{text}</text>
-"##
-                )
-            })
-            .collect();
+        let rows = values.rows(PLOT);
         let columns: String = epochs.ticks().map(|(x, _)| format!("M{x:.1} {top}V{bottom}")).collect();
         let lines: String = self.series.iter().map(|series| series.draw(epochs, &values)).collect();
         let (name, name_at) = (self.name, top - 10.0);

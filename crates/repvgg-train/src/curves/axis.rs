@@ -79,6 +79,18 @@ impl Axis {
         Self { scale: LINEAR, values: [low as f64, high as f64], pixels, ticks }
     }
 
+    /// A line from left to right at each tick of a vertical axis, its number before it, as SVG.
+    pub fn rows(&self, [left, right]: [f64; 2]) -> String {
+        let row = |(y, text): (f64, String)| {
+            let (end, middle) = (left - 8.0, y + 4.0);
+            format!(
+                r##"<path d="M{left} {y:.1}H{right}" stroke="#ddd"/><text x="{end}" y="{middle:.1}" text-anchor="end">{text}</text>
+"##
+            )
+        };
+        self.ticks().map(row).collect()
+    }
+
     /// Where `value` lies, in pixels.
     pub fn at(&self, value: f64) -> f64 {
         let [value, low, high] = [value, self.values[0], self.values[1]].map(self.scale);
