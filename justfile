@@ -38,7 +38,7 @@ bench-kernels:
 
 # The kernels' tests under AddressSanitizer, which does not see into assembly; with the nightly toolchain.
 sanitize:
-    RUSTFLAGS="-Zsanitizer=address" cargo +nightly test --release -p repvgg-conv --lib --target x86_64-unknown-linux-gnu --target-dir target/asan
+    RUSTFLAGS="-Zsanitizer=address" cargo +nightly test --release -p repvgg-kernels --lib --target x86_64-unknown-linux-gnu --target-dir target/asan
 
 # The engine beside other runtimes; benchmarks/README.md says how to install them.
 rivals *OPTIONS:

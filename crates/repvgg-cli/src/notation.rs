@@ -1,7 +1,7 @@
 //! Winograd's matrices as text, LaTeX, Rust and NumPy literals, to be pasted as they are.
 
 use clap::ValueEnum;
-use repvgg_conv::winograd::{Derivation, Matrix, to_f64};
+use repvgg_kernels::winograd::{Derivation, Matrix, to_f64};
 
 /// How matrices are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

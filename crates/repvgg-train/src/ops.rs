@@ -11,7 +11,7 @@ mod normalised_sum;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
-use repvgg_conv::{Activation, Geometry};
+use repvgg_kernels::{Activation, Geometry};
 
 pub(crate) use cpu::use_threads;
 

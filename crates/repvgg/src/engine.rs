@@ -15,10 +15,10 @@ mod window;
 
 use std::time::{Duration, Instant};
 
-use repvgg_conv::{Buffer, Conv2d, Geometry, Layout, Parameters, Site, ThreadPool};
+use repvgg_kernels::{Buffer, Conv2d, Geometry, Layout, Parameters, Site, ThreadPool};
 
 pub use choose::{Choice, Reason};
-pub use repvgg_conv::{Accuracy, Algorithm, Estimate, Level, fma_peak};
+pub use repvgg_kernels::{Accuracy, Algorithm, Estimate, Level, fma_peak};
 pub use settings::Settings;
 pub use tune::Tuning;
 

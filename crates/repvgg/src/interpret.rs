@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};

@@ -243,7 +243,7 @@ impl Results {
                 "{} threads of {}, vector instructions: {}",
                 config.threads,
                 std::env::consts::ARCH,
-                repvgg_conv::Level::detect().name()
+                repvgg_kernels::Level::detect().name()
             ),
         ];
         let architecture = [

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use repvgg::random::Normal;
 use repvgg::{Error, ErrorKind, Result};
-use repvgg_conv::winograd::{
+use repvgg_kernels::winograd::{
     Derivation, DerivationError, Deviation, Matrix, Operations, Rounding, parse_points, to_f64,
 };
 use serde_json::{Value, json};

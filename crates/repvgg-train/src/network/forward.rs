@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Node, Pool, Softmax};
 use repvgg::{Graph, NodeId, Op};
-use repvgg_conv::Activation;
+use repvgg_kernels::Activation;
 
 use super::Tensors;
 use super::plan::{Step, plan};

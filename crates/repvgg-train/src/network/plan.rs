@@ -2,7 +2,7 @@
 
 use repvgg::graph::ActivationKind;
 use repvgg::{Graph, NodeId, Op};
-use repvgg_conv::Activation;
+use repvgg_kernels::Activation;
 
 use crate::ops::MAX_BRANCHES;
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor as BurnTensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
-use repvgg_conv::{Activation, Geometry};
+use repvgg_kernels::{Activation, Geometry};
 
 use super::{Branch, NormalisedSum};
 

@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
-use repvgg_conv::{Geometry, Problem};
+use repvgg_kernels::{Geometry, Problem};
 
 use super::buffers::{give, take};
 use super::cpu::{pool, tensor, values};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use repvgg::{Error, Result};
-use repvgg_conv::ThreadPool;
+use repvgg_kernels::ThreadPool;
 
 static POOL: OnceLock<ThreadPool> = OnceLock::new();
 

@@ -9,7 +9,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
-use repvgg_conv::Activation;
+use repvgg_kernels::Activation;
 
 use self::kernel::{OutputGradient, Statistics, Terms};
 use super::buffers::{give, take};

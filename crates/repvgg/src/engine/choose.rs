@@ -1,6 +1,6 @@
 //! Which algorithm each convolution gets.
 
-use repvgg_conv::{Algorithm, Estimate, Geometry, Machine, Site};
+use repvgg_kernels::{Algorithm, Estimate, Geometry, Machine, Site};
 
 use super::Settings;
 use super::tune::Tuning;
@@ -57,7 +57,7 @@ pub(super) fn choose(sites: &[(Geometry, Site)], settings: &Settings, tuning: &T
         fit(&mut choices, limit)?;
     }
     for (choice, (geometry, site)) in choices.iter_mut().zip(sites) {
-        choice.tiles = repvgg_conv::tiles(geometry, *site, choice.taken.algorithm);
+        choice.tiles = repvgg_kernels::tiles(geometry, *site, choice.taken.algorithm);
     }
     Ok(choices)
 }

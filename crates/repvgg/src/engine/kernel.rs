@@ -1,12 +1,12 @@
 //! What a step computes, and the memory it sees.
 //!
 //! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. Convolutions
-//! are `repvgg-conv`'s; all else is a plain loop over blocks `[H, W, L]`, which threads take in turn. Which thread
+//! are `repvgg-kernels`'s; all else is a plain loop over blocks `[H, W, L]`, which threads take in turn. Which thread
 //! computes a block never changes what is computed.
 
 use std::sync::Mutex;
 
-use repvgg_conv::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
+use repvgg_kernels::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
 
 use super::lower::Affine;
 use super::window;

@@ -4,7 +4,7 @@
 //! term of, and the ReLU after that; other sums take up the batch norms and factors that are their terms. The training
 //! block `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps: `t = conv1×1(x) + scale·x`, `ReLU(conv3×3(x) + t)`.
 
-use repvgg_conv::{Activation, Geometry};
+use repvgg_kernels::{Activation, Geometry};
 
 use crate::graph::{ActivationKind, BatchNorm, Linear, NodeId, Op, Pool, Softmax, normalized};
 use crate::{Graph, Result, Tensor, Weights};

@@ -1,6 +1,6 @@
 //! What a plan is made for, and what it may use.
 
-use repvgg_conv::{Accuracy, Algorithm, Level};
+use repvgg_kernels::{Accuracy, Algorithm, Level};
 
 use crate::{Error, Result};
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use repvgg_conv::{
+use repvgg_kernels::{
     Activation, Algorithm, Buffer, Conv2d, Estimate, Geometry, Layout, Machine, Parameters, Pass, Site, ThreadPool,
 };
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use repvgg_conv::Level;
+use repvgg_kernels::Level;
 
 use crate::graph::Pool;
 

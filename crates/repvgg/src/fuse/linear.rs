@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 /// A linear map of activations: a convolution with a bias, in double precision.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
 use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT, normalized};

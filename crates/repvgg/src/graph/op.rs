@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;

@@ -51,7 +51,7 @@ fn convolutions_agree_with_the_seven_loops() {
         let weights: Vec<f32> = (0..geometry.weight_len()).map(|i| (i as f32 * 0.73).cos()).collect();
         let y = apply(Op::conv(Conv2d { geometry, bias: false }), &[("weight", &weights)], &input);
         let weights: Vec<f64> = weights.into_iter().map(f64::from).collect();
-        let expected = repvgg_conv::reference::conv2d(&geometry, input.data(), [7, 5], &weights, None);
+        let expected = repvgg_kernels::reference::conv2d(&geometry, input.data(), [7, 5], &weights, None);
         for ((y, value), magnitude) in y.data().iter().zip(expected.values).zip(expected.magnitudes) {
             assert!((y - value).abs() <= 64.0 * f64::EPSILON * magnitude, "{y} {value}");
         }

@@ -4,7 +4,7 @@
 //! A kind is one function from a layer and its input to the value before the ReLU, and one row of [`BLOCKS`]. Those that
 //! hold only linear operations fuse into the same plain network, whatever their branches.
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Graph;

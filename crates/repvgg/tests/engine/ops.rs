@@ -3,7 +3,7 @@
 use repvgg::engine::{Plan, Settings};
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::{Graph, Op, Tensor, Weights};
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 use super::{assert_matches_the_oracle, random_images, random_weights};
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use repvgg::engine::{Algorithm, Level, Settings};
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape, Softmax};
 use repvgg::{Graph, NodeId, Op};
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 use super::{assert_matches_the_oracle, random_images, random_weights};
 

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use repvgg_conv::{Activation, ThreadPool};
+use repvgg_kernels::{Activation, ThreadPool};
 
 use crate::ops::cpu::parallel_map;
 

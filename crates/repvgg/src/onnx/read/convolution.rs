@@ -1,6 +1,6 @@
 //! Convolutions, and padding of every kind.
 
-use repvgg_conv::Geometry;
+use repvgg_kernels::Geometry;
 
 use super::attributes::count;
 use super::constant::Constant;

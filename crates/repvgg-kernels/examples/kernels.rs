@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use repvgg_conv::{
+use repvgg_kernels::{
     Accuracy, Activation, Algorithm, BatchNormBackward, BatchNormForward, Blocked, Conv2d, Estimate, Geometry, Layout,
     Level, Machine, Parameters, Pass, Problem, Site, ThreadPool, batch_norm_backward, batch_norm_forward, fma_peak,
     reference,

@@ -14,7 +14,7 @@
 //! # Example
 //!
 //! ```
-//! use repvgg_conv::{
+//! use repvgg_kernels::{
 //!     Activation, Algorithm, Blocked, Conv2d, Geometry, Layout, Level, Parameters, Pass, Site, ThreadPool,
 //! };
 //!
@@ -39,7 +39,7 @@
 //! let mut planar = [0.0; 6];
 //! blocks.unpack(output, &mut planar);
 //! assert_eq!(planar, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
-//! # Ok::<(), repvgg_conv::GeometryError>(())
+//! # Ok::<(), repvgg_kernels::GeometryError>(())
 //! ```
 //!
 //! # Map
