@@ -302,7 +302,7 @@ impl Step {
                     .and_then(|packing| PackedConv2d::new(pool, settings.level, &spec, packing, parameters))
                     .and_then(|conv| ConvPlan::new(&conv, site, settings.threads).map(|plan| (conv, plan)));
                 let (packed, plan) = packed.map_err(|error| Error::shape(&graph.node(step.output).name, error))?;
-                Kernel::Conv { packed: Box::new(packed), plan }
+                Kernel::Conv { packed: Box::new(packed), plan: Box::new(plan) }
             }
             Work::Sum { affines, activation } => {
                 let affines = affines.into_iter().map(|affine| affine.map(pad)).collect();

@@ -15,7 +15,7 @@ use crate::graph::{ActivationKind, Pool, Shape, Softmax};
 /// The work of one step, its weights packed.
 pub(super) enum Kernel {
     /// A convolution of the first input, plus the second one if there is one.
-    Conv { packed: Box<PackedConv2d>, plan: ConvPlan },
+    Conv { packed: Box<PackedConv2d>, plan: Box<ConvPlan> },
     /// `activation(Σ affine(x))`, the affines padded to whole blocks.
     Sum { affines: Vec<Option<Affine>>, activation: Option<ActivationKind> },
     /// The product of two maps, or of a map and one factor per channel.
