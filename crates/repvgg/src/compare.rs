@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Plan, Settings};
+use crate::error::expected;
 use crate::fuse::{self, verify};
 use crate::graph::Graph;
 use crate::zoo::Form;
@@ -46,10 +47,11 @@ impl Comparison {
         for (what, of) in
             [("input channels", Plan::input_shape as fn(&Plan) -> [usize; 3]), ("outputs", Plan::output_shape)]
         {
-            let [expected, found] = [of(&plans[0]), of(&plans[1])];
-            if expected != found {
-                let what = format!("expected the first model's {what} [C, H, W] {expected:?}, found {found:?}");
-                return Err(Error::shape("second model", what));
+            let [first, second] = [of(&plans[0]), of(&plans[1])];
+            if first != second {
+                let problem = expected(format_args!("the first model's {what} [C, H, W] {first:?}"))
+                    .found(format_args!("{second:?}"));
+                return Err(Error::shape("second model", problem));
             }
         }
         let row = settings.batch * plans[0].output_shape().iter().product::<usize>();

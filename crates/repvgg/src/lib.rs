@@ -11,7 +11,7 @@ pub mod checkpoint;
 pub mod compare;
 pub mod cost;
 pub mod engine;
-mod error;
+pub mod error;
 pub mod file;
 pub mod fuse;
 pub mod graph;
