@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use repvgg::error::expected;
 use repvgg::image::Preprocessing;
 use repvgg::zoo::{BlockKind, RepVgg};
-use repvgg::{Architecture, Error, Result};
+use repvgg::{Architecture, Error, Result, Weights};
 
 use crate::data::Data;
-use crate::initialise;
 use crate::recipe::Recipe;
 use crate::run::{Config, Run, fingerprint};
 
@@ -75,7 +74,7 @@ impl Ablation {
             check_same(&path, &config, run.config())?;
             return Ok(run);
         }
-        let weights = initialise(&config.architecture.training_graph()?, trial.seed);
+        let weights = Weights::initialise(&config.architecture.training_graph()?, trial.seed);
         Run::create(&path, config, data.clone(), &weights)
     }
 

@@ -7,8 +7,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod checkpoint;
-pub mod compare;
+pub mod classify;
 pub mod cost;
 pub mod engine;
 pub mod error;
