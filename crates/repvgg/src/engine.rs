@@ -15,7 +15,9 @@ mod window;
 
 use std::time::{Duration, Instant};
 
-use repvgg_kernels::{Buffer, Conv2d, Geometry, Layout, Parameters, Site, ThreadPool};
+use repvgg_kernels::{
+    Buffer, ConvPlan, ConvSpec, Geometry, Layout, PackedConv2d, Packing, Parameters, Site, ThreadPool,
+};
 
 pub use choose::{Choice, Reason};
 pub use repvgg_kernels::{Accuracy, Algorithm, Estimate, Level, fma_peak};
@@ -99,7 +101,7 @@ impl Plan {
             .zip(&choices)
             .map(|(step, choice)| Step::bind(step, &graph, &slots, (&pool, settings), choice.as_ref()))
             .collect::<Result<_>>()?;
-        let workspace = steps.iter().map(|step| step.workspace_len(settings.threads)).max().unwrap_or(0);
+        let workspace = steps.iter().map(|step| step.workspace_len()).max().unwrap_or(0);
         Ok(Self {
             settings,
             pool,
@@ -295,10 +297,12 @@ impl Step {
                     addend_scale: conv.addend_scale.as_deref(),
                     activation: conv.activation,
                 };
-                let shape = (conv.geometry, site(inputs[0], settings.batch));
-                let packed = Conv2d::new(pool, settings.level, shape, algorithm, parameters);
-                let packed = packed.map_err(|error| Error::shape(&graph.node(step.output).name, error))?;
-                Kernel::Conv(Box::new(packed))
+                let (spec, site) = convolution(conv.geometry, inputs[0], settings.batch);
+                let packed = Packing::of(algorithm, &spec, site.size)
+                    .and_then(|packing| PackedConv2d::new(pool, settings.level, &spec, packing, parameters))
+                    .and_then(|conv| ConvPlan::new(&conv, site, settings.threads).map(|plan| (conv, plan)));
+                let (packed, plan) = packed.map_err(|error| Error::shape(&graph.node(step.output).name, error))?;
+                Kernel::Conv { packed: Box::new(packed), plan: Box::new(plan) }
             }
             Work::Sum { affines, activation } => {
                 let affines = affines.into_iter().map(|affine| affine.map(pad)).collect();
@@ -322,25 +326,25 @@ impl Step {
         Ok(Self { kernel, inputs, output })
     }
 
-    fn workspace_len(&self, threads: usize) -> usize {
-        if let Kernel::Conv(conv) = &self.kernel { conv.workspace_len(threads) } else { 0 }
+    fn workspace_len(&self) -> usize {
+        if let Kernel::Conv { plan, .. } = &self.kernel { plan.workspace_len() } else { 0 }
     }
 }
 
-/// What a convolution that reads `input` is planned for.
-fn site(input: Slot, batch: usize) -> Site {
+/// The kind of a convolution that reads `input`, and the images that it is applied to.
+fn convolution(geometry: Geometry, input: Slot, batch: usize) -> (ConvSpec, Site) {
     let [_, height, width] = input.shape;
     let layout = if input.source == Source::Input { Layout::Planar } else { Layout::Blocked };
-    Site { batch, size: [height, width], layout }
+    (ConvSpec { geometry, layout }, Site { batch, size: [height, width] })
 }
 
 /// The convolutions of the steps in order.
-fn convolutions(steps: &[Lowered], slots: &[Slot], batch: usize) -> Vec<(Geometry, Site)> {
-    let convolution = |step: &Lowered| match &step.work {
-        Work::Conv(conv) => Some((conv.geometry, site(slots[step.inputs[0].index()], batch))),
+fn convolutions(steps: &[Lowered], slots: &[Slot], batch: usize) -> Vec<(ConvSpec, Site)> {
+    let found = |step: &Lowered| match &step.work {
+        Work::Conv(conv) => Some(convolution(conv.geometry, slots[step.inputs[0].index()], batch)),
         _ => None,
     };
-    steps.iter().filter_map(convolution).collect()
+    steps.iter().filter_map(found).collect()
 }
 
 /// The node whose memory holds the value of each node: a flattened map of one pixel is the map itself.

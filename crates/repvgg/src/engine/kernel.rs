@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use repvgg_kernels::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
+use repvgg_kernels::{Blocked, ConvPlan, Level, PackedConv2d, Pass, ThreadPool, sigmoid, silu};
 
 use super::lower::Affine;
 use super::window;
@@ -15,7 +15,7 @@ use crate::graph::{ActivationKind, Pool, Shape, Softmax};
 /// The work of one step, its weights packed.
 pub(super) enum Kernel {
     /// A convolution of the first input, plus the second one if there is one.
-    Conv(Box<Conv2d>),
+    Conv { packed: Box<PackedConv2d>, plan: Box<ConvPlan> },
     /// `activation(Σ affine(x))`, the affines padded to whole blocks.
     Sum { affines: Vec<Option<Affine>>, activation: Option<ActivationKind> },
     /// The product of two maps, or of a map and one factor per channel.
@@ -154,7 +154,7 @@ impl Kernel {
     /// Bytes of its weights.
     pub(super) fn packed_bytes(&self) -> usize {
         match self {
-            Self::Conv(conv) => conv.packed_bytes(),
+            Self::Conv { packed, .. } => packed.bytes(),
             Self::Sum { affines, .. } => {
                 affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
             }
@@ -165,11 +165,11 @@ impl Kernel {
     /// Writes the output.
     pub(super) fn run(&self, call: Call<'_>) {
         match self {
-            Self::Conv(conv) => {
+            Self::Conv { packed, plan } => {
                 let Call { pool, images, inputs, values, output, workspace, .. } = call;
                 let input = values.map(inputs[0]).data;
-                let addend = inputs.get(1).map(|&addend| Addend { values: values.map(addend).data });
-                conv.run(pool, Pass { images, input, addend, output, workspace });
+                let addend = inputs.get(1).map(|&addend| values.map(addend).data);
+                packed.run(plan, pool, Pass { images, input, addend, output, workspace });
             }
             Self::Sum { affines, activation } => call.sum(affines, *activation),
             Self::Mul(activation) => call.mul(*activation),
