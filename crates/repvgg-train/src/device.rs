@@ -84,9 +84,7 @@ impl FromStr for Device {
             );
         }
         match (kind, index) {
-            (Kind::Cpu | Kind::Metal, Some(index)) => {
-                refuse(expected(format_args!("{name} without an index")).found(index))
-            }
+            (Kind::Cpu | Kind::Metal, Some(index)) => refuse(format!("{name} takes no index, found {index}").into()),
             (_, None) => Ok(Self { kind, index: None }),
             (_, Some(digits)) => match digits.parse() {
                 Ok(index) => Ok(Self { kind, index: Some(index) }),
