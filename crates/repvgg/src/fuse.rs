@@ -13,11 +13,10 @@
 //! [`Plan::apply`] computes their kernels in f64 and rounds once; [`verify`](verify::verify) measures the result against
 //! the training form.
 
-mod linear;
 mod region;
 pub mod verify;
 
-pub use linear::{LinearConv, Unfusable};
+pub use crate::algebra::{LinearConv, Unfusable};
 pub use region::{Blocked, Plan, Region};
 
 use crate::{Graph, Result, Weights};

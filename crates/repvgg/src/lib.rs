@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod algebra;
 pub mod checkpoint;
 pub mod compare;
 pub mod cost;
@@ -20,6 +21,7 @@ pub mod interpret;
 mod model;
 pub mod npy;
 pub mod onnx;
+pub mod program;
 pub mod random;
 mod tensor;
 mod weights;

@@ -6,40 +6,41 @@
 
 use std::sync::Mutex;
 
-use repvgg_kernels::{Addend, Blocked, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
+use repvgg_kernels::{Addend, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
 
-use super::lower::Affine;
+use super::parameters::Affine;
 use super::window;
-use crate::graph::{ActivationKind, Pool, Shape, Softmax};
+use crate::graph::{ActivationKind, Shape, Softmax};
+use crate::program::Operation;
 
-/// The work of one step, its weights packed.
-pub(super) enum Kernel {
-    /// A convolution of the first input, plus the second one if there is one.
-    Conv(Box<Conv2d>),
-    /// `activation(Σ affine(x))`, the affines padded to whole blocks.
-    Sum { affines: Vec<Option<Affine>>, activation: Option<ActivationKind> },
-    /// The product of two maps, or of a map and one factor per channel.
-    Mul(Option<ActivationKind>),
-    /// Channels one after another.
-    Concat,
+/// What the engine adds to a step.
+pub(super) enum Constants {
+    /// Nothing.
+    None,
+    /// A convolution with packed weights.
+    Convolution(Box<Conv2d>),
+    /// The terms' factors and shifts, padded to whole blocks.
+    Affines(Vec<Option<Affine>>),
     /// For each channel, which of the input's it is.
-    Gather(Vec<usize>),
-    /// The map moved by some rows and columns, zeros around it.
-    Pad([isize; 2]),
-    /// The largest value of each window.
-    MaxPool(Pool),
-    /// The mean of each window.
-    AvgPool(Pool),
-    /// The mean of the part of each window that lies on the map.
-    AvgPoolInside(Pool),
-    /// The mean of each plane.
-    GlobalAvgPool,
-    /// Maps as rows.
-    Flatten,
-    /// The softmax over the channels.
-    Softmax(Softmax),
-    /// The caller's images in blocks.
-    Block,
+    Channels(Vec<usize>),
+}
+
+impl Constants {
+    /// Bytes of its weights.
+    pub(super) fn packed_bytes(&self) -> usize {
+        match self {
+            Self::Convolution(conv) => conv.packed_bytes(),
+            Self::Affines(affines) => {
+                affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
+            }
+            Self::None | Self::Channels(_) => 0,
+        }
+    }
+
+    /// Elements of workspace that a run needs on so many threads.
+    pub(super) fn workspace_len(&self, threads: usize) -> usize {
+        if let Self::Convolution(conv) = self { conv.workspace_len(threads) } else { 0 }
+    }
 }
 
 /// Where a value lies, and its shape for one image.
@@ -55,22 +56,16 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The caller's images, `[N, C, H, W]`.
-    Input,
-    /// The arena, from this element on.
+    Caller,
+    /// The arena, from this element on, in blocks of channels.
     Arena(usize),
 }
 
 impl Slot {
-    /// The layout in blocks for some images.
-    pub(super) fn layout(self, images: usize) -> Blocked {
-        let [channels, height, width] = self.shape;
-        Blocked { shape: [images, channels, height, width], lanes: self.lanes }
-    }
-
     /// Elements of memory for some images.
     fn len(self, images: usize) -> usize {
         match self.source {
-            Source::Input => images * self.shape.iter().product::<usize>(),
+            Source::Caller => images * self.shape.iter().product::<usize>(),
             Source::Arena(_) => self.layout(images).len(),
         }
     }
@@ -113,7 +108,7 @@ impl<'a> Values<'a> {
     /// The value in `slot`.
     pub(super) fn map(&self, slot: Slot) -> Map<'a> {
         let memory = match slot.source {
-            Source::Input => self.input,
+            Source::Caller => self.input,
             Source::Arena(offset) if offset < self.before.len() => &self.before[offset..],
             Source::Arena(offset) => &self.after[offset - self.gap_end..],
         };
@@ -150,39 +145,31 @@ pub(super) struct Call<'a> {
     pub(super) workspace: &'a mut [f32],
 }
 
-impl Kernel {
-    /// Bytes of its weights.
-    pub(super) fn packed_bytes(&self) -> usize {
-        match self {
-            Self::Conv(conv) => conv.packed_bytes(),
-            Self::Sum { affines, .. } => {
-                affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
-            }
-            _ => 0,
+/// Computes an operation.
+///
+/// # Panics
+/// When `constants` are not those of the operation.
+pub(super) fn run(operation: &Operation, constants: &Constants, call: Call<'_>) {
+    match (operation, constants) {
+        (Operation::Convolution(_), Constants::Convolution(conv)) => {
+            let Call { pool, images, inputs, values, output, workspace, .. } = call;
+            let input = values.map(inputs[0]).data;
+            let addend = inputs.get(1).map(|&addend| Addend { values: values.map(addend).data });
+            conv.run(pool, Pass { images, input, addend, output, workspace });
         }
-    }
-
-    /// Writes the output.
-    pub(super) fn run(&self, call: Call<'_>) {
-        match self {
-            Self::Conv(conv) => {
-                let Call { pool, images, inputs, values, output, workspace, .. } = call;
-                let input = values.map(inputs[0]).data;
-                let addend = inputs.get(1).map(|&addend| Addend { values: values.map(addend).data });
-                conv.run(pool, Pass { images, input, addend, output, workspace });
-            }
-            Self::Sum { affines, activation } => call.sum(affines, *activation),
-            Self::Mul(activation) => call.mul(*activation),
-            Self::Concat => call.concat(),
-            Self::Gather(sources) => call.gather(sources),
-            Self::Pad(begin) => call.pad(*begin),
-            Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
-            Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
-            Self::AvgPoolInside(pool) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
-            Self::GlobalAvgPool => call.pooled(|input, output| window::global_mean(input.data, output)),
-            Self::Flatten => call.flatten(),
-            Self::Softmax(kind) => call.softmax(*kind),
-            Self::Block => call.slot.layout(call.images).pack(call.values.map(call.inputs[0]).data, call.output),
+        (Operation::Sum(sum), Constants::Affines(affines)) => call.sum(affines, sum.activation),
+        (Operation::Product(activation), _) => call.mul(*activation),
+        (Operation::Concat, _) => call.concat(),
+        (Operation::Shuffle { .. } | Operation::Slice { .. }, Constants::Channels(sources)) => call.gather(sources),
+        (Operation::Pad { padding }, _) => call.pad(padding.map(|[begin, _]| begin)),
+        (Operation::MaxPool(pool), _) => call.pooled(|input, output| window::max(*pool, input, output)),
+        (Operation::AvgPool(pool), _) => call.pooled(|input, output| window::mean(*pool, input, output)),
+        (Operation::AvgPoolInside(pool), _) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
+        (Operation::GlobalAvgPool, _) => call.pooled(|input, output| window::global_mean(input.data, output)),
+        (Operation::Flatten, _) => call.flatten(),
+        (Operation::Softmax(kind), _) => call.softmax(*kind),
+        (Operation::Convolution(_) | Operation::Sum(_) | Operation::Shuffle { .. } | Operation::Slice { .. }, _) => {
+            unreachable!("{operation:?} has constants of its own")
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use super::super::proto;
 use super::build::{Builder, Extent, float, int, integers, ints};
-use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
+use crate::algebra::normalized;
+use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
 /// The first opsets with another form of an operator.
