@@ -10,7 +10,7 @@ use repvgg::engine::{Plan, Settings, fma_peak};
 use repvgg::fuse;
 use repvgg::zoo::Form;
 use repvgg::{Architecture, Graph, Result, Weights};
-use repvgg_train::{Device, Network, initialise};
+use repvgg_train::{Device, Network};
 
 use crate::engine::EngineOptions;
 use crate::progress::bar;
@@ -170,7 +170,7 @@ impl Timing {
 /// When it cannot be built.
 pub(crate) fn fresh(architecture: &Architecture, form: Form) -> Result<(Graph, Weights)> {
     let training = architecture.training_graph()?.inference();
-    let weights = initialise(&training, 0);
+    let weights = Weights::initialise(&training, 0);
     Ok(match form {
         Form::Training => (training, weights),
         Form::Plain => {

@@ -5,8 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use repvgg::engine::{Plan, Settings};
-use repvgg::{Error, Graph};
-use repvgg_train::initialise;
+use repvgg::{Error, Graph, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -70,7 +69,7 @@ pub(crate) fn run() -> Outcome {
     stdin().lock().read_to_string(&mut text).map_err(|error| Error::io(place, error))?;
     let wrong = |error| Error::format(place, format!("expected a graph, batch and size, found {error}"));
     let Job { graph, batch, size } = serde_json::from_str(&text).map_err(wrong)?;
-    let weights = initialise(&graph, 0);
+    let weights = Weights::initialise(&graph, 0);
     let base = peak_resident_bytes();
     let mut plan = Plan::new(&graph, &weights, Settings { batch, size, ..Settings::default() })?;
     let images = vec![0.5; batch * plan.input_shape().iter().product::<usize>()];

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use repvgg::fuse::verify;
+use repvgg::check::{FusionReport, RegionReport};
 use repvgg_train::curves::Escaped;
 
 use crate::output::thousands;
@@ -26,7 +26,7 @@ pub(crate) struct Report<'a> {
     /// How the training went.
     pub(crate) training: Training<'a>,
     /// The fusion, checked.
-    pub(crate) fusion: &'a verify::Report,
+    pub(crate) fusion: &'a FusionReport,
     /// Top-1 on the validation images, 0 to 1.
     pub(crate) top1: Forms<f64>,
     /// Inference speed in images per second.
@@ -222,7 +222,7 @@ fn bars(name: &str, values: Forms<f64>, texts: Forms<String>) -> String {
     )
 }
 
-fn fusion(report: &verify::Report) -> String {
+fn fusion(report: &FusionReport) -> String {
     let verdict = match report.accept() {
         Ok(()) => "Every block computes what its branches did, to one rounding of its weights".to_owned(),
         Err(error) => format!("<span class=\"over\">Not accepted: {}</span>", Escaped(&error.to_string())),
@@ -243,7 +243,7 @@ fn fusion(report: &verify::Report) -> String {
     )
 }
 
-fn row(region: &verify::RegionReport) -> String {
+fn row(region: &RegionReport) -> String {
     let class = if region.error <= 1.0 { "" } else { " class=\"over\"" };
     format!(
         "<tr><td>{}</td><td{class}>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use repvgg::checkpoint::{self, Config, Origin};
 use repvgg::engine::Tuning;
-use repvgg::image::Preprocessing;
 use repvgg::zoo::{BLOCKS, Form};
 use repvgg::{Architecture, Error, Model, Result};
 use repvgg_hub::{Repository, Settings, Snapshot};
-use repvgg_train::initialise;
 
 use crate::progress::bytes_bar;
 
@@ -130,12 +128,7 @@ pub(crate) fn is_model(name: &str) -> bool {
 
 /// A fresh network in plain form.
 fn fresh(name: &str) -> anyhow::Result<Model> {
-    let architecture = architecture(name)?;
-    let weights = initialise(&architecture.training_graph()?, 0);
-    let size = architecture.image_size();
-    let preprocessing = Preprocessing { size, ..Preprocessing::default() }.for_channels(architecture.input_channels());
-    let fresh =
-        Model { architecture, form: Form::Training, weights, labels: Vec::new(), preprocessing, training: None };
+    let fresh = Model::initialise(architecture(name)?, 0)?;
     if repvgg::fuse::Plan::new(&fresh.graph()?).is_plain() {
         return Ok(Model { form: Form::Plain, ..fresh });
     }

@@ -6,10 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use repvgg::graph::{Conv2d, Graph, Op};
-use repvgg::{Architecture, npy, onnx};
+use repvgg::{Architecture, Weights, npy, onnx};
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
-use repvgg_train::initialise;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -300,7 +299,7 @@ fn large_window(path: &Path) {
     let x = graph.add("window", Op::conv(conv), &[x]);
     let x = graph.add("pool", Op::GlobalAvgPool, &[x]);
     graph.output("main", x);
-    onnx::write(path, &graph, &initialise(&graph, 0), &onnx::Options::default()).unwrap();
+    onnx::write(path, &graph, &Weights::initialise(&graph, 0), &onnx::Options::default()).unwrap();
 }
 
 #[test]

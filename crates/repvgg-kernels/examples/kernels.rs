@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use repvgg_kernels::{
-    Accuracy, Activation, Algorithm, BatchNormBackward, BatchNormForward, Blocked, Conv2d, Estimate, Geometry, Layout,
-    Level, Machine, Parameters, Pass, Problem, Site, ThreadPool, batch_norm_backward, batch_norm_forward, fma_peak,
-    reference,
+    Accuracy, Activation, Algorithm, BatchNormBackward, BatchNormForward, Blocked, ConvPlan, ConvSpec, Estimate,
+    Geometry, Layout, Level, Machine, PackedConv2d, Packing, Parameters, Pass, Problem, Site, ThreadPool,
+    batch_norm_backward, batch_norm_forward, fma_peak, reference,
 };
 
 struct Layer {
@@ -79,8 +79,8 @@ fn main() {
     let pool = ThreadPool::new(threads);
     println!("{} on {threads} threads, peak {:.1} GMAC/s per thread", level.name(), fma_peak(level) / 1e9);
     for layer in INFERENCE.iter().filter(|layer| layer.name().contains(&filter)) {
-        let site = Site { batch: layer.batch, size: [layer.size; 2], layout: layer.layout() };
-        for estimate in Estimate::all(level, Machine::typical(level), (&layer.geometry(), site), Accuracy::Fast) {
+        let site = Site { batch: layer.batch, size: [layer.size; 2] };
+        for estimate in Estimate::all(level, Machine::typical(level), &layer.spec(), site, Accuracy::Fast) {
             let rate = layer.inference(&pool, level, estimate.algorithm);
             println!("{:44} {:10} {rate} estimate {:.3} ms", layer.name(), estimate.algorithm, estimate.time / 1e6);
         }
@@ -173,6 +173,10 @@ impl Layer {
         [batch * c * self.size * self.size, self.geometry().weight_len(), batch * k * outputs].map(&mut floats)
     }
 
+    fn spec(&self) -> ConvSpec {
+        ConvSpec { geometry: self.geometry(), layout: self.layout() }
+    }
+
     fn layout(&self) -> Layout {
         if self.channels[0] == 3 { Layout::Planar } else { Layout::Blocked }
     }
@@ -181,21 +185,22 @@ impl Layer {
         let Self { batch, channels: [c, k], .. } = *self;
         let size = [self.size; 2];
         let [input, weights, _] = self.operands(batch);
-        let site = Site { batch, size, layout: self.layout() };
         let parameters =
             Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Identity };
-        let conv = Conv2d::new(pool, level, (self.geometry(), site), algorithm, parameters).expect("a valid layer");
-        let mut workspace = vec![0.0; conv.workspace_len(pool.threads())];
-        let mut blocked = vec![0.0; conv.input_len(batch)];
+        let packing = Packing::of(algorithm, &self.spec(), size).expect("a valid layer");
+        let conv = PackedConv2d::new(pool, level, &self.spec(), packing, parameters).expect("a valid layer");
+        let plan = ConvPlan::new(&conv, Site { batch, size }, pool.threads()).expect("a valid layer");
+        let mut workspace = vec![0.0; plan.workspace_len()];
+        let mut blocked = vec![0.0; plan.input_len(batch)];
         if self.layout() == Layout::Planar {
             blocked.copy_from_slice(&input);
         } else {
             Blocked { shape: [batch, c, size[0], size[1]], lanes: level.lanes() }.pack(&input, &mut blocked);
         }
-        let mut output = vec![0.0; conv.output(batch).len()];
+        let mut output = vec![0.0; plan.output(batch).len()];
         let mut run = || {
             let (output, workspace) = (&mut *output, &mut *workspace);
-            conv.run(pool, Pass { images: batch, input: &blocked, addend: None, output, workspace });
+            conv.run(&plan, pool, Pass { images: batch, input: &blocked, addend: None, output, workspace });
         };
         run();
         let best = fastest(&mut run);
@@ -205,7 +210,7 @@ impl Layer {
         let wide: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
         let want = reference::conv2d(&self.geometry(), &first, size, &wide, None);
         let mut planar = vec![0.0; batch * k * outputs];
-        conv.output(batch).unpack(&output, &mut planar);
+        plan.output(batch).unpack(&output, &mut planar);
         check(&planar[..want.values.len()], &want);
         let error = error(&planar, &want);
         let rate = (batch * outputs * self.geometry().weight_len()) as f64 / best;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
 use crate::reference::Reference;
-use crate::{Geometry, Level, ThreadPool};
+use crate::{Geometry, Level, Site, ThreadPool};
 
 /// A geometry with the images it is applied to.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,10 @@ impl Case {
         let mut case = self;
         change(&mut case.geometry);
         case
+    }
+
+    pub(crate) fn site(&self) -> Site {
+        Site { batch: self.batch, size: self.size }
     }
 
     /// `[N, channels, H, W]`.

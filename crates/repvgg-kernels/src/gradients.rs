@@ -1,8 +1,8 @@
 //! Training: a convolution and its two gradients, from weights that change with every call.
 
-use crate::conv::Activation;
 use crate::geometry::checked_product;
 use crate::implicit_gemm::{Filters, Shape};
+use crate::inference::Activation;
 use crate::output::{Application, Placement};
 use crate::stencil::{Images, Stencil};
 use crate::{Geometry, GeometryError, Level, ThreadPool};

@@ -1,7 +1,7 @@
 //! Convolution kernels on the CPU: forward, the gradients of its input and weights, and batch normalisation.
 //!
-//! Knows nothing of networks. Two masters use it: an inference engine packs weights once ([`Conv2d`]) and runs many
-//! times without allocating; training ([`Problem`]) packs per call, because its weights change per call.
+//! It knows nothing of networks. An inference engine packs weights once ([`PackedConv2d`]) and runs them many times without
+//! allocating; training ([`Problem`]) packs per call, because its weights change with every call.
 //!
 //! # Notation
 //!
@@ -15,7 +15,8 @@
 //!
 //! ```
 //! use repvgg_kernels::{
-//!     Activation, Algorithm, Blocked, Conv2d, Geometry, Layout, Level, Parameters, Pass, Site, ThreadPool,
+//!     Activation, Algorithm, ConvPlan, ConvSpec, Geometry, Layout, Level, PackedConv2d, Packing, Parameters, Pass, Site,
+//!     ThreadPool,
 //! };
 //!
 //! let geometry = Geometry {
@@ -28,14 +29,23 @@
 //!     groups: 1,
 //! };
 //! let (pool, level) = (ThreadPool::new(2), Level::detect());
-//! let site = Site { batch: 1, size: [2, 3], layout: Layout::Planar };
+//! let spec = ConvSpec { geometry, layout: Layout::Planar };
+//! let site = Site { batch: 1, size: [2, 3] };
+//!
+//! // Once: the weights, packed for an algorithm. They can be shared between threads, batches and sizes.
 //! let parameters =
 //!     Parameters { weights: &[1.0; 9], bias: Some(&[-5.0]), addend_scale: None, activation: Activation::Relu };
-//! let conv = Conv2d::new(&pool, level, (geometry, site), Algorithm::Direct, parameters)?;
-//! let blocks = conv.output(1);
-//! let (mut output, mut workspace) = (vec![0.0; blocks.len()], vec![0.0; conv.workspace_len(pool.threads())]);
+//! let packing = Packing::of(Algorithm::Direct, &spec, site.size)?;
+//! let conv = PackedConv2d::new(&pool, level, &spec, packing, parameters)?;
+//!
+//! // For each batch and size: a plan.
+//! let plan = ConvPlan::new(&conv, site, pool.threads())?;
+//! let blocks = plan.output(1);
+//! let (mut output, mut workspace) = (vec![0.0; blocks.len()], vec![0.0; plan.workspace_len()]);
+//!
+//! // For each batch of images: a pass.
 //! let (output, workspace) = (&mut *output, &mut *workspace);
-//! conv.run(&pool, Pass { images: 1, input: &[1.0; 6], addend: None, output, workspace });
+//! conv.run(&plan, &pool, Pass { images: 1, input: &[1.0; 6], addend: None, output, workspace });
 //! let mut planar = [0.0; 6];
 //! blocks.unpack(output, &mut planar);
 //! assert_eq!(planar, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
@@ -47,12 +57,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `geometry` | sizes, checked |
-//! | `conv`, `conv/choice` | the entry of inference; which algorithm, by a formula |
+//! | `inference/conv` | convolutions on packed weights: weights, plans, passes |
+//! | `inference/algorithm`, `estimate`, `packing` | the algorithms, the time that each takes, the weights that each reads |
+//! | `inference/direct`, `depthwise` | direct convolution of any kind, depthwise convolution |
+//! | `inference/epilogue` | bias, sum and activation in the same pass |
 //! | `winograd` | minimal filtering: transforms, tiles, weights, the passes over memory |
 //! | `winograd/derivation`, `winograd/points` | its matrices: derived and proved for any size; the engine's points and constants |
-//! | `direct`, `lanewise` | direct convolution of any kind, depthwise convolution |
-//! | `product` | the register tile that inference comes down to, and how filters are divided among tiles |
-//! | `layout`, `epilogue`, `memory` | blocks of channels; bias, sum and activation in the same pass; huge pages |
+//! | `product`, `panels` | the register tile that inference comes down to, and how filters are divided among tiles |
+//! | `layout`, `memory` | blocks of channels; huge pages |
 //! | `gradients`, `batch_norm` | the entries of training |
 //! | `stencil`, `implicit_gemm`, `depthwise`, `output`, `gradients/weights` | training's products, on `[N, C, H, W]` |
 //! | `simd`, `pool` | instruction sets, threads |
@@ -66,18 +78,15 @@
 mod batch_norm;
 #[cfg(test)]
 mod cases;
-mod conv;
 mod depthwise;
-mod direct;
-mod epilogue;
 mod geometry;
 mod gradients;
 mod implicit_gemm;
-mod lanewise;
+mod inference;
 mod layout;
-mod logistic;
 mod memory;
 mod output;
+mod panels;
 mod peak;
 mod pool;
 mod product;
@@ -87,13 +96,13 @@ mod stencil;
 pub mod winograd;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
-pub use conv::{Accuracy, Activation, Algorithm, Conv2d, Estimate, Machine, Parameters, Pass, Site, tiles};
-pub use direct::Layout;
-pub use epilogue::Addend;
 pub use geometry::{Geometry, GeometryError};
 pub use gradients::Problem;
+pub use inference::{
+    Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
+    Pass, Site, TileSize, sigmoid, silu,
+};
 pub use layout::Blocked;
-pub use logistic::{sigmoid, silu};
 pub use memory::Buffer;
 pub use peak::fma_peak;
 pub use pool::ThreadPool;

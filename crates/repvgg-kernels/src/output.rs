@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::conv::Activation;
+use crate::inference::Activation;
 use crate::pool::Disjoint;
 use crate::stencil::{Images, Window};
 

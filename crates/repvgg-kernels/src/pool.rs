@@ -168,6 +168,21 @@ impl ThreadPool {
         self.run_chunks_with_scratch(data, len, &mut [], &|index, chunk, _| body(index, chunk));
     }
 
+    /// Calls `body(index, part)` for the parts of `data` between neighbouring `starts`, of which the last is the end.
+    ///
+    /// # Panics
+    ///
+    /// If the starts do not ascend or leave `data`.
+    pub(crate) fn for_each_part(&self, data: &mut [f32], starts: &[usize], body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        assert!(starts.is_sorted(), "starts ascend");
+        let data = Disjoint::new(data);
+        self.run(starts.len().saturating_sub(1), &|index, _| {
+            // SAFETY: every task is claimed once, and parts between ascending starts do not overlap.
+            let part = unsafe { data.slice(starts[index], starts[index + 1] - starts[index]) };
+            body(index, part);
+        });
+    }
+
     /// [`ThreadPool::run_chunks`] with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
     pub(crate) fn run_chunks_with_scratch(
         &self,

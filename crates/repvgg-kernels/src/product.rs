@@ -13,7 +13,6 @@
 
 use std::ops::Range;
 
-use crate::Geometry;
 use crate::simd::{Kernel, Places, Simd};
 
 /// Bound over all levels on the registers of filters in a tile.
@@ -23,68 +22,6 @@ pub(crate) const MAX_TILE: usize = 24 * crate::simd::MAX_LANES;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
-
-/// Registers of filters that are multiplied together, and the channel blocks that they read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Panel {
-    /// Registers, counted over all filters.
-    pub(crate) vectors: Range<usize>,
-    /// Blocks of as many input channels as a register has lanes.
-    pub(crate) blocks: Range<usize>,
-}
-
-impl Panel {
-    /// Filters times input channels, both as padded.
-    pub(crate) fn area(&self, lanes: usize) -> usize {
-        self.vectors.len() * self.blocks.len() * lanes * lanes
-    }
-}
-
-/// Divides the filters into panels.
-///
-/// A panel of a grouped convolution reads the blocks of all the groups that its filters belong to, with zeros for weights
-/// that do not exist. Of all divisions the one with the least work is taken, where wide panels work a little faster.
-pub(crate) fn panels<S: Simd>(_: S, geometry: &Geometry) -> Vec<Panel> {
-    let lanes = S::LANES;
-    let total = geometry.out_channels.div_ceil(lanes);
-    let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
-    let blocks = |vectors: Range<usize>| {
-        let last = (vectors.end * lanes).min(geometry.out_channels) - 1;
-        let groups = [vectors.start * lanes / filters, last / filters + 1];
-        groups[0] * channels / lanes..(groups[1] * channels).div_ceil(lanes)
-    };
-    // Broadcasts bind a narrow tile: 1, 2, 3, … registers do their work at about this fraction of the peak.
-    let work = |vectors: usize, blocks: usize| (blocks * vectors) as f64 * [1.25, 1.03, 1.0, 1.0][vectors - 1];
-    let mut best = vec![(0.0, 0)];
-    for end in 1..=total {
-        let options = (1..=S::COLUMNS.len().min(end)).map(|vectors| {
-            let start = end - vectors;
-            (best[start].0 + work(vectors, blocks(start..end).len()), vectors)
-        });
-        best.push(options.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a panel of one register is always possible"));
-    }
-    let mut panels = Vec::new();
-    let mut end = total;
-    while end > 0 {
-        let start = end - best[end].1;
-        panels.push(Panel { vectors: start..end, blocks: blocks(start..end) });
-        end = start;
-    }
-    panels.reverse();
-    panels
-}
-
-/// [`panels`] as a kernel.
-pub(crate) struct Panels<'a>(pub(crate) &'a Geometry);
-
-impl Kernel for Panels<'_> {
-    type Output = Vec<Panel>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Vec<Panel> {
-        panels(simd, self.0)
-    }
-}
 
 /// How a tile's columns lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +66,8 @@ pub(crate) struct Product<'a> {
     pub(crate) columns: &'a [f32],
     pub(crate) layout: Columns,
     pub(crate) depth: Depth,
-    /// Whether to ask for the next panel, which follows in memory, while this one is multiplied.
-    pub(crate) reads_ahead: bool,
+    /// What is read next, as long as this panel: it is prefetched while this one is multiplied. May be empty.
+    pub(crate) next: &'a [f32],
     pub(crate) sum: Sum,
 }
 
@@ -143,9 +80,8 @@ pub(crate) enum Sum {
     Continue,
 }
 
-/// Whether panels should be asked for ahead of their turn: where the weights, of so many bytes, come from beyond a
-/// second-level cache at every run, and so few columns meet each of them that waiting would show. It costs 5 to 10 %
-/// where it is not needed.
+/// Whether panels should be prefetched: where weights of so many bytes come from beyond a second-level cache at every run,
+/// and each meets so few columns that waiting for it would show. Where it is not needed, it costs 5 to 10 %.
 pub(crate) fn reads_ahead(weight_bytes: usize, columns: usize) -> bool {
     weight_bytes > 1 << 20 && columns <= 64
 }
@@ -153,12 +89,12 @@ pub(crate) fn reads_ahead(weight_bytes: usize, columns: usize) -> bool {
 impl Product<'_> {
     /// Multiplies the columns of a tile into `out`, where register `v` of column `n` is `out[v · stride + n · lanes..]`.
     ///
-    /// Meanwhile the tiles of a row, each its part, ask for the next panel if [`Product::reads_ahead`].
+    /// Meanwhile the tiles of a row prefetch [`Product::next`], each its part.
     #[inline(always)]
     pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, out: &mut [f32], stride: usize) {
         let Span { first, count, part } = tile;
         let (Columns::Blocks(step) | Columns::Planar(step)) = self.layout;
-        let lines = if self.reads_ahead { self.vectors * S::LANES * S::LANES / LINE } else { 0 };
+        let lines = if self.next.is_empty() { 0 } else { self.vectors * S::LANES * S::LANES / LINE };
         let ahead = part[0] * lines / part[1]..(part[0] + 1) * lines / part[1];
         let operands = Operands { product: self, first: first * step, step, ahead, out, stride };
         match self.layout {
@@ -244,6 +180,7 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
         assert!(last.is_some_and(|last| last <= columns.len()), "columns hold every step");
         let mut sums = [[simd.splat(0.0); V]; N];
         let mut weights = weights.as_ptr();
+        let mut next = product.next.as_ptr();
         // SAFETY: `first` is within the columns, by the assertion above.
         let columns = unsafe { columns.as_ptr().add(first) };
         for outer in 0..depth.count[0] {
@@ -254,7 +191,7 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
                     let x = unsafe { columns.add(at) };
                     if BLOCKS {
                         for line in ahead.clone() {
-                            simd.prefetch(weights.wrapping_add(panel + line * LINE));
+                            simd.prefetch(next.wrapping_add(line * LINE));
                         }
                     }
                     let at = Places::new(weights, x, step * size_of::<f32>());
@@ -262,6 +199,7 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
                     // columns of a step lie within the columns, by the assertions above.
                     unsafe { simd.multiply_steps::<V, N, BLOCKS>(&mut sums, at) };
                     weights = weights.wrapping_add(lanes * V * S::LANES);
+                    next = next.wrapping_add(lanes * V * S::LANES);
                 }
             }
         }

@@ -24,45 +24,31 @@
 pub(crate) mod cover;
 mod derivation;
 mod passes;
+mod plan;
 pub(crate) mod points;
 mod run;
 mod transform;
 mod weights;
 
-use std::ops::Range;
-
-use crate::memory::Buffer;
-use crate::product::Panel;
-use crate::simd::Level;
-use cover::{Cover, Run};
 pub use derivation::{
     Derivation, DerivationError, Deviation, MAX_PRODUCTS, Matrix, Operations, Rounding, parse_points, to_f64,
 };
-use run::Chunking;
+pub(crate) use plan::WinogradPlan;
+pub(crate) use weights::WinogradWeights;
 
-/// A 3×3 convolution with transformed weights, for images of one size.
-#[derive(Debug)]
-pub(crate) struct Winograd {
-    level: Level,
-    lanes: usize,
+use cover::Kind;
+
+/// How filters are stored, and for which tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FilterForm {
     /// `[vertical, horizontal]`.
-    covers: [Cover; 2],
-    padding: [usize; 2],
-    size: [usize; 2],
-    chunking: Chunking,
-    segments: Vec<Segment>,
-    blocks: usize,
-    registers: usize,
-    panels: Vec<Panel>,
-    groups: Vec<Group>,
-    form: Form,
-    /// `[group][point][panel][c][V · lanes]`, or as they are, `[panel][c][r][s][V · lanes]`.
-    weights: Buffer,
+    pub(crate) kinds: [Kind; 2],
+    pub(crate) storage: Storage,
 }
 
-/// How weights are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+/// How filters are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Storage {
     /// Transformed.
     Transformed,
     /// As they are; a few channels at a time are transformed while the convolution runs. Where weights come from main
@@ -70,21 +56,17 @@ pub(crate) enum Form {
     Raw,
 }
 
-/// Tiles of a row that go through the scratch together.
-#[derive(Debug, Clone)]
-struct Segment {
-    outputs: Range<usize>,
-    /// Columns of input that they read.
-    inputs: usize,
-    runs: Vec<Run>,
-}
+impl FilterForm {
+    /// Pairs of points of transformed filters.
+    pub(crate) fn points(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.weights()).product()
+    }
 
-/// Panels that are multiplied at all points before they are transformed back.
-#[derive(Debug, Clone)]
-struct Group {
-    panels: Range<usize>,
-    /// Where its weights start.
-    start: usize,
-    /// Floats of its weights at one point.
-    len: usize,
+    /// Floats stored for a pair of a filter and a channel.
+    pub(crate) fn stored(&self) -> usize {
+        match self.storage {
+            Storage::Transformed => self.points(),
+            Storage::Raw => 9,
+        }
+    }
 }

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use repvgg::image::Preprocessing;
 use repvgg::zoo::{BlockKind, RepVgg};
-use repvgg::{Architecture, Error, Result};
+use repvgg::{Architecture, Error, Result, Weights};
 
 use crate::data::Data;
-use crate::initialise;
 use crate::recipe::Recipe;
 use crate::run::{Config, Run, fingerprint};
 
@@ -74,7 +73,7 @@ impl Ablation {
             check_same(&path, &config, run.config())?;
             return Ok(run);
         }
-        let weights = initialise(&config.architecture.training_graph()?, trial.seed);
+        let weights = Weights::initialise(&config.architecture.training_graph()?, trial.seed);
         Run::create(&path, config, data.clone(), &weights)
     }
 

@@ -11,7 +11,6 @@ pub mod curves;
 pub mod data;
 mod device;
 pub mod evaluate;
-mod init;
 mod network;
 mod ops;
 mod optimizer;
@@ -20,6 +19,5 @@ pub mod run;
 
 pub use curves::EpochMetrics;
 pub use device::Device;
-pub use init::initialise;
 pub use network::{Batch, LossSettings, Network, StepReport};
 pub use optimizer::{Decayed, Sgd, SgdSettings};

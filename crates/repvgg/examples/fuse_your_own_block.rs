@@ -1,7 +1,7 @@
 //! Fuse a block that nobody named: any branches of convolutions, batch norms and identities that meet in a sum.
 
+use repvgg::check::verify;
 use repvgg::fuse::Plan;
-use repvgg::fuse::verify::verify;
 use repvgg::graph::{Conv2d, Graph, Op, Role};
 use repvgg::{Result, Tensor, Weights};
 

@@ -14,7 +14,9 @@ mod window;
 
 use std::time::{Duration, Instant};
 
-use repvgg_kernels::{Buffer, Conv2d, Geometry, Layout, Parameters, Site, ThreadPool};
+use repvgg_kernels::{
+    Buffer, ConvPlan, ConvSpec, Geometry, Layout, PackedConv2d, Packing, Parameters, Site, ThreadPool,
+};
 
 pub use choice::{Choice, Reason};
 pub use repvgg_kernels::{Accuracy, Algorithm, Estimate, Level, fma_peak};
@@ -101,7 +103,7 @@ impl Plan {
         let binding = Binding { program: &program, placement: &placement, weights, pool: &pool, settings };
         let bound = placement.steps.iter().zip(&choices).map(|(&index, choice)| binding.bind(index, choice.as_ref()));
         let steps = bound.collect::<Result<Vec<_>>>()?;
-        let workspace = steps.iter().map(|step| step.constants.workspace_len(settings.threads)).max().unwrap_or(0);
+        let workspace = steps.iter().map(|step| step.constants.workspace_len()).max().unwrap_or(0);
         Ok(Self {
             settings,
             pool,
@@ -269,10 +271,12 @@ impl Binding<'_> {
                     addend_scale: folded.addend_scale.as_deref(),
                     activation: convolution.activation,
                 };
-                let shape = (convolution.geometry, site(inputs[0], self.settings.batch));
-                let packed = Conv2d::new(self.pool, self.settings.level, shape, algorithm, parameters);
-                let name = |error| Error::shape(&self.name(step), error);
-                Constants::Convolution(Box::new(packed.map_err(name)?))
+                let (spec, site) = conv_site(convolution.geometry, inputs[0], self.settings.batch);
+                let packed = Packing::of(algorithm, &spec, site.size)
+                    .and_then(|packing| PackedConv2d::new(self.pool, self.settings.level, &spec, packing, parameters))
+                    .and_then(|conv| ConvPlan::new(&conv, site, self.settings.threads).map(|plan| (conv, plan)));
+                let (packed, plan) = packed.map_err(|error| Error::shape(self.name(step), error))?;
+                Constants::Convolution { packed: Box::new(packed), plan: Box::new(plan) }
             }
             Operation::Sum(sum) => {
                 let channels = output.shape[0].next_multiple_of(output.lanes);
@@ -297,18 +301,18 @@ impl Binding<'_> {
     }
 }
 
-/// What a convolution that reads `input` is planned for.
-fn site(input: Slot, batch: usize) -> Site {
+/// The kind of a convolution that reads `input`, and the images that it is applied to.
+fn conv_site(geometry: Geometry, input: Slot, batch: usize) -> (ConvSpec, Site) {
     let [_, height, width] = input.shape;
     let layout = if input.source == Source::Caller { Layout::Planar } else { Layout::Blocked };
-    Site { batch, size: [height, width], layout }
+    (ConvSpec { geometry, layout }, Site { batch, size: [height, width] })
 }
 
 /// The convolutions of the steps in order.
-fn convolutions(program: &Program, placement: &Placement, batch: usize) -> Vec<(Geometry, Site)> {
+fn convolutions(program: &Program, placement: &Placement, batch: usize) -> Vec<(ConvSpec, Site)> {
     let convolution = |&index: &usize| match &program.steps()[index] {
         ProgramStep { operation: Operation::Convolution(convolution), inputs, .. } => {
-            Some((convolution.geometry, site(placement.slots[inputs[0].index()], batch)))
+            Some(conv_site(convolution.geometry, placement.slots[inputs[0].index()], batch))
         }
         _ => None,
     };

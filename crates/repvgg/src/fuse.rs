@@ -10,11 +10,10 @@
 //! ```
 //!
 //! Nothing here knows a RepVGG block. [`Plan::new`] looks for such regions in the graph, using shapes alone;
-//! [`Plan::apply`] computes their kernels in f64 and rounds once; [`verify`](verify::verify) measures the result against
-//! the training form.
+//! [`Plan::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
+//! result with the training form.
 
 mod region;
-pub mod verify;
 
 pub use crate::algebra::{LinearConv, Unfusable};
 pub use region::{Blocked, Plan, Region};

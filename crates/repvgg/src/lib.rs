@@ -8,8 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod algebra;
+pub mod check;
 pub mod checkpoint;
-pub mod compare;
+pub mod classify;
 pub mod cost;
 pub mod engine;
 mod error;

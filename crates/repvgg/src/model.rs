@@ -56,6 +56,18 @@ pub struct Model {
 }
 
 impl Model {
+    /// A network that has not been trained: `architecture` in training form with [initial weights](Weights::initialise),
+    /// for images of the size that it is meant for.
+    ///
+    /// # Errors
+    /// When the architecture cannot be built.
+    pub fn initialise(architecture: Architecture, seed: u64) -> Result<Self> {
+        let weights = Weights::initialise(&architecture.training_graph()?, seed);
+        let preprocessing = Preprocessing { size: architecture.image_size(), ..Preprocessing::default() };
+        let preprocessing = preprocessing.for_channels(architecture.input_channels());
+        Ok(Self { architecture, form: Form::Training, weights, labels: Vec::new(), preprocessing, training: None })
+    }
+
     /// The graph that the weights belong to.
     ///
     /// # Errors

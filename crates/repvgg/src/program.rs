@@ -242,9 +242,7 @@ impl Operation {
         let sum = |affine, activation| Self::Sum(Sum { affines: vec![affine; node.inputs.len()], activation });
         Some(match &node.op {
             Op::Input { .. } => return None,
-            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => {
-                Self::Convolution(Convolution::alone(id, conv.geometry))
-            }
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Self::Convolution(Convolution::alone(id, conv.geometry)),
             Op::Linear(layer) => Self::Convolution(Convolution::alone(id, layer.geometry())),
             Op::BatchNorm(_) | Op::Scale { .. } => sum(Some(id), None),
             Op::Activation(kind) => sum(None, Some(*kind)),

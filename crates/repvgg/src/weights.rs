@@ -1,5 +1,6 @@
 //! Parameters by PyTorch's own names.
 
+mod initialise;
 mod misfits;
 
 pub(crate) use misfits::{Misfit, Misfits};

@@ -1,8 +1,9 @@
 //! The zoo's networks of depthwise, grouped and searched convolutions against timm, torchvision and their papers: counts,
 //! and what fusing leaves of them.
 
+use repvgg::check::verify;
 use repvgg::cost::cost;
-use repvgg::fuse::{Plan, verify::verify};
+use repvgg::fuse::Plan;
 use repvgg::graph::Role;
 use repvgg::{Architecture, Graph, Op, Tensor, Weights};
 

@@ -2,8 +2,9 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use repvgg::check::verify;
 use repvgg::cost::cost;
-use repvgg::fuse::{Plan, verify::verify};
+use repvgg::fuse::Plan;
 use repvgg::graph::Role;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
 use repvgg::{Architecture, Graph, Op, Tensor, Weights};

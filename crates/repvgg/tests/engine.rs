@@ -68,7 +68,7 @@ fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Setting
     let expected = interpret(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
     let magnitude = magnitudes(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
     let tile = match (settings.algorithm, settings.accuracy) {
-        (Some(algorithm), _) => algorithm.tile().unwrap_or(1),
+        (Some(algorithm), _) => algorithm.tile().map_or(1, |tile| tile.outputs()),
         (None, Accuracy::Strict) => 2,
         (None, Accuracy::Default) => 6,
         (None, Accuracy::Fast) => 8,

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use repvgg::fuse::{Plan, fuse, verify::verify};
+use repvgg::check::verify;
+use repvgg::fuse::{Plan, fuse};
 use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Architecture, Tensor, Weights};
@@ -297,7 +298,7 @@ fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
 /// What a network makes of rounding alone is no fault of its fusion; what is far beyond it, is.
 #[test]
 fn a_network_that_amplifies_rounding_is_judged_by_it() {
-    let report = |network_error, rounding| repvgg::fuse::verify::Report {
+    let report = |network_error, rounding| repvgg::check::FusionReport {
         regions: Vec::new(),
         network_error,
         rounding,

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use repvgg::check::{Parts, compare_parts};
 use repvgg::checkpoint::{self, Container, Dialect, Precision};
-use repvgg::compare::{Parts, parts};
 use repvgg::engine::{Plan, Settings};
 use repvgg::zoo::Form;
 use repvgg::{Architecture, Model, Tensor};
@@ -141,13 +141,17 @@ fn every_key_is_accounted_for_in_the_file_s_own_spelling() {
 fn a_network_and_its_fusion_are_compared_block_by_block_whatever_their_names() {
     let (training, _) = open("branches.onnx");
     let (plain, _) = open("plain.onnx");
-    let Parts::Blocks(report) = parts(&training, &plain, 32, |_| ()).unwrap() else { panic!("expected blocks") };
+    let Parts::Regions(report) = compare_parts([&training, &plain], 32, |_| ()).unwrap() else {
+        panic!("expected blocks")
+    };
     assert_eq!(report.regions.len(), 6);
     assert!(report.worst_error() <= 1.0, "{}", report.worst_error());
     let (other, _) = open("document.safetensors");
-    let Parts::Layers(layers) = parts(&training, &other, 32, |_| ()).unwrap() else { panic!("expected layers") };
+    let Parts::Layers(layers) = compare_parts([&training, &other], 32, |_| ()).unwrap() else {
+        panic!("expected layers")
+    };
     assert!(layers.iter().all(|layer| layer.largest_difference == 0.0));
-    assert!(matches!(parts(&plain, &other.fuse().unwrap(), 32, |_| ()).unwrap(), Parts::Layers(_)));
+    assert!(matches!(compare_parts([&plain, &other.fuse().unwrap()], 32, |_| ()).unwrap(), Parts::Layers(_)));
 }
 
 /// Every cut and many flipped bits of every seed: an error, or a model that can be written.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use repvgg::check::CheckedFusion;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
@@ -236,7 +237,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: O
     for row in &mut *rows {
         let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
         let model = Model::load(&path)?;
-        let (plan, plain, report) = fuse_checked(&model, size)?;
+        let CheckedFusion { plan, model: plain, report } = fuse_checked(&model, size)?;
         report.accept().map_err(|error| error.within(row.block.block().name))?;
         row.fusion_error = Some(report.network_error);
         row.blocked = plan.blocked().first().map(|blocked| format!("{}: {}", blocked.by, blocked.why));

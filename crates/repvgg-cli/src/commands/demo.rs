@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use image::ImageFormat;
+use repvgg::check::{CheckedFusion, FusionReport};
+use repvgg::classify::{Classifier, Prediction};
 use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::file::write_atomically;
 use repvgg::image::Preprocessing;
-use repvgg::{Model, cost::cost};
+use repvgg::{Model, Weights, cost::cost};
 use repvgg_train::curves::svg;
 use repvgg_train::data::{self, BUILT_IN, Data, Unreadable};
 use repvgg_train::evaluate::EvaluationSettings;
-use repvgg_train::initialise;
 use repvgg_train::recipe::Preset;
 use repvgg_train::run::{Config, Outcome as RunOutcome, Run, fingerprint};
 use serde_json::json;
@@ -22,7 +23,6 @@ use serde_json::json;
 use super::Outcome;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
-use super::predict::Classifier;
 use super::train::{say, train};
 use crate::contact_sheet::{Tile, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
@@ -100,7 +100,7 @@ fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Ru
     recipe.epochs = arguments.epochs.unwrap_or(recipe.epochs);
     recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
     let architecture = model.with_classes(data.labels.len())?;
-    let weights = initialise(&architecture.training_graph()?, arguments.seed);
+    let weights = Weights::initialise(&architecture.training_graph()?, arguments.seed);
     let size = data.side.unwrap_or(recipe.size);
     let config = Config {
         data: BUILT_IN.into(),
@@ -120,7 +120,7 @@ fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Ru
 
 /// What the demo finds out.
 struct Results {
-    fusion: repvgg::fuse::verify::Report,
+    fusion: FusionReport,
     top1: Forms<f64>,
     images_per_second: Forms<f64>,
     parameters: Forms<u64>,
@@ -129,7 +129,7 @@ struct Results {
 
 fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> anyhow::Result<Results> {
     print("2/5 fusing, and checking every block against its branches\n")?;
-    let (plan, plain, fusion) = fuse_checked(model, model.preprocessing.size)?;
+    let CheckedFusion { plan, model: plain, report: fusion } = fuse_checked(model, model.preprocessing.size)?;
     fusion.accept()?;
     model.save(&folder.join("training.safetensors"))?;
     plain.save(&folder.join("plain.safetensors"))?;
@@ -182,7 +182,7 @@ fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<
 
 /// A picture of held-out images with what the plain network takes them for.
 fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec<u8>> {
-    let mut classifier = Classifier::new(plain, Settings { threads, ..Settings::default() }, &Tuning::new())?;
+    let mut classifier = Classifier::with_settings(plain, Settings { threads, ..Settings::default() }, &Tuning::new())?;
     let images = data.validation.len();
     let mut tiles = Vec::new();
     for index in
@@ -190,9 +190,9 @@ fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec
     {
         let index = index.min(images - 1);
         let image = data.validation.image(index)?;
-        let guess = classifier.classify(&image, 1).swap_remove(0);
-        let verdict = if guess.class == data.validation.label(index) { Verdict::Right } else { Verdict::Wrong };
-        let caption = format!("{} {:.0}\u{a0}%", guess.label, 100.0 * guess.probability);
+        let Prediction { class, label, probability } = classifier.classify(&image, 1)?.swap_remove(0);
+        let verdict = if class == data.validation.label(index) { Verdict::Right } else { Verdict::Wrong };
+        let caption = format!("{label} {:.0}\u{a0}%", 100.0 * probability);
         tiles.push(Tile { image, caption, verdict });
     }
     let mut png = Vec::new();

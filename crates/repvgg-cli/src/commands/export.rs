@@ -8,11 +8,11 @@ use clap::ValueEnum;
 use repvgg::checkpoint::{self, Dialect, Precision};
 use repvgg::fuse::Plan;
 use repvgg::zoo::Form;
-use repvgg::{Error, Model, Result, onnx};
+use repvgg::{Error, Model, Result, check, onnx};
 use serde_json::json;
 
 use super::Outcome;
-use super::fuse::{check_size, fuse_checked};
+use super::fuse::fuse_checked;
 use crate::output::{print, print_json, thousands};
 use crate::source::ModelOptions;
 
@@ -140,10 +140,9 @@ impl Arguments {
                 Err(Error::fuse(&self.model.model, what).into())
             }
             (Some(WantedForm::Plain), Form::Training) => {
-                let (_, plain, report) =
-                    fuse_checked(&model, check_size(&model)).with_context(|| self.model.model.clone())?;
-                report.accept().with_context(|| format!("{}: not written", self.output.display()))?;
-                Ok(plain)
+                let fusion = fuse_checked(&model, check::image_size(&model));
+                let fusion = fusion.with_context(|| self.model.model.clone())?;
+                fusion.accept().with_context(|| format!("{}: not written", self.output.display()))
             }
         }
     }

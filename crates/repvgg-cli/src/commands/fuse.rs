@@ -4,12 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use repvgg::fuse::{
-    Plan,
-    verify::{RegionReport, Report, verify},
-};
-use repvgg::zoo::Form;
-use repvgg::{Error, Model};
+use repvgg::check::{self, CheckedFusion, RegionReport};
+use repvgg::fuse::Plan;
+use repvgg::{Error, Model, Result};
 use serde_json::json;
 
 use super::Outcome;
@@ -43,43 +40,31 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::spec(arguments.output.display(), what).into());
     }
     let model = arguments.input.open()?;
-    let check_size = arguments.check_size.map_or_else(|| check_size(&model), |size| size as usize);
-    let (plan, plain, report) = fuse_checked(&model, check_size).with_context(|| arguments.input.model.clone())?;
-    report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
-    plain.save(&arguments.output)?;
+    let size = arguments.check_size.map_or_else(|| check::image_size(&model), |size| size as usize);
+    let fusion = fuse_checked(&model, size).with_context(|| arguments.input.model.clone())?;
+    fusion.report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
+    fusion.model.save(&arguments.output)?;
     if arguments.json {
-        print_json(&report_json(&report, &plan, arguments))?;
+        print_json(&report_json(&fusion, arguments))?;
     } else {
-        print(&report_text(&report, &plan, &model, &plain, arguments))?;
+        print(&report_text(&fusion, &model, arguments))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The side of the random images on which a fused network is checked: a small one where the network takes it, else its own.
-pub(crate) fn check_size(model: &Model) -> usize {
-    const SMALL: usize = 64;
-    let takes = |size: usize| model.graph().is_ok_and(|graph| graph.shapes([size; 2]).is_ok());
-    if takes(SMALL) { SMALL } else { model.preprocessing.size }
-}
-
-/// Fuses a model and measures the result against the training form.
-pub(crate) fn fuse_checked(model: &Model, check_size: usize) -> anyhow::Result<(Plan, Model, Report)> {
-    if model.form == Form::Plain {
-        return Err(Error::fuse(model.architecture.name(), "already in plain form, there is nothing to fuse").into());
-    }
-    let plan = Plan::new(&model.graph()?);
-    let weights = plan.apply(&model.weights)?;
-    let progress = bar(plan.regions().len(), "checking");
-    let report = verify(&plan, &model.weights, &weights, check_size, |region: &RegionReport| {
+/// Fuses a model and checks the result, with a progress bar.
+pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> {
+    let progress = bar(Plan::new(&model.graph()?).regions().len(), "checking");
+    let fusion = check::fuse(model, size, |region| {
         progress.set_message(region.name.clone());
         progress.inc(1);
-    })?;
+    });
     progress.finish_and_clear();
-    let plain = model.fused(&plan, weights);
-    Ok((plan, plain, report))
+    fusion
 }
 
-fn report_json(report: &Report, plan: &Plan, arguments: &Arguments) -> serde_json::Value {
+fn report_json(fusion: &CheckedFusion, arguments: &Arguments) -> serde_json::Value {
+    let CheckedFusion { plan, report, .. } = fusion;
     let blocks: Vec<serde_json::Value> = report
         .regions
         .iter()
@@ -106,7 +91,8 @@ fn report_json(report: &Report, plan: &Plan, arguments: &Arguments) -> serde_jso
     })
 }
 
-fn report_text(report: &Report, plan: &Plan, model: &Model, plain: &Model, arguments: &Arguments) -> String {
+fn report_text(fusion: &CheckedFusion, training: &Model, arguments: &Arguments) -> String {
+    let CheckedFusion { plan, model: plain, report } = fusion;
     let rows: Vec<Vec<String>> = report
         .regions
         .iter()
@@ -141,7 +127,7 @@ fn report_text(report: &Report, plan: &Plan, model: &Model, plain: &Model, argum
     text.push_str(&format!(
         "{} regions fused, {} values become {}: {}\n",
         report.regions.len(),
-        thousands(count(model)),
+        thousands(count(training)),
         thousands(count(plain)),
         arguments.output.display()
     ));

@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use repvgg::image::Preprocessing;
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Weights};
+use repvgg_train::EpochMetrics;
 use repvgg_train::data::{self, BUILT_IN, Data};
 use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Config, Control, Event, Outcome as RunOutcome, Run, Step, fingerprint};
-use repvgg_train::{EpochMetrics, initialise};
 
 use super::Outcome;
 use crate::progress::{duration, is_live};
@@ -149,7 +149,7 @@ fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
     let network = network.with_classes(data.labels.len())?;
     let preprocessing =
         preprocessing(&data, &recipe, (arguments.recipe.size, network.input_channels()), pretrained.as_ref());
-    let weights = initialise(&network.training_graph()?, arguments.seed);
+    let weights = Weights::initialise(&network.training_graph()?, arguments.seed);
     let weights = match (&pretrained, &arguments.init_from) {
         (Some(pretrained), Some(file)) => transfer(weights, pretrained).with_context(|| file.clone())?,
         _ => weights,

@@ -1,4 +1,4 @@
-use repvgg::fuse::verify::RegionReport;
+use repvgg::check::{FusionReport, RegionReport};
 
 use super::*;
 
@@ -13,12 +13,12 @@ fn region(name: &str, error: f64) -> RegionReport {
     }
 }
 
-fn check(regions: Vec<RegionReport>) -> verify::Report {
-    verify::Report { regions, network_error: 2.4e-7, rounding: 1.1e-7, network_input: [2, 3, 32, 32] }
+fn check(regions: Vec<RegionReport>) -> FusionReport {
+    FusionReport { regions, network_error: 2.4e-7, rounding: 1.1e-7, network_input: [2, 3, 32, 32] }
 }
 
 /// A report on `fusion` whose every other text is `text`.
-fn report_of(fusion: &verify::Report, text: &str) -> String {
+fn report_of(fusion: &FusionReport, text: &str) -> String {
     let texts = [text.to_owned(), "second".to_owned()];
     html(&Report {
         title: text,

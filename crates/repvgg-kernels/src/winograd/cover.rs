@@ -99,11 +99,11 @@ impl Kind {
 }
 
 impl Cover {
-    /// Covers `outputs` outputs. Where some tiles must be smaller than the largest, even ones are preferred to odd ones,
-    /// because their points come in pairs.
+    /// Covers `outputs` outputs with as few tiles of a kind as there can be, none larger than it has to be. Where some tiles
+    /// must be smaller than others, even ones are preferred to odd ones, because their points come in pairs.
     pub(crate) fn new(kind: Kind, outputs: usize) -> Self {
-        let largest = kind.largest;
-        let count = outputs.div_ceil(largest);
+        let count = outputs.div_ceil(kind.largest);
+        let largest = outputs.div_ceil(count);
         let mut spare = count * largest - outputs;
         let mut sizes = vec![largest; count];
         for size in sizes.iter_mut().rev() {

@@ -4,7 +4,7 @@ use repvgg::graph::{ActivationKind, Conv2d, Linear, Parameter, Pool, Role};
 use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
 use repvgg::{Architecture, Graph, Op, Tensor, Weights};
-use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings, initialise};
+use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
 use crate::tiny::{self, CLASSES, Head, Shape};
 
@@ -23,7 +23,7 @@ fn tiny_network() -> Graph {
 }
 
 fn start(graph: &Graph) -> (Network, Sgd) {
-    let network = Network::new(graph.clone(), &initialise(graph, 3), Device::cpu()).unwrap();
+    let network = Network::new(graph.clone(), &Weights::initialise(graph, 3), Device::cpu()).unwrap();
     (network, Sgd::new(SETTINGS, graph, Device::cpu()))
 }
 
@@ -155,7 +155,7 @@ fn every_operation() -> Graph {
 #[test]
 fn gradients_of_every_operation_agree_with_differences() {
     let graph = every_operation();
-    let weights = initialise(&graph, 5);
+    let weights = Weights::initialise(&graph, 5);
     let (images, labels) = images(8);
     let batch = Batch { images: &images, size: SIZE, labels: &labels };
     let plain = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SETTINGS };
@@ -186,7 +186,7 @@ fn gradients_of_every_operation_agree_with_differences() {
 #[test]
 fn a_normalised_filter_of_zeros_trains() {
     let graph = every_operation();
-    let mut weights = initialise(&graph, 5);
+    let mut weights = Weights::initialise(&graph, 5);
     weights.get_mut("normalised.weight").unwrap().data_mut()[..36].fill(0.0);
     let mut network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
     let mut sgd = Sgd::new(SETTINGS, &graph, Device::cpu());

@@ -2,7 +2,7 @@
 
 use super::names::Named;
 use super::{Container, Origin, Stored};
-use crate::compare::renamed;
+use crate::check::renamed;
 use crate::fuse::Plan;
 use crate::image::Preprocessing;
 use crate::model::{self, Model};

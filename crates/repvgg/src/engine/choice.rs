@@ -1,6 +1,6 @@
 //! Which algorithm each convolution gets.
 
-use repvgg_kernels::{Algorithm, Estimate, Geometry, Machine, Site};
+use repvgg_kernels::{Algorithm, ConvSpec, Estimate, Machine, Packing, Site};
 
 use super::Settings;
 use super::tune::Tuning;
@@ -33,14 +33,14 @@ pub enum Reason {
 }
 
 /// The choice for each convolution of a plan.
-pub(super) fn choose(sites: &[(Geometry, Site)], settings: &Settings, tuning: &Tuning) -> Result<Vec<Choice>> {
+pub(super) fn choose(sites: &[(ConvSpec, Site)], settings: &Settings, tuning: &Tuning) -> Result<Vec<Choice>> {
     let machine = Machine::typical(settings.level);
-    let choice = |&(geometry, site): &(Geometry, Site)| {
-        let estimate = |algorithm| Estimate::new(settings.level, machine, (&geometry, site), algorithm);
-        let mut others = Estimate::all(settings.level, machine, (&geometry, site), settings.accuracy);
+    let choice = |&(spec, site): &(ConvSpec, Site)| {
+        let estimate = |algorithm| Estimate::new(settings.level, machine, &spec, site, algorithm);
+        let mut others = Estimate::all(settings.level, machine, &spec, site, settings.accuracy);
         let position = |algorithm: Algorithm| others.iter().position(|other| other.algorithm == algorithm);
-        let asked = settings.algorithm.filter(|algorithm| algorithm.fits(&geometry, site));
-        let measured = tuning.get(settings, &geometry, site).and_then(position);
+        let asked = settings.algorithm.filter(|algorithm| algorithm.fits(&spec));
+        let measured = tuning.get(settings, &spec, site).and_then(position);
         match (asked, measured) {
             (Some(algorithm), _) => {
                 others.retain(|other| other.algorithm != algorithm);
@@ -56,8 +56,10 @@ pub(super) fn choose(sites: &[(Geometry, Site)], settings: &Settings, tuning: &T
     if let Some(limit) = settings.memory_limit {
         fit(&mut choices, limit)?;
     }
-    for (choice, (geometry, site)) in choices.iter_mut().zip(sites) {
-        choice.tiles = repvgg_kernels::tiles(geometry, *site, choice.taken.algorithm);
+    for (choice, (spec, site)) in choices.iter_mut().zip(sites) {
+        let packing = Packing::of(choice.taken.algorithm, spec, site.size);
+        let output = spec.geometry.output_size(site.size);
+        choice.tiles = packing.ok().zip(output.ok()).and_then(|(packing, output)| packing.tiles(output));
     }
     Ok(choices)
 }

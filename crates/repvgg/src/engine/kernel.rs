@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use repvgg_kernels::{Addend, Conv2d, Level, Pass, ThreadPool, sigmoid, silu};
+use repvgg_kernels::{ConvPlan, Level, PackedConv2d, Pass, ThreadPool, sigmoid, silu};
 
 use super::parameters::Affine;
 use super::window;
@@ -18,7 +18,7 @@ pub(super) enum Constants {
     /// Nothing.
     None,
     /// A convolution with packed weights.
-    Convolution(Box<Conv2d>),
+    Convolution { packed: Box<PackedConv2d>, plan: Box<ConvPlan> },
     /// The terms' factors and shifts, padded to whole blocks.
     Affines(Vec<Option<Affine>>),
     /// For each channel, which of the input's it is.
@@ -29,7 +29,7 @@ impl Constants {
     /// Bytes of its weights.
     pub(super) fn packed_bytes(&self) -> usize {
         match self {
-            Self::Convolution(conv) => conv.packed_bytes(),
+            Self::Convolution { packed, .. } => packed.bytes(),
             Self::Affines(affines) => {
                 affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
             }
@@ -37,9 +37,9 @@ impl Constants {
         }
     }
 
-    /// Elements of workspace that a run needs on so many threads.
-    pub(super) fn workspace_len(&self, threads: usize) -> usize {
-        if let Self::Convolution(conv) = self { conv.workspace_len(threads) } else { 0 }
+    /// Elements of workspace that a run needs.
+    pub(super) fn workspace_len(&self) -> usize {
+        if let Self::Convolution { plan, .. } = self { plan.workspace_len() } else { 0 }
     }
 }
 
@@ -151,11 +151,11 @@ pub(super) struct Call<'a> {
 /// When `constants` are not those of the operation.
 pub(super) fn run(operation: &Operation, constants: &Constants, call: Call<'_>) {
     match (operation, constants) {
-        (Operation::Convolution(_), Constants::Convolution(conv)) => {
+        (Operation::Convolution(_), Constants::Convolution { packed, plan }) => {
             let Call { pool, images, inputs, values, output, workspace, .. } = call;
             let input = values.map(inputs[0]).data;
-            let addend = inputs.get(1).map(|&addend| Addend { values: values.map(addend).data });
-            conv.run(pool, Pass { images, input, addend, output, workspace });
+            let addend = inputs.get(1).map(|&addend| values.map(addend).data);
+            packed.run(plan, pool, Pass { images, input, addend, output, workspace });
         }
         (Operation::Sum(sum), Constants::Affines(affines)) => call.sum(affines, sum.activation),
         (Operation::Product(activation), _) => call.mul(*activation),

@@ -74,7 +74,9 @@ fn reads_blocks(program: &Program, aliases: &[ValueId], channels: usize) -> bool
     let is_image = |value: &ValueId| images.contains(value);
     let reads_blocks = |step: &Step| {
         let is_planar = matches!(step.operation, Operation::Convolution(_)) && channels <= PLANAR_CHANNELS;
-        !is_image(&step.output) && step.inputs.iter().any(is_image) && (!is_planar || step.inputs[1..].iter().any(is_image))
+        !is_image(&step.output)
+            && step.inputs.iter().any(is_image)
+            && (!is_planar || step.inputs[1..].iter().any(is_image))
     };
     program.steps().iter().any(reads_blocks)
 }

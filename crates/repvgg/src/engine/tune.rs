@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use repvgg_kernels::{
-    Activation, Algorithm, Buffer, Conv2d, Estimate, Geometry, Layout, Machine, Parameters, Pass, Site, ThreadPool,
+    Activation, Algorithm, Buffer, ConvPlan, ConvSpec, Estimate, Geometry, GeometryError, Layout, Machine,
+    PackedConv2d, Packing, Parameters, Pass, Site, ThreadPool,
 };
 
 use super::Settings;
@@ -85,8 +86,8 @@ impl Tuning {
         })
     }
 
-    pub(super) fn get(&self, settings: &Settings, geometry: &Geometry, site: Site) -> Option<Algorithm> {
-        self.0.get(&key(settings, geometry, site)).copied()
+    pub(super) fn get(&self, settings: &Settings, spec: &ConvSpec, site: Site) -> Option<Algorithm> {
+        self.0.get(&key(settings, spec, site)).copied()
     }
 
     /// Measures the convolutions that were not yet; `progress` hears how many of how many are done.
@@ -95,16 +96,16 @@ impl Tuning {
     /// When memory is refused.
     pub(super) fn measure(
         &mut self,
-        convolutions: &[(Geometry, Site)],
+        convolutions: &[(ConvSpec, Site)],
         settings: &Settings,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<()> {
         let pool = ThreadPool::new(settings.threads);
-        for (done, &(geometry, site)) in convolutions.iter().enumerate() {
+        for (done, &(spec, site)) in convolutions.iter().enumerate() {
             progress(done, convolutions.len());
-            let key = key(settings, &geometry, site);
+            let key = key(settings, &spec, site);
             if let Entry::Vacant(entry) = self.0.entry(key) {
-                entry.insert(fastest(&pool, settings, geometry, site)?);
+                entry.insert(fastest(&pool, settings, &spec, site)?);
             }
         }
         progress(convolutions.len(), convolutions.len());
@@ -113,10 +114,10 @@ impl Tuning {
 }
 
 /// The convolution's shape in words, and what the candidates depend on. Threads are left out: results must not depend on them.
-fn key(settings: &Settings, geometry: &Geometry, site: Site) -> String {
+fn key(settings: &Settings, spec: &ConvSpec, site: Site) -> String {
     let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
-    let Geometry { in_channels, out_channels, kernel, stride, padding, dilation, groups } = *geometry;
-    let layout = if site.layout == Layout::Planar { "planar" } else { "blocked" };
+    let Geometry { in_channels, out_channels, kernel, stride, padding, dilation, groups } = spec.geometry;
+    let layout = if spec.layout == Layout::Planar { "planar" } else { "blocked" };
     format!(
         "{} {:?} {in_channels}>{out_channels} kernel {} stride {} padding {} dilation {} groups {groups} {layout} batch {} size {}",
         settings.level.name(),
@@ -131,31 +132,34 @@ fn key(settings: &Settings, geometry: &Geometry, site: Site) -> String {
 }
 
 /// The candidate with the least median time.
-fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Site) -> Result<Algorithm> {
+fn fastest(pool: &ThreadPool, settings: &Settings, spec: &ConvSpec, site: Site) -> Result<Algorithm> {
     let machine = Machine::typical(settings.level);
-    let estimates = Estimate::all(settings.level, machine, (&geometry, site), settings.accuracy);
+    let estimates = Estimate::all(settings.level, machine, spec, site, settings.accuracy);
     let least = estimates[0].time;
     let candidates = estimates.iter().filter(|estimate| estimate.time <= CANDIDATES * least);
-    let weights = noise(geometry.weight_len())?;
+    let weights = noise(spec.geometry.weight_len())?;
     let parameters = Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Relu };
-    let convs = candidates
+    let candidates = candidates
         .map(|candidate| {
-            let shape = (geometry, site);
-            let conv = Conv2d::new(pool, settings.level, shape, candidate.algorithm, parameters);
-            conv.map_err(|error| Error::shape("tuning", error))
+            let packing = Packing::of(candidate.algorithm, spec, site.size)?;
+            let conv = PackedConv2d::new(pool, settings.level, spec, packing, parameters)?;
+            let plan = ConvPlan::new(&conv, site, pool.threads())?;
+            Ok((candidate.algorithm, conv, plan))
         })
-        .collect::<Result<Vec<Conv2d>>>()?;
-    if let [only] = &*convs {
-        return Ok(only.algorithm());
+        .collect::<std::result::Result<Vec<_>, GeometryError>>()
+        .map_err(|error| Error::shape("tuning", error))?;
+    if let [(only, ..)] = &*candidates {
+        return Ok(*only);
     }
-    let input = noise(convs[0].input_len(site.batch))?;
-    let mut output = zeroed(convs[0].output(site.batch).len())?;
-    let workspace = convs.iter().map(|conv| conv.workspace_len(pool.threads())).max().unwrap_or(0);
+    let (_, _, plan) = &candidates[0];
+    let input = noise(plan.input_len(site.batch))?;
+    let mut output = zeroed(plan.output(site.batch).len())?;
+    let workspace = candidates.iter().map(|(_, _, plan)| plan.workspace_len()).max().unwrap_or(0);
     let mut workspace = zeroed(workspace)?;
     let other = vec![1.0_f32; EVICTION];
-    let mut times = vec![Vec::with_capacity(ROUNDS); convs.len()];
+    let mut times = vec![Vec::with_capacity(ROUNDS); candidates.len()];
     for round in 0..=ROUNDS {
-        for (conv, times) in convs.iter().zip(&mut times) {
+        for ((_, conv, plan), times) in candidates.iter().zip(&mut times) {
             std::hint::black_box(other.iter().sum::<f32>());
             let start = Instant::now();
             let pass = Pass {
@@ -165,7 +169,7 @@ fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Sit
                 output: &mut output,
                 workspace: &mut workspace,
             };
-            conv.run(pool, pass);
+            conv.run(plan, pool, pass);
             if round > 0 {
                 times.push(start.elapsed());
             }
@@ -175,8 +179,9 @@ fn fastest(pool: &ThreadPool, settings: &Settings, geometry: Geometry, site: Sit
         times.sort_unstable();
         times[ROUNDS / 2]
     };
-    let best = convs.iter().zip(times.iter_mut().map(median)).min_by_key(|(_, time)| *time);
-    Ok(best.expect("there is a candidate").0.algorithm())
+    let best = candidates.iter().zip(times.iter_mut().map(median)).min_by_key(|(_, time)| *time);
+    let ((algorithm, ..), _) = best.expect("there is a candidate");
+    Ok(*algorithm)
 }
 
 fn zeroed(len: usize) -> Result<Buffer> {

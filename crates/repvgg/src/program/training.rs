@@ -105,11 +105,8 @@ mod tests {
         let twice = graph.add("twice", Op::Add, &[c, c]);
         let last = graph.add("last", Op::relu(), &[twice]);
         graph.output("main", last);
-        let steps: Vec<(Operation, Vec<NodeId>)> = Program::training(&graph)
-            .steps()
-            .iter()
-            .map(|step| (step.operation.clone(), step.nodes.clone()))
-            .collect();
+        let steps: Vec<(Operation, Vec<NodeId>)> =
+            Program::training(&graph).steps().iter().map(|step| (step.operation.clone(), step.nodes.clone())).collect();
         let relu_after = Some(ActivationKind::Relu);
         let step = |affines: &[Option<NodeId>], activation, nodes: &[NodeId]| {
             (Operation::Sum(Sum { affines: affines.to_vec(), activation }), nodes.to_vec())

@@ -1,35 +1,48 @@
-//! The parameters a network starts training with: PyTorch's defaults, from a seed.
+//! The parameters that a network starts training with: PyTorch's defaults, drawn from a seed.
 
 use std::collections::HashSet;
 
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use repvgg::graph::{Op, Parameter, Role};
-use repvgg::{Graph, NodeId, Tensor, Weights};
 
-/// Every parameter of `graph` as PyTorch's layers start:
-/// kernels, matrices and their biases uniform in `±1/√fan_in` (`kaiming_uniform_` with `a = √5`), γ = 1, β = 0, factors 1,
-/// running mean 0 and variance 1. Factors start as their operation says, and a 1×1 convolution that is added to what it reads,
-/// `I + W`, as 0 (2103.13425, Sect. 3.3).
-///
-/// Each parameter draws from its own stream, keyed by `seed` and its name, so that a layer more or less changes no other.
-pub fn initialise(graph: &Graph, seed: u64) -> Weights {
-    let residuals = identity_residuals(graph);
-    let nodes = graph.iter();
-    nodes
-        .flat_map(|(id, node)| node.parameters().map(move |(name, parameter)| (id, name, parameter)))
-        .map(|(id, name, parameter)| {
-            let tensor = match residuals.contains(&id) {
-                true => Tensor::full(parameter.shape, 0.0),
-                false => start(&graph.node(id).op, parameter, stream(seed, &name)),
-            };
-            (name, tensor)
-        })
-        .collect()
+use crate::graph::{Op, Parameter, Role};
+use crate::{Graph, NodeId, Tensor, Weights};
+
+impl Weights {
+    /// Every parameter of `graph` as PyTorch initialises its layers: kernels, matrices and their biases uniform in
+    /// `±1/√fan_in` (`kaiming_uniform_` with `a = √5`), γ = 1, β = 0, running mean 0 and variance 1. Factors start as their
+    /// operation says; the 1×1 convolution of a residual `I + W` starts at 0 (2103.13425, Sect. 3.3).
+    ///
+    /// Each parameter draws from its own stream, keyed by `seed` and its name: adding or removing a layer leaves all
+    /// other parameters unchanged.
+    ///
+    /// ```
+    /// use repvgg::{Architecture, Weights};
+    ///
+    /// let graph = Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?.training_graph()?;
+    /// let weights = Weights::initialise(&graph, 0);
+    /// weights.check(&graph)?;
+    /// assert_eq!(weights, Weights::initialise(&graph, 0));
+    /// # Ok::<(), repvgg::Error>(())
+    /// ```
+    pub fn initialise(graph: &Graph, seed: u64) -> Self {
+        let residuals = identity_residuals(graph);
+        let nodes = graph.iter();
+        nodes
+            .flat_map(|(id, node)| node.parameters().map(move |(name, parameter)| (id, name, parameter)))
+            .map(|(id, name, parameter)| {
+                let tensor = match residuals.contains(&id) {
+                    true => Tensor::full(parameter.shape, 0.0),
+                    false => initial(&graph.node(id).op, parameter, stream(seed, &name)),
+                };
+                (name, tensor)
+            })
+            .collect()
+    }
 }
 
-/// The 1×1 convolutions whose values are added to what they read, and to nothing else.
+/// The 1×1 convolutions of residuals `I + W`: a sum adds their value to what they read, and to nothing else.
 fn identity_residuals(graph: &Graph) -> HashSet<NodeId> {
     let mut residuals = HashSet::new();
     for (_, sum) in graph.iter().filter(|(_, node)| node.op == Op::Add) {
@@ -43,7 +56,7 @@ fn identity_residuals(graph: &Graph) -> HashSet<NodeId> {
     residuals
 }
 
-fn start(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
+fn initial(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
     match parameter.role {
         Role::Kernel | Role::Matrix | Role::Bias => {
             let bound = 1.0 / (fan_in(op) as f64).sqrt();
@@ -83,9 +96,8 @@ fn stream(seed: u64, name: &str) -> ChaCha8Rng {
 
 #[cfg(test)]
 mod tests {
-    use repvgg::graph::{Conv2d, Linear};
-
     use super::*;
+    use crate::graph::{Conv2d, Linear};
 
     fn network(groups: usize) -> Graph {
         let mut graph = Graph::new();
@@ -115,7 +127,7 @@ mod tests {
     #[test]
     fn kernels_and_matrices_are_uniform_within_the_fan_in_bound() {
         for groups in [1, 4] {
-            let weights = initialise(&network(groups), 7);
+            let weights = Weights::initialise(&network(groups), 7);
             assert_uniform(weights.get("conv.weight").unwrap(), 1.0 / (32.0 / groups as f64 * 9.0).sqrt());
             assert_uniform(weights.get("linear.weight").unwrap(), 0.125);
             let bias = weights.get("linear.bias").unwrap().data();
@@ -125,7 +137,7 @@ mod tests {
 
     #[test]
     fn batch_norms_start_as_the_identity() {
-        let weights = initialise(&network(1), 7);
+        let weights = Weights::initialise(&network(1), 7);
         for (suffix, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
             assert_eq!(weights.get(&format!("norm.{suffix}")).unwrap(), &Tensor::full([64], value));
         }
@@ -133,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_parameter_depends_on_the_seed_and_its_name_alone() {
-        let (a, b) = (initialise(&network(1), 7), initialise(&network(4), 7));
+        let (a, b) = (Weights::initialise(&network(1), 7), Weights::initialise(&network(4), 7));
         assert_eq!(a.get("linear.weight"), b.get("linear.weight"));
-        assert_ne!(a.get("linear.weight"), initialise(&network(1), 8).get("linear.weight"));
-        assert_eq!(a, initialise(&network(1), 7));
+        assert_ne!(a.get("linear.weight"), Weights::initialise(&network(1), 8).get("linear.weight"));
+        assert_eq!(a, Weights::initialise(&network(1), 7));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::epilogue::Epilogue;
+use super::{Arguments, Epilogue};
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
@@ -15,30 +15,27 @@ const TOGETHER: usize = 8;
 /// Outputs per task, so that a task is long in comparison with claiming it.
 const TASK: usize = 512;
 
-/// A depthwise convolution for images of one size.
+/// The weights of a depthwise convolution: `[block][r][s][lane]`.
 #[derive(Debug)]
-pub(crate) struct Lanewise {
+pub(super) struct DepthwiseWeights(Buffer);
+
+/// How a depthwise convolution is applied to images of one size.
+#[derive(Debug)]
+pub(super) struct DepthwisePlan {
     level: Level,
     geometry: Geometry,
     size: [usize; 2],
     output: [usize; 2],
     blocks: usize,
-    /// `[block][r][s][lane]`.
-    weights: Buffer,
 }
 
-impl Lanewise {
-    /// Whether a geometry is depthwise.
-    pub(crate) fn fits(geometry: &Geometry) -> bool {
-        geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels
-    }
-
-    /// Packs `weights` `[C, 1, R, S]` for images of `size`.
+impl DepthwiseWeights {
+    /// Packs `weights` `[C, 1, R, S]`.
     ///
     /// # Errors
     ///
     /// When the system refuses the memory.
-    pub(crate) fn new(level: Level, geometry: &Geometry, size: [usize; 2], weights: &[f32]) -> std::io::Result<Self> {
+    pub(super) fn pack(level: Level, geometry: &Geometry, weights: &[f32]) -> std::io::Result<Self> {
         let lanes = level.lanes();
         let blocks = geometry.in_channels.div_ceil(lanes);
         let taps = geometry.kernel[0] * geometry.kernel[1];
@@ -48,24 +45,25 @@ impl Lanewise {
                 packed[(channel / lanes * taps + tap) * lanes + channel % lanes] = weight;
             }
         }
-        let output = geometry.output_size(size).expect("the geometry fits the size");
-        Ok(Self { level, geometry: *geometry, size, output, blocks, weights: packed })
+        Ok(Self(packed))
     }
 
     /// Bytes of packed weights.
-    pub(crate) fn packed_bytes(&self) -> usize {
-        self.weights.bytes()
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+impl DepthwisePlan {
+    pub(super) fn new(level: Level, geometry: &Geometry, size: [usize; 2]) -> Self {
+        let output = geometry.output_size(size).expect("the geometry fits the size");
+        let blocks = geometry.in_channels.div_ceil(level.lanes());
+        Self { level, geometry: *geometry, size, output, blocks }
     }
 
     /// `output = epilogue(conv(input))`, both `[N, ⌈C/L⌉, H, W, L]`.
-    pub(crate) fn run(
-        &self,
-        pool: &ThreadPool,
-        images: usize,
-        input: &[f32],
-        epilogue: Epilogue<'_>,
-        output: &mut [f32],
-    ) {
+    pub(super) fn run(&self, weights: &DepthwiseWeights, pool: &ThreadPool, arguments: Arguments<'_>) {
+        let Arguments { images, input, epilogue, output, .. } = arguments;
         let [rows, columns] = self.output;
         let each = (TASK / columns).clamp(1, rows);
         let parts = rows.div_ceil(each);
@@ -73,14 +71,15 @@ impl Lanewise {
         pool.run(images * self.blocks * parts, &|task, _| {
             let first = task % parts * each;
             let rows = first..(first + each).min(rows);
-            self.level.run(Task { layer: self, map: task / parts, rows, input, epilogue, output });
+            self.level.run(Task { plan: self, weights: &weights.0, map: task / parts, rows, input, epilogue, output });
         });
     }
 }
 
 /// Some rows of one block of one image.
 struct Task<'a> {
-    layer: &'a Lanewise,
+    plan: &'a DepthwisePlan,
+    weights: &'a [f32],
     /// Block of an image, counted through the batch.
     map: usize,
     rows: Range<usize>,
@@ -94,28 +93,28 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { layer, map, rows, input, epilogue, output } = self;
-        let [height, width] = layer.size;
-        let Geometry { kernel, .. } = layer.geometry;
-        let block = map % layer.blocks;
+        let Self { plan, weights, map, rows, input, epilogue, output } = self;
+        let [height, width] = plan.size;
+        let Geometry { kernel, .. } = plan.geometry;
+        let block = map % plan.blocks;
         let plane = S::blocks(&input[map * height * width * S::LANES..][..height * width * S::LANES]);
         let taps = kernel[0] * kernel[1];
-        let weights = S::blocks(&layer.weights[block * taps * S::LANES..][..taps * S::LANES]);
-        let [_, columns] = layer.output;
-        let interior = layer.interior();
+        let weights = S::blocks(&weights[block * taps * S::LANES..][..taps * S::LANES]);
+        let [_, columns] = plan.output;
+        let interior = plan.interior();
         for p in rows {
-            let kernel_rows = layer.taps(0, p, height);
+            let kernel_rows = plan.taps(0, p, height);
             let mut q = 0;
             while q < columns {
                 let together = if interior.contains(&q) { TOGETHER.min(interior.end - q) } else { 1 };
-                let kernel_columns = layer.taps(1, q, width);
+                let kernel_columns = plan.taps(1, q, width);
                 let mut sums = [simd.splat(0.0); TOGETHER];
                 for r in kernel_rows.clone() {
-                    let line = &plane[layer.position(0, p, r) * width..][..width];
+                    let line = &plane[plan.position(0, p, r) * width..][..width];
                     for s in kernel_columns.clone() {
                         let weight = simd.load(&weights[r * kernel[1] + s]);
-                        let first = layer.position(1, q, s);
-                        let step = layer.geometry.stride[1];
+                        let first = plan.position(1, q, s);
+                        let step = plan.geometry.stride[1];
                         if together == TOGETHER {
                             let line = &line[first..][..(TOGETHER - 1) * step + 1];
                             for i in 0..TOGETHER {
@@ -132,7 +131,7 @@ impl Kernel for Task<'_> {
                 for (sum, block) in sums.iter().zip(S::blocks_mut(&mut tile)) {
                     simd.store(*sum, block);
                 }
-                let at = ((map * layer.output[0] + p) * columns + q) * S::LANES;
+                let at = ((map * plan.output[0] + p) * columns + q) * S::LANES;
                 let len = together * S::LANES;
                 // SAFETY: rows of a block are one task's.
                 epilogue.finish(simd, block, at, &tile[..len], unsafe { output.slice(at, len) });
@@ -142,7 +141,7 @@ impl Kernel for Task<'_> {
     }
 }
 
-impl Lanewise {
+impl DepthwisePlan {
     /// The input position that tap `tap` of output `index` reads along an axis.
     #[inline(always)]
     fn position(&self, axis: usize, index: usize, tap: usize) -> usize {

@@ -2,16 +2,17 @@
 //!
 //! A task owns a window of outputs and some panels of filters. Where the image is padded, the window's input is staged
 //! with its border written out; otherwise it is read where it lies. A 1×1 convolution is the plain matrix product, and on
-//! maps of one pixel its columns are the images: the fully connected layer.
+//! maps of one pixel its columns are the images: the fully connected plan.
 
 #![expect(unsafe_code, reason = "tasks write disjoint runs of the output, which are not contiguous")]
 
 use std::ops::Range;
 
-use crate::epilogue::{Epilogue, Run};
-use crate::memory::Buffer;
+use super::packing::{ConvSpec, Layout, Site};
+use super::{Arguments, Epilogue};
+use crate::panels::{PackedPanels, Panel, Panels};
 use crate::pool::Disjoint;
-use crate::product::{self, Columns, Depth, MAX_TILE, Panel, Panels, Product, Sum};
+use crate::product::{self, Columns, Depth, MAX_TILE, Product, Sum};
 use crate::simd::{Kernel, Level, Simd};
 use crate::{Geometry, ThreadPool};
 
@@ -22,29 +23,21 @@ const LEAST_OUTPUTS: usize = 32;
 /// Tasks per thread below which windows are shared out by panels as well.
 const TASKS_PER_THREAD: usize = 3;
 
-/// How the input of a convolution lies in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `[N, C, H, W]`: images as they come.
-    Planar,
-    /// `[N, ⌈C/L⌉, H, W, L]` ([`crate::Blocked`]).
-    Blocked,
-}
-
-/// A convolution with packed weights, for images of one size.
+/// The weights of a convolution, packed panel by panel: `[panel][c block][r][s][lane][V · lanes]`, and for planar input
+/// `[panel][c][r][s][V · lanes]`.
 #[derive(Debug)]
-pub(crate) struct Direct {
+pub(super) struct DirectWeights(PackedPanels);
+
+/// How a convolution is applied to images of one size.
+#[derive(Debug)]
+pub(super) struct DirectPlan {
     level: Level,
     lanes: usize,
-    geometry: Geometry,
-    layout: Layout,
+    spec: ConvSpec,
+    batch: usize,
     size: [usize; 2],
     output: [usize; 2],
-    panels: Vec<Panel>,
-    /// Where the weights of each panel start, and their end.
-    starts: Vec<usize>,
-    /// `[panel][c block][r][s][lane][V · lanes]`, and for planar input `[panel][c][r][s][V · lanes]`.
-    weights: Buffer,
+    threads: usize,
 }
 
 /// The outputs as rows and columns that one stride each leads along, in and out.
@@ -64,62 +57,52 @@ struct Window {
     columns: Range<usize>,
 }
 
-impl Direct {
-    /// Packs `weights` `[K, C/G, R, S]` for images of `size`.
+impl DirectWeights {
+    /// Packs `weights` `[K, C/G, R, S]`.
     ///
     /// # Errors
     ///
     /// When the system refuses the memory.
-    pub(crate) fn new(
-        pool: &ThreadPool,
-        level: Level,
-        (geometry, layout): (&Geometry, Layout),
-        size: [usize; 2],
-        weights: &[f32],
-    ) -> std::io::Result<Self> {
+    pub(super) fn pack(pool: &ThreadPool, level: Level, spec: &ConvSpec, weights: &[f32]) -> std::io::Result<Self> {
         let lanes = level.lanes();
-        let output = geometry.output_size(size).expect("the geometry fits the size");
-        let panels = level.run(Panels(geometry));
-        let taps = geometry.kernel[0] * geometry.kernel[1];
-        let mut starts = vec![0];
-        for panel in &panels {
-            let channels = channels(geometry, layout, lanes, panel).len();
-            starts.push(starts[starts.len() - 1] + channels * taps * panel.vectors.len() * lanes);
-        }
-        let mut buffer = Buffer::zeroed(starts[panels.len()])?;
-        let target = Disjoint::new(&mut buffer);
-        pool.run(panels.len(), &|index, _| {
-            // SAFETY: each panel is one task's.
-            let target = unsafe { target.slice(starts[index], starts[index + 1] - starts[index]) };
-            pack((geometry, layout), lanes, &panels[index], weights, target);
-        });
-        Ok(Self { level, lanes, geometry: *geometry, layout, size, output, panels, starts, weights: buffer })
+        let taps = spec.geometry.kernel[0] * spec.geometry.kernel[1];
+        let len = |panel: &Panel| channels(spec, lanes, panel).len() * taps * panel.vectors.len() * lanes;
+        let pack = |panel: &Panel, target: &mut [f32]| pack(spec, lanes, panel, weights, target);
+        PackedPanels::pack(pool, level.run(Panels(&spec.geometry)), len, pack).map(Self)
     }
 
     /// Bytes of packed weights.
-    pub(crate) fn packed_bytes(&self) -> usize {
-        self.weights.bytes()
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+impl DirectPlan {
+    pub(super) fn new(level: Level, spec: &ConvSpec, site: Site, threads: usize) -> Self {
+        let Site { batch, size } = site;
+        let output = spec.geometry.output_size(size).expect("the geometry fits the size");
+        Self { level, lanes: level.lanes(), spec: *spec, batch, size, output, threads }
     }
 
-    /// Floats of workspace that a run needs.
-    pub(crate) fn workspace_len(&self, images: usize, threads: usize) -> usize {
-        threads * self.staged_len(self.window(self.grid(images)))
+    /// Elements of workspace that a run needs.
+    pub(super) fn workspace_len(&self) -> usize {
+        self.threads * self.staged_len(self.window(self.grid(self.batch)))
     }
 
     fn is_staged(&self) -> bool {
-        self.geometry.padding != [0, 0]
+        self.spec.geometry.padding != [0, 0]
     }
 
     fn grid(&self, images: usize) -> Grid {
-        let Geometry { kernel, stride, .. } = self.geometry;
+        let Geometry { kernel, stride, .. } = self.spec.geometry;
         let [rows, columns] = self.output;
-        let registers = self.geometry.out_channels.div_ceil(self.lanes);
-        let blocks = self.geometry.in_channels.div_ceil(self.lanes);
-        let step = if self.layout == Layout::Planar { 1 } else { self.lanes };
+        let registers = self.spec.geometry.out_channels.div_ceil(self.lanes);
+        let blocks = self.spec.geometry.in_channels.div_ceil(self.lanes);
+        let step = if self.spec.layout == Layout::Planar { 1 } else { self.lanes };
         if kernel != [1, 1] || stride != [1, 1] || self.is_staged() {
             return Grid { planes: images, rows, columns, column: [stride[1] * step, self.lanes] };
         }
-        if rows * columns == 1 && self.layout == Layout::Blocked {
+        if rows * columns == 1 && self.spec.layout == Layout::Blocked {
             return Grid { planes: 1, rows: 1, columns: images, column: [blocks, registers].map(|n| n * self.lanes) };
         }
         Grid { planes: images, rows: 1, columns: rows * columns, column: [step, self.lanes] }
@@ -127,8 +110,8 @@ impl Direct {
 
     /// Rows and columns of a full window.
     fn window(&self, grid: Grid) -> [usize; 2] {
-        let channels = self.geometry.in_channels.next_multiple_of(self.lanes);
-        let per_output = self.geometry.stride[0] * self.geometry.stride[1] * channels;
+        let channels = self.spec.geometry.in_channels.next_multiple_of(self.lanes);
+        let per_output = self.spec.geometry.stride[0] * self.spec.geometry.stride[1] * channels;
         let outputs = (WINDOW / per_output).max(LEAST_OUTPUTS);
         // Staging copies whole rows.
         if grid.rows == 1 && !self.is_staged() {
@@ -140,7 +123,7 @@ impl Direct {
 
     /// Rows and columns of the staged input of a window.
     fn staged_size(&self, [rows, columns]: [usize; 2]) -> [usize; 2] {
-        let Geometry { kernel, stride, dilation, .. } = self.geometry;
+        let Geometry { kernel, stride, dilation, .. } = self.spec.geometry;
         let outputs = [rows, columns];
         [0, 1].map(|axis| (outputs[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1)
     }
@@ -155,24 +138,25 @@ impl Direct {
 
     /// Channels or blocks of channels of the input, and the floats of a pixel in one.
     fn maps(&self) -> usize {
-        self.geometry.in_channels.div_ceil(self.step())
+        self.spec.geometry.in_channels.div_ceil(self.step())
     }
 
     fn step(&self) -> usize {
-        if self.layout == Layout::Planar { 1 } else { self.lanes }
+        if self.spec.layout == Layout::Planar { 1 } else { self.lanes }
     }
 
     /// `output = epilogue(conv(input))`.
-    pub(crate) fn run(&self, pool: &ThreadPool, pass: Run<'_>) {
-        let Run { images, input, epilogue, output, workspace } = pass;
+    pub(super) fn run(&self, weights: &DirectWeights, pool: &ThreadPool, arguments: Arguments<'_>) {
+        let Arguments { images, input, epilogue, output, workspace } = arguments;
+        let DirectWeights(weights) = weights;
+        let count = weights.panels.len();
         let grid = self.grid(images);
         let [rows, columns] = self.window(grid);
         let per_plane = grid.rows.div_ceil(rows) * grid.columns.div_ceil(columns.max(1));
         let windows = grid.planes * per_plane;
-        let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(self.panels.len());
+        let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(count);
         let splits = if pool.threads() == 1 { 1 } else { splits };
         let output = Disjoint::new(output);
-        let workspace = &mut workspace[..self.workspace_len(images, pool.threads())];
         pool.run_with_scratch(windows * splits, workspace, &|task, staged| {
             let (window, part) = (task / splits, task % splits);
             let (plane, index) = (window / per_plane, window % per_plane);
@@ -183,25 +167,29 @@ impl Direct {
             } else {
                 Window { plane, rows: 0..1, columns: cut(columns, grid.columns) }
             };
-            let panels = part * self.panels.len() / splits..(part + 1) * self.panels.len() / splits;
-            self.level.run(Task { layer: self, grid, window, panels, input, epilogue, output, staged });
+            let panels = part * count / splits..(part + 1) * count / splits;
+            self.level.run(Task { plan: self, weights, grid, window, panels, input, epilogue, output, staged });
         });
     }
 }
 
-/// The channels that a panel reads, those of whole blocks where the input lies in blocks.
-fn channels(geometry: &Geometry, layout: Layout, lanes: usize, panel: &Panel) -> Range<usize> {
+/// The channels that a panel reads: those of whole blocks where the input lies in blocks.
+fn channels(spec: &ConvSpec, lanes: usize, panel: &Panel) -> Range<usize> {
     let whole = panel.blocks.start * lanes..panel.blocks.end * lanes;
-    if layout == Layout::Planar { whole.start..whole.end.min(geometry.in_channels) } else { whole }
+    match spec.layout {
+        Layout::Planar => whole.start..whole.end.min(spec.geometry.in_channels),
+        Layout::Blocked => whole,
+    }
 }
 
 /// Packs the weights of one panel.
-fn pack((geometry, layout): (&Geometry, Layout), lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+fn pack(spec: &ConvSpec, lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+    let ConvSpec { geometry, layout } = spec;
     let taps = geometry.kernel[0] * geometry.kernel[1];
     let [filters, per_group] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
     let width = panel.vectors.len() * lanes;
-    let channels = channels(geometry, layout, lanes, panel);
-    let inner = if layout == Layout::Planar { 1 } else { lanes };
+    let channels = channels(spec, lanes, panel);
+    let inner = if *layout == Layout::Planar { 1 } else { lanes };
     let first = panel.vectors.start * lanes;
     for filter in first..(first + width).min(geometry.out_channels) {
         let group = filter / filters * per_group;
@@ -217,7 +205,8 @@ fn pack((geometry, layout): (&Geometry, Layout), lanes: usize, panel: &Panel, we
 
 /// Some panels of one window.
 struct Task<'a> {
-    layer: &'a Direct,
+    plan: &'a DirectPlan,
+    weights: &'a PackedPanels,
     grid: Grid,
     window: Window,
     panels: Range<usize>,
@@ -232,43 +221,44 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { layer, grid, window, panels, input, epilogue, output, staged } = self;
-        let Geometry { kernel, stride, dilation, .. } = layer.geometry;
-        let step = layer.step();
-        let plane = layer.size[0] * layer.size[1] * step;
-        let image = &input[window.plane * layer.maps() * plane..];
+        let Self { plan, weights, grid, window, panels, input, epilogue, output, staged } = self;
+        let Geometry { kernel, stride, dilation, .. } = plan.spec.geometry;
+        let step = plan.step();
+        let plane = plan.size[0] * plan.size[1] * step;
+        let image = &input[window.plane * plan.maps() * plane..];
         // Where the window's first output starts reading, and the floats of a row and of a map there.
-        let (data, row, map) = if layer.is_staged() {
-            let [rows, columns] = layer.staged_size([window.rows.len(), window.columns.len()]);
-            stage(layer, image, window.rows.start * stride[0], [rows, columns], staged);
+        let (data, row, map) = if plan.is_staged() {
+            let [rows, columns] = plan.staged_size([window.rows.len(), window.columns.len()]);
+            stage(plan, image, window.rows.start * stride[0], [rows, columns], staged);
             (&*staged, columns * step, rows * columns * step)
         } else {
-            let first = window.rows.start * stride[0] * layer.size[1] * step + window.columns.start * grid.column[0];
-            (&image[first..], layer.size[1] * step, plane)
+            let first = window.rows.start * stride[0] * plan.size[1] * step + window.columns.start * grid.column[0];
+            (&image[first..], plan.size[1] * step, plane)
         };
-        let outputs = layer.output[0] * layer.output[1];
-        let registers = layer.geometry.out_channels.div_ceil(S::LANES);
+        let outputs = plan.output[0] * plan.output[1];
+        let registers = plan.spec.geometry.out_channels.div_ceil(S::LANES);
         let count = window.columns.len();
-        let reads_ahead = product::reads_ahead(layer.packed_bytes(), window.rows.len() * count);
+        let reads_ahead = product::reads_ahead(weights.bytes(), window.rows.len() * count);
         let mut tile = [0.0; MAX_TILE];
         for index in panels {
-            let panel = &layer.panels[index];
-            let channels = channels(&layer.geometry, layer.layout, S::LANES, panel);
+            let panel = &weights.panels[index];
+            let next = if reads_ahead { weights.weights_or_none(index + 1) } else { &[] };
+            let channels = channels(&plan.spec, S::LANES, panel);
             let depth = Depth {
                 count: [channels.len() / step, kernel[0], kernel[1]],
                 stride: [map, dilation[0] * row, dilation[1] * step],
             };
             for y in window.rows.clone() {
                 let product = Product {
-                    weights: &layer.weights[layer.starts[index]..layer.starts[index + 1]],
+                    weights: weights.weights(index),
                     vectors: panel.vectors.len(),
                     columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
-                    layout: match layer.layout {
+                    layout: match plan.spec.layout {
                         Layout::Planar => Columns::Planar(grid.column[0]),
                         Layout::Blocked => Columns::Blocks(grid.column[0]),
                     },
                     depth,
-                    reads_ahead,
+                    next,
                     sum: Sum::Start,
                 };
                 for span in product.tiles(simd, count) {
@@ -300,12 +290,12 @@ impl Kernel for Task<'_> {
 
 /// Copies the rows from `top` on, counted with padding, and writes their border of zeros.
 #[inline(always)]
-fn stage(layer: &Direct, image: &[f32], top: usize, [rows, columns]: [usize; 2], staged: &mut [f32]) {
-    let [height, width] = layer.size;
-    let step = layer.step();
-    let [above, left] = layer.geometry.padding;
+fn stage(plan: &DirectPlan, image: &[f32], top: usize, [rows, columns]: [usize; 2], staged: &mut [f32]) {
+    let [height, width] = plan.size;
+    let step = plan.step();
+    let [above, left] = plan.spec.geometry.padding;
     let inside = left.min(columns)..(left + width).min(columns).max(left.min(columns));
-    for (index, line) in staged[..layer.maps() * rows * columns * step].chunks_exact_mut(columns * step).enumerate() {
+    for (index, line) in staged[..plan.maps() * rows * columns * step].chunks_exact_mut(columns * step).enumerate() {
         let (map, y) = (index / rows, top + index % rows);
         if y < above || y >= above + height || inside.is_empty() {
             line.fill(0.0);

@@ -1,33 +1,73 @@
-//! Fusion checked: every region and the whole network against the training form, in double precision.
+//! A fusion against its training form: every region and the whole network, in double precision.
 
 use std::collections::HashMap;
 
-use super::{Plan, Region};
 use crate::algebra::Affine;
+use crate::fuse::{Plan, Region};
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
-use crate::{Error, Result, Tensor, Weights};
+use crate::zoo::Form;
+use crate::{Error, Model, Result, Tensor, Weights};
 
 /// What rounding a fused kernel once to f32 may change: half a unit in the last place.
 const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 /// What the double-precision sums on both sides may differ by, relative to the branches' own magnitudes.
 const DOUBLE: f64 = 16.0 * f64::EPSILON;
-/// How many times [`Report::rounding`] the logits may differ where a network amplifies rounding.
+/// How many times [`FusionReport::rounding`] the logits may differ where a network amplifies rounding.
 const AMPLIFIED: f64 = 16.0;
-/// The largest difference of logits that passes, relative to the largest logit, where rounding alone does less.
+/// The largest difference of logits that passes, relative to the largest logit, unless rounding alone causes more.
 pub const NETWORK_TOLERANCE: f64 = 1e-5;
-/// `[height, width]` of the random activations that a region is tried on: borders and an interior, odd and even.
+/// `[height, width]` of the random activations that a region runs on: borders and an interior, odd and even.
 const REGION_INPUT: [usize; 2] = [7, 6];
 
-/// One region, fused, against its branches.
+/// A fused model and how it compares with its training form.
+#[derive(Debug, Clone)]
+pub struct CheckedFusion {
+    /// What was fused, and what could not be.
+    pub plan: Plan,
+    /// The model in plain form.
+    pub model: Model,
+    /// How far it is from the training form.
+    pub report: FusionReport,
+}
+
+impl CheckedFusion {
+    /// The fused model, if it computes what the training form computes, to rounding.
+    ///
+    /// # Errors
+    /// As [`FusionReport::accept`].
+    pub fn accept(self) -> Result<Model> {
+        self.report.accept().map(|()| self.model)
+    }
+}
+
+/// Fuses `model` and compares every region and the whole network with the training form ([`verify`]).
+///
+/// The whole network runs on images `[2, C, size, size]`; [`image_size`](super::image_size) suggests a size. `progress` is
+/// called after each region.
+///
+/// # Errors
+/// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size. A fusion that
+/// drifts is no error here but in [`CheckedFusion::accept`].
+pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> Result<CheckedFusion> {
+    if model.form == Form::Plain {
+        return Err(Error::fuse(model.architecture.name(), "already in plain form, there is nothing to fuse"));
+    }
+    let plan = Plan::new(&model.graph()?);
+    let weights = plan.apply(&model.weights)?;
+    let report = verify(&plan, &model.weights, &weights, size, progress)?;
+    Ok(CheckedFusion { model: model.fused(&plan, weights), plan, report })
+}
+
+/// One fused region compared with its branches.
 #[derive(Debug, Clone)]
 pub struct RegionReport {
     /// The fused convolution.
     pub name: String,
     /// How many nodes it replaces.
     pub nodes: usize,
-    /// The largest `|fused − branches|` divided by its bound `u · Σ|x||w|`, `u = 2⁻²⁴`: at most 1 when fusion is exact
+    /// The largest `|fused − branches|` divided by its bound `u · Σ|x||w|`, `u = 2⁻²⁴`: at most 1 when the fusion is exact
     /// and rounded once.
     pub error: f64,
     /// The largest `|fused − branches|`.
@@ -38,10 +78,10 @@ pub struct RegionReport {
     pub largest_gain: f64,
 }
 
-/// A whole fusion, checked.
+/// A fusion compared with its training form.
 #[derive(Debug, Clone)]
-pub struct Report {
-    /// Region by region, in the graph's order.
+pub struct FusionReport {
+    /// One for each region, in the graph's order.
     pub regions: Vec<RegionReport>,
     /// The largest difference of logits on random images, divided by the largest logit.
     pub network_error: f64,
@@ -51,7 +91,7 @@ pub struct Report {
     pub network_input: [usize; 4],
 }
 
-impl Report {
+impl FusionReport {
     /// The largest relative error of a region.
     pub fn worst_error(&self) -> f64 {
         self.regions.iter().map(|region| region.error).fold(0.0, f64::max)
@@ -60,8 +100,8 @@ impl Report {
     /// Accepts a fusion that is exact to rounding.
     ///
     /// # Errors
-    /// Names the first region whose error exceeds its bound, or says how far the logits drift, farther than
-    /// [`NETWORK_TOLERANCE`] and than a network that amplifies rounding explains.
+    /// When a region's error exceeds its bound, or the logits differ by more than [`NETWORK_TOLERANCE`] and more than
+    /// rounding explains in a network that amplifies it.
     pub fn accept(&self) -> Result<()> {
         if let Some(region) = self.regions.iter().find(|region| region.error.is_nan() || region.error > 1.0) {
             let what = format!("expected an error of at most 1 bound, found {:.3}", region.error);
@@ -79,7 +119,8 @@ impl Report {
 
 /// Compares `fused`, the result of [`Plan::apply`], with the training form's `weights` on seeded random inputs.
 ///
-/// Whole images are `[2, C, size, size]`. `progress` hears of each region done.
+/// Each region runs on random activations, the whole network on images `[2, C, size, size]`. `progress` is called after
+/// each region.
 ///
 /// # Errors
 /// When parameters are missing or the network cannot take images of this size.
@@ -89,7 +130,7 @@ pub fn verify(
     fused: &Weights,
     size: usize,
     mut progress: impl FnMut(&RegionReport),
-) -> Result<Report> {
+) -> Result<FusionReport> {
     let mut noise = Normal::new(0x5eed);
     let mut regions = Vec::with_capacity(plan.regions().len());
     for region in plan.regions() {
@@ -106,10 +147,10 @@ pub fn verify(
     let size = largest(expected.data().iter().copied());
     let rounded = logits(plan.graph(), &perturbed(fused, &mut noise), &input)?;
     let rounding = largest_difference(&found, &rounded) / size;
-    Ok(Report { regions, network_error: difference / size, rounding, network_input })
+    Ok(FusionReport { regions, network_error: difference / size, rounding, network_input })
 }
 
-/// The weights, each changed by as much as rounding may change it, up or down.
+/// The weights, each moved up or down by as much as rounding may move it.
 fn perturbed(weights: &Weights, noise: &mut Normal) -> Weights {
     let mut perturbed = Weights::new();
     for (name, tensor) in weights.iter() {

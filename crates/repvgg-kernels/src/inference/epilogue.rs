@@ -2,14 +2,7 @@
 
 use crate::simd::Simd;
 
-/// Another map that is added to the result of a convolution, before its activation.
-#[derive(Debug, Clone, Copy)]
-pub struct Addend<'a> {
-    /// Of the output's shape and layout.
-    pub values: &'a [f32],
-}
-
-/// Bias, addend and activation; per-channel slices are padded to whole registers.
+/// Bias, addend and activation. Per-channel slices are padded to whole registers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     pub(crate) bias: &'a [f32],
@@ -19,8 +12,8 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) addend: Option<(&'a [f32], &'a [f32])>,
 }
 
-/// What one run of a convolution needs besides its weights.
-pub(crate) struct Run<'a> {
+/// What one run of a convolution needs besides its weights. Lengths are checked.
+pub(crate) struct Arguments<'a> {
     pub(crate) images: usize,
     /// In the layout that the weights were packed for.
     pub(crate) input: &'a [f32],

@@ -1,0 +1,18 @@
+//! Inference: weights are packed once, then each run only reads them and allocates nothing.
+
+mod algorithm;
+mod conv;
+mod depthwise;
+mod direct;
+mod epilogue;
+mod estimate;
+mod logistic;
+mod packing;
+
+pub use algorithm::{Algorithm, TileSize};
+pub use conv::{Activation, ConvPlan, PackedConv2d, Parameters, Pass};
+pub use estimate::{Accuracy, Estimate, Machine};
+pub use logistic::{sigmoid, silu};
+pub use packing::{ConvSpec, Layout, Packing, Site};
+
+pub(crate) use epilogue::{Arguments, Epilogue};

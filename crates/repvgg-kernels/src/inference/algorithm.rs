@@ -1,0 +1,104 @@
+//! The algorithms of a convolution, and which geometries each of them computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::packing::{ConvSpec, Layout};
+
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// A matrix product over all kernel positions. Computes any geometry.
+    Direct,
+    /// One filter per lane, for convolutions with as many groups as channels.
+    Depthwise,
+    /// Winograd's minimal filtering with tiles of up to this size, for 3×3 kernels of stride 1 or 2 without dilation.
+    Winograd(TileSize),
+    /// The same, with weights stored as they are (9 floats instead of 36 for tiles of 4) and transformed in `f32` while
+    /// the convolution runs.
+    WinogradRaw(TileSize),
+}
+
+/// The most outputs that a Winograd tile has along an axis: 2 to 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TileSize(usize);
+
+impl TileSize {
+    /// Every size, from the smallest to the largest.
+    pub const ALL: [Self; 7] = [Self(2), Self(3), Self(4), Self(5), Self(6), Self(7), Self(8)];
+
+    /// The size of `outputs`, or `None` if there are no such tiles.
+    pub fn new(outputs: usize) -> Option<Self> {
+        Self::ALL.into_iter().find(|size| size.0 == outputs)
+    }
+
+    /// Outputs along an axis.
+    pub fn outputs(self) -> usize {
+        self.0
+    }
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 2 + 2 * TileSize::ALL.len()] = {
+        let mut all = [Self::Direct; 2 + 2 * TileSize::ALL.len()];
+        all[1] = Self::Depthwise;
+        let mut i = 0;
+        while i < TileSize::ALL.len() {
+            all[2 + i] = Self::Winograd(TileSize::ALL[i]);
+            all[2 + TileSize::ALL.len() + i] = Self::WinogradRaw(TileSize::ALL[i]);
+            i += 1;
+        }
+        all
+    };
+
+    /// The tile size of a Winograd algorithm.
+    pub fn tile(self) -> Option<TileSize> {
+        match self {
+            Self::Winograd(tile) | Self::WinogradRaw(tile) => Some(tile),
+            Self::Direct | Self::Depthwise => None,
+        }
+    }
+
+    /// Whether it computes convolutions of this kind.
+    pub fn fits(self, spec: &ConvSpec) -> bool {
+        let geometry = &spec.geometry;
+        let blocked = spec.layout == Layout::Blocked;
+        match self {
+            Self::Direct => true,
+            Self::Depthwise => {
+                blocked && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels
+            }
+            Self::Winograd(TileSize(tile)) | Self::WinogradRaw(TileSize(tile)) => {
+                let largest = |stride| if stride == 1 { 8 } else { 4 };
+                blocked
+                    && geometry.kernel == [3, 3]
+                    && geometry.dilation == [1, 1]
+                    && geometry.stride.iter().all(|&stride| (1..=2).contains(&stride) && tile <= largest(stride))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("direct"),
+            Self::Depthwise => f.write_str("depthwise"),
+            Self::Winograd(TileSize(tile)) => write!(f, "winograd{tile}"),
+            Self::WinogradRaw(TileSize(tile)) => write!(f, "winograd{tile}-raw"),
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(|algorithm| algorithm.to_string()).join(", ");
+        let found = Self::ALL.into_iter().find(|algorithm| algorithm.to_string() == name);
+        found.ok_or_else(|| {
+            format!("expected one of {}, found {}", names(), name.escape_debug().take(80).collect::<String>())
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! A formula for the time that each algorithm takes.
+
+use super::algorithm::Algorithm;
+use super::packing::{ConvSpec, Layout, Packing, Site};
+use crate::Level;
+use crate::panels::{Panel, Panels};
+
+/// How large tiles may be: larger ones save more multiplications and lose more digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Accuracy {
+    /// Tiles of 2: as exact as direct convolution. Measured on whole networks: 3e-7 to 7e-7 of the largest logit.
+    Strict,
+    /// Tiles of up to 6. Measured: 6e-7 to 2.2e-6, official networks included.
+    #[default]
+    Default,
+    /// Tiles of up to 8. Measured: 2e-6 to 8e-6.
+    Fast,
+}
+
+impl Accuracy {
+    fn largest_tile(self) -> usize {
+        match self {
+            Self::Strict => 2,
+            Self::Default => 6,
+            Self::Fast => 8,
+        }
+    }
+}
+
+/// What the formula knows of the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    /// Multiply-adds per nanosecond of one thread.
+    pub macs: f64,
+    /// Bytes per nanosecond at which one thread reads weights from beyond its own caches.
+    pub weights: f64,
+    /// Bytes per nanosecond at which a transform reads and writes, both counted.
+    pub transform: f64,
+}
+
+impl Machine {
+    /// Round figures of a current server core, by lanes of the level: they decide between algorithms, where only ratios
+    /// count.
+    pub fn typical(level: Level) -> Self {
+        let lanes = level.lanes() as f64;
+        Self { macs: 6.0 * lanes, weights: 22.0, transform: 5.0 * lanes }
+    }
+}
+
+/// What a convolution is estimated to take on one thread.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// How.
+    pub algorithm: Algorithm,
+    /// Multiply-adds that are really done.
+    pub macs: u64,
+    /// Bytes of packed weights.
+    pub weight_bytes: u64,
+    /// Bytes that transforms read and write.
+    pub transform_bytes: u64,
+    /// Nanoseconds: `macs / (0.9 · rate) + weights / bandwidth + transforms / bandwidth`. Reading weights overlaps with multiplying,
+    /// but measured layers are closer to the sum than to the larger of the two.
+    pub time: f64,
+}
+
+impl Estimate {
+    /// The estimate for one algorithm.
+    ///
+    /// # Panics
+    ///
+    /// If the algorithm does not fit the convolution, or its geometry does not fit the size.
+    pub fn new(level: Level, machine: Machine, spec: &ConvSpec, site: Site, algorithm: Algorithm) -> Self {
+        let lanes = level.lanes();
+        let geometry = &spec.geometry;
+        let output = geometry.output_size(site.size).expect("the geometry fits the size");
+        let [channels, filters] =
+            [geometry.in_channels, geometry.out_channels].map(|count| count.next_multiple_of(lanes));
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let outputs = site.batch * output[0] * output[1];
+        let inputs = site.batch * site.size[0] * site.size[1];
+        let panels = level.run(Panels(geometry));
+        // Pairs of a filter and a channel that are multiplied.
+        let area = |inner: usize| -> usize {
+            let channels = |panel: &Panel| (panel.blocks.end * lanes).min(channels) - panel.blocks.start * lanes;
+            let whole = |panel: &Panel| channels(panel).min(geometry.in_channels.next_multiple_of(inner));
+            panels.iter().map(|panel| panel.vectors.len() * lanes * whole(panel)).sum()
+        };
+        let (products, points, moved) = match algorithm {
+            Algorithm::Direct => {
+                let area = area(if spec.layout == Layout::Planar { 1 } else { lanes });
+                // Padded input is staged.
+                let staged = if geometry.padding == [0, 0] { 0 } else { 2 * inputs * channels };
+                (outputs * taps * area, taps * area, staged)
+            }
+            // No product is tiled: a load for every multiply-add.
+            Algorithm::Depthwise => (4 * outputs * taps * filters, taps * filters, 0),
+            Algorithm::Winograd(_) | Algorithm::WinogradRaw(_) => {
+                let packing = Packing::of(algorithm, spec, site.size).expect("the algorithm fits");
+                let covers = packing.covers(output).expect("Winograd's algorithm has tiles");
+                let products: usize = covers.iter().map(|cover| cover.uses.iter().sum::<usize>()).product();
+                let points: usize = covers.iter().map(|cover| cover.kind.weights()).product();
+                let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
+                if matches!(algorithm, Algorithm::WinogradRaw(_)) {
+                    // Weights are written and read near the core, half transformed and whole.
+                    (site.batch * products * area(lanes), 9 * area(lanes), moved + 5 * points * area(lanes))
+                } else {
+                    (site.batch * products * area(lanes), points * area(lanes), moved)
+                }
+            }
+        };
+        let [weight_bytes, transform_bytes] = [points, moved].map(|floats| (floats * size_of::<f32>()) as u64);
+        let multiply = products as f64 / (0.9 * machine.macs);
+        let time = multiply + weight_bytes as f64 / machine.weights + transform_bytes as f64 / machine.transform;
+        Self { algorithm, macs: products as u64, weight_bytes, transform_bytes, time }
+    }
+
+    /// The estimates of all algorithms that fit and that an accuracy allows, the fastest first.
+    ///
+    /// # Panics
+    ///
+    /// If the geometry does not fit the size.
+    pub fn all(level: Level, machine: Machine, spec: &ConvSpec, site: Site, accuracy: Accuracy) -> Vec<Self> {
+        let allowed =
+            |algorithm: &Algorithm| algorithm.tile().is_none_or(|tile| tile.outputs() <= accuracy.largest_tile());
+        let fitting = Algorithm::ALL.into_iter().filter(|algorithm| algorithm.fits(spec)).filter(allowed);
+        let mut estimates: Vec<Self> =
+            fitting.map(|algorithm| Self::new(level, machine, spec, site, algorithm)).collect();
+        estimates.sort_by(|a, b| a.time.total_cmp(&b.time));
+        estimates
+    }
+}

@@ -1,0 +1,39 @@
+//! Proof that two networks compute the same function.
+//!
+//! * [`fuse`] fuses a model and compares the result with the training form, region by region and as a whole.
+//! * [`compare`] compares two models of any kind and form: their logits, their first choices, and where their graphs
+//!   allow it, their parts.
+//! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
+//!
+//! ```
+//! use repvgg::{Architecture, Model, check};
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let architecture = Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?;
+//! let training = Model::initialise(architecture, 0)?;
+//! let plain = check::fuse(&training, check::image_size(&training), |_| ())?.accept()?;
+//!
+//! let inputs = check::Inputs::Random { images: 2, size: [32, 32] };
+//! let comparison = check::compare([&training, &plain], &inputs, 1, |_| ())?;
+//! assert!(comparison.logits.relative_difference() < 1e-5);
+//! assert!(matches!(comparison.parts, check::Parts::Regions(_)));
+//! # Ok(())
+//! # }
+//! ```
+
+mod comparison;
+mod fusion;
+
+pub(crate) use comparison::renamed;
+pub use comparison::{Comparison, Inputs, LayerDifference, LogitComparison, Parts, Progress, compare, compare_parts};
+pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionReport, fuse, verify};
+
+use crate::Model;
+
+/// The side in pixels of the random images on which [`fuse`] and [`compare`] run a whole network in double precision: 64
+/// where the network takes such images, else the side that it is meant for.
+pub fn image_size(model: &Model) -> usize {
+    const SMALL: usize = 64;
+    let takes = |size: usize| model.graph().is_ok_and(|graph| graph.shapes([size; 2]).is_ok());
+    if takes(SMALL) { SMALL } else { model.preprocessing.size }
+}

@@ -1,0 +1,279 @@
+//! Two models on the same inputs, and part by part.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::fusion::{FusionReport, RegionReport, verify};
+use super::image_size;
+use crate::engine::{Accuracy, Plan, Settings};
+use crate::graph::Graph;
+use crate::random::Normal;
+use crate::zoo::Form;
+use crate::{Error, Model, Result, Tensor, Weights, fuse, image};
+
+/// Images per run of the networks.
+const BATCH: usize = 8;
+
+/// What two models are compared on.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Inputs<'a> {
+    /// Standard normal values, the same in every comparison.
+    Random {
+        /// How many images.
+        images: usize,
+        /// `[height, width]` in pixels.
+        size: [usize; 2],
+    },
+    /// A tensor `[N, C, H, W]`.
+    Tensor(&'a Tensor),
+    /// Image files; the first model's preprocessing prepares them for both.
+    Files(&'a [PathBuf]),
+}
+
+/// How far a comparison has come.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// Both models have run on this many images.
+    Images {
+        /// Images compared.
+        done: usize,
+        /// Images to compare.
+        total: usize,
+    },
+    /// A fused region was compared with its branches.
+    Region(&'a RegionReport),
+}
+
+/// Two models compared.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Their logits on the same inputs.
+    pub logits: LogitComparison,
+    /// Their parts, as far as their graphs allow.
+    pub parts: Parts,
+}
+
+/// The logits of two models on the same images.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LogitComparison {
+    /// Images compared.
+    pub images: usize,
+    /// Images for which both models have the same first choice.
+    pub same_top1: usize,
+    /// The largest difference of a logit.
+    pub largest_difference: f64,
+    /// The largest magnitude of a logit of the first model.
+    pub largest_logit: f64,
+}
+
+impl LogitComparison {
+    /// The largest difference of a logit over the largest logit; NaN when nothing was compared.
+    pub fn relative_difference(&self) -> f64 {
+        self.largest_difference / self.largest_logit
+    }
+
+    fn add(&mut self, a: &[f32], b: &[f32]) {
+        self.images += 1;
+        self.same_top1 += usize::from(first_choice(a) == first_choice(b));
+        for (&a, &b) in a.iter().zip(b) {
+            let difference = (f64::from(a) - f64::from(b)).abs();
+            // A NaN must not vanish in a maximum.
+            if difference.is_nan() || difference > self.largest_difference {
+                self.largest_difference = difference;
+            }
+            self.largest_logit = self.largest_logit.max(f64::from(a).abs());
+        }
+    }
+}
+
+/// Two models part by part, as far as their graphs allow.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Parts {
+    /// One is the other's training form: each fused convolution against its branches.
+    Regions(FusionReport),
+    /// Both have the same graph: the parameters of each layer, in the graph's order.
+    Layers(Vec<LayerDifference>),
+    /// Their graphs differ; only their logits can be compared.
+    None,
+}
+
+/// How much the parameters of one layer differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerDifference {
+    /// The layer's name in the first model.
+    pub name: String,
+    /// The largest difference of a parameter.
+    pub largest_difference: f64,
+    /// The largest magnitude of a parameter of the first model.
+    pub largest: f64,
+}
+
+/// Compares two models on the same inputs, computed as exactly as single precision allows, and part by part
+/// ([`compare_parts`]).
+///
+/// # Errors
+/// When the models take other images or have another number of classes than each other, an image file cannot be read,
+/// or the inputs do not fit the models.
+pub fn compare(
+    models: [&Model; 2],
+    inputs: &Inputs<'_>,
+    threads: usize,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Comparison> {
+    let logits = compare_logits(models, inputs, threads, &mut progress)?;
+    let size = image_size(models[0]);
+    let parts = compare_parts(models, size, |region| progress(Progress::Region(region)))?;
+    Ok(Comparison { logits, parts })
+}
+
+fn compare_logits(
+    models: [&Model; 2],
+    inputs: &Inputs<'_>,
+    threads: usize,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<LogitComparison> {
+    let channels = models[0].architecture.input_channels();
+    let settings = |size| Settings { batch: BATCH, size, threads, accuracy: Accuracy::Strict, ..Settings::default() };
+    match *inputs {
+        Inputs::Random { images, size } => {
+            let mut noise = Normal::new(0);
+            let elements = channels * size[0] * size[1];
+            let mut pair = Pair::new(models, settings(size))?;
+            pair.run(images, progress, |_, batch| {
+                batch.extend((0..elements).map(|_| noise.sample() as f32));
+                Ok(())
+            })
+        }
+        Inputs::Tensor(tensor) => {
+            let [n, c, h, w] = tensor.nchw()?;
+            if n == 0 || c != channels {
+                let what = format!("expected [N, {channels}, H, W] with N of at least 1, found {:?}", tensor.shape());
+                return Err(Error::shape("input", what));
+            }
+            let elements = c * h * w;
+            let mut pair = Pair::new(models, settings([h, w]))?;
+            pair.run(n, progress, |index, batch| {
+                batch.extend_from_slice(&tensor.data()[index * elements..][..elements]);
+                Ok(())
+            })
+        }
+        Inputs::Files(files) => {
+            models[0].check_images()?;
+            let preprocessing = &models[0].preprocessing;
+            let mut pair = Pair::new(models, settings([preprocessing.size; 2]))?;
+            pair.run(files.len(), progress, |index, batch| {
+                batch.extend_from_slice(preprocessing.apply(&image::decode(&files[index])?).data());
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Both models, ready to run on the same images.
+struct Pair {
+    plans: [Plan; 2],
+}
+
+impl Pair {
+    fn new(models: [&Model; 2], settings: Settings) -> Result<Self> {
+        let [a, b] = models.map(|model| {
+            let plan = Plan::new(&model.graph()?, &model.weights, settings);
+            plan.map_err(|error| error.within(model.architecture.name()))
+        });
+        let plans = [a?, b?];
+        for (what, shape) in
+            [("input channels", Plan::input_shape as fn(&Plan) -> [usize; 3]), ("outputs", Plan::output_shape)]
+        {
+            let [expected, found] = plans.each_ref().map(shape);
+            if expected != found {
+                let what = format!("expected the first model's {what} [C, H, W] {expected:?}, found {found:?}");
+                return Err(Error::shape("second model", what));
+            }
+        }
+        Ok(Self { plans })
+    }
+
+    /// Runs both models on `images` images in batches; `append` adds the pixels of the image of an index to a batch.
+    fn run(
+        &mut self,
+        images: usize,
+        progress: &mut dyn FnMut(Progress<'_>),
+        mut append: impl FnMut(usize, &mut Vec<f32>) -> Result<()>,
+    ) -> Result<LogitComparison> {
+        let row = self.plans[0].output_shape().iter().product::<usize>();
+        let mut logits = [(); 2].map(|()| vec![0.0; BATCH * row]);
+        let mut comparison = LogitComparison::default();
+        let mut batch = Vec::new();
+        for start in (0..images).step_by(BATCH) {
+            let count = BATCH.min(images - start);
+            batch.clear();
+            (start..start + count).try_for_each(|index| append(index, &mut batch))?;
+            for (plan, logits) in self.plans.iter_mut().zip(&mut logits) {
+                plan.run(&batch, &mut logits[..count * row]);
+            }
+            let [a, b] = logits.each_ref().map(|logits| logits[..count * row].chunks_exact(row));
+            a.zip(b).for_each(|(a, b)| comparison.add(a, b));
+            progress(Progress::Images { done: start + count, total: images });
+        }
+        Ok(comparison)
+    }
+}
+
+fn first_choice(logits: &[f32]) -> Option<usize> {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))
+}
+
+/// Compares two models part by part; `size` is the side of the random images that whole networks run on in double
+/// precision. `progress` is called after each region.
+///
+/// # Errors
+/// When a graph cannot be built or cannot take images of this size.
+pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(&RegionReport)) -> Result<Parts> {
+    let [a, b] = models;
+    let (training, plain) = match (a.form, b.form) {
+        (Form::Training, Form::Plain) => (a, b),
+        (Form::Plain, Form::Training) => (b, a),
+        _ => return compare_layers(a, b),
+    };
+    let plan = fuse::Plan::new(&training.graph()?);
+    match renamed(plan.graph(), &plain.graph()?, &plain.weights) {
+        Some(fused) => verify(&plan, &training.weights, &fused, size, progress).map(Parts::Regions),
+        None => Ok(Parts::None),
+    }
+}
+
+fn compare_layers(a: &Model, b: &Model) -> Result<Parts> {
+    let (graph, other) = (a.graph()?.inference(), b.graph()?.inference());
+    let Some(theirs) = renamed(&graph, &other, &b.weights) else { return Ok(Parts::None) };
+    let mut layers = Vec::new();
+    for node in graph.nodes() {
+        let mut layer = LayerDifference { name: node.name.clone(), largest_difference: 0.0, largest: 0.0 };
+        for (name, _) in node.parameters() {
+            let (a, b) = (a.weights.require(&name)?, theirs.require(&name)?);
+            for (&a, &b) in a.data().iter().zip(b.data()) {
+                layer.largest_difference = layer.largest_difference.max((f64::from(a) - f64::from(b)).abs());
+                layer.largest = layer.largest.max(f64::from(a).abs());
+            }
+        }
+        if node.parameters().next().is_some() {
+            layers.push(layer);
+        }
+    }
+    Ok(Parts::Layers(layers))
+}
+
+/// `weights` of `other` under the names of `graph`, where the two graphs differ in names alone.
+pub(crate) fn renamed(graph: &Graph, other: &Graph, weights: &Weights) -> Option<Weights> {
+    let pairs = graph.correspondence(other)?;
+    let names: BTreeMap<&str, &str> =
+        pairs.iter().map(|(&a, &b)| (graph.node(a).name.as_str(), other.node(b).name.as_str())).collect();
+    let tensors = graph.nodes().iter().flat_map(|node| node.op.parameters().into_iter().map(move |p| (node, p.suffix)));
+    let tensor = |(node, suffix): (&crate::graph::Node, &str)| -> Option<(String, Tensor)> {
+        let theirs = names.get(node.name.as_str())?;
+        Some((format!("{}.{suffix}", node.name), weights.get(&format!("{theirs}.{suffix}"))?.clone()))
+    };
+    tensors.map(tensor).collect()
+}
