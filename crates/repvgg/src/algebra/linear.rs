@@ -8,6 +8,7 @@ use std::fmt;
 use repvgg_kernels::Geometry;
 
 use super::{Affine, parameter};
+use crate::error::Problem;
 use crate::graph::{Conv2d, LEAST_NORM, Node, Op};
 use crate::{Tensor, Weights};
 
@@ -31,6 +32,12 @@ pub struct Unfusable(pub(crate) String);
 impl fmt::Display for Unfusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<Unfusable> for Problem {
+    fn from(reason: Unfusable) -> Self {
+        reason.0.into()
     }
 }
 

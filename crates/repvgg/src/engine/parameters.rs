@@ -47,7 +47,7 @@ impl<'a> Folded<'a> {
         let is_plain = convolution.affines.is_empty() && !matches!(node.op, Op::NormalizedConv2d(_));
         if is_plain && addend.is_none() {
             // Nothing to fold: what is stored is what is packed.
-            let stored = |suffix: &str| Ok(weights.require(&format!("{}.{suffix}", node.name))?.data());
+            let stored = |suffix: &str| weights.require(&format!("{}.{suffix}", node.name)).map(|tensor| tensor.data());
             let has_bias = node.op.parameters().iter().any(|parameter| parameter.suffix == "bias");
             let filters = convolution.geometry.out_channels;
             let bias = if has_bias { stored("bias")?.to_vec() } else { vec![0.0; filters] };
