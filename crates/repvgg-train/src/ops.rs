@@ -53,7 +53,7 @@ pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Ac
 }
 
 /// The most branches that [`normalised_sum`] takes.
-pub(crate) const MAX_BRANCHES: usize = 3;
+pub(crate) const MAX_BRANCHES: usize = repvgg::program::MAX_NORMS;
 
 fn is_cpu(device: &BurnDevice) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod algebra;
 pub mod check;
 pub mod checkpoint;
 pub mod classify;
@@ -21,6 +22,7 @@ pub mod interpret;
 mod model;
 pub mod npy;
 pub mod onnx;
+pub mod program;
 pub mod random;
 mod tensor;
 mod weights;

@@ -7,7 +7,10 @@ use std::fmt;
 
 use repvgg_kernels::Geometry;
 
+use super::{Affine, parameter};
 use crate::error::Problem;
+use crate::graph::{Conv2d, LEAST_NORM, Node, Op};
+use crate::{Tensor, Weights};
 
 /// A linear map of activations: a convolution with a bias, in double precision.
 ///
@@ -24,7 +27,7 @@ pub struct LinearConv {
 
 /// Why two convolutions are not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfusable(pub(super) String);
+pub struct Unfusable(pub(crate) String);
 
 impl fmt::Display for Unfusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +50,7 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 /// The convolution that changes nothing: one 1×1 group per channel.
-pub(super) fn identity_geometry(channels: usize) -> Geometry {
+pub(crate) fn identity_geometry(channels: usize) -> Geometry {
     Geometry {
         in_channels: channels,
         out_channels: channels,
@@ -60,7 +63,7 @@ pub(super) fn identity_geometry(channels: usize) -> Geometry {
 }
 
 /// The geometry of `first`, then `second`. `first_has_bias` says whether `first` may add a constant.
-pub(super) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias: bool) -> Result<Geometry, Unfusable> {
+pub(crate) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias: bool) -> Result<Geometry, Unfusable> {
     let pointwise = first.kernel == [1, 1] && first.padding == [0, 0];
     if second.padding != [0, 0] {
         // The second pads its input with zeros; one convolution would see the first's response to the border there.
@@ -94,7 +97,7 @@ pub(super) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias:
 }
 
 /// The geometry of the sum of two convolutions of the same input.
-pub(super) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfusable> {
+pub(crate) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfusable> {
     if (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels) {
         return refuse(format!(
             "branches map {} to {} and {} to {} channels",
@@ -127,6 +130,27 @@ pub(super) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfus
 }
 
 impl LinearConv {
+    /// What a convolution or a fully connected layer computes; the latter is a 1×1 convolution of maps of one pixel.
+    ///
+    /// # Errors
+    /// When a parameter of `node` is missing.
+    ///
+    /// # Panics
+    /// When `node` is neither.
+    pub fn of(node: &Node, weights: &Weights) -> crate::Result<Self> {
+        let (geometry, has_bias) = match node.op {
+            Op::Conv2d(Conv2d { geometry, bias }) | Op::NormalizedConv2d(Conv2d { geometry, bias }) => (geometry, bias),
+            Op::Linear(layer) => (layer.geometry(), layer.bias),
+            ref other => panic!("{}: expected a convolution, found {}", node.name, other.kind()),
+        };
+        let kernel = match node.op {
+            Op::NormalizedConv2d(_) => normalized(weights.require(&format!("{}.weight", node.name))?),
+            _ => parameter(node, "weight", weights)?,
+        };
+        let bias = if has_bias { parameter(node, "bias", weights)? } else { vec![0.0; geometry.out_channels] };
+        Ok(Self { geometry, kernel, bias })
+    }
+
     /// The convolution that changes nothing.
     pub fn identity(channels: usize) -> Self {
         Self { geometry: identity_geometry(channels), kernel: vec![1.0; channels], bias: vec![0.0; channels] }
@@ -138,19 +162,20 @@ impl LinearConv {
         Self { kernel: vec![1.0 / window; geometry.weight_len()], bias: vec![0.0; geometry.out_channels], geometry }
     }
 
-    /// `t · y + b` per channel of this convolution's output `y`: a batch norm, or a factor per channel.
+    /// This convolution, then a batch norm or a factor per channel.
     ///
     /// # Panics
-    /// When `factor` and `shift` do not have one value per output channel.
+    /// When `affine` has another number of channels.
     #[must_use]
-    pub fn scale(mut self, factor: &[f64], shift: &[f64]) -> Self {
+    pub fn scale(mut self, affine: &Affine) -> Self {
+        let Affine { scale, shift } = affine;
         let filters = self.geometry.out_channels;
-        assert_eq!((factor.len(), shift.len()), (filters, filters), "one factor and one shift per output channel");
+        assert_eq!((scale.len(), shift.len()), (filters, filters), "one factor and one shift per output channel");
         let filter_len = self.kernel.len() / filters;
-        for (filter, t) in self.kernel.chunks_exact_mut(filter_len).zip(factor) {
+        for (filter, t) in self.kernel.chunks_exact_mut(filter_len).zip(scale) {
             filter.iter_mut().for_each(|weight| *weight *= t);
         }
-        for ((bias, t), b) in self.bias.iter_mut().zip(factor).zip(shift) {
+        for ((bias, t), b) in self.bias.iter_mut().zip(scale).zip(shift) {
             *bias = *bias * t + b;
         }
         self
@@ -260,6 +285,18 @@ impl LinearConv {
             }
         }
     }
+}
+
+/// The filters `[K, …]`, each divided by its Euclidean norm; a filter of zeros stays zero.
+pub(crate) fn normalized(weight: &Tensor) -> Vec<f64> {
+    let filters = weight.shape()[0];
+    let mut values: Vec<f64> = weight.data().iter().copied().map(f64::from).collect();
+    let each = values.len() / filters.max(1);
+    for filter in values.chunks_exact_mut(each.max(1)) {
+        let norm = filter.iter().map(|x| x * x).sum::<f64>().sqrt().max(LEAST_NORM);
+        filter.iter_mut().for_each(|x| *x /= norm);
+    }
+    values
 }
 
 #[cfg(test)]
