@@ -11,6 +11,7 @@ pub mod curves;
 pub mod data;
 mod device;
 pub mod evaluate;
+pub mod measure;
 mod network;
 mod ops;
 mod optimizer;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use repvgg::check::CheckedFusion;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
+use repvgg::measure::Speed;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
 use repvgg::{Architecture, Error, Model, cost};
 use repvgg_train::ablation::{Ablation, Trial};
@@ -19,7 +20,7 @@ use super::Outcome;
 use super::fuse::fuse_checked;
 use super::train::train;
 use crate::engine::EngineOptions;
-use crate::measure::{Candidate, Protocol, Speed};
+use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
 use crate::sheet::{Cell, Column, Format, Sheet};
 use crate::source::architecture;
@@ -248,7 +249,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: O
         }
     }
     let protocol =
-        Protocol { batch: BATCH, size: None, device: "cpu".to_owned(), warmup: 3, iterations: 20, rounds: 5 };
+        ProtocolOptions { batch: BATCH, size: None, device: "cpu".to_owned(), warmup: 3, iterations: 20, rounds: 5 };
     let names: Vec<&str> = rows.iter().flat_map(|row| [row.block.block().name; 2]).collect();
     let measured = protocol.measure(&arguments.engine, &names, |index| Ok(candidates[index].clone()))?;
     for (row, speeds) in rows.iter_mut().zip(measured.speeds.chunks_exact(2)) {

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
+use repvgg::measure::Memory;
 use repvgg::zoo::Form;
 use repvgg::{Graph, Result};
 use serde_json::json;
 
 use super::Outcome;
 use crate::live_plot::{Curve, Panel, bars, svg};
-use crate::observe::{Observed, observe};
+use crate::observe::observe;
 use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::{architecture, is_model, keep, open, parse_size};
@@ -66,7 +67,7 @@ struct Counted {
     longest_wait: Option<Wait>,
     /// How many nodes of the first form each node reaches to, from the start.
     ends: Vec<usize>,
-    observed: Option<Observed>,
+    observed: Option<Memory>,
 }
 
 /// What is alive while a node runs.

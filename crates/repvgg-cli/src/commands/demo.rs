@@ -9,10 +9,11 @@ use anyhow::Context;
 use image::ImageFormat;
 use repvgg::check::{CheckedFusion, FusionReport};
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::engine::{Plan, Settings, Tuning};
+use repvgg::engine::{Settings, Tuning};
 use repvgg::file::write_atomically;
 use repvgg::image::Preprocessing;
-use repvgg::{Model, Weights, cost::cost};
+use repvgg::measure::{Protocol, Workload, engine};
+use repvgg::{Model, Result, Weights, cost::cost};
 use repvgg_train::curves::svg;
 use repvgg_train::data::{self, BUILT_IN, Data, Unreadable};
 use repvgg_train::evaluate::EvaluationSettings;
@@ -53,9 +54,9 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Images per run when the two forms are timed, and how many runs of each.
+/// Images per run when the two forms are timed, and how often each runs.
 const BATCH: usize = 64;
-const RUNS: usize = 15;
+const PROTOCOL: Protocol = Protocol { warmup: 1, iterations: 3, rounds: 5 };
 /// Held-out images on the contact sheet.
 const TILES: usize = 24;
 
@@ -154,30 +155,15 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 }
 
 /// Images per second of both forms, by the medians of runs in turn.
-fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<f64>> {
-    let size = [model.preprocessing.size; 2];
-    let plan = |model: &Model| {
-        Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads, ..Settings::default() })
+fn speeds(model: &Model, plain: &Model, threads: usize) -> Result<Forms<f64>> {
+    let models = [model, plain];
+    let settings = Settings { batch: BATCH, size: [model.preprocessing.size; 2], threads, ..Settings::default() };
+    let prepare = |index: usize| -> Result<Box<dyn Workload>> {
+        Ok(Box::new(engine(&models[index].graph()?, &models[index].weights, settings)?))
     };
-    let mut plans = [plan(model)?, plan(plain)?];
-    let elements = |shape: [usize; 3]| BATCH * shape.iter().product::<usize>();
-    let input = vec![0.5; elements(plans[0].input_shape())];
-    let mut logits = vec![0.0; elements(plans[0].output_shape())];
-    let mut times = [Vec::new(), Vec::new()];
-    for round in 0..=RUNS {
-        for (plan, times) in plans.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            plan.run(&input, &mut logits);
-            if round > 0 {
-                times.push(start.elapsed());
-            }
-        }
-    }
-    let [training, fused] = times.map(|mut times: Vec<Duration>| {
-        times.sort_unstable();
-        BATCH as f64 / times[times.len() / 2].as_secs_f64()
-    });
-    Ok(Forms { training, fused })
+    let times = PROTOCOL.measure(models.len(), prepare, |_| ())?;
+    let speed = |index: usize| times[index].speed(BATCH).images_per_second;
+    Ok(Forms { training: speed(0), fused: speed(1) })
 }
 
 /// A picture of held-out images with what the plain network takes them for.
