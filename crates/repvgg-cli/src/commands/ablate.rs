@@ -23,7 +23,6 @@ use crate::engine::EngineOptions;
 use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
 use crate::sheet::{Cell, Column, Format, Sheet};
-use crate::source::architecture;
 
 /// Train one network with every kind of block of the paper's Tables 6 and 7 under one recipe, and print their tables for your images
 ///
@@ -117,7 +116,7 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
         recipe.warmup_epochs = recipe.warmup_epochs.min(epochs as f64 / 4.0);
     }
     let network = match &arguments.model {
-        Some(name) => architecture(name)?,
+        Some(name) => Architecture::open(name)?,
         None => preset.model,
     };
     let Architecture::RepVgg(network) = network else {

@@ -47,20 +47,21 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = arguments.model.open_or_fresh()?;
+    let opened = arguments.model.open_or_initialise()?;
+    let model = &opened.model;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
     let settings = arguments.engine.settings(arguments.batch as usize, size);
     let graph = model.graph()?;
-    let known = arguments.model.tuning();
+    let known = opened.tuning();
     // What cannot be read is written anew.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
     if arguments.tune {
-        let Some(file) = arguments.model.file() else {
+        let Some(file) = &opened.file else {
             let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
             return Err(Error::spec("tune", what).into());
         };
         tuning.extend(tune(&graph, &model.weights, settings)?);
-        tuning.save(&Tuning::path(&file))?;
+        tuning.save(&Tuning::path(file))?;
     }
     let start = Instant::now();
     let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning)?;

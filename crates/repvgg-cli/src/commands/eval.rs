@@ -39,16 +39,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = arguments.model.open()?;
+    let opened = arguments.model.open_with_origin()?;
+    let model = &opened.model;
     model.check_images()?;
     let data = data::open(&arguments.data, arguments.seed)?;
-    check_labels(&model, &data.labels, arguments)?;
+    check_labels(model, &data.labels, arguments)?;
     let settings = EvaluationSettings {
         engine: arguments.engine.settings(arguments.batch as usize, [model.preprocessing.size; 2]),
-        tuning: arguments.model.tuning()?,
+        tuning: opened.tuning()?,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
-    let evaluation = evaluate_with_progress(&model, &data.validation, &settings)?;
+    let evaluation = evaluate_with_progress(model, &data.validation, &settings)?;
     if arguments.json {
         print_json(&evaluation_json(&evaluation, &data.labels))?;
     } else {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use repvgg::image::Preprocessing;
 use repvgg::zoo::Form;
-use repvgg::{Error, Model, Weights};
+use repvgg::{Architecture, Error, Model, Weights};
 use repvgg_train::EpochMetrics;
 use repvgg_train::data::{self, BUILT_IN, Data};
 use repvgg_train::recipe::{Preset, Recipe};
@@ -18,7 +18,7 @@ use repvgg_train::run::{Config, Control, Event, Outcome as RunOutcome, Run, Step
 
 use super::Outcome;
 use crate::progress::{duration, is_live};
-use crate::source::{architecture, default_threads, open};
+use crate::source::{default_threads, open};
 
 /// Train a network on images and keep everything in a run folder
 ///
@@ -140,9 +140,9 @@ fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
     let preset = Preset::named(&arguments.preset)?;
     let recipe = arguments.recipe.apply(preset.recipe);
     let data = data::open(place, arguments.seed)?;
-    let pretrained = arguments.init_from.as_deref().map(|name| open(name, None)).transpose()?.map(|(model, _)| model);
+    let pretrained = arguments.init_from.as_deref().map(open).transpose()?.map(|opened| opened.model);
     let network = match (&arguments.model, &pretrained) {
-        (Some(name), _) => architecture(name)?,
+        (Some(name), _) => Architecture::open(name)?,
         (None, Some(pretrained)) => pretrained.architecture.clone(),
         (None, None) => preset.model,
     };

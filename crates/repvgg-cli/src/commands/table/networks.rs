@@ -15,7 +15,6 @@ use crate::measure::{Candidate, Measurement, ProtocolOptions};
 use crate::output::thousands;
 use crate::scatter::{Chart, Point};
 use crate::sheet::{Cell, Column, Sheet};
-use crate::source::architecture;
 
 /// A row: what the paper prints, and what is counted of the same network.
 struct Row {
@@ -81,7 +80,7 @@ fn title(table: u8) -> String {
 
 impl Row {
     fn count(paper: &'static Published) -> Result<Self> {
-        let training = architecture(&paper.name)?.training_graph()?.inference();
+        let training = Architecture::open(&paper.name)?.training_graph()?.inference();
         let plan = Plan::new(&training);
         Ok(Self {
             paper,
@@ -128,7 +127,7 @@ impl<'a> Timing<'a> {
         let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
         let measurement = protocol.measure(engine, &names, |index| {
             let Row { paper, .. } = &rows[index];
-            fresh(&architecture(&paper.name)?, paper.speed().0, paper.size)
+            fresh(&Architecture::open(&paper.name)?, paper.speed().0, paper.size)
         })?;
         let speeds = &measurement.speeds;
         let here = ranks(&speeds.iter().map(|speed| speed.images_per_second).collect::<Vec<_>>());
@@ -177,7 +176,7 @@ fn fresh(architecture: &Architecture, form: Form, size: [usize; 2]) -> Result<Ca
 
 /// Multiply-adds of the form that is timed, for one image of `size`.
 fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
-    let training = architecture(&row.paper.name)?.training_graph()?.inference();
+    let training = Architecture::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
         Form::Training => cost(&training, size)?.macs,
         Form::Plain => cost(Plan::new(&training).graph(), size)?.macs,
