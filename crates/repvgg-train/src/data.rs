@@ -14,7 +14,7 @@ pub mod shapes;
 
 use std::{path::Path, sync::Arc};
 
-use repvgg::{Error, Result, image::RgbImage};
+use repvgg::{Error, Model, Result, image::RgbImage};
 
 pub use cached::Cached;
 pub use loader::{Batch, Loader, Plan, Unreadable};
@@ -83,6 +83,26 @@ impl Data {
             part.identify(&mut print)?;
         }
         Ok(print.value())
+    }
+
+    /// Checks that the classes are those of `model`: as many, and of the same names where the model has labels.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn check_labels(&self, model: &Model) -> Result<()> {
+        let (classes, labels) = (model.architecture.classes(), &self.labels);
+        if labels.len() != classes {
+            return Err(Error::shape(
+                "data",
+                format!("expected the model's {classes} classes, found {}", labels.len()),
+            ));
+        }
+        match model.labels.iter().zip(labels).find(|(expected, found)| expected != found) {
+            Some((expected, found)) => {
+                Err(Error::format("labels", format!("expected the model's class {expected}, found {found}")))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repvgg::engine::{Plan, Settings, Tuning};
-use repvgg::image::Preprocessing;
-use repvgg::{Error, Graph, Result, Weights};
+use repvgg::{Error, Model, Result};
 
 use crate::augment::Transform;
 use crate::data::{self, Dataset, Loader, Unreadable};
@@ -70,22 +69,25 @@ pub struct EvaluationSettings {
     pub unreadable: Unreadable,
 }
 
-/// Runs `graph` with `weights` on every image of `dataset`; `progress` hears how many are done.
+/// Runs `model`, in the form that it has, on every image of `dataset`; `progress` is given the number of images done.
+///
+/// [`Data::check_labels`](data::Data::check_labels) tells whether the labels of the data are the model's.
 ///
 /// # Errors
-/// When the weights do not fit, or an image cannot be read and is not to be skipped.
+/// When the model does not read images, its weights do not fit, or an image cannot be read and is not to be skipped.
 pub fn evaluate(
-    graph: &Graph,
-    weights: &Weights,
+    model: &Model,
     dataset: &Arc<dyn Dataset>,
-    preprocessing: &Preprocessing,
     settings: &EvaluationSettings,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
     let start = Instant::now();
+    model.check_images()?;
+    let preprocessing = &model.preprocessing;
     let batch = settings.engine.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut plan = Plan::tuned(graph, weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
+    let mut plan =
+        Plan::tuned(&model.graph()?, &model.weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
     let classes = plan.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],

@@ -11,20 +11,19 @@ use repvgg::check::{CheckedFusion, FusionReport};
 use repvgg::classify::{Classifier, Prediction};
 use repvgg::engine::{Settings, Tuning};
 use repvgg::file::write_atomically;
-use repvgg::image::Preprocessing;
 use repvgg::measure::{Protocol, Workload, engine};
-use repvgg::{Model, Result, Weights, cost::cost};
+use repvgg::{Model, Result, cost::cost};
 use repvgg_train::curves::svg;
-use repvgg_train::data::{self, BUILT_IN, Data, Unreadable};
+use repvgg_train::data::{BUILT_IN, Data, Unreadable};
 use repvgg_train::evaluate::EvaluationSettings;
 use repvgg_train::recipe::Preset;
-use repvgg_train::run::{Config, Outcome as RunOutcome, Run, fingerprint};
+use repvgg_train::run::{Outcome as RunOutcome, Run, Setup};
 use serde_json::json;
 
 use super::Outcome;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
-use super::train::{say, train};
+use super::train::{print_line, train};
 use crate::contact_sheet::{Tile, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
 use crate::progress::duration;
@@ -62,8 +61,8 @@ const TILES: usize = 24;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let folder = arguments.output.clone().unwrap_or_else(free_folder);
-    let data = data::open(BUILT_IN, arguments.seed)?;
-    let mut run = start(arguments, &data, &folder.join("run"))?;
+    let mut run = start(arguments, &folder.join("run"))?;
+    let data = run.data().clone();
     print(&format!(
         "1/5 training {} on {} drawn images of {} classes\n",
         run.config().architecture.name(),
@@ -71,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         data.labels.len()
     ))?;
     let begun = Instant::now();
-    if train(&mut run, say)? == RunOutcome::Stopped {
+    if train(&mut run, print_line)? == RunOutcome::Stopped {
         print(&format!(
             "stopped and saved; continue the training with: repvgg train --resume {}\n",
             folder.join("run").display()
@@ -96,27 +95,13 @@ fn free_folder() -> PathBuf {
     names.map(PathBuf::from).find(|path| !path.exists()).expect("there are more names than folders")
 }
 
-fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Run> {
-    let Preset { mut recipe, model } = Preset::named("demo")?;
-    recipe.epochs = arguments.epochs.unwrap_or(recipe.epochs);
-    recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
-    let architecture = model.with_classes(data.labels.len())?;
-    let weights = Weights::initialise(&architecture.training_graph()?, arguments.seed);
-    let size = data.side.unwrap_or(recipe.size);
-    let config = Config {
-        data: BUILT_IN.into(),
-        fingerprint: fingerprint(data)?,
-        seed: arguments.seed,
-        threads: arguments.threads.max(1),
-        device: "cpu".to_owned(),
-        skip_unreadable: false,
-        init_from: None,
-        labels: data.labels.clone(),
-        recipe,
-        preprocessing: Preprocessing { size, crop_fraction: 1.0, ..Preprocessing::default() },
-        architecture,
-    };
-    Ok(Run::create(folder, config, data.clone(), &weights)?)
+fn start(arguments: &Arguments, folder: &Path) -> Result<Run> {
+    let mut preset = Preset::named("demo")?;
+    if let Some(epochs) = arguments.epochs {
+        preset.recipe = preset.recipe.with_epochs(epochs);
+    }
+    let setup = Setup::new(BUILT_IN, preset);
+    Setup { seed: arguments.seed, threads: arguments.threads.max(1), ..setup }.start(folder)
 }
 
 /// What the demo finds out.
