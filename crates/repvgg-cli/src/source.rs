@@ -28,7 +28,11 @@ impl ModelOptions {
 
     /// The model, and where it comes from.
     pub(crate) fn open_with_origin(&self) -> Result<Opened> {
-        with_progress(|progress| repvgg_hub::open(&self.model, &self.options()?, progress))
+        let opened = with_progress(|progress| repvgg_hub::open(&self.model, &self.options()?, progress));
+        opened.map_err(|error| match error.is_ambiguous() {
+            true => error.with_hint("pick one with --architecture"),
+            false => error,
+        })
     }
 
     /// The model, or the plain form with initial weights where the name is an architecture's.

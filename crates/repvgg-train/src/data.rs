@@ -14,6 +14,7 @@ pub mod shapes;
 
 use std::{path::Path, sync::Arc};
 
+use repvgg::error::expected;
 use repvgg::{Error, Model, Result, image::RgbImage};
 
 pub use cached::Cached;
@@ -92,14 +93,12 @@ impl Data {
     pub fn check_labels(&self, model: &Model) -> Result<()> {
         let (classes, labels) = (model.architecture.classes(), &self.labels);
         if labels.len() != classes {
-            return Err(Error::shape(
-                "data",
-                format!("expected the model's {classes} classes, found {}", labels.len()),
-            ));
+            let problem = expected(format_args!("the model's {classes} classes")).found(labels.len());
+            return Err(Error::shape("labels", problem));
         }
-        match model.labels.iter().zip(labels).find(|(expected, found)| expected != found) {
-            Some((expected, found)) => {
-                Err(Error::format("labels", format!("expected the model's class {expected}, found {found}")))
+        match model.labels.iter().zip(labels).find(|(known, found)| known != found) {
+            Some((known, found)) => {
+                Err(Error::format("labels", expected(format_args!("the model's class {known}")).found(found)))
             }
             None => Ok(()),
         }
@@ -161,7 +160,7 @@ pub fn open(place: impl AsRef<Path>, seed: u64) -> Result<Data> {
     if !metadata.is_dir() {
         return Err(Error::format(
             path.display(),
-            format!("expected a folder of images or `{BUILT_IN}`, found a file"),
+            expected(format_args!("a folder of images or `{BUILT_IN}`")).found("a file"),
         ));
     }
     match cifar::open(path)? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repvgg::engine::{Plan, Settings, Tuning};
+use repvgg::error::expected;
 use repvgg::{Error, Model, Result};
 
 use crate::augment::Transform;
@@ -58,7 +59,8 @@ impl Evaluation {
     }
 }
 
-/// What to evaluate on and how.
+/// How a model is evaluated.
+#[derive(Debug, Clone)]
 pub struct EvaluationSettings {
     /// Images per run of the network, threads of the network and of decoding, and how to compute; the size is the
     /// preprocessing's.
@@ -67,6 +69,15 @@ pub struct EvaluationSettings {
     pub tuning: Tuning,
     /// What to do with an image that cannot be read.
     pub unreadable: Unreadable,
+}
+
+impl Default for EvaluationSettings {
+    /// Batches of 64 images on all processor cores; an image that cannot be read is an error.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Settings { batch: 64, threads, ..Settings::default() };
+        Self { engine, tuning: Tuning::new(), unreadable: Unreadable::Refuse }
+    }
 }
 
 /// Runs `model`, in the form that it has, on every image of `dataset`; `progress` is given the number of images done.
@@ -125,7 +136,7 @@ pub fn evaluate(
         progress(tally.images() + tally.skipped);
     }
     if tally.images() == 0 {
-        let what = format!("expected an image that can be read, found none in {}", dataset.len());
+        let what = expected("an image that can be read").found(format_args!("none in {}", dataset.len()));
         return Err(Error::format("evaluation", what));
     }
     tally.loss /= tally.images() as f64;

@@ -1,5 +1,6 @@
 //! Weights taken over from another model.
 
+use repvgg::error::expected;
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result, Weights};
 
@@ -10,9 +11,8 @@ use repvgg::{Error, Model, Result, Weights};
 /// When `pretrained` is in plain form, or has a parameter that the network lacks or has in another shape.
 pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
     if pretrained.form == Form::Plain {
-        let what =
-            "expected a model in training form, found plain form: a network without its branches does not train well";
-        return Err(Error::weights("weights", what));
+        let problem = expected("a model in training form").found("plain form");
+        return Err(Error::weights("weights", problem.with_hint("a network without its branches does not train well")));
     }
     let mut transferred = 0;
     for (name, tensor) in pretrained.weights.iter() {
@@ -23,8 +23,9 @@ pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
             *initial = tensor.clone();
             transferred += 1;
         } else if initial.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
-            let what = format!("expected {:?}, found {:?}", initial.shape(), tensor.shape());
-            return Err(Error::weights(name, what));
+            let [ours, theirs] = [initial.shape(), tensor.shape()];
+            let problem = expected(format_args!("{ours:?}")).found(format_args!("{theirs:?}"));
+            return Err(Error::weights(name, problem));
         }
     }
     Ok(transferred)

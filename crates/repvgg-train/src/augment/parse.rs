@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use repvgg::error::expected;
 use repvgg::{Error, Result};
 
 use super::{Border, Crop};
@@ -36,8 +37,8 @@ impl FromStr for Crop {
             _ => None,
         };
         crop.ok_or_else(|| {
-            let expected = "expected centre, shift:PIXELS[:black|:reflect] or resized:AREA-AREA[:RATIO-RATIO]";
-            Error::spec("crop", format!("{expected}, found {text:?}"))
+            let problem = expected("centre, shift:PIXELS[:black|:reflect] or resized:AREA-AREA[:RATIO-RATIO]");
+            Error::spec("crop", problem.found(format_args!("{text:?}")))
         })
     }
 }

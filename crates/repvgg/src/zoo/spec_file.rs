@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Architecture, BLOCKS, FAMILIES};
+use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
 
@@ -32,13 +33,12 @@ impl Architecture {
         }
         if let Some((_, block)) = name.split_once(':').filter(|(network, _)| Self::named(network).is_some()) {
             let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
-            return Err(Error::spec("model", format!("expected a RepVGG with a block of {known}, found {block:?}")));
+            let problem = expected(format_args!("a RepVGG with a block of {known}")).found(format_args!("{block:?}"));
+            return Err(Error::spec("model", problem));
         }
         let nearest = Self::nearest_names(&name.chars().take(64).collect::<String>()).join(", ");
-        let what = format!(
-            "expected an architecture's name or a specification file (*.toml), found {name} (the nearest names are {nearest})"
-        );
-        Err(Error::spec("model", what))
+        let problem = expected("an architecture's name or a specification file (*.toml)").found(name);
+        Err(Error::spec("model", problem.with_hint(format_args!("the nearest names are {nearest}"))))
     }
 
     /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
@@ -56,7 +56,7 @@ impl Architecture {
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
         let text = String::from_utf8(read_bounded(path, LIMIT)?)
-            .map_err(|_| Error::spec(place(), "expected TOML, found bytes that are no text"))?;
+            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are no text")))?;
         let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }
@@ -82,7 +82,10 @@ impl Architecture {
         }
         if family != "repvgg" {
             let known = FAMILIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
-            return Err(Error::spec("family", format!("expected one of repvgg, {known}, found {}", table["family"])));
+            return Err(Error::spec(
+                "family",
+                expected(format_args!("one of repvgg, {known}")).found(&table["family"]),
+            ));
         }
         let architecture: Self = table
             .try_into()
