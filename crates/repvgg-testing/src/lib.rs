@@ -23,3 +23,8 @@ pub use levels::available_levels;
 pub use program::Program;
 pub use random::{noise, positive_weights, random_weights};
 pub use skip::skip;
+
+/// The programs in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -4,8 +4,7 @@
 use repvgg::check::verify;
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
-use repvgg::graph::Role;
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Architecture, Graph, Op};
 use repvgg_testing::random_weights;
 
 /// The size of a network's images, its parameters, and its multiply-adds, counted in PyTorch 2.15.0 on the networks of

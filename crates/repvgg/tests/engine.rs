@@ -18,7 +18,7 @@ mod zoo;
 use repvgg::engine::{Accuracy, Plan, Settings};
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Graph, Tensor, Weights};
-use repvgg_testing::{available_levels, noise, positive_weights};
+use repvgg_testing::{noise, positive_weights};
 
 fn random_images(channels: usize, settings: Settings) -> Tensor {
     let [height, width] = settings.size;

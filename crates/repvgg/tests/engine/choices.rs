@@ -6,6 +6,7 @@ use repvgg::engine::{Accuracy, Algorithm, Level, Plan, Reason, Settings, Tuning}
 use repvgg::graph::Conv2d;
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op, Weights};
+use repvgg_testing::available_levels;
 
 use super::{assert_matches_the_oracle, positive_weights, random_images};
 
