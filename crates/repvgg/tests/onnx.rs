@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use repvgg::checkpoint::Precision;
 use repvgg::fuse::fuse;
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Role, Softmax};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::image::Preprocessing;
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::onnx::{Onnx, Options, is_onnx, read, write};
