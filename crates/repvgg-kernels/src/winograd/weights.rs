@@ -4,9 +4,8 @@
 use super::cover::Kind;
 use super::transform::MAX_SLOTS;
 use super::{FilterForm, Storage};
-use crate::panels::{PackedPanels, Panel, Panels};
-use crate::product::MAX_VECTORS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::tile::{MAX_VECTORS, PackedPanels, Panel, Panels};
 use crate::{Geometry, Level, ThreadPool};
 
 /// The filters of a 3×3 convolution: `[panel][point][c][V · lanes]`, or as they are, `[panel][c][r][s][V · lanes]`.
