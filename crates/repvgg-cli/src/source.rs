@@ -32,7 +32,10 @@ impl ModelOptions {
     /// The model, and what kind of file it comes from.
     pub(crate) fn open_with_origin(&self) -> Result<(Model, Origin)> {
         let named = self.architecture.as_deref().map(architecture).transpose()?;
-        open(&self.model, named.as_ref())
+        open(&self.model, named.as_ref()).map_err(|error| match error.is_ambiguous() {
+            true => error.with_hint("pick one with --architecture"),
+            false => error,
+        })
     }
 
     /// The model in a file, or a fresh one in plain form where the name is an architecture's and no file's.

@@ -327,7 +327,7 @@ fn wrong_turns_get_one_sentence() {
             2,
             "expected 1 to 256 blocks in stage 1, found 0",
         ),
-        (vec!["train", "shapes", "-o", "out", "--model", "groups.toml"], 2, "7 groups divide, found 48"),
+        (vec!["train", "shapes", "-o", "out", "--model", "groups.toml"], 2, "channels divisible by 7 groups, found 48"),
         (
             vec!["train", "shapes", "-o", "out", "--model", "resnet"],
             2,

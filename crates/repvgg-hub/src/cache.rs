@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use repvgg::error::expected;
 use repvgg::file::{read_bounded, write_atomically};
 use repvgg::{Error, Result};
 
@@ -51,7 +52,7 @@ impl Cached {
         if is_commit(&commit) {
             return Ok(Some(commit));
         }
-        Err(Error::format(path.display(), "expected the 40 digits of a commit, found something else"))
+        Err(Error::format(path.display(), expected("the 40 digits of a commit").found("something else")))
     }
 
     /// Says that the revision is `commit` from now on.

@@ -1,5 +1,6 @@
 //! Which file of a repository holds the weights.
 
+use repvgg::error::expected;
 use repvgg::{Error, Result};
 
 use crate::repository::is_plain;
@@ -37,12 +38,12 @@ pub(crate) fn choose_weights<'a>(files: &[&'a str]) -> Result<&'a str> {
         }
     }
     if let Some(index) = plain().find(|name| name.ends_with(".index.json")) {
-        return Err(Error::format("weights", format!("expected one file, found several parts listed in {index}")));
+        return Err(Error::format(
+            "weights",
+            expected("one file").found(format_args!("several parts listed in {index}")),
+        ));
     }
-    Err(Error::format(
-        "weights",
-        format!("expected model.safetensors or one other file of weights, found {}", list(files)),
-    ))
+    Err(Error::format("weights", expected("model.safetensors or one other file of weights").found(list(files))))
 }
 
 /// The first of `names`, safe to print.

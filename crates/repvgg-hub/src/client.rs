@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hf_hub::api::RepoInfo;
+use repvgg::error::{Problem, expected};
 use repvgg::{Error, ErrorKind, Result};
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderName, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -47,7 +48,8 @@ pub(crate) struct Client<'a> {
 impl<'a> Client<'a> {
     pub(crate) fn new(settings: &'a Settings) -> Result<Self> {
         let endpoint = settings.endpoint.parse().ok().filter(|uri: &Uri| uri.host().is_some() && is_web(uri));
-        let expected = || format!("expected an address such as https://huggingface.co, found {:?}", settings.endpoint);
+        let expected =
+            || expected("an address such as https://huggingface.co").found(format_args!("{:?}", settings.endpoint));
         let endpoint = endpoint.ok_or_else(|| Error::spec("HF_ENDPOINT", expected()))?;
         let patience = Some(settings.patience);
         let config = Agent::config_builder()
@@ -78,7 +80,7 @@ impl<'a> Client<'a> {
             .limit(MAX_INFO)
             .read_to_vec()
             .map_err(|error| self.unreachable(&self.endpoint, &error))?;
-        let strange = |found| self.strange(format!("expected the description of a repository, found {found}"));
+        let strange = |found| self.strange(expected("the description of a repository").found(found));
         let info: RepoInfo = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
         if !crate::repository::is_commit(&info.sha) {
             return Err(strange(format!("the commit {}", quoted(&info.sha))));
@@ -103,11 +105,10 @@ impl<'a> Client<'a> {
         // The length of an answer that sends us elsewhere is its own.
         let length = text(headers, CONTENT_LENGTH).filter(|_| has_arrived);
         let size = text(headers, LINKED_SIZE).or(length).unwrap_or("none");
-        let checksum = Checksum::from_etag(etag).ok_or_else(|| {
-            self.strange(format!("expected an ETag that is a SHA-256 or git's SHA-1, found {}", quoted(etag)))
-        })?;
+        let checksum = Checksum::from_etag(etag)
+            .ok_or_else(|| self.strange(expected("an ETag that is a SHA-256 or git's SHA-1").found(quoted(etag))))?;
         let bytes = size.parse();
-        let size = bytes.map_err(|_| self.strange(format!("expected the size of the file, found {}", quoted(size))))?;
+        let size = bytes.map_err(|_| self.strange(expected("the size of the file").found(quoted(size))))?;
         Ok(Remote { checksum, size })
     }
 
@@ -137,8 +138,8 @@ impl<'a> Client<'a> {
     }
 
     /// An answer of the hub's that is not what it should be.
-    fn strange(&self, what: String) -> Error {
-        Error::format(host(&self.endpoint), what)
+    fn strange(&self, problem: Problem) -> Error {
+        Error::format(host(&self.endpoint), problem)
     }
 
     fn file(&self, id: &str, commit: &str, name: &str) -> String {
@@ -151,18 +152,18 @@ impl<'a> Client<'a> {
         (uri.scheme(), uri.authority()) == (self.endpoint.scheme(), self.endpoint.authority())
     }
 
-    /// Sends a request for the bytes from `from` on, some `expected` of them, and follows the answers that send it on elsewhere
+    /// Sends a request for the bytes from `from` on, some `due` of them, and follows the answers that send it on elsewhere
     /// until one is `enough`.
     fn send(
         &self,
         method: Method,
         address: &str,
         from: u64,
-        expected: u64,
+        due: u64,
         enough: impl Fn(&Response<Body>, &Uri) -> bool,
     ) -> Result<Response<Body>> {
-        let expected_address = |found: &str| self.strange(format!("expected an address, found {}", quoted(found)));
-        let mut uri: Uri = address.parse().map_err(|_| expected_address(address))?;
+        let no_address = |found: &str| self.strange(expected("an address").found(quoted(found)));
+        let mut uri: Uri = address.parse().map_err(|_| no_address(address))?;
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::builder().method(&method).uri(&uri).header(ACCEPT_ENCODING, "identity");
             if from > 0 {
@@ -172,20 +173,20 @@ impl<'a> Client<'a> {
                 request = request.header(AUTHORIZATION, format!("Bearer {token}"));
             }
             let request = request.body(()).map_err(|error| self.unreachable(&uri, &error.into()))?;
-            let longest = self.settings.patience + Duration::from_secs(expected / MIN_RATE);
+            let longest = self.settings.patience + Duration::from_secs(due / MIN_RATE);
             let request = self.agent.configure_request(request).timeout_recv_body(Some(longest)).build();
             let response = self.agent.run(request).map_err(|error| self.unreachable(&uri, &error))?;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
             let location = text(response.headers(), LOCATION).unwrap_or("none");
-            let next = resolve(&uri, location).ok_or_else(|| expected_address(location))?;
+            let next = resolve(&uri, location).ok_or_else(|| no_address(location))?;
             if enough(&response, &next) {
                 return Ok(response);
             }
             uri = next;
         }
-        Err(self.strange(format!("expected an answer within {MAX_REDIRECTS} redirections, found one more")))
+        Err(self.strange(expected(format_args!("an answer within {MAX_REDIRECTS} redirections")).found("one more")))
     }
 
     /// What an answer other than success means; `missing` says it of 404.

@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use repvgg::error::expected;
 use repvgg::{Error, ErrorKind, Result};
 use ureq::Body;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
@@ -35,7 +36,7 @@ impl Source<'_> {
         }
         let remote = self.client.describe(self.id, self.commit, name)?;
         if remote.size > MAX_SIZE {
-            return Err(Error::format("size", format!("expected at most {MAX_SIZE} bytes, found {}", remote.size)));
+            return Err(Error::format("size", expected(format_args!("at most {MAX_SIZE} bytes")).found(remote.size)));
         }
         let digits = remote.checksum.digits();
         let blob = self.cached.blob(digits);
@@ -71,14 +72,17 @@ impl Source<'_> {
             Some(start) => {
                 return Err(Error::format(
                     "range",
-                    format!("expected the bytes from {done} on, found those from {start} on"),
+                    expected(format_args!("the bytes from {done} on")).found(format_args!("those from {start} on")),
                 ));
             }
         }
         let rest = remote.size - done;
         let announced = text(response.headers(), CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         if let Some(announced) = announced.filter(|&announced| announced != rest) {
-            return Err(Error::format("size", format!("expected {rest} bytes, found an answer of {announced}")));
+            return Err(Error::format(
+                "size",
+                expected(format_args!("{rest} bytes")).found(format_args!("an answer of {announced}")),
+            ));
         }
         progress(done, remote.size);
         let mut body = response.into_body().into_reader();
@@ -98,7 +102,7 @@ impl Source<'_> {
         }
         if body.read(&mut buffer[..1]).is_ok_and(|read| read > 0) {
             fs::remove_file(partial).map_err(failed)?;
-            return Err(Error::format("size", format!("expected {} bytes, found more", remote.size)));
+            return Err(Error::format("size", expected(format_args!("{} bytes", remote.size)).found("more")));
         }
         file.sync_all().map_err(failed)
     }
@@ -139,11 +143,11 @@ fn verify(partial: &Path, remote: &Remote) -> Result<()> {
     let failed = |error| Error::io(partial.display(), error);
     let mut file = File::open(partial).map_err(failed)?;
     let found = remote.checksum.of(&mut file, remote.size).map_err(failed)?;
-    let expected = remote.checksum.digits();
-    if found == expected {
+    let due = remote.checksum.digits();
+    if found == due {
         return Ok(());
     }
     fs::remove_file(partial).map_err(failed)?;
     let name = remote.checksum.name();
-    Err(Error::new(ErrorKind::Format, format!("expected {name} {expected}, found {found}")))
+    Err(Error::new(ErrorKind::Format, expected(format_args!("{name} {due}")).found(found)))
 }

@@ -20,6 +20,7 @@ mod settings;
 use std::path::PathBuf;
 
 use repvgg::checkpoint::{Config, read_config};
+use repvgg::error::expected;
 use repvgg::file::read_bounded;
 use repvgg::{Error, ErrorKind, Result};
 
@@ -82,7 +83,10 @@ pub fn fetch(
 /// The snapshot that is in the cache.
 fn find(cached: &Cached) -> Result<Snapshot> {
     let missing = |what: String| {
-        Error::new(ErrorKind::Io, format!("expected {what} in the cache, since HF_HUB_OFFLINE is set, found none"))
+        Error::new(
+            ErrorKind::Io,
+            expected(format_args!("{what} in the cache, since HF_HUB_OFFLINE is set")).found("none"),
+        )
     };
     let commit = cached.commit()?.ok_or_else(|| missing(cached.reference().display().to_string()))?;
     let folder = cached.snapshot(&commit);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use repvgg::error::expected;
 use repvgg::{Error, Result};
 
 /// What stands before the name where a file is expected.
@@ -37,7 +38,10 @@ impl Repository {
             return Ok(Self { id: id.to_owned(), revision: revision.map(str::to_owned) });
         }
         let text: String = text.chars().take(120).collect();
-        Err(Error::spec("repository", format!("expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION, found {text:?}")))
+        Err(Error::spec(
+            "repository",
+            expected("hf:OWNER/NAME or hf:OWNER/NAME@REVISION").found(format_args!("{text:?}")),
+        ))
     }
 
     /// `OWNER/NAME`.

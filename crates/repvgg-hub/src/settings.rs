@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use repvgg::error::expected;
 use repvgg::file::read_bounded;
-use repvgg::{Error, ErrorKind, Result};
+use repvgg::{Error, Result};
 
 /// Where the hub is when nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -47,7 +48,7 @@ impl Settings {
             folder("HF_HOME").or_else(|| cache.map(|cache| cache.join("huggingface")))
         };
         let no_home =
-            || Error::spec("HF_HOME", "expected a folder for the cache, found none and no home folder either");
+            || Error::spec("HF_HOME", expected("a folder for the cache").found("none and no home folder either"));
         let cache = folder("HF_HUB_CACHE").or_else(|| home().map(|home| home.join("hub"))).ok_or_else(no_home)?;
         let token = match set("HF_TOKEN") {
             Some(token) => Some(token),
@@ -58,7 +59,7 @@ impl Settings {
         };
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Error::spec("HF_TOKEN", "expected printable characters without spaces, found others"));
+            return Err(Error::spec("HF_TOKEN", expected("printable characters without spaces").found("others")));
         }
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
         let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
@@ -85,8 +86,7 @@ fn read_token(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let text = String::from_utf8(read_bounded(path, 1 << 12)?);
-    text.map(Some)
-        .map_err(|_| Error::new(ErrorKind::Format, format!("{}: expected a token, found binary data", path.display())))
+    text.map(Some).map_err(|_| Error::format(path.display(), expected("a token").found("binary data")))
 }
 
 #[cfg(test)]

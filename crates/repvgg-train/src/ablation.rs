@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use repvgg::error::expected;
 use repvgg::image::Preprocessing;
 use repvgg::zoo::{BlockKind, RepVgg};
 use repvgg::{Architecture, Error, Result, Weights};
@@ -109,8 +110,8 @@ fn check_same(path: &Path, wanted: &Config, found: &Config) -> Result<()> {
     let pairs = settings(wanted).into_iter().zip(settings(found));
     match pairs.into_iter().find(|(wanted, found)| wanted != found) {
         Some(((what, _), _)) => {
-            let what =
-                format!("expected a training of the same settings, found another of {what}: choose another folder");
+            let what = expected("a training of the same settings")
+                .found(format_args!("another of {what}: choose another folder"));
             Err(Error::spec(path.display(), what))
         }
         None => Ok(()),

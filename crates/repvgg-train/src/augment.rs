@@ -3,6 +3,7 @@
 use image::imageops::flip_horizontal_in_place;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use repvgg::error::{Problem, expected};
 use repvgg::{
     Error, Result,
     image::{Preprocessing, Region, RgbImage, normalise, resize},
@@ -94,27 +95,27 @@ impl Augmentation {
     /// When a range is empty or not positive, a scale is above 1, the probability is outside 0 to 1, or the padding or the covered square
     /// does not fit the size.
     pub fn check(&self, size: usize) -> Result<()> {
-        let refuse = |what: String| Err(Error::spec("augmentation", what));
+        let refuse = |problem: Problem| Err(Error::spec("augmentation", problem));
         match self.crop {
             Crop::Shift { padding, .. } if padding >= size => {
-                return refuse(format!("expected a padding below the input's {size} pixels, found {padding}"));
+                return refuse(expected(format_args!("a padding below the input's {size} pixels")).found(padding));
             }
             Crop::RandomResized { scale, ratio } => {
                 let range = |[low, high]: [f64; 2]| 0.0 < low && low <= high && high.is_finite();
                 if !range(scale) || scale[1] > 1.0 {
-                    return refuse(format!("expected a scale within 0 to 1, found {scale:?}"));
+                    return refuse(expected("a scale within 0 to 1").found(format_args!("{scale:?}")));
                 }
                 if !range(ratio) {
-                    return refuse(format!("expected a positive range of ratios, found {ratio:?}"));
+                    return refuse(expected("a positive range of ratios").found(format_args!("{ratio:?}")));
                 }
             }
             Crop::Centre | Crop::Shift { .. } => {}
         }
         if !(0.0..=1.0).contains(&self.flip) {
-            return refuse(format!("expected a flip probability of 0 to 1, found {}", self.flip));
+            return refuse(expected("a flip probability of 0 to 1").found(self.flip));
         }
         if self.cutout > size {
-            return refuse(format!("expected a cutout of at most the input's {size} pixels, found {}", self.cutout));
+            return refuse(expected(format_args!("a cutout of at most the input's {size} pixels")).found(self.cutout));
         }
         Ok(())
     }

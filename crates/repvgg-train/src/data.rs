@@ -14,6 +14,7 @@ pub mod shapes;
 
 use std::{path::Path, sync::Arc};
 
+use repvgg::error::expected;
 use repvgg::{Error, Result, image::RgbImage};
 
 pub use cached::Cached;
@@ -141,7 +142,7 @@ pub fn open(place: impl AsRef<Path>, seed: u64) -> Result<Data> {
     if !metadata.is_dir() {
         return Err(Error::format(
             path.display(),
-            format!("expected a folder of images or `{BUILT_IN}`, found a file"),
+            expected(format_args!("a folder of images or `{BUILT_IN}`")).found("a file"),
         ));
     }
     match cifar::open(path)? {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device as BurnDevice;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::DeviceKind;
+use repvgg::error::{Problem, expected};
 use repvgg::{Error, Result};
 
 /// A processor that this build can compute on: `cpu`, `vulkan`, `vulkan:0`, `wgpu:0`, `metal`, `cuda:0`, `rocm:0`.
@@ -72,22 +73,22 @@ impl FromStr for Device {
     /// For a name that is no device, an index that is no number, or a device that this build was made without.
     fn from_str(text: &str) -> Result<Self> {
         let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
-        let refuse = |what: String| Err(Error::spec("device", what));
+        let refuse = |problem: Problem| Err(Error::spec("device", problem));
         let Some(&(kind, _, present)) = KINDS.iter().find(|(_, known, _)| *known == name) else {
             let known = KINDS.map(|(_, known, _)| known).join(", ");
-            return refuse(format!("expected one of {known}, found {name}"));
+            return refuse(expected(format_args!("one of {known}")).found(name));
         };
         if !present {
-            return refuse(format!(
-                "expected one of this build, found {name}; build with `--features {name}` to have it"
-            ));
+            return refuse(
+                expected("one of this build").found(format_args!("{name}; build with `--features {name}` to have it")),
+            );
         }
         match (kind, index) {
-            (Kind::Cpu | Kind::Metal, Some(index)) => refuse(format!("{name} takes no index, found {index}")),
+            (Kind::Cpu | Kind::Metal, Some(index)) => refuse(format!("{name} takes no index, found {index}").into()),
             (_, None) => Ok(Self { kind, index: None }),
             (_, Some(digits)) => match digits.parse() {
                 Ok(index) => Ok(Self { kind, index: Some(index) }),
-                Err(_) => refuse(format!("expected an index such as {name}:0, found {text}")),
+                Err(_) => refuse(expected(format_args!("an index such as {name}:0")).found(text)),
             },
         }
     }

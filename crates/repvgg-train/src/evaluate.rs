@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repvgg::engine::{Plan, Settings, Tuning};
+use repvgg::error::expected;
 use repvgg::image::Preprocessing;
 use repvgg::{Error, Graph, Result, Weights};
 
@@ -123,7 +124,7 @@ pub fn evaluate(
         progress(tally.images() + tally.skipped);
     }
     if tally.images() == 0 {
-        let what = format!("expected an image that can be read, found none in {}", dataset.len());
+        let what = expected("an image that can be read").found(format_args!("none in {}", dataset.len()));
         return Err(Error::format("evaluation", what));
     }
     tally.loss /= tally.images() as f64;

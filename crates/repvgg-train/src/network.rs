@@ -7,8 +7,9 @@ mod plan;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor, TensorData};
+use repvgg::error::expected;
 use repvgg::graph::{Parameter, Role};
-use repvgg::{Error, ErrorKind, Graph, Result, Tensor, Weights};
+use repvgg::{Error, Graph, Result, Tensor, Weights};
 
 use crate::device::Device;
 use crate::optimizer::Sgd;
@@ -104,10 +105,7 @@ impl Network {
         let statistics = forward.into_statistics();
         let (objective, report) = loss.evaluate(outputs, batch.labels)?;
         if !report.loss.is_finite() {
-            return Err(Error::new(
-                ErrorKind::Weights,
-                format!("loss: expected a finite number, found {}", report.loss),
-            ));
+            return Err(Error::weights("loss", expected("a finite number").found(report.loss)));
         }
         let mut gradients = objective.backward();
         for (name, tensor) in tracked {
@@ -147,13 +145,17 @@ impl Network {
         let shapes = self.graph.shapes(size)?;
         if let Some(output) = self.graph.outputs().iter().find(|output| shapes[output.node.index()][1..] != [1, 1]) {
             let found = shapes[output.node.index()];
-            return Err(Error::shape(&output.name, format!("expected logits [classes, 1, 1], found {found:?}")));
+            return Err(Error::shape(
+                &output.name,
+                expected("logits [classes, 1, 1]").found(format_args!("{found:?}")),
+            ));
         }
         let [height, width] = size;
         let channels = self.graph.input_channels();
         let image = channels * height * width;
         if pixels.is_empty() || !pixels.len().is_multiple_of(image) {
-            let what = format!("expected a multiple of {channels} x {height} x {width} pixels, found {}", pixels.len());
+            let what =
+                expected(format_args!("a multiple of {channels} x {height} x {width} pixels")).found(pixels.len());
             return Err(Error::shape("images", what));
         }
         let data = TensorData::new(pixels.to_vec(), [pixels.len() / image, channels, height, width]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
+use repvgg::error::expected;
 use repvgg::graph::{Op, Role};
 use repvgg::{Error, Graph, Result, Weights};
 
@@ -97,7 +98,10 @@ impl Sgd {
             match self.shapes.get(name) {
                 None => return Err(Error::weights(name, "unexpected, the network has no such parameter")),
                 Some(shape) if shape != tensor.shape() => {
-                    return Err(Error::weights(name, format!("expected {shape:?}, found {:?}", tensor.shape())));
+                    return Err(Error::weights(
+                        name,
+                        expected(format_args!("{shape:?}")).found(format_args!("{:?}", tensor.shape())),
+                    ));
                 }
                 Some(_) => {}
             }

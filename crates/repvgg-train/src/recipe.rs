@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use repvgg::error::{Problem, expected};
 use repvgg::{Architecture, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,7 @@ impl Preset {
     pub fn named(name: &str) -> Result<Self> {
         PRESETS.get(name).cloned().ok_or_else(|| {
             let known = Self::names().collect::<Vec<_>>().join(", ");
-            Error::spec("preset", format!("expected one of {known}, found {name}"))
+            Error::spec("preset", expected(format_args!("one of {known}")).found(name))
         })
     }
 
@@ -92,14 +93,14 @@ impl Recipe {
     /// # Errors
     /// Names the field, what was expected and what was found.
     pub fn check(&self, size: usize) -> Result<()> {
-        let refuse = |what: String| Err(Error::spec("recipe", what));
+        let wrong = |field: &str, problem: Problem| Err(Error::spec(field, problem).within("recipe"));
         for (field, count, most) in [("epochs", self.epochs, 1 << 20), ("batch", self.batch, 1 << 16)] {
             if !(1..=most).contains(&count) {
-                return refuse(format!("{field}: expected 1 to {most}, found {count}"));
+                return wrong(field, expected(format_args!("1 to {most}")).found(count));
             }
         }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return refuse(format!("learning_rate: expected a number above 0, found {}", self.learning_rate));
+            return wrong("learning_rate", expected("a number above 0").found(self.learning_rate));
         }
         for (field, value, most) in [
             ("warmup_epochs", self.warmup_epochs, self.epochs as f64),
@@ -108,7 +109,7 @@ impl Recipe {
             ("label_smoothing", self.label_smoothing, 0.9999),
         ] {
             if !(0.0..=most).contains(&value) {
-                return refuse(format!("{field}: expected 0 to {most}, found {value}"));
+                return wrong(field, expected(format_args!("0 to {most}")).found(value));
             }
         }
         self.augmentation.check(size)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repvgg::engine::{Settings, Tuning};
+use repvgg::error::expected;
 use repvgg::fuse;
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result, Weights};
@@ -132,7 +133,7 @@ impl Run {
         config.check_data(&data)?;
         config.check(&data).map_err(|error| error.within(folder.file("config.toml").display()))?;
         let state = folder.load_state()?;
-        let state = state.ok_or_else(|| Error::format(path.display(), "expected state.safetensors, found none"))?;
+        let state = state.ok_or_else(|| Error::format(path.display(), expected("state.safetensors").found("none")))?;
         let device: Device = config.device.parse()?;
         use_threads(config.threads)?;
         let graph = config.architecture.training_graph()?;
@@ -142,7 +143,8 @@ impl Run {
         let images = cached(&data, &config);
         let epochs = config.recipe.epochs;
         if state.position.epoch > epochs {
-            let what = format!("expected a state within {epochs} epochs, found one after {}", state.position.epoch);
+            let what = expected(format_args!("a state within {epochs} epochs"))
+                .found(format_args!("one after {}", state.position.epoch));
             return Err(Error::format(path.display(), what));
         }
         Ok(Self { folder, config, data, images, network, optimizer, position: state.position })
@@ -179,8 +181,8 @@ impl Run {
                 return Ok(Outcome::Stopped);
             }
             if self.position.images == 0 {
-                let what =
-                    format!("expected a training image that can be read, found none in {}", self.data.train.len());
+                let what = expected("a training image that can be read")
+                    .found(format_args!("none in {}", self.data.train.len()));
                 return Err(Error::format(self.config.data.display(), what));
             }
             self.save_state()?;
@@ -253,8 +255,7 @@ impl Run {
             let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
                 // Images and labels were checked before: what is left is a loss that is not finite.
                 let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);
-                Error::new(error.kind(), format!("{error} (learning rate {rate:.3}; a lower one may help)"))
-                    .within(place)
+                error.with_hint(format_args!("learning rate {rate:.3}; a lower one may help")).within(place)
             })?;
             self.position.loss_sum += report.loss * report.images as f64;
             self.position.images += report.images;

@@ -24,6 +24,7 @@ use serde::Serialize;
 pub use config::{Config, read_config};
 pub use dialect::Dialect;
 
+use crate::error::expected;
 use crate::file::{read_bounded, write_atomically};
 use crate::fuse::Plan;
 use crate::image::Preprocessing;
@@ -103,10 +104,8 @@ const LIMIT: u64 = 16 << 30;
 /// When the file cannot be read, is of no known kind, or its tensors are not exactly a network's.
 pub fn open(path: &Path, named: Option<&Architecture>) -> Result<(Model, Origin)> {
     let bytes = read_bounded(path, LIMIT)?;
-    // A specification inside a file is data like the rest of it, not a setting of the caller's.
-    let within = |error: Error| error.of_kind(ErrorKind::Format).within(path.display());
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    decode(bytes, named, folder).map_err(within)
+    decode(bytes, named, folder).map_err(|error| blame_file(error).within(path.display()))
 }
 
 /// Opens a model from the bytes of a file that needs no other file.
@@ -114,7 +113,12 @@ pub fn open(path: &Path, named: Option<&Architecture>) -> Result<(Model, Origin)
 /// # Errors
 /// As [`open`].
 pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model, Origin)> {
-    decode(bytes, named, None)
+    decode(bytes, named, None).map_err(blame_file)
+}
+
+/// A specification that was read from a file is the file's fault, not the caller's.
+fn blame_file(error: Error) -> Error {
+    if error.is_spec() { error.with_kind(ErrorKind::Format) } else { error }
 }
 
 /// The model in these bytes; `folder` is where an ONNX file's further files lie.
@@ -133,7 +137,7 @@ fn decode(bytes: Vec<u8>, named: Option<&Architecture>, folder: Option<&Path>) -
     if onnx::is_onnx(&bytes) {
         return recognise::model(onnx::read(bytes, folder)?, named);
     }
-    let what = format!("expected safetensors, a PyTorch checkpoint or ONNX, found {}", describe(&bytes));
+    let what = expected("safetensors, a PyTorch checkpoint or ONNX").found(describe(&bytes));
     Err(Error::format("file", what))
 }
 
@@ -148,7 +152,7 @@ pub fn save(model: &Model, path: &Path, dialect: Dialect, precision: Precision) 
         _ => dialect.spell(name).filter(|_| is_repvgg),
     };
     let tensors = model.weights.iter().map(|(name, tensor)| {
-        let none = || Error::weights(name, format!("expected a parameter that {} has a name for", dialect.name()));
+        let none = || Error::weights(name, format!("{} has no name for this parameter", dialect.name()));
         Ok((spell(name).ok_or_else(none)?, tensor.clone()))
     });
     let weights = tensors.collect::<Result<Weights>>()?;
@@ -220,10 +224,8 @@ fn undescribed(tensors: Vec<(String, Stored)>, named: Option<&Architecture>) -> 
             let mut known = zoo::known(&tensors.weights);
             if known.len() > 1 {
                 let names = known.iter().map(Architecture::name).collect::<Vec<_>>().join(", ");
-                let what = format!(
-                    "expected to be told (--architecture) which of {names} this is: their parameters are the same"
-                );
-                return Err(Error::format("architecture", what));
+                let problem = format!("ambiguous: the parameters of {names} have the same names and shapes");
+                return Err(Error::new(ErrorKind::Ambiguous, problem).within("architecture"));
             }
             match known.pop() {
                 Some(architecture) => with_form(tensors, architecture),
@@ -242,7 +244,8 @@ fn with_form(tensors: Named, architecture: Architecture) -> Result<(Named, Archi
 /// The architecture that a file has, with the strides of the one it was said to have.
 fn agree(found: Architecture, named: &Architecture, strides_known: bool) -> Result<Architecture> {
     let refuse = |[ours, theirs]: [String; 2]| {
-        let what = format!("expected {} with {theirs}, found {} with {ours}", named.name(), found.name());
+        let what = expected(format_args!("{} with {theirs}", named.name()))
+            .found(format_args!("{} with {ours}", found.name()));
         Err(Error::format("architecture", what))
     };
     match (&found, named) {

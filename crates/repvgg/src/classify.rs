@@ -22,6 +22,7 @@
 use std::path::Path;
 
 use crate::engine::{Plan, Settings, Tuning};
+use crate::error::expected;
 use crate::image::{self, Preprocessing, RgbImage};
 use crate::zoo::Form;
 use crate::{Error, Model, Result};
@@ -108,7 +109,7 @@ impl Classifier {
     pub fn classify_batch(&mut self, images: &[RgbImage], top: usize) -> Result<Vec<Vec<Prediction>>> {
         if let Some(index) = images.iter().position(|image| image.as_raw().is_empty()) {
             let (width, height) = images[index].dimensions();
-            let what = format!("expected at least one pixel, found {height}x{width}");
+            let what = expected("at least one pixel").found(format_args!("{height}x{width}"));
             return Err(Error::shape(format!("image {index}"), what));
         }
         let (batch, elements) = (self.plan.settings().batch, self.preprocessing.elements());

@@ -1,100 +1,380 @@
-//! The one error type of the library.
+//! Errors as data: what kind of failure, where, what was expected and what was found.
+//!
+//! An [`Error`] has fields; its sentence is made from them when it is printed, as `place: expected X, found Y` or
+//! `place: problem`. A program that reacts to an error reads the fields.
+//!
+//! ```
+//! use repvgg::Error;
+//! use repvgg::error::expected;
+//!
+//! let problem = expected("[192, 192, 3, 3]").found("[192, 192, 1, 1]");
+//! let error = Error::weights("stage3.4.rbr_dense.conv.weight", problem).within("model.safetensors");
+//!
+//! assert!(error.is_weights());
+//! assert_eq!(error.place(), Some("stage3.4.rbr_dense.conv.weight"));
+//! assert_eq!(error.expected(), Some("[192, 192, 3, 3]"));
+//! assert_eq!(
+//!     error.to_string(),
+//!     "model.safetensors: stage3.4.rbr_dense.conv.weight: expected [192, 192, 3, 3], found [192, 192, 1, 1]"
+//! );
+//! ```
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::io;
+use std::sync::Arc;
 
-/// What kind of thing went wrong; the message says where, what was expected and what was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system refused: missing file, no permission, disk full.
+    /// The operating system or the network refused: missing file, no permission, disk full.
     Io,
-    /// Bytes that are not what their format promises: truncated, foreign, corrupt.
+    /// Bytes that violate their format: truncated, foreign or corrupt.
     Format,
     /// A tensor, image or graph whose shape does not fit.
     Shape,
-    /// A specification or setting that describes nothing that can be built.
+    /// A specification or setting that the caller gave and that nothing can be built from.
     Spec,
     /// Parameters that are missing, unexpected or not finite.
     Weights,
     /// A region of the graph that no single convolution can express.
     Fuse,
-}
-
-/// An error with its kind and one sentence: *place: expected …, found …*.
-#[derive(Debug)]
-pub struct Error {
-    kind: ErrorKind,
-    message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// A model file that fits several architectures; the caller has to name one.
+    Ambiguous,
 }
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Error {
-    /// An error of `kind` with its sentence.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
-    }
+/// How many of an error's parts its sentence shows.
+pub(crate) const SHOWN: usize = 4;
 
-    /// The operating system's refusal at `place` (a path, usually).
-    pub fn io(place: impl fmt::Display, source: std::io::Error) -> Self {
-        Self { kind: ErrorKind::Io, message: format!("{place}: {source}"), source: Some(Box::new(source)) }
-    }
+/// A failure: its kind, where it happened, what was expected and what was found.
+#[derive(Debug, Clone)]
+pub struct Error(Box<Fields>);
 
-    /// Bytes at `place` that are not what they should be.
-    pub fn format(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Format, format!("{place}: {what}"))
-    }
+#[derive(Debug, Clone)]
+struct Fields {
+    kind: ErrorKind,
+    /// Innermost first.
+    places: Vec<String>,
+    problem: Problem,
+    others: Vec<Error>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
 
-    /// A shape at `place` that does not fit.
-    pub fn shape(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Shape, format!("{place}: {what}"))
-    }
+/// What is wrong, without where: the part of an [`Error`] that a function knows which does not know its caller.
+///
+/// Made by [`expected`] or from a string.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problem {
+    summary: Option<String>,
+    expected: Option<String>,
+    found: Option<String>,
+    hint: Option<String>,
+}
 
-    /// A specification that describes nothing that can be built.
-    pub fn spec(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Spec, format!("{place}: {what}"))
-    }
+/// A mismatch, to be completed by [`Expected::found`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Expected(String);
 
-    /// Parameters that do not fit the network.
-    pub fn weights(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Weights, format!("{place}: {what}"))
-    }
+/// Begins a mismatch: `expected("a square").found("3 × 4")`.
+pub fn expected(expected: impl Display) -> Expected {
+    Expected(expected.to_string())
+}
 
-    /// A region that cannot be fused.
-    pub fn fuse(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Fuse, format!("{place}: {what}"))
-    }
-
-    /// The same error with the place that contains it said first.
-    #[must_use]
-    pub fn within(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
-        self
-    }
-
-    /// The same error as one of another kind.
-    #[must_use]
-    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
-        self.kind = kind;
-        self
-    }
-
-    /// What kind of thing went wrong.
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
+impl Expected {
+    /// The mismatch between what was expected and `found`.
+    pub fn found(self, found: impl Display) -> Problem {
+        Problem { expected: Some(self.0), found: Some(found.to_string()), ..Problem::default() }
     }
 }
 
-impl fmt::Display for Error {
+impl Problem {
+    /// Something that is not there: `missing, expected X`.
+    pub fn missing(expected: impl Display) -> Self {
+        Self { summary: Some("missing".to_owned()), expected: Some(expected.to_string()), ..Self::default() }
+    }
+
+    /// The same problem with a remedy, which the sentence gives in brackets.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Display) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
+    }
+}
+
+impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        let mut separator = "";
+        for (label, field) in [("", &self.summary), ("expected ", &self.expected), ("found ", &self.found)] {
+            if let Some(text) = field {
+                write!(f, "{separator}{label}{text}")?;
+                separator = ", ";
+            }
+        }
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(summary: String) -> Self {
+        Self { summary: Some(summary), ..Self::default() }
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(summary: &str) -> Self {
+        summary.to_owned().into()
+    }
+}
+
+impl From<repvgg_kernels::GeometryError> for Problem {
+    fn from(error: repvgg_kernels::GeometryError) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl Error {
+    /// A failure at a place that the caller adds by [`within`](Self::within).
+    pub fn new(kind: ErrorKind, problem: impl Into<Problem>) -> Self {
+        let (places, others) = (Vec::new(), Vec::new());
+        Self(Box::new(Fields { kind, places, problem: problem.into(), others, source: None }))
+    }
+
+    /// The operating system's refusal at `place`, usually a path.
+    pub fn io(place: impl Display, source: io::Error) -> Self {
+        Self::from(source).within(place)
+    }
+
+    /// Bytes at `place` that violate their format.
+    pub fn format(place: impl Display, problem: impl Into<Problem>) -> Self {
+        Self::new(ErrorKind::Format, problem).within(place)
+    }
+
+    /// A shape at `place` that does not fit.
+    pub fn shape(place: impl Display, problem: impl Into<Problem>) -> Self {
+        Self::new(ErrorKind::Shape, problem).within(place)
+    }
+
+    /// A specification or setting at `place` that nothing can be built from.
+    pub fn spec(place: impl Display, problem: impl Into<Problem>) -> Self {
+        Self::new(ErrorKind::Spec, problem).within(place)
+    }
+
+    /// A parameter, named by `place`, that does not fit the network.
+    pub fn weights(place: impl Display, problem: impl Into<Problem>) -> Self {
+        Self::new(ErrorKind::Weights, problem).within(place)
+    }
+
+    /// A region that cannot be fused because of the node at `place`.
+    pub fn fuse(place: impl Display, problem: impl Into<Problem>) -> Self {
+        Self::new(ErrorKind::Fuse, problem).within(place)
+    }
+
+    /// Several failures of one kind as one error; its fields are those of the first. `None` when there are none.
+    pub(crate) fn several(errors: Vec<Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.0.others = errors.collect();
+        Some(first)
+    }
+
+    /// The same error inside `place`: its sentence begins with `place`.
+    #[must_use]
+    pub fn within(mut self, place: impl Display) -> Self {
+        self.0.places.push(place.to_string());
+        self
+    }
+
+    /// The same error with its innermost place, and those of its further failures, spelled by `spell`.
+    #[must_use]
+    pub fn map_place(mut self, spell: impl Fn(&str) -> String) -> Self {
+        let others = self.0.others.iter_mut();
+        for place in others.filter_map(|other| other.0.places.first_mut()) {
+            *place = spell(place);
+        }
+        if let Some(place) = self.0.places.first_mut() {
+            *place = spell(place);
+        }
+        self
+    }
+
+    /// The same failure as one of another kind: a specification read from a file is that file's fault, not the caller's.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// The same error with a remedy, which the sentence gives in brackets.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Display) -> Self {
+        self.0.problem.hint = Some(hint.to_string());
+        self
+    }
+
+    /// The same error with the lower-level error that caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The innermost place: the parameter, node, entry or file that is wrong.
+    pub fn place(&self) -> Option<&str> {
+        self.0.places.first().map(String::as_str)
+    }
+
+    /// All places from the outermost, usually a file, to the innermost.
+    pub fn places(&self) -> impl Iterator<Item = &str> {
+        self.0.places.iter().rev().map(String::as_str)
+    }
+
+    /// What is wrong, without where.
+    pub fn problem(&self) -> &Problem {
+        &self.0.problem
+    }
+
+    /// What was expected, where the failure is a mismatch.
+    pub fn expected(&self) -> Option<&str> {
+        self.0.problem.expected.as_deref()
+    }
+
+    /// What was found instead, where the failure is a mismatch.
+    pub fn found(&self) -> Option<&str> {
+        self.0.problem.found.as_deref()
+    }
+
+    /// What may help.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.problem.hint.as_deref()
+    }
+
+    /// Further failures of the same check, such as other parameters that do not fit.
+    pub fn others(&self) -> &[Self] {
+        &self.0.others
+    }
+
+    /// Whether the operating system or the network refused.
+    pub fn is_io(&self) -> bool {
+        self.kind() == ErrorKind::Io
+    }
+
+    /// Whether a file or folder does not exist.
+    pub fn is_not_found(&self) -> bool {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether bytes violate their format.
+    pub fn is_format(&self) -> bool {
+        self.kind() == ErrorKind::Format
+    }
+
+    /// Whether a shape does not fit.
+    pub fn is_shape(&self) -> bool {
+        self.kind() == ErrorKind::Shape
+    }
+
+    /// Whether nothing can be built from a specification or setting that the caller gave: the call can never succeed.
+    pub fn is_spec(&self) -> bool {
+        self.kind() == ErrorKind::Spec
+    }
+
+    /// Whether parameters do not fit their network.
+    pub fn is_weights(&self) -> bool {
+        self.kind() == ErrorKind::Weights
+    }
+
+    /// Whether something cannot be fused.
+    pub fn is_fuse(&self) -> bool {
+        self.kind() == ErrorKind::Fuse
+    }
+
+    /// Whether a model file fits several architectures, so that the caller has to name one.
+    pub fn is_ambiguous(&self) -> bool {
+        self.kind() == ErrorKind::Ambiguous
+    }
+}
+
+impl From<io::Error> for Error {
+    /// The operating system's refusal, at a place that the caller adds by [`within`](Error::within).
+    fn from(source: io::Error) -> Self {
+        Self::new(ErrorKind::Io, source.to_string()).with_source(source)
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for place in self.places() {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{}", self.0.problem)?;
+        let others = &self.0.others;
+        let shown = others.len().min(SHOWN - 1);
+        for other in &others[..shown] {
+            write!(f, "; {other}")?;
+        }
+        match others.len() - shown {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_made_from_the_fields() {
+        let mismatch = Error::shape("input", expected("3 channels").found(4)).within("model");
+        assert_eq!(mismatch.to_string(), "model: input: expected 3 channels, found 4");
+        assert_eq!(mismatch.places().collect::<Vec<_>>(), ["model", "input"]);
+        assert_eq!((mismatch.expected(), mismatch.found()), (Some("3 channels"), Some("4")));
+
+        let statement = Error::new(ErrorKind::Format, "truncated").with_hint("download it again");
+        assert_eq!(statement.to_string(), "truncated (download it again)");
+        assert_eq!(
+            (statement.place(), statement.expected(), statement.hint()),
+            (None, None, Some("download it again"))
+        );
+
+        let missing = Error::weights("a.weight", Problem::missing("[2]")).map_place(|name| format!("module.{name}"));
+        assert_eq!(missing.to_string(), "module.a.weight: missing, expected [2]");
+    }
+
+    #[test]
+    fn several_failures_share_a_sentence_and_many_are_counted() {
+        let failures = |count| (0..count).map(|i| Error::weights(format!("p{i}"), "wrong")).collect();
+        assert!(Error::several(failures(0)).is_none());
+        let two = Error::several(failures(2)).unwrap().within("file");
+        assert_eq!(two.to_string(), "file: p0: wrong; p1: wrong");
+        let six = Error::several(failures(6)).unwrap();
+        assert_eq!(six.to_string(), "p0: wrong; p1: wrong; p2: wrong; p3: wrong (and 2 more)");
+        assert_eq!((six.place(), six.others().len()), (Some("p0"), 5));
+    }
+
+    #[test]
+    fn a_missing_file_is_recognised_by_its_source() {
+        let error = Error::io("model.pth", io::Error::from(io::ErrorKind::NotFound)).within("run");
+        assert!(error.is_io() && error.is_not_found());
+        assert!(!Error::io("model.pth", io::Error::from(io::ErrorKind::PermissionDenied)).is_not_found());
+        assert!(std::error::Error::source(&error).is_some());
     }
 }

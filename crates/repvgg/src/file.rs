@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// Writes a file so that `path` holds either all of the new bytes or what it held before.
@@ -49,10 +50,10 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() {
-        return Err(Error::format(path.display(), "expected a file, found a folder"));
+        return Err(Error::format(path.display(), expected("a file").found("a folder")));
     }
     let limit = if metadata.is_file() { limit } else { limit.min(STREAM_LIMIT) };
-    let too_long = || Error::format(path.display(), format!("expected at most {limit} bytes, found more"));
+    let too_long = || Error::format(path.display(), expected(format_args!("at most {limit} bytes")).found("more"));
     if metadata.len() > limit {
         return Err(too_long());
     }

@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
 /// The place of a node in its graph.
@@ -237,14 +238,16 @@ impl Graph {
 }
 
 /// A shape that a network could have: maps grow little, by padding, and hold no more than memory can.
-fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<Shape, String> {
+fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<Shape, Problem> {
     let most = size.map(|extent| extent.saturating_mul(4).saturating_add(256));
     if height > most[0] || width > most[1] {
-        return Err(format!("expected maps of at most {most:?} for images of {size:?}, found [{height}, {width}]"));
+        return Err(expected(format_args!("maps of at most {most:?} for images of {size:?}"))
+            .found(format_args!("[{height}, {width}]")));
     }
     match channels.checked_mul(height * width) {
         Some(elements) if elements <= ELEMENT_LIMIT => Ok([channels, height, width]),
-        _ => Err(format!("expected at most {ELEMENT_LIMIT} values, found [{channels}, {height}, {width}]")),
+        _ => Err(expected(format_args!("at most {ELEMENT_LIMIT} values"))
+            .found(format_args!("[{channels}, {height}, {width}]"))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 
 use repvgg_kernels::Geometry;
 
+use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
@@ -115,13 +116,14 @@ fn evaluate(
 ) -> Result<Vec<Tensor<f64>>> {
     let [n, c, h, w] = input.nchw()?;
     if c != graph.input_channels() {
-        return Err(Error::shape("input", format!("expected {} channels, found {c}", graph.input_channels())));
+        return Err(Error::shape("input", expected(format_args!("{} channels", graph.input_channels())).found(c)));
     }
     let shapes = graph.shapes([h, w])?;
     let mut values: Vec<Tensor<f64>> = Vec::with_capacity(shapes.len());
     for (node, [c, h, w]) in graph.nodes().iter().zip(shapes) {
         if element_count(&[n, c, h, w]).is_none_or(|count| count > VALUE_LIMIT) {
-            let what = format!("expected at most {VALUE_LIMIT} values in double precision, found [{n}, {c}, {h}, {w}]");
+            let what = expected(format_args!("at most {VALUE_LIMIT} values in double precision"))
+                .found(format_args!("[{n}, {c}, {h}, {w}]"));
             return Err(Error::shape(&node.name, what));
         }
         let inputs: Vec<&Tensor<f64>> = node.inputs.iter().map(|input| &values[input.index()]).collect();

@@ -12,7 +12,7 @@ pub mod checkpoint;
 pub mod classify;
 pub mod cost;
 pub mod engine;
-mod error;
+pub mod error;
 pub mod file;
 pub mod fuse;
 pub mod graph;

@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Precision, safetensors};
+use crate::error::expected;
 use crate::file::write_atomically;
 use crate::fuse::Plan;
 use crate::image::Preprocessing;
@@ -120,7 +121,7 @@ impl Model {
         self.preprocessing.check()?;
         let classes = self.architecture.classes();
         if !self.labels.is_empty() && self.labels.len() != classes {
-            let what = format!("expected {classes} names, found {}", self.labels.len());
+            let what = expected(format_args!("{classes} names")).found(self.labels.len());
             return Err(Error::format("repvgg.labels", what));
         }
         Ok(())
@@ -193,13 +194,13 @@ pub(crate) fn graph(architecture: &Architecture, form: Form) -> Result<Graph> {
 impl Document {
     /// The document in a file's metadata, its version looked at before the rest.
     pub(crate) fn read(text: &str) -> Result<Self> {
-        let wrong = |error| Error::format("metadata", format!("expected a description of the model, found {error}"));
+        let wrong = |error| Error::format("metadata", expected("a description of the model").found(error));
         let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(VERSION) => serde_json::from_value(value).map_err(wrong),
             _ => {
                 let found = value.get("version").map_or("none".to_owned(), ToString::to_string);
-                Err(Error::format("metadata", format!("expected format version {VERSION}, found {found}")))
+                Err(Error::format("metadata", expected(format_args!("format version {VERSION}")).found(found)))
             }
         }
     }

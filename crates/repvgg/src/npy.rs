@@ -7,9 +7,10 @@
 mod header;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
+use crate::error::expected;
 use crate::file::write_atomically;
 use crate::{Error, Result, Tensor};
 use header::{Element, Header};
@@ -23,14 +24,14 @@ pub fn read(path: &Path) -> Result<Tensor> {
     let place = path.display();
     let file = File::open(path).map_err(|error| Error::io(&place, error))?;
     let mut file = BufReader::new(file);
-    let header = Header::read(&mut file).map_err(|error| at(path, error))?;
+    let header = Header::read(&mut file).map_err(|error| error.within(&place))?;
     let mut bytes = Vec::new();
     // One byte more than is due, so that a longer file shows.
     let due = header.byte_count();
     file.take(due.saturating_add(1) as u64).read_to_end(&mut bytes).map_err(|error| Error::io(&place, error))?;
     if bytes.len() != due {
         let found = if bytes.len() > due { "more".to_owned() } else { bytes.len().to_string() };
-        return Err(Error::format(place, format!("expected {due} bytes of elements, found {found}")));
+        return Err(Error::format(place, expected(format_args!("{due} bytes of elements")).found(found)));
     }
     let elements: Vec<f32> = match header.element {
         Element::F32 => bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
@@ -49,15 +50,6 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
         file.write_all(&header::encode(tensor.shape()))?;
         tensor.data().iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))
     })
-}
-
-/// The error of reading a header, with its place.
-fn at(path: &Path, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Error::format(path.display(), "ends within the .npy header"),
-        io::ErrorKind::InvalidData => Error::format(path.display(), error),
-        _ => Error::io(path.display(), error),
-    }
 }
 
 /// Elements stored with the first axis fastest, put in the order with the last axis fastest.

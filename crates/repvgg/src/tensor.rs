@@ -1,5 +1,6 @@
 //! A dense row-major array, nothing more.
 
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// A dense row-major array: activations are `[N, C, H, W]`, convolution kernels `[O, I/G, R, S]`.
@@ -20,7 +21,10 @@ impl<T> Tensor<T> {
         let shape = shape.into();
         match element_count(&shape) {
             Some(count) if count == data.len() => Ok(Self { shape, data }),
-            _ => Err(Error::shape("tensor", format!("expected {shape:?}, found {} elements", data.len()))),
+            _ => Err(Error::shape(
+                "tensor",
+                expected(format_args!("{shape:?}")).found(format_args!("{} elements", data.len())),
+            )),
         }
     }
 
@@ -60,7 +64,7 @@ impl<T> Tensor<T> {
     /// When the tensor does not have four axes.
     pub fn nchw(&self) -> Result<[usize; 4]> {
         <[usize; 4]>::try_from(self.shape.as_slice())
-            .map_err(|_| Error::shape("tensor", format!("expected [N, C, H, W], found {:?}", self.shape)))
+            .map_err(|_| Error::shape("tensor", expected("[N, C, H, W]").found(format_args!("{:?}", self.shape))))
     }
 }
 

@@ -283,11 +283,7 @@ fn specifications_that_describe_nothing_are_refused() {
             "layer1.0.bn1: expected 1 to 16777216 channels, found 4294967296",
         ),
         ("vgg", "depths = [0, 1, 1, 1, 1]", "custom: specification: depths: expected 1 to 1024, found 0"),
-        (
-            "vgg",
-            "size = 31",
-            "custom: specification: size: expected at least the 32 pixels that five pools halve to one",
-        ),
+        ("vgg", "size = 31", "custom: specification: size: expected at least 32 pixels, which five pools halve to one"),
         (
             "vgg",
             "size = 16384\nchannels = [1, 1, 1, 1, 65536]",

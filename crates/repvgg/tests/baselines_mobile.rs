@@ -214,15 +214,15 @@ fn specifications_that_describe_nothing_are_refused() {
         ),
         (
             "family = \"shufflenet-v1\"\nstem = 240",
-            "specification: width: expected 240 channels and a multiple of 3 more, found 240",
+            "specification: width: expected 240 channels plus a multiple of 3, found 240",
         ),
         (
             "family = \"shufflenet-v1\"\nstem = 23",
-            "specification: width: expected 23 channels and a multiple of 3 more, found 240",
+            "specification: width: expected 23 channels plus a multiple of 3, found 240",
         ),
         (
             "family = \"shufflenet-v2\"\nchannels = [24, 48, 97, 192, 1024]",
-            "specification: channels: expected stages whose channels can be halved, found 97",
+            "specification: channels: expected an even number of channels in each stage, found 97",
         ),
         ("family = \"shufflenet-v2\"\ndepths = [0, 1, 1]", "specification: depths: expected 1 to 1024, found 0"),
         ("family = \"xception\"\nmiddle = 0", "specification: depths: expected 1 to 1024, found 0"),

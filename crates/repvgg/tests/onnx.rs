@@ -233,7 +233,7 @@ fn large_parameters_lie_beside_the_model() {
         assert_eq!(sentence(Some(folder.path())), format!("{place} {linked}"));
     }
     fs::remove_file(&data).unwrap();
-    assert!(sentence(Some(folder.path())).starts_with(&format!("{place} expected to open \"model.onnx.data\"")));
+    assert!(sentence(Some(folder.path())).starts_with(&format!("{place} cannot open \"model.onnx.data\"")));
 }
 
 #[test]

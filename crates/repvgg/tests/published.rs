@@ -152,7 +152,7 @@ fn branches_hold_their_input_and_a_plain_chain_does_not() {
 fn specifications_that_describe_nothing_are_refused() {
     for (text, message) in [
         ("depths = [0, 2, 2, 1]", "custom: depths: expected 1 to 256 blocks in stage 1, found 0"),
-        ("groups = 5", "custom: stage1.1: expected channels that 5 groups divide, found 48"),
+        ("groups = 5", "custom: stage1.1: expected channels divisible by 5 groups, found 48"),
         (
             "width = [0.001, 1, 1, 1]",
             "custom: width: expected 1 to 65536 channels in stage 0, found 0 (multiplier 1e-3)",

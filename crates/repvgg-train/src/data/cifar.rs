@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use repvgg::error::expected;
 use repvgg::{Error, Result, image::RgbImage};
 
 use super::{Data, Dataset, Fingerprint};
@@ -68,16 +69,22 @@ pub(super) fn open(root: &Path) -> Result<Option<Data>> {
         if batches.iter().all(packed) || (!test.exists() && batches.iter().any(packed)) {
             return Err(Error::format(
                 place,
-                "expected the batches unpacked, found *.bin.xz (unpack first: xz -dk *.xz)",
+                expected("the batches unpacked").found("*.bin.xz (unpack first: xz -dk *.xz)"),
             ));
         }
         let (tests, trains): (Vec<_>, Vec<_>) =
             batches.into_iter().filter(|path| !packed(path)).partition(|path| path.ends_with(TEST));
         if tests.is_empty() {
-            return Err(Error::format(place, format!("expected {TEST} beside the training batches, found none")));
+            return Err(Error::format(
+                place,
+                expected(format_args!("{TEST} beside the training batches")).found("none"),
+            ));
         }
         if trains.is_empty() {
-            return Err(Error::format(place, format!("expected data_batch_1.bin and more beside {TEST}, found none")));
+            return Err(Error::format(
+                place,
+                expected(format_args!("data_batch_1.bin and more beside {TEST}")).found("none"),
+            ));
         }
         let labels = labels(&folder)?;
         let (train, validation) = (Arc::new(read(trains)?), Arc::new(read(tests)?));
@@ -106,12 +113,12 @@ fn read(files: Vec<PathBuf>) -> Result<Cifar> {
         let bytes = fs::read(file).map_err(|error| Error::io(file.display(), error))?;
         let (batch, rest) = bytes.as_chunks::<RECORD>();
         if batch.is_empty() || !rest.is_empty() {
-            let what = format!("expected a multiple of {RECORD} bytes above zero, found {}", bytes.len());
+            let what = expected(format_args!("a multiple of {RECORD} bytes above zero")).found(bytes.len());
             return Err(Error::format(file.display(), what));
         }
         if let Some(at) = batch.iter().position(|record| usize::from(record[0]) >= LABELS.len()) {
-            let what = format!("record {at}: expected a label of 0 to 9, found {}", batch[at][0]);
-            return Err(Error::format(file.display(), what));
+            let problem = expected("a label of 0 to 9").found(batch[at][0]);
+            return Err(Error::format(format_args!("record {at}"), problem).within(file.display()));
         }
         records.extend_from_slice(batch);
     }
@@ -127,7 +134,7 @@ fn labels(folder: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(&path).map_err(|error| Error::io(path.display(), error))?;
     let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if names.len() != LABELS.len() {
-        return Err(Error::format(path.display(), format!("expected ten names, found {}", names.len())));
+        return Err(Error::format(path.display(), expected("ten names").found(names.len())));
     }
     Ok(names)
 }

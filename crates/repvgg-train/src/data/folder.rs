@@ -7,6 +7,7 @@ use std::{
 };
 
 use rand::seq::SliceRandom;
+use repvgg::error::expected;
 use repvgg::{
     Error, Result,
     image::{self, RgbImage},
@@ -73,14 +74,14 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Data> {
     }
     let Some(validation) = VALIDATION.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()) else {
         let names = VALIDATION.join(", ");
-        return Err(Error::format(root.display(), format!("expected one of {names} beside train, found none")));
+        return Err(Error::format(root.display(), expected(format_args!("one of {names} beside train")).found("none")));
     };
     let (learned, judged) = (classes(&train)?, classes(&validation)?);
     let labels = labels(&train, &learned)?;
     let known = |name: &String| labels.binary_search(name).ok();
     if let Some(class) = judged.iter().find(|class| known(&class.name).is_none()) {
         let place = validation.join(&class.name);
-        return Err(Error::format(place.display(), "expected a class that train has too, found a new one"));
+        return Err(Error::format(place.display(), expected("a class that train has too").found("a new one")));
     }
     let judged = judged.into_iter().map(|class| (known(&class.name).expect("checked above"), class.files));
     Ok(Data {
@@ -100,7 +101,7 @@ fn split(root: &Path, seed: u64) -> Result<Data> {
         let count = class.files.len();
         if count < 2 {
             let place = root.join(&class.name);
-            return Err(Error::format(place.display(), "expected at least 2 images to hold one out, found 1"));
+            return Err(Error::format(place.display(), expected("at least 2 images to hold one out").found("1")));
         }
         class.files.shuffle(&mut stream(seed, Purpose::Split, label as u64, 0));
         let held_out = ((count + VALIDATION_SHARE / 2) / VALIDATION_SHARE).max(1);
@@ -121,10 +122,11 @@ fn dataset(root: &Path, classes: impl IntoIterator<Item = (usize, Vec<PathBuf>)>
 /// The names of at least two classes.
 fn labels(root: &Path, classes: &[Class]) -> Result<Vec<String>> {
     match classes {
-        [] => Err(Error::format(root.display(), "expected a folder for each class, found none")),
-        [class] => {
-            Err(Error::format(root.display(), format!("expected at least two classes, found only {:?}", class.name)))
-        }
+        [] => Err(Error::format(root.display(), expected("a folder for each class").found("none"))),
+        [class] => Err(Error::format(
+            root.display(),
+            expected("at least two classes").found(format_args!("only {:?}", class.name)),
+        )),
         classes => Ok(classes.iter().map(|class| class.name.clone()).collect()),
     }
 }
@@ -136,14 +138,14 @@ fn classes(root: &Path) -> Result<Vec<Class>> {
     for entry in fs::read_dir(root).map_err(refuse)? {
         let path = entry.map_err(refuse)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(Error::format(path.display(), "expected a name in UTF-8, found other bytes"));
+            return Err(Error::format(path.display(), expected("a name in UTF-8").found("other bytes")));
         };
         if name.starts_with('.') || !path.is_dir() {
             continue;
         }
         let mut files = image::list(&path)?;
         if files.is_empty() {
-            return Err(Error::format(path.display(), "expected images of this class, found none"));
+            return Err(Error::format(path.display(), expected("images of this class").found("none")));
         }
         for file in &mut files {
             *file = file.strip_prefix(root).expect("listed under the root").to_owned();

@@ -2,6 +2,7 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor as BurnTensor, TensorData};
+use repvgg::error::expected;
 use repvgg::{Error, Result};
 
 use super::StepReport;
@@ -31,10 +32,10 @@ impl LossSettings {
     ) -> Result<(BurnTensor<1>, StepReport)> {
         let [n, classes, ..] = outputs[0].dims();
         if labels.len() != n {
-            return Err(Error::shape("labels", format!("expected {n}, one per image, found {}", labels.len())));
+            return Err(Error::shape("labels", expected(format_args!("{n}, one per image")).found(labels.len())));
         }
         if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-            return Err(Error::shape("labels", format!("expected classes below {classes}, found {label}")));
+            return Err(Error::shape("labels", expected(format_args!("classes below {classes}")).found(label)));
         }
         let logits = outputs[0].to_data().try_into_vec::<f32>().expect("logits are single precision");
         let device = outputs[0].device();

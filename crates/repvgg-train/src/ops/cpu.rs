@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
+use repvgg::error::expected;
 use repvgg::{Error, Result};
 use repvgg_kernels::ThreadPool;
 
@@ -19,7 +20,10 @@ pub(crate) fn use_threads(threads: usize) -> Result<()> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
     let found = POOL.get_or_init(|| ThreadPool::new(threads)).threads();
     if found != threads.max(1) {
-        return Err(Error::spec("threads", format!("expected {threads} before the first step, found {found} at work")));
+        return Err(Error::spec(
+            "threads",
+            expected(format_args!("{threads} before the first step")).found(format_args!("{found} at work")),
+        ));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use repvgg::error::expected;
 use repvgg::image::Preprocessing;
 use repvgg::{Architecture, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -51,10 +52,10 @@ impl Config {
         self.recipe.check(self.preprocessing.size)?;
         self.preprocessing.check_channels(self.architecture.input_channels())?;
         if !(1..=THREAD_LIMIT).contains(&self.threads) {
-            return Err(Error::spec("threads", format!("expected 1 to {THREAD_LIMIT}, found {}", self.threads)));
+            return Err(Error::spec("threads", expected(format_args!("1 to {THREAD_LIMIT}")).found(self.threads)));
         }
         if self.labels != data.labels || self.labels.len() != self.architecture.classes() {
-            let what = format!("expected the {} classes of the data, found {}", data.labels.len(), self.labels.len());
+            let what = expected(format_args!("the {} classes of the data", data.labels.len())).found(self.labels.len());
             return Err(Error::spec("labels", what));
         }
         self.architecture.training_graph()?.shapes([self.preprocessing.size; 2])?;
@@ -68,10 +69,9 @@ impl Config {
     pub(crate) fn check_data(&self, data: &Data) -> Result<()> {
         let found = fingerprint(data)?;
         if found != self.fingerprint {
-            let what = format!(
-                "expected the images that the run was started on (fingerprint {}), found others ({found})",
-                self.fingerprint
-            );
+            let what =
+                expected(format_args!("the images that the run was started on (fingerprint {})", self.fingerprint))
+                    .found(format_args!("others ({found})"));
             return Err(Error::format(self.data.display(), what));
         }
         Ok(())

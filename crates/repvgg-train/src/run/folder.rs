@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use repvgg::checkpoint::safetensors::{self, Contents};
 use repvgg::checkpoint::{Precision, Stored};
+use repvgg::error::expected;
 use repvgg::file::write_atomically;
 use repvgg::{Error, Model, Result, Weights};
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,7 @@ impl Folder {
         let folder = Self::hold(path)?;
         let is_start = || matches!(folder.load_state(), Ok(Some(state)) if state.position.is_start());
         if folder.file("config.toml").exists() && !is_start() {
-            let what = "expected a new folder, found a run: continue it with --resume, or choose another folder";
+            let what = expected("a new folder").found("a run: continue it with --resume, or choose another folder");
             return Err(Error::format(path.display(), what));
         }
         Ok(folder)
@@ -100,7 +101,7 @@ impl Folder {
     /// When it holds no run, or another process writes it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.join("config.toml").is_file() {
-            return Err(Error::format(path.display(), "expected a run folder, found no config.toml"));
+            return Err(Error::format(path.display(), expected("a run folder").found("no config.toml")));
         }
         Self::hold(path)
     }
@@ -129,7 +130,7 @@ impl Folder {
     /// Writes the configuration.
     pub(super) fn save_config(&self, config: &Config) -> Result<()> {
         let path = self.file("config.toml");
-        let text = toml::to_string(config).map_err(|error| Error::format(path.display(), error))?;
+        let text = toml::to_string(config).map_err(|error| Error::format(path.display(), error.to_string()))?;
         write_atomically(&path, |file| file.write_all(text.as_bytes()))
     }
 
@@ -139,7 +140,7 @@ impl Folder {
         let text = fs::read_to_string(&path).map_err(|error| Error::io(path.display(), error))?;
         toml::from_str(&text).map_err(|error: toml::de::Error| {
             let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            Error::format(path.display(), format!("expected the configuration of a run: {message}"))
+            Error::format(path.display(), expected("the configuration of a run").found(message)).with_source(error)
         })
     }
 
@@ -152,7 +153,7 @@ impl Folder {
     pub(super) fn save_metrics(&self, metrics: &[EpochMetrics], title: &str) -> Result<()> {
         let path = self.file("metrics.jsonl");
         let lines = metrics.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let lines = lines.map_err(|error| Error::format(path.display(), error))?;
+        let lines = lines.map_err(|error| Error::format(path.display(), error.to_string()))?;
         write_atomically(&path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         let picture = curves::svg(metrics, title);
         write_atomically(&self.file("curves.svg"), |file| file.write_all(picture.as_bytes()))
@@ -161,7 +162,8 @@ impl Folder {
     /// Writes the state in one file, so that its parts always belong together.
     pub(super) fn save_state(&self, state: &State) -> Result<()> {
         let path = self.file("state.safetensors");
-        let position = serde_json::to_string(&state.position).map_err(|error| Error::format(path.display(), error))?;
+        let position =
+            serde_json::to_string(&state.position).map_err(|error| Error::format(path.display(), error.to_string()))?;
         let mut tensors = state.weights.clone();
         for (name, velocity) in state.velocities.iter() {
             tensors.insert(format!("{VELOCITY}{name}"), velocity.clone());
@@ -185,12 +187,13 @@ impl Folder {
 fn read_state(bytes: &[u8]) -> Result<State> {
     let Contents { tensors, metadata } = safetensors::read(bytes)?;
     let position = metadata.get(POSITION);
-    let position = position.ok_or_else(|| Error::format("state", "expected a position in the metadata, found none"))?;
-    let position = serde_json::from_str(position).map_err(|error| Error::format("state", error))?;
+    let position =
+        position.ok_or_else(|| Error::format("state", expected("a position in the metadata").found("none")))?;
+    let position = serde_json::from_str(position).map_err(|error| Error::format("state", error.to_string()))?;
     let (mut weights, mut velocities) = (Weights::new(), Weights::new());
     for (name, stored) in tensors {
         let Stored::Float(tensor) = stored else {
-            return Err(Error::format(name, "expected floating-point elements, found others"));
+            return Err(Error::format(name, expected("floating-point elements").found("others")));
         };
         match name.strip_prefix(VELOCITY) {
             Some(name) => velocities.insert(name, tensor),

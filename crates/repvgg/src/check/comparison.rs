@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::fusion::{FusionReport, RegionReport, verify};
 use super::image_size;
 use crate::engine::{Accuracy, Plan, Settings};
+use crate::error::expected;
 use crate::graph::Graph;
 use crate::random::Normal;
 use crate::zoo::Form;
@@ -150,7 +151,8 @@ fn compare_logits(
         Inputs::Tensor(tensor) => {
             let [n, c, h, w] = tensor.nchw()?;
             if n == 0 || c != channels {
-                let what = format!("expected [N, {channels}, H, W] with N of at least 1, found {:?}", tensor.shape());
+                let what = expected(format_args!("[N, {channels}, H, W] with N of at least 1"))
+                    .found(format_args!("{:?}", tensor.shape()));
                 return Err(Error::shape("input", what));
             }
             let elements = c * h * w;
@@ -187,9 +189,10 @@ impl Pair {
         for (what, shape) in
             [("input channels", Plan::input_shape as fn(&Plan) -> [usize; 3]), ("outputs", Plan::output_shape)]
         {
-            let [expected, found] = plans.each_ref().map(shape);
-            if expected != found {
-                let what = format!("expected the first model's {what} [C, H, W] {expected:?}, found {found:?}");
+            let [first, second] = plans.each_ref().map(shape);
+            if first != second {
+                let what = expected(format_args!("the first model's {what} [C, H, W] {first:?}"))
+                    .found(format_args!("{second:?}"));
                 return Err(Error::shape("second model", what));
             }
         }

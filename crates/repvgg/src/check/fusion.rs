@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::error::expected;
 use crate::fuse::{Plan, Region};
 use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
@@ -103,13 +104,13 @@ impl FusionReport {
     /// rounding explains in a network that amplifies it.
     pub fn accept(&self) -> Result<()> {
         if let Some(region) = self.regions.iter().find(|region| region.error.is_nan() || region.error > 1.0) {
-            let what = format!("expected an error of at most 1 bound, found {:.3}", region.error);
+            let what = expected("an error of at most 1 bound").found(format_args!("{:.3}", region.error));
             return Err(Error::fuse(&region.name, what));
         }
         let tolerance = NETWORK_TOLERANCE.max(AMPLIFIED * self.rounding);
         if self.network_error.is_nan() || self.network_error > tolerance {
-            let what =
-                format!("expected logits within {tolerance:.0e} of the largest, found {:.3e}", self.network_error);
+            let what = expected(format_args!("logits within {tolerance:.0e} of the largest"))
+                .found(format_args!("{:.3e}", self.network_error));
             return Err(Error::fuse("network", what));
         }
         Ok(())
@@ -216,7 +217,7 @@ fn single(region: &Region) -> Graph {
 }
 
 fn last(mut values: Vec<Tensor<f64>>) -> Result<Tensor<f64>> {
-    values.pop().ok_or_else(|| Error::fuse("region", "expected at least one node, found none"))
+    values.pop().ok_or_else(|| Error::fuse("region", expected("at least one node").found("none")))
 }
 
 /// The largest magnitude; NaN where there is one, which a plain maximum would lose.

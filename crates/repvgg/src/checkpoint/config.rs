@@ -11,6 +11,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::error::{Problem, expected};
 use crate::image::{Interpolation, Preprocessing};
 use crate::{Architecture, Error, ErrorKind, Model, Result};
 
@@ -54,7 +55,7 @@ impl Config {
 /// many labels as classes.
 pub fn read_config(bytes: &[u8]) -> Result<Config> {
     let root: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Error::format(PLACE, format!("expected a JSON document, found {error}")))?;
+        .map_err(|error| Error::format(PLACE, expected("a JSON document").found(error)))?;
     let root = root.as_object().ok_or_else(|| wrong(PLACE, "an object", &root))?;
     let settings = match entry(root, "pretrained_cfg") {
         None => root,
@@ -87,7 +88,7 @@ fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Ve
     if let Some(classes) = either("num_classes") {
         let classes = whole("num_classes", classes)?;
         if classes != labels.len() as u64 {
-            return Err(refuse(key, format!("expected {classes} names, found {}", labels.len())));
+            return Err(refuse(key, expected(format_args!("{classes} names")).found(labels.len())));
         }
     }
     Ok(labels)
@@ -114,7 +115,7 @@ fn numbered(value: &Value) -> Result<Vec<String>> {
     for (key, label) in object {
         let slot = key.parse().ok().and_then(|index: usize| labels.get_mut(index)).filter(|slot| slot.is_none());
         let Some(slot) = slot else {
-            return Err(refuse(place, format!("expected the keys 0 to {}, found {}", object.len() - 1, quoted(key))));
+            return Err(refuse(place, expected(format_args!("the keys 0 to {}", object.len() - 1)).found(quoted(key))));
         };
         *slot = Some(text(place, label)?);
     }
@@ -141,18 +142,21 @@ fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>>
     }
     .for_channels(channels);
     let checked = preprocessing.check().and_then(|()| preprocessing.check_channels(channels));
-    checked.map_err(|error| error.of_kind(ErrorKind::Format).within(PLACE))?;
+    checked.map_err(|error| error.with_kind(ErrorKind::Format).within(PLACE))?;
     Ok(Some(preprocessing))
 }
 
 /// C and S of `[C, S, S]`.
 fn input_size(value: &Value) -> Result<(usize, usize)> {
-    let expected = || wrong("input_size", "[channels, size, size]", value);
-    let [channels, height, width] = value.as_array().ok_or_else(expected)?.as_slice() else { return Err(expected()) };
-    let extent = |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(expected);
+    let refuse_value = || wrong("input_size", "[channels, size, size]", value);
+    let [channels, height, width] = value.as_array().ok_or_else(refuse_value)?.as_slice() else {
+        return Err(refuse_value());
+    };
+    let extent =
+        |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(refuse_value);
     let (height, width) = (extent(height)?, extent(width)?);
     if height != width {
-        return Err(refuse("input_size", format!("expected a square, found {height} × {width}")));
+        return Err(refuse("input_size", expected("a square").found(format_args!("{height} × {width}"))));
     }
     Ok((extent(channels)?, height))
 }
@@ -188,7 +192,7 @@ fn numbers(place: &str, value: &Value) -> Result<Vec<f32>> {
 }
 
 /// An entry that has another type or value than it should.
-fn wrong(place: &str, expected: &str, found: &Value) -> Error {
+fn wrong(place: &str, due: &str, found: &Value) -> Error {
     let found = match found {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
@@ -197,7 +201,7 @@ fn wrong(place: &str, expected: &str, found: &Value) -> Error {
         Value::Array(values) => format!("a list of {}", values.len()),
         Value::Object(_) => "an object".into(),
     };
-    refuse(place, format!("expected {expected}, found {found}"))
+    refuse(place, expected(due).found(found))
 }
 
 /// The beginning of `text` in quotation marks, on one line.
@@ -205,8 +209,9 @@ fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(40).collect::<String>())
 }
 
-fn refuse(place: &str, what: String) -> Error {
-    if place == PLACE { Error::format(PLACE, what) } else { Error::format(PLACE, format!("{place}: {what}")) }
+fn refuse(place: &str, problem: Problem) -> Error {
+    let error = Error::format(PLACE, problem.clone());
+    if place == PLACE { error } else { Error::format(place, problem).within(PLACE) }
 }
 
 #[cfg(test)]

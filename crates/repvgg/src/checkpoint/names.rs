@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::dialect::unwrapped;
 use super::{Dialect, Stored};
+use crate::error::expected;
 use crate::graph::Op;
 use crate::weights::{Misfit, Misfits};
 use crate::{Error, Graph, Result, Weights};
@@ -67,7 +68,7 @@ impl Named {
             if let Some(first) = named.spelling.insert(name.clone(), original.clone()) {
                 return Err(Error::weights(
                     original,
-                    format!("expected one name for each parameter, found {first} too"),
+                    expected("one name for each parameter").found(format_args!("{first} too")),
                 ));
             }
             match stored {
@@ -95,7 +96,7 @@ impl Named {
         let known: HashSet<String> = graph.parameters().map(|(name, _)| name).collect();
         let others = self.others.iter().map(|(name, dtype)| {
             let misfit = match known.contains(name) {
-                true => Misfit::Wrong(format!("expected floating-point elements, found {dtype}")),
+                true => Misfit::Wrong(expected("floating-point elements").found(dtype)),
                 false => Misfit::Unexpected,
             };
             (name.clone(), misfit)
@@ -105,15 +106,10 @@ impl Named {
         Ok(self.weights)
     }
 
-    /// The error with the name that it begins with as the file spells it.
+    /// The error with its parameter named as the file spells it.
     pub(super) fn spelled(&self, error: Error) -> Error {
-        let text = error.to_string();
-        match text.split_once(": ") {
-            Some((name, what)) if name.contains('.') => {
-                Error::new(error.kind(), format!("{}: {what}", self.spell(name)))
-            }
-            _ => error,
-        }
+        // Parameters have dotted names; other places are not the file's.
+        error.map_place(|place| if place.contains('.') { self.spell(place) } else { place.to_owned() })
     }
 
     /// How the file spells a name, or would.

@@ -22,6 +22,7 @@ mod value;
 use std::borrow::Cow;
 
 use crate::checkpoint::Stored;
+use crate::error::expected;
 use crate::{Error, Result};
 use archive::Archive;
 use pickle::Pickle;
@@ -47,12 +48,12 @@ pub fn read(bytes: &[u8]) -> Result<Vec<(String, Stored)>> {
         let (pickle, storages) = legacy::read(rest)?;
         let fetch = |key: &str| {
             let storage = storages.get(key).copied().map(Cow::Borrowed);
-            storage.ok_or_else(|| Error::format("stream", "expected the storage of a tensor, found none"))
+            storage.ok_or_else(|| Error::format("stream", expected("the storage of a tensor").found("none")))
         };
         return tensors(&pickle, Reader::new(ByteOrder::Little, bytes.len(), fetch));
     }
     if !archive::is_archive(bytes) {
-        return Err(Error::format("checkpoint", "expected a file that torch.save wrote, found other first bytes"));
+        return Err(Error::format("checkpoint", expected("a file that torch.save wrote").found("other first bytes")));
     }
     let mut archive = Archive::open(bytes)?;
     let order = archive.byte_order()?;

@@ -3,6 +3,7 @@
 use super::names::Named;
 use super::{Container, Origin, Stored};
 use crate::check::renamed;
+use crate::error::expected;
 use crate::fuse::Plan;
 use crate::image::Preprocessing;
 use crate::model::{self, Model};
@@ -32,7 +33,7 @@ pub(super) fn model(file: Onnx, named: Option<&Architecture>) -> Result<(Model, 
     let (architecture, form, weights) = match (found, named) {
         (Some(found), _) => found,
         (None, Some(named)) => {
-            let what = format!("expected the graph of {}, found another one", named.name());
+            let what = expected(format_args!("the graph of {}", named.name())).found("another one");
             return Err(Error::format("architecture", what));
         }
         (None, None) => {

@@ -9,6 +9,7 @@ use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{Precision, Stored};
+use crate::error::expected;
 use crate::{Error, Result, Tensor, Weights};
 
 /// What a safetensors file holds.
@@ -82,7 +83,7 @@ fn encode(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<u8>> 
         Precision::Single => tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Precision::Half => {
             if let Some(x) = tensor.data().iter().find(|x| x.is_finite() && f16::from_f32(**x).is_infinite()) {
-                let what = format!("expected values within ±65504, the largest of 16 bits, found {x}");
+                let what = expected("values within ±65504, the largest of 16 bits").found(x);
                 return Err(Error::weights(name, what));
             }
             tensor.data().iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
@@ -94,19 +95,18 @@ fn encode(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<u8>> 
 fn refusal(error: &SafeTensorError) -> Error {
     use SafeTensorError as E;
     let what = match error {
-        E::HeaderTooSmall | E::InvalidHeaderLength => {
-            "expected a whole file, found less than its header says".to_owned()
+        E::HeaderTooSmall | E::InvalidHeaderLength => expected("a whole file").found("less than its header says"),
+        E::MetadataIncompleteBuffer => expected("tensors that fill the file exactly").found("another length"),
+        E::HeaderTooLarge => expected(format_args!("a header of at most {HEADER_LIMIT} bytes")).found("a longer one"),
+        E::InvalidHeader(_) => expected("a header of text").found("other bytes"),
+        E::InvalidHeaderDeserialization(error) => expected("a header of names, types, shapes and offsets").found(error),
+        E::InvalidOffset(name) => {
+            let problem = expected("offsets that continue where the previous tensor ends").found("others");
+            return Error::format(name, problem).within("safetensors");
         }
-        E::MetadataIncompleteBuffer => "expected tensors that fill the file exactly, found another length".to_owned(),
-        E::HeaderTooLarge => format!("expected a header of at most {HEADER_LIMIT} bytes, found a longer one"),
-        E::InvalidHeader(_) => "expected a header of text, found other bytes".to_owned(),
-        E::InvalidHeaderDeserialization(error) => {
-            format!("expected a header of names, types, shapes and offsets, found {error}")
-        }
-        E::InvalidOffset(name) => format!("{name}: expected offsets that follow the tensor before, found others"),
-        E::TensorInvalidInfo => "expected offsets that suit shape and type, found others".to_owned(),
-        E::ValidationOverflow => "expected shapes within the address space, found larger ones".to_owned(),
-        other => format!("expected a model file, found {other}"),
+        E::TensorInvalidInfo => expected("offsets that suit shape and type").found("others"),
+        E::ValidationOverflow => expected("shapes within the address space").found("larger ones"),
+        other => expected("a model file").found(other),
     };
     Error::format("safetensors", what)
 }
@@ -126,7 +126,7 @@ fn check_names(header: &[u8]) -> Result<()> {
             let mut names = HashSet::new();
             while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
                 if !names.insert(name.clone()) {
-                    return Err(A::Error::custom(format!("{name}: expected names that are there once, found two")));
+                    return Err(A::Error::custom(format!("duplicate name {name:?}")));
                 }
             }
             Ok(())
@@ -134,7 +134,7 @@ fn check_names(header: &[u8]) -> Result<()> {
     }
 
     let mut parser = serde_json::Deserializer::from_slice(header);
-    parser.deserialize_map(Names).map_err(|error| Error::format("safetensors", error))
+    parser.deserialize_map(Names).map_err(|error| Error::format("safetensors", error.to_string()))
 }
 
 #[cfg(test)]
@@ -192,11 +192,11 @@ mod tests {
         };
         let cases = [
             (file("{}", 4), "tensors that fill the file exactly"),
-            (file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("b", "[1]", 0, 4)), 4), "offsets that follow"),
             (
-                file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("a", "[1]", 0, 4)), 4),
-                "names that are there once",
+                file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("b", "[1]", 0, 4)), 4),
+                "offsets that continue",
             ),
+            (file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("a", "[1]", 0, 4)), 4), "duplicate name"),
             (file(&format!("{{{}}}", tensor("a", "[2]", 0, 4)), 4), "offsets that suit shape and type"),
             (file(&format!("{{{}}}", tensor("a", "[100]", 0, 400)), 4), "tensors that fill the file exactly"),
             (

@@ -66,7 +66,7 @@ impl Tuning {
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, FILE_LIMIT)?;
         let names: BTreeMap<String, String> =
-            serde_json::from_slice(&bytes).map_err(|error| Error::format(path.display(), error))?;
+            serde_json::from_slice(&bytes).map_err(|error| Error::format(path.display(), error.to_string()))?;
         let parse = |(key, name): (String, String)| match name.parse() {
             Ok(algorithm) => Ok((key, algorithm)),
             Err(error) => Err(Error::format(path.display(), error)),

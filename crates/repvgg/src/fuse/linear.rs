@@ -7,6 +7,8 @@ use std::fmt;
 
 use repvgg_kernels::Geometry;
 
+use crate::error::Problem;
+
 /// A linear map of activations: a convolution with a bias, in double precision.
 ///
 /// Kernel `[K, C/G, R, S]`, bias `[K]`, both row-major.
@@ -27,6 +29,12 @@ pub struct Unfusable(pub(super) String);
 impl fmt::Display for Unfusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<Unfusable> for Problem {
+    fn from(reason: Unfusable) -> Self {
+        reason.0.into()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use repvgg_kernels::Geometry;
 
 use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
+use crate::error::expected;
 use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT, normalized};
 use crate::{Error, Result, Tensor, Weights};
 
@@ -146,7 +147,7 @@ impl Plan {
                 let name = format!("{}.{suffix}", region.name);
                 let tensor = Tensor::new(shape, values)?.to_f32();
                 if let Some(value) = tensor.data().iter().find(|value| !value.is_finite()) {
-                    return Err(Error::fuse(name, format!("expected finite fused values, found {value}")));
+                    return Err(Error::fuse(name, expected("finite fused values").found(value)));
                 }
                 fused.insert(name, tensor);
             }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Graph, Op};
+use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
 /// The most nodes of a graph that comes from a file.
@@ -52,24 +53,24 @@ impl TryFrom<Document> for Graph {
 
     /// The graph, when its nodes come in order, every name is there once, and every operation can be.
     fn try_from(document: Document) -> Result<Self> {
-        let refuse = |place: &str, what: String| Err(Error::spec(place, what));
+        let refuse = |place: &str, problem: Problem| Err(Error::spec(place, problem));
         if document.nodes.len() > NODE_LIMIT {
-            return refuse("nodes", format!("expected at most {NODE_LIMIT}, found {}", document.nodes.len()));
+            return refuse("nodes", expected(format_args!("at most {NODE_LIMIT}")).found(document.nodes.len()));
         }
         let mut graph = Self::new();
         for Node { name, op, inputs } in document.nodes {
             let found = |input: &String| {
-                let missing = || Error::spec(&name, format!("expected inputs that come earlier, found {input}"));
+                let missing = || Error::spec(&name, expected("inputs that come earlier").found(input));
                 graph.find(input).ok_or_else(missing)
             };
             let ids = inputs.iter().map(found).collect::<Result<Vec<_>>>()?;
             if graph.find(&name).is_some() {
-                return refuse(&name, "expected names that are there once, found two".to_owned());
+                return refuse(&name, "duplicate node name".into());
             }
             if !op.arity().contains(&ids.len()) {
                 return refuse(
                     &name,
-                    format!("expected another number of inputs for {}, found {}", op.kind(), ids.len()),
+                    expected(format_args!("another number of inputs for {}", op.kind())).found(ids.len()),
                 );
             }
             graph.add(name, op, &ids);
@@ -77,18 +78,14 @@ impl TryFrom<Document> for Graph {
         graph.check()?;
         let inputs = graph.nodes.iter().filter(|node| matches!(node.op, Op::Input { .. })).count();
         if inputs != 1 {
-            return refuse("nodes", format!("expected one input, found {inputs}"));
+            return refuse("nodes", expected("one input").found(inputs));
         }
         for Output { name, node } in document.outputs {
             let Some(id) = graph.find(&node) else {
-                return refuse(&name, format!("expected a node's name, found {node}"));
+                return refuse(&name, expected("a node's name").found(node));
             };
             graph.output(name, id);
         }
-        if graph.outputs.is_empty() {
-            refuse("outputs", "expected at least one, found none".to_owned())
-        } else {
-            Ok(graph)
-        }
+        if graph.outputs.is_empty() { refuse("outputs", expected("at least one").found("none")) } else { Ok(graph) }
     }
 }

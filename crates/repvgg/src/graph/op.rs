@@ -6,6 +6,7 @@ use repvgg_kernels::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
+use crate::error::{Problem, expected};
 use crate::{Tensor, element_count};
 
 /// What a node computes on activations `[N, C, H, W]`.
@@ -249,7 +250,7 @@ const OVERLAP_LIMIT: usize = 1 << 10;
 
 impl ActivationKind {
     /// Checks that its numbers are finite and its bounds in order. An error says what does not fit.
-    fn check(self) -> Result<(), String> {
+    fn check(self) -> Result<(), Problem> {
         let [a, b] = match self {
             Self::Relu | Self::Sigmoid | Self::Silu => [0.0; 2],
             Self::Clip { low, high } => [low, high],
@@ -257,9 +258,11 @@ impl ActivationKind {
             Self::HardSigmoid { slope, offset } => [slope, offset],
         };
         match self {
-            _ if !(a.is_finite() && b.is_finite()) => Err(format!("expected finite numbers, found {a} and {b}")),
+            _ if !(a.is_finite() && b.is_finite()) => {
+                Err(expected("finite numbers").found(format_args!("{a} and {b}")))
+            }
             Self::Clip { low, high } if low > high => {
-                Err(format!("expected low of at most high, found {low} and {high}"))
+                Err(expected("low of at most high").found(format_args!("{low} and {high}")))
             }
             _ => Ok(()),
         }
@@ -402,10 +405,10 @@ impl Op {
     }
 
     /// Checks every condition that does not depend on the image. An error says what does not fit.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), Problem> {
         let extents = match self {
             Self::Conv2d(Conv2d { geometry: g, .. }) | Self::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
-                g.validate().map_err(|error| error.to_string())?;
+                g.validate()?;
                 return check_window(&[g.kernel, g.stride, g.padding, g.dilation]);
             }
             Self::MaxPool(Pool { kernel, stride, padding })
@@ -415,13 +418,13 @@ impl Op {
             }
             Self::Pad { padding } => return check_window(&padding.map(|ends| ends.map(isize::unsigned_abs))),
             Self::Scale { initial, .. } if !initial.is_finite() => {
-                return Err(format!("expected a finite initial factor, found {initial}"));
+                return Err(expected("a finite initial factor").found(initial));
             }
             Self::Input { channels } | Self::Scale { channels, .. } => [*channels, 1],
             Self::Shuffle { groups } => [*groups, 1],
             Self::Slice { start, channels } => [start.saturating_add(1), *channels],
             Self::BatchNorm(BatchNorm { eps, .. }) if !(eps.is_finite() && *eps >= 0.0) => {
-                return Err(format!("expected an epsilon of at least 0, found {eps}"));
+                return Err(expected("an epsilon of at least 0").found(eps));
             }
             Self::BatchNorm(BatchNorm { channels, .. }) => [*channels, 1],
             Self::Activation(kind) => return kind.check(),
@@ -429,7 +432,7 @@ impl Op {
             _ => return Ok(()),
         };
         match extents.iter().find(|extent| !(1..=EXTENT_LIMIT).contains(*extent)) {
-            Some(extent) => Err(format!("expected 1 to {EXTENT_LIMIT} channels, found {extent}")),
+            Some(extent) => Err(expected(format_args!("1 to {EXTENT_LIMIT} channels")).found(extent)),
             None => Ok(()),
         }
     }
@@ -460,27 +463,29 @@ impl Op {
     }
 
     /// The output shape for these input shapes; `size` is the image's `[height, width]`. An error says what does not fit.
-    pub(crate) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, String> {
+    pub(crate) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, Problem> {
         let same = |channels: usize| match inputs[0][0] {
             found if found == channels => Ok(inputs[0]),
-            found => Err(format!("expected {channels} input channels, found {found}")),
+            found => Err(expected(format_args!("{channels} input channels")).found(found)),
         };
         match self {
             Self::Input { channels } => Ok([*channels, size[0], size[1]]),
             Self::Conv2d(Conv2d { geometry, .. }) | Self::NormalizedConv2d(Conv2d { geometry, .. }) => {
                 let [_, height, width] = same(geometry.in_channels)?;
-                let [p, q] = geometry.output_size([height, width]).map_err(|error| error.to_string())?;
+                let [p, q] = geometry.output_size([height, width])?;
                 Ok([geometry.out_channels, p, q])
             }
             Self::BatchNorm(BatchNorm { channels, .. }) | Self::Scale { channels, .. } => same(*channels),
             Self::Activation(_) | Self::Softmax(_) => Ok(inputs[0]),
             Self::Add => match inputs.iter().find(|&shape| *shape != inputs[0]) {
                 None => Ok(inputs[0]),
-                Some(other) => Err(format!("expected equal shapes, found {:?} and {other:?}", inputs[0])),
+                Some(other) => Err(expected("equal shapes").found(format_args!("{:?} and {other:?}", inputs[0]))),
             },
             Self::Mul => match inputs {
                 [a, b] if a == b || (a[0] == b[0] && b[1..] == [1, 1]) => Ok(*a),
-                [a, b] => Err(format!("expected {a:?} or [{}, 1, 1] as the factor, found {b:?}", a[0])),
+                [a, b] => {
+                    Err(expected(format_args!("{a:?} or [{}, 1, 1] as the factor", a[0])).found(format_args!("{b:?}")))
+                }
                 _ => unreachable!("the arity is checked when a node is added"),
             },
             Self::Concat => match inputs.iter().find(|shape| shape[1..] != inputs[0][1..]) {
@@ -488,17 +493,19 @@ impl Op {
                     let channels = inputs.iter().try_fold(0_usize, |sum, shape| sum.checked_add(shape[0]));
                     Ok([channels.ok_or_else(too_many)?, inputs[0][1], inputs[0][2]])
                 }
-                Some(other) => Err(format!("expected equal heights and widths, found {:?} and {other:?}", inputs[0])),
+                Some(other) => {
+                    Err(expected("equal heights and widths").found(format_args!("{:?} and {other:?}", inputs[0])))
+                }
             },
             Self::Shuffle { groups } => match inputs[0] {
                 [channels, ..] if channels.is_multiple_of(*groups) => Ok(inputs[0]),
-                [channels, ..] => Err(format!("expected channels that {groups} groups divide, found {channels}")),
+                [channels, ..] => Err(expected(format_args!("channels divisible by {groups} groups")).found(channels)),
             },
             Self::Slice { start, channels } => match inputs[0] {
                 [found, height, width] if start.checked_add(*channels).is_some_and(|end| end <= found) => {
                     Ok([*channels, height, width])
                 }
-                [found, ..] => Err(format!("expected at least {channels} channels from {start} on, found {found}")),
+                [found, ..] => Err(expected(format_args!("at least {channels} channels from {start} on")).found(found)),
             },
             Self::Pad { padding } => {
                 let [channels, height, width] = inputs[0];
@@ -510,9 +517,8 @@ impl Op {
                 };
                 match (extent(height, padding[0]), extent(width, padding[1])) {
                     (Some(height), Some(width)) => Ok([channels, height, width]),
-                    _ => {
-                        Err(format!("expected a map of which {padding:?} leaves something, found [{height}, {width}]"))
-                    }
+                    _ => Err(expected(format_args!("a map of which {padding:?} leaves something"))
+                        .found(format_args!("[{height}, {width}]"))),
                 }
             }
             Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => pool.shape(inputs[0]),
@@ -520,21 +526,21 @@ impl Op {
             Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many)?, 1, 1]),
             Self::Linear(linear) => match inputs[0] {
                 [channels, 1, 1] if channels == linear.in_features => Ok([linear.out_features, 1, 1]),
-                found => Err(format!("expected [{}, 1, 1], found {found:?}", linear.in_features)),
+                found => Err(expected(format_args!("[{}, 1, 1]", linear.in_features)).found(format_args!("{found:?}"))),
             },
         }
     }
 }
 
-fn too_many() -> String {
-    "expected channels within the address space, found more".to_owned()
+fn too_many() -> Problem {
+    expected("channels within the address space").found("more")
 }
 
 /// Checks a window's kernel, stride, padding and dilation: far beyond any network's, arithmetic could overflow.
-fn check_window(extents: &[[usize; 2]]) -> Result<(), String> {
+fn check_window(extents: &[[usize; 2]]) -> Result<(), Problem> {
     match extents.as_flattened().iter().find(|extent| **extent > WINDOW_LIMIT) {
         Some(extent) => {
-            Err(format!("expected kernel, stride, padding and dilation up to {WINDOW_LIMIT}, found {extent}"))
+            Err(expected(format_args!("kernel, stride, padding and dilation up to {WINDOW_LIMIT}")).found(extent))
         }
         None => Ok(()),
     }
@@ -542,13 +548,12 @@ fn check_window(extents: &[[usize; 2]]) -> Result<(), String> {
 
 impl Pool {
     /// The output shape: windows that fit into the padded input, the last partial one dropped.
-    fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, String> {
+    fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, Problem> {
         let Self { kernel, stride, padding } = *self;
         let is_padded_away = |axis: usize| padding[axis].iter().any(|&padding| padding >= kernel[axis]);
         if kernel.contains(&0) || stride.contains(&0) || (0..2).any(is_padded_away) {
-            return Err(format!(
-                "expected a kernel and a stride of at least 1 and less padding than kernel, found kernel {kernel:?}, stride {stride:?}, padding {padding:?}"
-            ));
+            return Err(expected("a kernel and a stride of at least 1 and less padding than kernel")
+                .found(format_args!("kernel {kernel:?}, stride {stride:?}, padding {padding:?}")));
         }
         let extent = |input: usize, axis: usize| {
             let padded = padding[axis][0].checked_add(padding[axis][1])?.checked_add(input)?;
@@ -561,12 +566,11 @@ impl Pool {
                     Some(visits) if visits / OVERLAP_LIMIT <= height.saturating_mul(width).max(256) => {
                         Ok([channels, p, q])
                     }
-                    _ => Err(format!(
-                        "expected each pixel in at most {OVERLAP_LIMIT} windows, found kernel {kernel:?} with stride {stride:?}"
-                    )),
+                    _ => Err(expected(format_args!("each pixel in at most {OVERLAP_LIMIT} windows"))
+                        .found(format_args!("kernel {kernel:?} with stride {stride:?}"))),
                 }
             }
-            _ => Err(format!("kernel {kernel:?} does not fit input [{height}, {width}] padded by {padding:?}")),
+            _ => Err(format!("kernel {kernel:?} does not fit input [{height}, {width}] padded by {padding:?}").into()),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{error::Error as _, fmt, fs::File, io::Cursor, io::Read, path::Path};
 
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, guess_format};
 
+use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
 /// The largest image that is decoded, in pixels: 64 Mi, a square of 8192.
@@ -23,7 +24,7 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
     match read {
         Err(error) => Err(Error::io(place, error)),
         Ok(length) if length as u64 > MAX_BYTES => {
-            Err(Error::format(place, format!("expected at most {MAX_BYTES} bytes, found more")))
+            Err(Error::format(place, expected(format_args!("at most {MAX_BYTES} bytes")).found("more")))
         }
         Ok(_) => decode_bytes(&bytes, place),
     }
@@ -42,7 +43,10 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
         return Err(Error::format(place, not_an_image(bytes)));
     };
     if !format.reading_enabled() {
-        return Err(Error::format(place, format!("expected PNG, JPEG, GIF, WebP, BMP or TIFF, found {format:?}")));
+        return Err(Error::format(
+            place,
+            expected("PNG, JPEG, GIF, WebP, BMP or TIFF").found(format_args!("{format:?}")),
+        ));
     }
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err(Error::format(place, truncated(format)));
@@ -58,8 +62,8 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
-        let expected = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
-        return Err(Error::format(&place, format!("expected {expected}, found {width} x {height}")));
+        let due = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
+        return Err(Error::format(&place, expected(due).found(format_args!("{width} x {height}"))));
     }
     let orientation = decoder.orientation().map_err(refuse)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
@@ -68,20 +72,20 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
 }
 
 /// The sentence for bytes of no known image format.
-fn not_an_image(bytes: &[u8]) -> String {
+fn not_an_image(bytes: &[u8]) -> Problem {
     if bytes.is_empty() {
-        return "expected an image, found an empty file".into();
+        return expected("an image").found("an empty file");
     }
     let first: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("not an image (first bytes {})", first.join(" "))
+    format!("not an image (first bytes {})", first.join(" ")).into()
 }
 
-fn truncated(format: ImageFormat) -> String {
-    format!("expected a whole {} image, found it truncated", name(format))
+fn truncated(format: ImageFormat) -> Problem {
+    expected(format_args!("a whole {} image", name(format))).found("a truncated one")
 }
 
 /// The decoder's complaint as the rest of one sentence.
-fn describe(format: ImageFormat, error: &ImageError) -> String {
+fn describe(format: ImageFormat, error: &ImageError) -> Problem {
     match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => truncated(format),
         error => {
@@ -91,7 +95,7 @@ fn describe(format: ImageFormat, error: &ImageError) -> String {
             if cause.to_lowercase().contains("unexpected end of file") {
                 return truncated(format);
             }
-            format!("expected a readable {} image, found: {}", name(format), cause.trim_end_matches('.'))
+            expected(format_args!("a readable {} image", name(format))).found(cause.trim_end_matches('.'))
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::error::expected;
 use crate::{Error, Result};
 
 const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
@@ -58,7 +59,7 @@ pub fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
         if place.is_dir() {
             let found = list(place)?;
             if found.is_empty() {
-                return Err(Error::format(place.display(), "expected images, found none"));
+                return Err(Error::format(place.display(), expected("images").found("none")));
             }
             files.extend(found);
         } else {

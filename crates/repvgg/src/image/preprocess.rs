@@ -4,6 +4,7 @@ use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::resize::{Interpolation, resize_crop};
+use crate::error::{Problem, expected};
 use crate::{Error, Result, Tensor};
 
 /// How an image becomes a network input `[C, S, S]`: the short side is resized to `⌊size / crop_fraction⌋`, the central square of
@@ -61,7 +62,8 @@ impl Preprocessing {
         if self.channels() == channels {
             return Ok(());
         }
-        let what = format!("expected {channels} channels, which the network reads, found means of {}", self.channels());
+        let what = expected(format_args!("{channels} channels, which the network reads"))
+            .found(format_args!("means of {}", self.channels()));
         Err(Error::shape("preprocessing", what))
     }
 
@@ -71,23 +73,23 @@ impl Preprocessing {
     /// When the size is zero or above 8192, the crop fraction is outside (0, 1], or `mean` and `std` are not one or three finite
     /// entries each, deviations above zero.
     pub fn check(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::spec("preprocessing", what));
+        let refuse = |problem: Problem| Err(Error::spec("preprocessing", problem));
         if !(1..=MAX_SIZE).contains(&self.size) {
-            return refuse(format!("expected a size of 1 to {MAX_SIZE}, found {}", self.size));
+            return refuse(expected(format_args!("a size of 1 to {MAX_SIZE}")).found(self.size));
         }
         if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
-            return refuse(format!("expected a crop fraction above 0 and at most 1, found {}", self.crop_fraction));
+            return refuse(expected("a crop fraction above 0 and at most 1").found(self.crop_fraction));
         }
         if !matches!(self.mean.len(), 1 | 3) || self.mean.len() != self.std.len() {
             let (mean, std) = (self.mean.len(), self.std.len());
-            return refuse(format!("expected 1 or 3 means and as many deviations, found {mean} and {std}"));
+            return refuse(expected("1 or 3 means and as many deviations").found(format_args!("{mean} and {std}")));
         }
         let finite = self.mean.iter().all(|mean| mean.is_finite());
         if !finite || !self.std.iter().all(|&std| std.is_finite() && std > 0.0) {
-            return refuse(format!(
-                "expected finite means and positive deviations, found {:?} and {:?}",
-                self.mean, self.std
-            ));
+            return refuse(
+                expected("finite means and positive deviations")
+                    .found(format_args!("{:?} and {:?}", self.mean, self.std)),
+            );
         }
         Ok(())
     }

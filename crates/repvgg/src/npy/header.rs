@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 
-use crate::element_count;
+use crate::error::{Problem, expected};
+use crate::{Error, ErrorKind, Result, element_count};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
@@ -37,24 +38,24 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header and leaves `file` at the first element. What is wrong with the bytes is `InvalidData`.
-    pub(super) fn read(file: &mut impl Read) -> io::Result<Self> {
+    /// Reads the header and leaves `file` at the first element.
+    pub(super) fn read(file: &mut impl Read) -> Result<Self> {
         let mut prefix = [0; 8];
-        file.read_exact(&mut prefix)?;
+        file.read_exact(&mut prefix).map_err(cut_short)?;
         let [magic @ .., major, minor] = prefix;
         if magic != *MAGIC {
-            return Err(invalid("expected a .npy file, found other magic bytes".to_owned()));
+            return Err(invalid(expected("a .npy file").found("other magic bytes")));
         }
         let length = match major {
             1 => u16::from_le_bytes(array(file)?) as usize,
             2 | 3 => u32::from_le_bytes(array(file)?) as usize,
-            _ => return Err(invalid(format!("expected .npy version 1, 2 or 3, found {major}.{minor}"))),
+            _ => return Err(invalid(expected(".npy version 1, 2 or 3").found(format_args!("{major}.{minor}")))),
         };
         if length > MAX_LENGTH {
-            return Err(invalid(format!("expected a header of at most {MAX_LENGTH} bytes, found {length}")));
+            return Err(invalid(expected(format_args!("a header of at most {MAX_LENGTH} bytes")).found(length)));
         }
         let mut text = vec![0; length];
-        file.read_exact(&mut text)?;
+        file.read_exact(&mut text).map_err(cut_short)?;
         Parser { rest: &text }.header().map_err(invalid)
     }
 
@@ -80,13 +81,20 @@ pub(super) fn encode(shape: &[usize]) -> Vec<u8> {
     bytes
 }
 
-fn invalid(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn cut_short(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Format, "ends within the .npy header"),
+        _ => error.into(),
+    }
 }
 
-fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+fn invalid(problem: Problem) -> Error {
+    Error::new(ErrorKind::Format, problem)
+}
+
+fn array<const N: usize>(file: &mut impl Read) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    file.read_exact(&mut bytes)?;
+    file.read_exact(&mut bytes).map_err(cut_short)?;
     Ok(bytes)
 }
 
@@ -96,7 +104,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn header(mut self) -> Result<Header, String> {
+    fn header(mut self) -> Result<Header, Problem> {
         let (mut element, mut fortran_order, mut shape) = (None, None, None);
         self.expect(b'{')?;
         while !self.accept(b'}') {
@@ -106,10 +114,10 @@ impl<'a> Parser<'a> {
                 "descr" => element.replace(self.element()?).is_some(),
                 "fortran_order" => fortran_order.replace(self.boolean()?).is_some(),
                 "shape" => shape.replace(self.shape()?).is_some(),
-                _ => return Err(format!("expected the keys descr, fortran_order and shape, found {key:?}")),
+                _ => return Err(expected("the keys descr, fortran_order and shape").found(format_args!("{key:?}"))),
             };
             if repeated {
-                return Err(format!("expected each key once, found {key:?} again"));
+                return Err(expected("each key once").found(format_args!("{key:?} again")));
             }
             if !self.accept(b',') {
                 self.expect(b'}')?;
@@ -118,38 +126,40 @@ impl<'a> Parser<'a> {
         }
         self.skip_space();
         let (Some(element), Some(fortran_order), Some(shape), []) = (element, fortran_order, shape, self.rest) else {
-            return Err("expected a header with exactly the keys descr, fortran_order and shape".to_owned());
+            return Err("expected a header with exactly the keys descr, fortran_order and shape".into());
         };
         let bytes = element_count(&shape).and_then(|count| count.checked_mul(element.size()));
         // No allocation is larger than `isize::MAX` bytes.
         match bytes {
             Some(bytes) if bytes <= isize::MAX as usize => Ok(Header { element, fortran_order, shape }),
-            _ => Err(format!("expected an array that fits into memory, found shape {shape:?}")),
+            _ => Err(expected("an array that fits into memory").found(format_args!("shape {shape:?}"))),
         }
     }
 
-    fn element(&mut self) -> Result<Element, String> {
+    fn element(&mut self) -> Result<Element, Problem> {
         match self.string()? {
             "<f4" => Ok(Element::F32),
             "<f8" => Ok(Element::F64),
-            other => Err(format!("expected elements of type '<f4' or '<f8', found '{}'", other.escape_default())),
+            other => {
+                Err(expected("elements of type '<f4' or '<f8'").found(format_args!("'{}'", other.escape_default())))
+            }
         }
     }
 
-    fn boolean(&mut self) -> Result<bool, String> {
+    fn boolean(&mut self) -> Result<bool, Problem> {
         match self.take_while(u8::is_ascii_alphabetic) {
             "True" => Ok(true),
             "False" => Ok(false),
-            other => Err(format!("expected fortran_order True or False, found {other:?}")),
+            other => Err(expected("fortran_order True or False").found(format_args!("{other:?}"))),
         }
     }
 
-    fn shape(&mut self) -> Result<Vec<usize>, String> {
+    fn shape(&mut self) -> Result<Vec<usize>, Problem> {
         let mut shape = Vec::new();
         self.expect(b'(')?;
         while !self.accept(b')') {
             let digits = self.take_while(u8::is_ascii_digit);
-            shape.push(digits.parse().map_err(|_| format!("expected an extent in shape, found {digits:?}"))?);
+            shape.push(digits.parse().map_err(|_| expected("an extent in shape").found(format_args!("{digits:?}")))?);
             if !self.accept(b',') {
                 self.expect(b')')?;
                 break;
@@ -159,7 +169,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A quoted string without escapes, which none of the accepted values needs.
-    fn string(&mut self) -> Result<&'a str, String> {
+    fn string(&mut self) -> Result<&'a str, Problem> {
         let quote = if self.accept(b'"') { b'"' } else { b'\'' };
         if quote == b'\'' {
             self.expect(quote)?;
@@ -184,12 +194,12 @@ impl<'a> Parser<'a> {
         rest.is_some()
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), String> {
+    fn expect(&mut self, byte: u8) -> Result<(), Problem> {
         if self.accept(byte) {
             return Ok(());
         }
         let found = self.rest.first().map_or("the end".to_owned(), |&byte| format!("'{}'", byte.escape_ascii()));
-        Err(format!("expected '{}' in the .npy header, found {found}", byte as char))
+        Err(expected(format_args!("'{}' in the .npy header", byte as char)).found(found))
     }
 
     fn skip_space(&mut self) {

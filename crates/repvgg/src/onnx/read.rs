@@ -23,12 +23,12 @@ mod value;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::rc::Rc;
 
 use prost::Message;
 use prost::bytes::Bytes;
 
 use super::{proto, wire};
+use crate::error::{Problem, expected};
 use crate::{Error, ErrorKind, Graph, Result, Weights};
 use constant::{Budget, Constant};
 use draft::Drafts;
@@ -51,16 +51,16 @@ pub struct Onnx {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a node is not understood: what is wrong with it, or the whole sentence about an earlier one.
+/// Why a node cannot be read: what is wrong with the node itself, or the error of an earlier one that it needs.
 #[derive(Debug, Clone)]
 enum Trouble {
-    Here(String),
-    Earlier(Rc<str>),
+    Here(Error),
+    Earlier(Error),
 }
 
-impl From<String> for Trouble {
-    fn from(what: String) -> Self {
-        Self::Here(what)
+impl<P: Into<Problem>> From<P> for Trouble {
+    fn from(problem: P) -> Self {
+        Self::Here(Error::new(ErrorKind::Format, problem))
     }
 }
 
@@ -76,9 +76,9 @@ pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     wire::check(&bytes)?;
     let budget = Budget::new(bytes.len());
     let model = proto::Model::decode(bytes);
-    let model = model.map_err(|error| Error::format("onnx", format!("expected a whole ONNX file, found {error}")))?;
+    let model = model.map_err(|error| Error::format("onnx", expected("a whole ONNX file").found(error)))?;
     let opset = opset(&model)?;
-    let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", "expected a graph, found none"))?;
+    let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", expected("a graph").found("none")))?;
     let mut reader = Reader::new(graph, opset, External::new(folder), budget)?;
     for node in order::order(graph)? {
         reader.node(node);
@@ -103,7 +103,7 @@ fn opset(model: &proto::Model) -> Result<i64> {
         Some(version) if version >= OLDEST_OPSET => Ok(version),
         found => {
             let found = found.map_or("none".to_owned(), |version| version.to_string());
-            Err(Error::format("onnx", format!("expected an opset of at least {OLDEST_OPSET}, found {found}")))
+            Err(Error::format("onnx", expected(format_args!("an opset of at least {OLDEST_OPSET}")).found(found)))
         }
     }
 }
@@ -148,7 +148,7 @@ impl<'m> Reader<'m> {
         let mut reader = Self { opset, drafts, values, uses, batch: None, size: None, external, budget };
         for tensor in &graph.initializer {
             if reader.values.insert(&tensor.name, Value::Initializer(tensor)).is_some() {
-                let what = "expected initializers of different names, found two of this one";
+                let what = expected("initializers of different names").found("two of this one");
                 return Err(Error::format(&tensor.name, what));
             }
         }
@@ -160,8 +160,8 @@ impl<'m> Reader<'m> {
     fn node(&mut self, node: &'m proto::Node) {
         let mut outputs = node.output.iter();
         let failed = |trouble: Trouble| match trouble {
-            Trouble::Here(what) => Value::Failed(format!("{}: {what}", place(node)).into()),
-            Trouble::Earlier(sentence) => Value::Failed(sentence),
+            Trouble::Here(error) => Value::Failed(error.within(place(node))),
+            Trouble::Earlier(error) => Value::Failed(error),
         };
         if is_own_domain(&node.domain) && node.op_type == "Split" {
             match self.split(node) {
@@ -179,9 +179,9 @@ impl<'m> Reader<'m> {
         }
         let mut others = outputs.filter(|name| !name.is_empty()).peekable();
         if others.peek().is_some() {
-            let what: Rc<str> =
-                format!("{}: expected readers of its first output, found one of another", place(node)).into();
-            self.values.extend(others.map(|name| (name.as_str(), Value::Failed(Rc::clone(&what)))));
+            let problem = "only its first output is supported, and another one is read";
+            let error = Error::format(place(node), problem);
+            self.values.extend(others.map(|name| (name.as_str(), Value::Failed(error.clone()))));
         }
     }
 
@@ -194,8 +194,8 @@ impl<'m> Reader<'m> {
             let index = match self.value(&output.name).and_then(|value| self.whole(value)) {
                 Ok(data) => data.draft,
                 Err(_) if !outputs.is_empty() => continue,
-                Err(Trouble::Here(what)) => return Err(Error::format(place, what)),
-                Err(Trouble::Earlier(sentence)) => return Err(Error::new(ErrorKind::Format, &*sentence)),
+                Err(Trouble::Here(error)) => return Err(error.within(place)),
+                Err(Trouble::Earlier(error)) => return Err(error),
             };
             let name = if outputs.is_empty() { "main" } else { &output.name };
             if taken.insert(name) {
@@ -203,7 +203,7 @@ impl<'m> Reader<'m> {
             }
         }
         if outputs.is_empty() {
-            return Err(Error::format("onnx", "expected an output, found none"));
+            return Err(Error::format("onnx", expected("an output").found("none")));
         }
         Ok(outputs)
     }
@@ -213,9 +213,11 @@ impl<'m> Reader<'m> {
         match self.values.get(name) {
             None => {
                 let name = short(name);
-                Err(format!("expected its input {name:?} to be constant or computed, found no such value").into())
+                Err(expected(format_args!("its input {name:?} to be constant or computed"))
+                    .found("no such value")
+                    .into())
             }
-            Some(Value::Failed(sentence)) => Err(Trouble::Earlier(Rc::clone(sentence))),
+            Some(Value::Failed(error)) => Err(Trouble::Earlier(error.clone())),
             Some(Value::Initializer(tensor)) => {
                 let constant = constant::decode(tensor, &mut self.external, &mut self.budget);
                 Ok(Value::Constant(constant.map_err(|trouble| trouble.about(name))?))
@@ -233,16 +235,16 @@ impl<'m> Reader<'m> {
     fn whole(&mut self, value: Value<'m>) -> Found<Data> {
         match value {
             Value::Data(data) => self.pad(data),
-            _ => Err("expected a value that depends on the input, found a constant".to_owned().into()),
+            _ => Err(expected("a value that depends on the input").found("a constant").into()),
         }
     }
 }
 
 impl Trouble {
-    /// The same trouble, said of the thing called `name`.
+    /// The same trouble at the value called `name`.
     fn about(self, name: &str) -> Self {
         match self {
-            Self::Here(what) => Self::Here(format!("{}: {what}", short(name))),
+            Self::Here(error) => Self::Here(error.within(short(name))),
             earlier @ Self::Earlier(_) => earlier,
         }
     }

@@ -3,6 +3,7 @@
 //! A message of two bytes becomes a structure of a hundred or more, so a small file could ask for a hundred times its own
 //! size. The walk counts the parts and refuses more than any network has; it allocates nothing.
 
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The parts that are counted, and how many of each a file may have.
@@ -101,13 +102,13 @@ fn count(counts: &mut [usize; PARTS.len()], part: Part, more: usize) -> Result<(
     let (name, most) = PARTS[part as usize];
     counts[part as usize] += more;
     if counts[part as usize] > most {
-        return Err(Error::format("onnx", format!("expected at most {most} {name}, found more")));
+        return Err(Error::format("onnx", expected(format_args!("at most {most} {name}")).found("more")));
     }
     Ok(())
 }
 
 fn broken() -> Error {
-    Error::format("onnx", "expected a whole ONNX file, found bytes that are none")
+    Error::format("onnx", expected("a whole ONNX file").found("bytes that are none"))
 }
 
 const VARINT: u64 = 0;

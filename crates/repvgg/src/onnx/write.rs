@@ -12,6 +12,7 @@ use prost::Message;
 
 use super::proto;
 use crate::checkpoint::Precision;
+use crate::error::expected;
 use crate::file::write_atomically;
 use crate::image::Preprocessing;
 use crate::{Error, Graph, Result, Weights};
@@ -91,7 +92,7 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -
     graph.initializer = tensors;
     let length = model.encoded_len();
     if length > MESSAGE_LIMIT {
-        let what = format!("expected a model of at most 2 GiB or external weights, found {length} bytes");
+        let what = expected("a model of at most 2 GiB or external weights").found(format_args!("{length} bytes"));
         return Err(Error::spec("onnx", what));
     }
     let bytes = model.encode_to_vec();
@@ -106,10 +107,10 @@ fn model<'a>(
 ) -> Result<(proto::Model, Vec<store::Initializer<'a>>)> {
     let version = VERSIONS.iter().find(|(opset, _)| *opset == options.opset);
     let &(opset, ir_version) = version.ok_or_else(|| {
-        Error::spec("opset", format!("expected {} to {}, found {}", VERSIONS[0].0, VERSIONS[14].0, options.opset))
+        Error::spec("opset", expected(format_args!("{} to {}", VERSIONS[0].0, VERSIONS[14].0)).found(options.opset))
     })?;
     if options.preprocess.is_some() && opset < PREPROCESSING_OPSET {
-        let what = format!("expected at least {PREPROCESSING_OPSET}, which preprocessing needs, found {opset}");
+        let what = expected(format_args!("at least {PREPROCESSING_OPSET}, which preprocessing needs")).found(opset);
         return Err(Error::spec("opset", what));
     }
     weights.check(graph)?;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Weights;
+use crate::error::{Problem, SHOWN, expected};
 use crate::graph::Role;
-use crate::{Error, ErrorKind, Graph, Result, Tensor};
+use crate::{Error, Graph, Result, Tensor};
 
 /// What is wrong with one parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,19 +15,16 @@ pub(crate) enum Misfit {
     /// The weights have it, the network does not.
     Unexpected,
     /// It is there, but is not what the network needs; a sentence says how.
-    Wrong(String),
+    Wrong(Problem),
 }
 
 /// All parameters that do not fit, by their names.
 #[derive(Debug, Default)]
 pub(crate) struct Misfits {
     found: Vec<(String, Misfit)>,
-    /// How many of the network's parameters are there as they should be.
+    /// The network's parameters that fit.
     fitting: Vec<String>,
 }
-
-/// How many misfits are told in full.
-const TOLD: usize = 4;
 
 /// The most names among which the nearest is looked for, and the longest.
 const NEAREST: usize = 4096;
@@ -40,9 +38,9 @@ impl Misfits {
             known.insert(name.clone());
             let misfit = match weights.get(&name) {
                 None => Some(Misfit::Missing(parameter.shape)),
-                Some(tensor) if tensor.shape() != parameter.shape => {
-                    Some(Misfit::Wrong(format!("expected {:?}, found {:?}", parameter.shape, tensor.shape())))
-                }
+                Some(tensor) if tensor.shape() != parameter.shape => Some(Misfit::Wrong(
+                    expected(format_args!("{:?}", parameter.shape)).found(format_args!("{:?}", tensor.shape())),
+                )),
                 Some(tensor) => bad_value(parameter.role, tensor).map(Misfit::Wrong),
             };
             match misfit {
@@ -61,43 +59,44 @@ impl Misfits {
         self.found.extend(misfits);
     }
 
-    /// An error that tells the first of them, with names as `spell` writes them; nothing when there are none.
+    /// One error for all misfits, with names as `spell` writes them; nothing when there are none.
     ///
     /// # Errors
-    /// When there is any.
+    /// When there are any.
     pub(crate) fn refuse(&self, spell: &dyn Fn(&str) -> String) -> Result<()> {
-        if self.found.is_empty() {
-            return Ok(());
-        }
-        let told: Vec<String> =
-            self.found.iter().take(TOLD).map(|(name, misfit)| self.tell(name, misfit, spell)).collect();
-        let rest = match self.found.len() - told.len() {
-            0 => String::new(),
-            1 => " (and 1 more parameter does not fit)".to_owned(),
-            rest => format!(" (and {rest} more parameters do not fit)"),
-        };
-        Err(Error::new(ErrorKind::Weights, told.join("; ") + &rest))
+        let errors = self.found.iter().enumerate().map(|(index, (name, misfit))| {
+            let problem = match misfit {
+                Misfit::Wrong(problem) => problem.clone(),
+                Misfit::Missing(shape) => Problem::missing(format_args!("{shape:?}")),
+                Misfit::Unexpected => "unexpected, the network has no such parameter".into(),
+            };
+            // Comparing names takes time, and nobody reads more than an error shows.
+            let nearest = if index < SHOWN { self.nearest_name(name, misfit, spell) } else { None };
+            let error = Error::weights(spell(name), problem);
+            match nearest {
+                Some(nearest) => error.with_hint(format_args!("the nearest name is {nearest}")),
+                None => error,
+            }
+        });
+        Error::several(errors.collect()).map_or(Ok(()), Err)
     }
 
-    fn tell(&self, name: &str, misfit: &Misfit, spell: &dyn Fn(&str) -> String) -> String {
-        let place = spell(name);
-        // What is unexpected may be what is missing, misspelt; else it is nearest to something that is known.
-        let (text, missing_first) = match misfit {
-            Misfit::Wrong(what) => return format!("{place}: {what}"),
-            Misfit::Missing(shape) => (format!("{place}: missing, expected {shape:?}"), false),
-            Misfit::Unexpected => (format!("{place}: unexpected, the network has no such parameter"), true),
+    /// The likely other spelling of a name that only one side has.
+    fn nearest_name(&self, name: &str, misfit: &Misfit, spell: &dyn Fn(&str) -> String) -> Option<String> {
+        // An unexpected name may be a missing one, misspelt; otherwise any known name may be meant.
+        let known: &[String] = match misfit {
+            Misfit::Wrong(_) => return None,
+            Misfit::Missing(_) => &[],
+            Misfit::Unexpected => &self.fitting,
         };
-        let others = self.found.iter().filter(|(_, other)| match other {
-            Misfit::Missing(_) => missing_first,
-            Misfit::Unexpected => !missing_first,
-            Misfit::Wrong(_) => false,
+        let others = self.found.iter().filter(|(_, other)| {
+            matches!(
+                (misfit, other),
+                (Misfit::Missing(_), Misfit::Unexpected) | (Misfit::Unexpected, Misfit::Missing(_))
+            )
         });
-        let others = others.map(|(other, _)| other);
-        let fitting = self.fitting.iter().filter(|_| missing_first);
-        match nearest(&place, others.chain(fitting).take(NEAREST).map(|name| spell(name))) {
-            Some(nearest) => format!("{text}, the nearest name is {nearest}"),
-            None => text,
-        }
+        let candidates = others.map(|(other, _)| other).chain(known).take(NEAREST);
+        nearest(&spell(name), candidates.map(|name| spell(name)))
     }
 }
 
@@ -108,9 +107,9 @@ fn nearest(name: &str, others: impl Iterator<Item = String>) -> Option<String> {
     near.filter(|(changes, _)| 3 * changes < name.len()).min().map(|(_, other)| other)
 }
 
-/// A sentence about the first value that no trained network has.
-fn bad_value(role: Role, tensor: &Tensor) -> Option<String> {
-    let at = |what: &str, index: usize| format!("expected {what}, found {} at index {index}", tensor.data()[index]);
+/// The first value that no trained network has.
+fn bad_value(role: Role, tensor: &Tensor) -> Option<Problem> {
+    let at = |what: &str, index: usize| expected(what).found(format_args!("{} at index {index}", tensor.data()[index]));
     if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {
         return Some(at("finite values", index));
     }
@@ -146,8 +145,8 @@ mod tests {
         weights.insert("stage0.bn.runing_var", tensor);
         assert_eq!(
             sentence(&weights),
-            "stage0.bn.running_var: missing, expected [2], the nearest name is stage0.bn.runing_var; \
-             stage0.bn.runing_var: unexpected, the network has no such parameter, the nearest name is stage0.bn.running_var"
+            "stage0.bn.running_var: missing, expected [2] (the nearest name is stage0.bn.runing_var); \
+             stage0.bn.runing_var: unexpected, the network has no such parameter (the nearest name is stage0.bn.running_var)"
         );
     }
 
@@ -159,7 +158,7 @@ mod tests {
         }
         let sentence = sentence(&weights);
         assert!(sentence.starts_with("x0: unexpected, the network has no such parameter; x1: "), "{sentence}");
-        assert!(sentence.ends_with(" (and 2 more parameters do not fit)"), "{sentence}");
+        assert!(sentence.ends_with(" (and 2 more)"), "{sentence}");
     }
 
     #[test]

@@ -41,9 +41,11 @@ impl AnyGraph {
         }
         let heads = self.heads();
         if !heads.iter().any(|(id, _)| *id == self.graph.main_output()) {
-            let what =
-                format!("expected a fully connected layer at the end, to make {classes} classes of {}", self.classes());
-            return Err(Error::spec(&self.name, what));
+            let problem = format!(
+                "expected a fully connected layer at the end, to change {} classes to {classes}",
+                self.classes()
+            );
+            return Err(Error::spec(&self.name, problem));
         }
         let graph = heads.into_iter().fold(self.graph, |graph, (id, layer)| {
             graph.with_op(id, Op::Linear(Linear { out_features: classes, ..layer }))

@@ -8,6 +8,7 @@ use repvgg_kernels::Geometry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Graph;
+use crate::error::expected;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 
 /// A layer's place in the network and its extents.
@@ -102,7 +103,7 @@ impl<'de> Deserialize<'de> for BlockKind {
         let name = String::deserialize(deserializer)?;
         Self::named(&name).ok_or_else(|| {
             let known: Vec<&str> = BLOCKS.iter().map(|block| block.name).collect();
-            de::Error::custom(format!("expected a block of {}, found {name}", known.join(", ")))
+            de::Error::custom(expected(format_args!("a block of {}", known.join(", "))).found(name))
         })
     }
 }

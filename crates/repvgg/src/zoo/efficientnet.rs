@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::{Chain, SqueezeExcite, divisible};
 use crate::graph::{ActivationKind, Conv2d, Op};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// EfficientNet-B0, scaled.
 #[derive(Debug, Clone, Deserialize)]
@@ -82,9 +83,9 @@ impl Family for EfficientNet {
 
     fn graph(&self) -> Result<Graph> {
         let Self { width, depth, eps, classes, input_channels } = *self;
-        for (what, factor) in [("width", width), ("depth", depth)] {
+        for (field, factor) in [("width", width), ("depth", depth)] {
             if !(factor.is_finite() && factor > 0.0) {
-                return Err(Error::spec("specification", format!("{what}: expected a factor above 0, found {factor}")));
+                return Err(wrong(field, expected("a factor above 0").found(factor)));
             }
         }
         let wide = |channels: usize| divisible(channels as f64 * width, QUANTUM);

@@ -6,6 +6,7 @@
 use serde::de::DeserializeOwned;
 
 use super::AnyGraph;
+use crate::error::{Problem, expected};
 use crate::{Error, Graph, Result};
 
 /// A family of networks: its specification is data, its graph a fold over them.
@@ -94,9 +95,7 @@ fn image_size(table: &mut toml::Table) -> Result<usize> {
     match table.remove("size") {
         None => Ok(super::any::IMAGE_SIZE),
         Some(toml::Value::Integer(size)) if (1..=1 << 14).contains(&size) => Ok(size as usize),
-        Some(other) => {
-            Err(Error::spec("specification", format!("size: expected 1 to {} pixels, found {other}", 1 << 14)))
-        }
+        Some(other) => Err(wrong("size", expected(format_args!("1 to {} pixels", 1 << 14)).found(other))),
     }
 }
 
@@ -120,5 +119,10 @@ fn check(what: &str, count: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&count) {
         return Ok(());
     }
-    Err(Error::spec("specification", format!("{what}: expected 1 to {most}, found {count}")))
+    Err(wrong(what, expected(format_args!("1 to {most}")).found(count)))
+}
+
+/// A field of a specification that nothing can be built from.
+pub(super) fn wrong(field: &str, problem: Problem) -> Error {
+    Error::spec(field, problem).within("specification")
 }

@@ -1,6 +1,7 @@
 //! The architecture of a checkpoint that does not say: read off its names and shapes.
 
 use super::{Architecture, RepVgg, SqueezeExcite, VARIANTS};
+use crate::error::expected;
 use crate::{Error, Result, Weights};
 
 /// Which of a network's two graphs a set of weights belongs to.
@@ -37,12 +38,13 @@ pub fn infer(weights: &Weights) -> Result<(Architecture, Form)> {
         (Some(_), None) => Form::Training,
         (None, Some(_)) => Form::Plain,
         (Some(training), Some(plain)) => {
-            let what = format!("expected one form, found {training} of the training form and {plain} of the plain one");
+            let what = expected("one form")
+                .found(format_args!("{training} of the training form and {plain} of the plain one"));
             return Err(Error::weights("weights", what));
         }
         (None, None) => {
             let found = weights.iter().next().map_or("none", |(name, _)| name);
-            let what = format!("expected a RepVGG's names, such as stage0.rbr_dense.conv.weight, found {found}");
+            let what = expected("a RepVGG's names, such as stage0.rbr_dense.conv.weight").found(found);
             return Err(Error::weights("weights", what));
         }
     };
@@ -82,7 +84,7 @@ impl Stages<'_> {
                 for block in blocks.take_while(|block| self.has_block(block)) {
                     let [out, per_group, ..] = self.kernel_shape(&block)?;
                     if per_group == 0 || input % per_group != 0 {
-                        let what = format!("expected input channels that divide {input}, found {per_group}");
+                        let what = expected(format_args!("input channels that divide {input}")).found(per_group);
                         return Err(Error::weights(block, what));
                     }
                     groups = groups.max(input / per_group);
@@ -91,7 +93,7 @@ impl Stages<'_> {
                 }
             }
             if depths[stage] == 0 {
-                let what = "expected at least one block, found none";
+                let what = expected("at least one block").found("none");
                 return Err(Error::weights(format!("stage{}", stage + 1), what));
             }
             channels[stage] = input;
@@ -137,7 +139,7 @@ impl Stages<'_> {
         let kernels = self.kernels().iter();
         let found = kernels.filter_map(|kernel| Some((name(kernel), self.weights.get(&name(kernel))?.shape()))).next();
         let (name, shape) = found.ok_or_else(|| Error::weights(name(self.kernels()[0]), "missing"))?;
-        shape.try_into().map_err(|_| Error::weights(name, format!("expected [K, C, R, S], found {shape:?}")))
+        shape.try_into().map_err(|_| Error::weights(name, expected("[K, C, R, S]").found(format_args!("{shape:?}"))))
     }
 
     fn squeeze_excite(&self) -> SqueezeExcite {

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, wrong};
 use super::layers::{Chain, divisible};
 use crate::graph::{ActivationKind, Conv2d, Op};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// MobileNet, scaled; its resolution multiplier is the side of the images in units of 224 (Sect. 3.4).
 #[derive(Debug, Clone, Deserialize)]
@@ -61,7 +62,7 @@ impl Family for MobileNet {
     fn graph(&self) -> Result<Graph> {
         let Self { width, classes, input_channels } = *self;
         if !(width.is_finite() && width > 0.0) {
-            return Err(Error::spec("specification", format!("width: expected a factor above 0, found {width}")));
+            return Err(wrong("width", expected("a factor above 0").found(width)));
         }
         let wide = |channels: usize| divisible(channels as f64 * width, QUANTUM);
         check_counts(&STAGES.map(|stage| ("width", wide(stage.channels))))?;

@@ -3,10 +3,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::{Chain, SqueezeExcite};
 use crate::graph::{ActivationKind, Conv2d, NodeId, Op};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// A MobileOne.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,12 +64,10 @@ impl Family for MobileOne {
         check_counts(&wide.map(|channels| ("width", channels)))?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if !(1..=MOST_BRANCHES).contains(&branches) {
-            let what = format!("branches: expected 1 to {MOST_BRANCHES}, found {branches}");
-            return Err(Error::spec("specification", what));
+            return Err(wrong("branches", expected(format_args!("1 to {MOST_BRANCHES}")).found(branches)));
         }
         if let Some((depth, excited)) = depths.into_iter().zip(excited).find(|(depth, excited)| excited > depth) {
-            let what = format!("excited: expected at most the stage's {depth}, found {excited}");
-            return Err(Error::spec("specification", what));
+            return Err(wrong("excited", expected(format_args!("at most the stage's {depth}")).found(excited)));
         }
         let mut chain = Chain::new(input_channels);
         let mut channels = wide[0].min(CHANNELS[0]);

@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use crate::graph::{BatchNorm, Conv2d, Linear, NodeId, Op, Pool};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 use Layer::{Identity, Max, Mean, Separable};
 use Source::{Current, Previous, Sum};
@@ -74,11 +75,10 @@ impl Family for NasNet {
         check_counts(&[("features", features), ("stem", stem)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if features % FEATURES_DIVISOR != 0 {
-            let what = format!("features: expected a multiple of {FEATURES_DIVISOR}, found {features}");
-            return Err(Error::spec("specification", what));
+            return Err(wrong("features", expected(format_args!("a multiple of {FEATURES_DIVISOR}")).found(features)));
         }
         if size < SMALLEST {
-            return Err(Error::spec("specification", format!("size: expected at least {SMALLEST} pixels, found {size}")));
+            return Err(wrong("size", expected(format_args!("at least {SMALLEST} pixels")).found(size)));
         }
         let mut graph = Graph::new();
         let node = graph.add("input", Op::Input { channels: input_channels }, &[]);

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::{Chain, divisible};
 use crate::graph::Conv2d;
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// A residual network whose stages follow from a line of block widths.
 #[derive(Debug, Clone, Deserialize)]
@@ -112,12 +113,11 @@ impl RegNet {
         let Self { depth, w0, wa, wm, group_width, names, .. } = *self;
         check_depths(&[depth])?;
         check_counts(&[("w0", w0), ("group_width", group_width)])?;
-        let refuse = |what: String| Err(Error::spec("specification", what));
         if !(wa.is_finite() && wa >= 0.0) {
-            return refuse(format!("wa: expected a slope of at least 0, found {wa}"));
+            return Err(wrong("wa", expected("a slope of at least 0").found(wa)));
         }
         if !(wm.is_finite() && wm > 1.0) {
-            return refuse(format!("wm: expected a factor above 1, found {wm}"));
+            return Err(wrong("wm", expected("a factor above 1").found(wm)));
         }
         let w0 = w0 as f64;
         let widths: Vec<usize> = (0..depth)

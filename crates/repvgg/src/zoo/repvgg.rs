@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{BlockKind, Layer, add_conv_bn};
+use crate::error::{Problem, expected};
 use crate::graph::{ActivationKind, Conv2d, Linear};
 use crate::{Error, Graph, NodeId, Op, Result};
 
@@ -172,41 +173,39 @@ impl RepVgg {
     /// # Errors
     /// Names the field, what was expected and what was found.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::spec(&self.name, what));
+        let wrong = |field: &str, problem: Problem| Err(Error::spec(field, problem).within(&self.name));
+        let count = |limit| expected(format_args!("1 to {limit}"));
         for (stage, &depth) in self.depths.iter().enumerate() {
             if !(1..=DEPTH_LIMIT).contains(&depth) {
-                let what = format!("depths: expected 1 to {DEPTH_LIMIT} blocks in stage {}, found {depth}", stage + 1);
-                return refuse(what);
+                let blocks = format_args!("1 to {DEPTH_LIMIT} blocks in stage {}", stage + 1);
+                return wrong("depths", expected(blocks).found(depth));
             }
         }
         for (stage, &channels) in self.stage_channels().iter().enumerate() {
             let factor = if let (0, Some(_)) = (stage, self.stem) { 1.0 } else { self.width[stage.saturating_sub(1)] };
             if !factor.is_finite() || !(1..=LIMIT).contains(&channels) {
-                return refuse(format!(
-                    "width: expected 1 to {LIMIT} channels in stage {stage}, found {channels} (multiplier {factor:e})"
-                ));
+                let found = format_args!("{channels} (multiplier {factor:e})");
+                return wrong("width", expected(format_args!("1 to {LIMIT} channels in stage {stage}")).found(found));
             }
         }
-        for (what, value) in
+        for (field, value) in
             [("classes", self.classes), ("input_channels", self.input_channels), ("groups", self.groups)]
         {
             if !(1..=LIMIT).contains(&value) {
-                return refuse(format!("{what}: expected 1 to {LIMIT}, found {value}"));
+                return wrong(field, count(LIMIT).found(value));
             }
         }
         if let Some(stride) = self.strides.iter().find(|stride| !(1..=8).contains(*stride)) {
-            return refuse(format!("strides: expected 1 to 8, found {stride}"));
+            return wrong("strides", count(8).found(stride));
         }
         if self.auxiliary_heads && self.depths[2] < 2 {
-            return refuse("depths: auxiliary heads split stage 3, expected at least two blocks, found 1".to_owned());
+            return wrong("depths", expected("at least two blocks in stage 3, which auxiliary heads split").found(1));
         }
         for block in self.stages().into_iter().flat_map(|(_, blocks)| blocks) {
             for channels in [block.in_channels, block.out_channels] {
                 if channels % block.groups != 0 {
-                    return refuse(format!(
-                        "{}: expected channels that {} groups divide, found {channels}",
-                        block.name, block.groups
-                    ));
+                    let divisible = format_args!("channels divisible by {} groups", block.groups);
+                    return wrong(&block.name, expected(divisible).found(channels));
                 }
             }
         }

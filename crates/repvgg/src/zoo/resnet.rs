@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::family::{Family, Network, check_counts, check_depths};
 use super::layers::Chain;
+use crate::error::expected;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Error, Graph, Result};
 
@@ -73,7 +74,7 @@ impl Family for ResNet {
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if block == Block::Basic && (groups, group_width) != (1, 64) {
-            let what = format!("expected basic blocks with groups 1 and group_width 64, found {groups} and {group_width}");
+            let what = expected("basic blocks with groups 1 and group_width 64").found(format_args!("{groups} and {group_width}"));
             return Err(Error::spec("specification", what));
         }
         let mut chain = Chain::new(input_channels);

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Linear, Op, Pool};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// A network of grouped 1×1 convolutions with shuffled channels between them (Table 1).
 #[derive(Debug, Clone, Deserialize)]
@@ -59,13 +60,13 @@ impl Family for ShuffleNetV1 {
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         check_depths(&depths)?;
         if let Some(channels) = wide.into_iter().find(|channels| channels % 4 != 0 || channels / 4 % groups != 0) {
-            let what = format!("width: expected channels that 4 · {groups} divides, found {channels}");
-            return Err(Error::spec("specification", what));
+            let divisor = format_args!("channels divisible by 4 · {groups}");
+            return Err(wrong("width", expected(divisor).found(channels)));
         }
         let steps = [[stem, wide[0]], [wide[0], wide[1]], [wide[1], wide[2]]];
         if let Some([from, to]) = steps.into_iter().find(|[from, to]| from >= to || (to - from) % groups != 0) {
-            let what = format!("width: expected {from} channels and a multiple of {groups} more, found {to}");
-            return Err(Error::spec("specification", what));
+            let wider = format_args!("{from} channels plus a multiple of {groups}");
+            return Err(wrong("width", expected(wider).found(to)));
         }
         let mut chain = Chain::new(input_channels);
         let conv = Conv2d::square(input_channels, stem, 3).stride(2);

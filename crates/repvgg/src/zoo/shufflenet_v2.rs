@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use crate::error::expected;
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// A network whose units split channels and shuffle them.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,8 +47,7 @@ impl Family for ShuffleNetV2 {
         check_counts(&channels.map(|channels| ("channels", channels)))?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if let Some(odd) = [a, b, c].into_iter().find(|channels| channels % 2 == 1) {
-            let what = format!("channels: expected stages whose channels can be halved, found {odd}");
-            return Err(Error::spec("specification", what));
+            return Err(wrong("channels", expected("an even number of channels in each stage").found(odd)));
         }
         let mut chain = Chain::new(input_channels);
         conv_bn_relu(&mut chain, "conv1", 0, Conv2d::square(input_channels, stem, 3).stride(2));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Architecture, FAMILIES};
+use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
 
@@ -25,7 +26,7 @@ impl Architecture {
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
         let text = String::from_utf8(read_bounded(path, LIMIT)?)
-            .map_err(|_| Error::spec(place(), "expected TOML, found bytes that are no text"))?;
+            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are no text")))?;
         let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }
@@ -51,7 +52,10 @@ impl Architecture {
         }
         if family != "repvgg" {
             let known = FAMILIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
-            return Err(Error::spec("family", format!("expected one of repvgg, {known}, found {}", table["family"])));
+            return Err(Error::spec(
+                "family",
+                expected(format_args!("one of repvgg, {known}")).found(&table["family"]),
+            ));
         }
         let architecture: Self = table
             .try_into()

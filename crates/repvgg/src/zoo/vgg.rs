@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
-use crate::{Error, Graph, Result};
+use crate::{Graph, Result};
 
 /// A plain network of 3×3 convolutions, five pools and three fully connected layers.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,7 +73,7 @@ impl Family for Vgg {
         check_counts(&channels.map(|count| ("channels", count)))?;
         check_counts(&[("hidden", hidden), ("classes", classes), ("input_channels", input_channels)])?;
         if map == 0 {
-            return Err(Error::spec("specification", "size: expected at least the 32 pixels that five pools halve to one"));
+            return Err(wrong("size", "expected at least 32 pixels, which five pools halve to one".into()));
         }
         let mut chain = Chain::new(input_channels);
         let mut names = (0..).map(|index| format!("features.{index}"));

@@ -6,7 +6,7 @@ fn read(text: &str) -> Config {
 
 fn refusal(text: &str) -> String {
     let error = read_config(text.as_bytes()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+    assert!(error.is_format(), "{error}");
     error.to_string()
 }
 

@@ -11,6 +11,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::tensor::ByteOrder;
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The first bytes of an archive.
@@ -48,7 +49,7 @@ impl<'a> Archive<'a> {
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(|error| foreign("archive", &error))?;
         if zip.has_duplicate_names() {
-            return Err(Error::format("archive", "expected every entry once, found a name twice"));
+            return Err(Error::format("archive", expected("every entry once").found("a name twice")));
         }
         let names: Vec<_> = zip.file_names().collect::<Result<_, _>>().map_err(|error| foreign("archive", &error))?;
         let is_folder = |root: &str| root.is_empty() || root.ends_with('/');
@@ -56,15 +57,15 @@ impl<'a> Archive<'a> {
         let root = match (roots.next(), roots.next()) {
             (Some(root), None) => root.to_owned(),
             (None, _) => {
-                return Err(Error::format("archive", format!("expected an entry {PICKLE}, found {}", list(&names))));
+                return Err(Error::format("archive", expected(format_args!("an entry {PICKLE}")).found(list(&names))));
             }
             (Some(_), Some(_)) => {
-                return Err(Error::format("archive", format!("expected one entry {PICKLE}, found two")));
+                return Err(Error::format("archive", expected(format_args!("one entry {PICKLE}")).found("two")));
             }
         };
         let is_program = |name: &str| name == "constants.pkl" || name.starts_with("code/");
         if names.iter().any(|name| name.strip_prefix(&root).is_some_and(is_program)) {
-            return Err(Error::format("archive", "expected a state dict, found a TorchScript archive"));
+            return Err(Error::format("archive", expected("a state dict").found("a TorchScript archive")));
         }
         let allowance = bytes.len().saturating_mul(UNPACKED_RATIO).saturating_add(UNPACKED_EXTRA);
         Ok(Self { bytes, zip, root, allowance })
@@ -89,7 +90,7 @@ impl<'a> Archive<'a> {
         match &*self.read(ENTRY)? {
             b"little" => Ok(ByteOrder::Little),
             b"big" => Ok(ByteOrder::Big),
-            _ => Err(Error::format(ENTRY, "expected little or big, found neither")),
+            _ => Err(Error::format(ENTRY, expected("little or big").found("neither"))),
         }
     }
 
@@ -99,11 +100,12 @@ impl<'a> Archive<'a> {
 
     fn read(&mut self, name: &str) -> Result<Cow<'a, [u8]>> {
         let place = || name.escape_debug();
-        let index =
-            self.index(name).ok_or_else(|| Error::format(place(), "expected an entry of the archive, found none"))?;
+        let index = self
+            .index(name)
+            .ok_or_else(|| Error::format(place(), expected("an entry of the archive").found("none")))?;
         let entry = self.zip.by_index_raw(index).map_err(|error| foreign(place(), &error))?;
         if entry.encrypted() {
-            return Err(Error::format(place(), "expected plain bytes, found encrypted ones"));
+            return Err(Error::format(place(), expected("plain bytes").found("encrypted ones")));
         }
         let (method, checksum, start) = (entry.compression(), entry.crc32(), entry.data_start());
         let (packed, size) = (entry.compressed_size(), entry.size());
@@ -112,14 +114,14 @@ impl<'a> Archive<'a> {
             CompressionMethod::Stored => {
                 let stored = start.and_then(|start| slice(self.bytes, start, packed)).filter(|_| packed == size);
                 let stored =
-                    stored.ok_or_else(|| Error::format(place(), "expected its bytes in the file, found too few"))?;
+                    stored.ok_or_else(|| Error::format(place(), expected("its bytes in the file").found("too few")))?;
                 if crc32fast::hash(stored) != checksum {
-                    return Err(Error::format(place(), "expected bytes of their checksum, found others"));
+                    return Err(Error::format(place(), expected("bytes of their checksum").found("others")));
                 }
                 Ok(Cow::Borrowed(stored))
             }
             CompressionMethod::Deflated => self.unpack(index, name, size).map(Cow::Owned),
-            other => Err(Error::format(place(), format!("expected it stored or deflated, found {other}"))),
+            other => Err(Error::format(place(), expected("it stored or deflated").found(other))),
         }
     }
 
@@ -127,16 +129,19 @@ impl<'a> Archive<'a> {
         let place = || name.escape_debug();
         let allowed = usize::try_from(size).ok().filter(|&size| size <= self.allowance);
         let size = allowed.ok_or_else(|| {
-            Error::format(place(), format!("expected at most {} bytes when unpacked, found {size}", self.allowance))
+            Error::format(place(), expected(format_args!("at most {} bytes when unpacked", self.allowance)).found(size))
         })?;
         self.allowance -= size;
         let entry = self.zip.by_index(index).map_err(|error| foreign(place(), &error))?;
         let mut unpacked = Vec::with_capacity(size);
         // One byte more than is due, so that a longer entry shows and the end of a right one is reached.
         let read = entry.take(size as u64 + 1).read_to_end(&mut unpacked);
-        read.map_err(|error| Error::format(place(), format!("expected deflated bytes, found {error}")))?;
+        read.map_err(|error| Error::format(place(), expected("deflated bytes").found(error)))?;
         if unpacked.len() != size {
-            return Err(Error::format(place(), format!("expected {size} bytes when unpacked, found another number")));
+            return Err(Error::format(
+                place(),
+                expected(format_args!("{size} bytes when unpacked")).found("another number"),
+            ));
         }
         Ok(unpacked)
     }
@@ -148,7 +153,7 @@ fn slice(bytes: &[u8], start: u64, length: u64) -> Option<&[u8]> {
 }
 
 fn foreign(place: impl std::fmt::Display, error: &ZipError) -> Error {
-    Error::format(place, format!("expected a whole zip archive, found {error}"))
+    Error::format(place, expected("a whole zip archive").found(error))
 }
 
 /// The first of `names`, as a sentence shows them.

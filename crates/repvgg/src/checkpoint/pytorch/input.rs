@@ -1,5 +1,6 @@
 //! The bytes of a pickle, taken from the front.
 
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// What is left to read.
@@ -12,7 +13,8 @@ impl<'a> Input<'a> {
         let (taken, rest) = split.ok_or_else(|| {
             Error::format(
                 "pickle",
-                format!("expected {count} more bytes, found {}: the file is cut short", self.0.len()),
+                expected(format_args!("{count} more bytes"))
+                    .found(format_args!("{}: the file is cut short", self.0.len())),
             )
         })?;
         self.0 = rest;
@@ -30,9 +32,9 @@ impl<'a> Input<'a> {
     /// The text up to the next line feed.
     pub(super) fn line(&mut self) -> Result<&'a str> {
         let length = self.0.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or_else(|| Error::format("pickle", "expected a line, found no end of it"))?;
+        let length = length.ok_or_else(|| Error::format("pickle", expected("a line").found("no end of it")))?;
         let line = self.take(length as u64)?;
         self.byte()?;
-        std::str::from_utf8(line).map_err(|_| Error::format("pickle", "expected a line of text, found other bytes"))
+        std::str::from_utf8(line).map_err(|_| Error::format("pickle", expected("a line of text").found("other bytes")))
     }
 }

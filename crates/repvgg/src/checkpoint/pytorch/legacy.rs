@@ -8,6 +8,7 @@ use super::input::Input;
 use super::pickle::{self, Pickle};
 use super::tensor::Storage;
 use super::value::Value;
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The magic number 0x1950a86a20f9469cfc6c, as protocol 1 writes it and as later ones do after their prefix.
@@ -38,7 +39,10 @@ pub(super) type Stream<'a> = (Pickle<'a>, HashMap<&'a str, &'a [u8]>);
 pub(super) fn read(bytes: &[u8]) -> Result<Stream<'_>> {
     let (version, rest) = pickle::read(bytes)?;
     if version.values.count(version.root) != Some(VERSION) {
-        return Err(Error::format("stream", format!("expected protocol version {VERSION}, found another value")));
+        return Err(Error::format(
+            "stream",
+            expected(format_args!("protocol version {VERSION}")).found("another value"),
+        ));
     }
     let (_machine, rest) = pickle::read(rest)?;
     let (object, rest) = pickle::read(rest)?;
@@ -56,7 +60,7 @@ fn sizes<'a>(object: &Pickle<'a>) -> Result<HashMap<&'a str, (usize, usize)>> {
         let storage = Storage::read(&object.values, reference)?;
         let size = (storage.count, storage.byte_count()?);
         if *sizes.entry(storage.key).or_insert(size) != size {
-            return Err(Error::format("stream", "expected one size of a storage, found two"));
+            return Err(Error::format("stream", expected("one size of a storage").found("two")));
         }
     }
     Ok(sizes)
@@ -69,20 +73,20 @@ fn storages<'a>(
 ) -> Result<HashMap<&'a str, &'a [u8]>> {
     let Value::List(listed) = keys.values.get(keys.root) else {
         let found = keys.values.get(keys.root).words();
-        return Err(Error::format("stream", format!("expected a list of storages, found {found}")));
+        return Err(Error::format("stream", expected("a list of storages").found(found)));
     };
     let mut storages = HashMap::new();
     for &key in listed {
         let known = keys.values.text(key).and_then(|key| Some((key, *sizes.get(key)?)));
         let (key, (count, byte_count)) =
-            known.ok_or_else(|| Error::format("stream", "expected storages of the object's, found another"))?;
+            known.ok_or_else(|| Error::format("stream", expected("storages of the object's").found("another")))?;
         let found = i64::from_le_bytes(input.array().map_err(|error| error.within("stream"))?);
         if usize::try_from(found) != Ok(count) {
-            return Err(Error::format("stream", format!("expected a storage of {count} elements, found {found}")));
+            return Err(Error::format("stream", expected(format_args!("a storage of {count} elements")).found(found)));
         }
         let elements = input.take(byte_count as u64).map_err(|error| error.within("stream"))?;
         if storages.insert(key, elements).is_some() {
-            return Err(Error::format("stream", "expected every storage once, found one twice"));
+            return Err(Error::format("stream", expected("every storage once").found("one twice")));
         }
     }
     Ok(storages)

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use super::input::Input;
 use super::names::Name;
 use super::value::{Id, Value, Values};
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The most values, items and remembered places; a checkpoint of a thousand tensors with its optimizer has about 10⁵.
@@ -49,7 +50,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, &[u8])> {
         }
         machine.step(instruction)?;
     }
-    Err(Error::format("pickle", format!("expected at most {INSTRUCTION_LIMIT} instructions, found more")))
+    Err(Error::format("pickle", expected(format_args!("at most {INSTRUCTION_LIMIT} instructions")).found("more")))
 }
 
 struct Machine<'a> {
@@ -156,7 +157,7 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (module, name) = self.values.text(module).zip(self.values.text(name)).ok_or_else(|| {
-                    Error::format("pickle", "expected a module and a name in text, found other values")
+                    Error::format("pickle", expected("a module and a name in text").found("other values"))
                 })?;
                 self.name(module, name)?;
             }
@@ -180,11 +181,14 @@ impl<'a> Machine<'a> {
             b'F' | b'P' | b'S' | b'V' | b'g' | b'i' | b'o' | b'p' => {
                 return Err(Error::format(
                     "pickle",
-                    "expected protocol 1 to 5, found protocol 0, in which PyTorch loses its tensors",
+                    expected("protocol 1 to 5").found("protocol 0, in which PyTorch loses its tensors"),
                 ));
             }
             other => {
-                return Err(Error::format("pickle", format!("expected an instruction, found the byte {other:#04x}")));
+                return Err(Error::format(
+                    "pickle",
+                    expected("an instruction").found(format_args!("the byte {other:#04x}")),
+                ));
             }
         }
         Ok(())
@@ -193,7 +197,7 @@ impl<'a> Machine<'a> {
     fn protocol(&mut self) -> Result<()> {
         match self.input.byte()? {
             0..=5 => Ok(()),
-            other => Err(Error::format("pickle", format!("expected protocol 1 to 5, found {other}"))),
+            other => Err(Error::format("pickle", expected("protocol 1 to 5").found(other))),
         }
     }
 
@@ -201,7 +205,7 @@ impl<'a> Machine<'a> {
     fn charge(&mut self, count: usize) -> Result<()> {
         self.used = self.used.saturating_add(count);
         if self.used > VALUE_LIMIT {
-            return Err(Error::format("pickle", format!("expected at most {VALUE_LIMIT} values, found more")));
+            return Err(Error::format("pickle", expected(format_args!("at most {VALUE_LIMIT} values")).found("more")));
         }
         Ok(())
     }
@@ -221,7 +225,7 @@ impl<'a> Machine<'a> {
     fn top(&self) -> Result<Id> {
         match self.stack.last() {
             Some(&top) if self.stack.len() > self.floor() => Ok(top),
-            _ => Err(Error::format("pickle", "expected a value on the stack, found none")),
+            _ => Err(Error::format("pickle", expected("a value on the stack").found("none"))),
         }
     }
 
@@ -241,7 +245,7 @@ impl<'a> Machine<'a> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
         let mark =
-            self.marks.pop().ok_or_else(|| Error::format("pickle", "expected a mark on the stack, found none"))?;
+            self.marks.pop().ok_or_else(|| Error::format("pickle", expected("a mark on the stack").found("none")))?;
         let items = self.stack.split_off(mark);
         self.charge(items.len())?;
         Ok(items)
@@ -249,7 +253,7 @@ impl<'a> Machine<'a> {
 
     fn short_tuple(&mut self, count: usize) -> Result<()> {
         let first = self.stack.len().checked_sub(count).filter(|&first| first >= self.floor());
-        let first = first.ok_or_else(|| Error::format("pickle", "expected the items of a tuple, found too few"))?;
+        let first = first.ok_or_else(|| Error::format("pickle", expected("the items of a tuple").found("too few")))?;
         let items = self.stack.split_off(first);
         self.charge(items.len())?;
         self.push(Value::Tuple(items))
@@ -263,7 +267,7 @@ impl<'a> Machine<'a> {
             Value::List(list) | Value::Object { parts: list, .. } => list.extend_from_slice(items),
             other => {
                 let found = other.words();
-                return Err(Error::format("pickle", format!("expected a list to add to, found {found}")));
+                return Err(Error::format("pickle", expected("a list to add to").found(found)));
             }
         }
         Ok(())
@@ -274,7 +278,7 @@ impl<'a> Machine<'a> {
         self.charge(items.len())?;
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
-            return Err(Error::format("pickle", "expected keys and values in turn, found a key without a value"));
+            return Err(Error::format("pickle", expected("keys and values in turn").found("a key without a value")));
         }
         let top = self.top()?;
         match self.values.get_mut(top) {
@@ -282,7 +286,7 @@ impl<'a> Machine<'a> {
             Value::Object { parts, .. } => parts.extend_from_slice(items),
             other => {
                 let found = other.words();
-                return Err(Error::format("pickle", format!("expected a dictionary to set in, found {found}")));
+                return Err(Error::format("pickle", expected("a dictionary to set in").found(found)));
             }
         }
         Ok(())
@@ -291,7 +295,8 @@ impl<'a> Machine<'a> {
     fn recall<const N: usize>(&mut self) -> Result<()> {
         let place = self.place::<N>()?;
         let id = self.memo.get(&place);
-        let id = id.ok_or_else(|| Error::format("pickle", format!("expected a value at memo {place}, found none")))?;
+        let id =
+            id.ok_or_else(|| Error::format("pickle", expected(format_args!("a value at memo {place}")).found("none")))?;
         self.stack.push(*id);
         Ok(())
     }

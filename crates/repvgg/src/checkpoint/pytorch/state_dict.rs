@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::names::Name;
 use super::pickle::Pickle;
 use super::value::{Id, Value};
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The keys under which training programs keep a state dict, those of averaged weights after those of the weights themselves.
@@ -40,7 +41,7 @@ const KEY_LIMIT: usize = 40;
 pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
     let Value::Dict(root) = pickle.values.get(pickle.root) else {
         let found = pickle.values.get(pickle.root).words();
-        return Err(Error::format("pickle", format!("expected a dictionary of tensors, found {found}")));
+        return Err(Error::format("pickle", expected("a dictionary of tensors").found(found)));
     };
     check_unique(pickle, root)?;
     let under = |key: &str| root.iter().find(|entry| pickle.values.text(entry.0) == Some(key)).map(|entry| entry.1);
@@ -75,10 +76,7 @@ fn none(pickle: &Pickle<'_>, root: &[(Id, Id)]) -> Error {
         keys.push(format!("{} more", root.len() - LISTED));
     }
     let found = if keys.is_empty() { "an empty one".to_owned() } else { format!("the keys {}", keys.join(", ")) };
-    Error::format(
-        "pickle",
-        format!("expected a dictionary of tensors, bare or under a key such as state_dict, found {found}"),
-    )
+    Error::format("pickle", expected("a dictionary of tensors, bare or under a key such as state_dict").found(found))
 }
 
 /// A key as a sentence shows it.
@@ -90,7 +88,7 @@ fn shown(key: &str) -> String {
 fn check_unique(pickle: &Pickle<'_>, entries: &[(Id, Id)]) -> Result<()> {
     let mut names = HashSet::new();
     match entries.iter().filter_map(|&(key, _)| pickle.values.text(key)).find(|name| !names.insert(*name)) {
-        Some(name) => Err(Error::format(shown(name), "expected every name once, found it twice")),
+        Some(name) => Err(Error::format(shown(name), expected("every name once").found("it twice"))),
         None => Ok(()),
     }
 }
@@ -104,12 +102,12 @@ fn named<'a>(pickle: &Pickle<'a>, entries: &[(Id, Id)]) -> Result<Vec<(&'a str, 
         let name = pickle.values.text(key);
         if is_tensor(pickle, value) {
             let found = pickle.values.get(key).words();
-            let name = name.ok_or_else(|| Error::format("names", format!("expected text, found {found}")))?;
+            let name = name.ok_or_else(|| Error::format("names", expected("text").found(found)))?;
             tensors.push((name, value));
         } else if holds_tensor(pickle, value, &mut seen) {
             let found = pickle.values.get(value).words();
             let name = shown(name.unwrap_or("an entry"));
-            return Err(Error::format(name, format!("expected a tensor, found {found} that holds tensors")));
+            return Err(Error::format(name, expected("a tensor").found(format_args!("{found} that holds tensors"))));
         }
     }
     Ok(tensors)

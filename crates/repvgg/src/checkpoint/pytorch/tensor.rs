@@ -8,6 +8,7 @@ use super::elements::{self, Layout};
 use super::names::{Name, Rebuild};
 use super::value::{Id, Value, Values};
 use crate::checkpoint::Stored;
+use crate::error::expected;
 use crate::{Error, Result, Tensor};
 
 /// The order of the bytes of an element.
@@ -42,7 +43,7 @@ impl<'a> Storage<'a> {
     /// Reads `("storage", class, key, location, count)`, in streams with `(key of the part, first, count)` or nothing after it.
     pub(super) fn read(values: &Values<'a>, reference: Id) -> Result<Self> {
         let wrong =
-            || Error::format("storage", "expected its class, key, location and number of elements, found others");
+            || Error::format("storage", expected("its class, key, location and number of elements").found("others"));
         let (&[word, class, key, location, count], rest) =
             values.tuple(reference).and_then(<[Id]>::split_first_chunk).ok_or_else(wrong)?;
         let &Value::Name(Name::Storage(element)) = values.get(class) else { return Err(wrong()) };
@@ -52,7 +53,7 @@ impl<'a> Storage<'a> {
             return Err(wrong());
         };
         if location == "meta" {
-            return Err(Error::format("storage", "expected elements, found a meta storage, which has none"));
+            return Err(Error::format("storage", expected("elements").found("a meta storage, which has none")));
         }
         let part = match rest.first().and_then(|&part| values.tuple(part)) {
             None => (0, count),
@@ -60,7 +61,10 @@ impl<'a> Storage<'a> {
             Some(_) => return Err(wrong()),
         };
         if part.0.checked_add(part.1).is_none_or(|end| end > count) {
-            return Err(Error::format("storage", format!("expected a part of {count} elements, found one beyond")));
+            return Err(Error::format(
+                "storage",
+                expected(format_args!("a part of {count} elements")).found("one beyond"),
+            ));
         }
         Ok(Self { key, element, count, part })
     }
@@ -68,7 +72,7 @@ impl<'a> Storage<'a> {
     /// The bytes of the whole storage.
     pub(super) fn byte_count(&self) -> Result<usize> {
         let product = self.count.checked_mul(self.element.size());
-        product.ok_or_else(|| Error::format("storage", format!("expected fewer elements, found {}", self.count)))
+        product.ok_or_else(|| Error::format("storage", expected("fewer elements").found(self.count)))
     }
 }
 
@@ -95,7 +99,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
     /// When it is no plain array of real numbers, reaches beyond its storage, or there are too many elements by now.
     pub(super) fn tensor(&mut self, values: &Values<'v>, id: Id) -> Result<Stored> {
         let (rebuild, arguments) = unwrap(values, id)?;
-        let wrong = || Error::format("tensor", "expected storage, offset, size and stride, found other values");
+        let wrong = || Error::format("tensor", expected("storage, offset, size and stride").found("other values"));
         let (&[storage, offset, size, stride], rest) = arguments.split_first_chunk().ok_or_else(wrong)?;
         let &Value::Outside(reference) = values.get(storage) else { return Err(wrong()) };
         let storage = Storage::read(values, reference)?;
@@ -116,22 +120,25 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
             (_, metadata) => (storage.element, metadata),
         };
         if metadata.iter().any(|&id| !matches!(values.get(id), Value::Plain) && !values.parts(id).is_empty()) {
-            return Err(Error::format("tensor", "expected its elements, found those of its negative or conjugate"));
+            return Err(Error::format("tensor", expected("its elements").found("those of its negative or conjugate")));
         }
         self.view(&storage, element, &Layout { offset, shape, strides })
     }
 
     fn view(&mut self, storage: &Storage<'v>, element: Element, layout: &Layout) -> Result<Stored> {
         if let Kind::Complex | Kind::Quantized = element.kind() {
-            return Err(Error::format("tensor", format!("expected real numbers, found {}", element.name())));
+            return Err(Error::format("tensor", expected("real numbers").found(element.name())));
         }
         storage.byte_count()?;
         let (start, size) = (storage.part.0 * storage.element.size(), storage.part.1 * storage.element.size());
         let (elements, end) =
-            layout.extent().ok_or_else(|| Error::format("tensor", "expected a size, found one too large"))?;
+            layout.extent().ok_or_else(|| Error::format("tensor", expected("a size").found("one too large")))?;
         if end > size / element.size() {
             let held = size / element.size();
-            return Err(Error::format("tensor", format!("expected to lie within {held} elements, found one of {end}")));
+            return Err(Error::format(
+                "tensor",
+                expected(format_args!("to lie within {held} elements")).found(format_args!("one of {end}")),
+            ));
         }
         let other = element.kind() == Kind::Other;
         let cost = layout.shape.len().saturating_add(if other { 0 } else { elements });
@@ -160,7 +167,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         let bytes = &self.fetched[storage.key];
         if bytes.len() != due {
             let found = bytes.len();
-            return Err(Error::format("storage", format!("expected {due} bytes, found {found}")));
+            return Err(Error::format("storage", expected(format_args!("{due} bytes")).found(found)));
         }
         Ok(bytes)
     }
@@ -168,7 +175,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
 
 /// The function that makes the tensor and its arguments, what is wrapped around it taken off.
 fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
-    let wrong = || Error::format("tensor", "expected the arguments of a tensor, found other values");
+    let wrong = || Error::format("tensor", expected("the arguments of a tensor").found("other values"));
     let arguments = |id: Id| match values.get(id) {
         &Value::Object { maker: Name::Rebuild(rebuild), ref parts } => Some((rebuild, values.tuple(*parts.first()?)?)),
         _ => None,
@@ -184,7 +191,7 @@ fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
                 _ => return Err(wrong()),
             },
             (Rebuild::Unreadable(kind), _) => {
-                return Err(Error::format("tensor", format!("expected a plain one, found {}", kind.words())));
+                return Err(Error::format("tensor", expected("a plain one").found(kind.words())));
             }
             (Rebuild::Tensor | Rebuild::TypedTensor, _) => return Ok(current),
             _ => return Err(wrong()),

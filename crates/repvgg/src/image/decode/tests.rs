@@ -149,7 +149,7 @@ fn truncated_images_are_refused() {
         }
     }
     let jpeg = fs::read(folder().join("progressive.jpg")).unwrap();
-    assert_eq!(refusal(&jpeg[..jpeg.len() - 1]), "photo: expected a whole JPEG image, found it truncated");
+    assert_eq!(refusal(&jpeg[..jpeg.len() - 1]), "photo: expected a whole JPEG image, found a truncated one");
 }
 
 #[test]

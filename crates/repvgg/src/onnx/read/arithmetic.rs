@@ -5,6 +5,7 @@ use super::convolution::module_name;
 use super::draft::Name;
 use super::value::{Axis, Data, Value};
 use super::{Found, Reader, proto};
+use crate::error::{Problem, expected};
 use crate::graph::BatchNorm;
 use crate::{Op, Tensor};
 
@@ -41,10 +42,10 @@ impl<'m> Reader<'m> {
                         self.shifted(node, negative, values, &constant)
                     }
                     "Mul" => self.scaled(node, data, values, &constant),
-                    _ => Err("expected a constant divisor, found a computed one".to_owned().into()),
+                    _ => Err(expected("a constant divisor").found("a computed one").into()),
                 }
             }
-            _ => Err("expected a value that depends on the input, found constants".to_owned().into()),
+            _ => Err(expected("a value that depends on the input").found("constants").into()),
         }
     }
 
@@ -52,7 +53,7 @@ impl<'m> Reader<'m> {
     pub(super) fn sum(&mut self, node: &'m proto::Node) -> Found<Data> {
         let terms = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
         let Some((first, rest)) = terms.split_first() else {
-            return Err("expected terms, found none".to_owned().into());
+            return Err(expected("terms").found("none").into());
         };
         if rest.is_empty() {
             return Ok(first.clone());
@@ -88,7 +89,7 @@ impl<'m> Reader<'m> {
                     self.drafts.add_with(Name::Other(&name), Op::scale(channels), &[second.draft], factors)?;
                 (Op::Add, [first.draft, negative])
             }
-            _ => return Err("expected a constant divisor, found a computed one".to_owned().into()),
+            _ => return Err(expected("a constant divisor").found("a computed one").into()),
         };
         let draft = self.drafts.add(node.title(), op, &inputs)?;
         let axes = if first.axes.contains(&Axis::One) { second.axes } else { first.axes };
@@ -101,7 +102,7 @@ impl<'m> Reader<'m> {
         let (rank, axes) = (constant.shape.len(), data.axes.len());
         let refused = || {
             let shape = &constant.shape;
-            format!("expected a constant for each channel or one for all, found one of shape {shape:?}")
+            expected("a constant for each channel or one for all").found(format_args!("one of shape {shape:?}"))
         };
         let varying: Vec<usize> = (0..rank).filter(|&axis| constant.shape[axis] != 1).collect();
         let channels = match varying.as_slice() {
@@ -187,6 +188,6 @@ fn affine(factors: Tensor, shifts: Channels) -> Vec<(&'static str, Tensor)> {
     vec![("weight", factors), ("bias", tensor(shifts)), ("running_mean", mean), ("running_var", variance)]
 }
 
-fn unaligned(first: &Data, second: &Data) -> String {
-    format!("expected inputs with the same axes, found {:?} and {:?}", first.axes, second.axes)
+fn unaligned(first: &Data, second: &Data) -> Problem {
+    expected("inputs with the same axes").found(format_args!("{:?} and {:?}", first.axes, second.axes))
 }

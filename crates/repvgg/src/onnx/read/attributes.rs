@@ -1,13 +1,14 @@
 //! Attributes of nodes, checked.
 
 use super::{Found, proto, short};
+use crate::error::expected;
 
 /// An axis of an array of `rank` axes, which may be counted from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Found<usize> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     match from_start.and_then(|axis| usize::try_from(axis).ok()) {
         Some(index) if index < rank => Ok(index),
-        _ => Err(format!("expected an axis of {rank}, found {axis}").into()),
+        _ => Err(expected(format_args!("an axis of {rank}")).found(axis).into()),
     }
 }
 
@@ -17,7 +18,7 @@ pub(super) fn count(name: &str, value: i64) -> Found<usize> {
     const MOST: i64 = 1 << 31;
     match usize::try_from(value) {
         Ok(count) if value <= MOST => Ok(count),
-        _ => Err(format!("expected {name} from 0 to {MOST}, found {value}").into()),
+        _ => Err(expected(format_args!("{name} from 0 to {MOST}")).found(value).into()),
     }
 }
 
@@ -35,7 +36,7 @@ impl proto::Node {
     pub(super) fn float(&self, name: &str, default: f32) -> Found<f32> {
         let value = self.attribute(name).and_then(|attribute| attribute.f).unwrap_or(default);
         if value.is_nan() {
-            return Err(format!("expected a number for {name}, found NaN").into());
+            return Err(expected(format_args!("a number for {name}")).found("NaN").into());
         }
         Ok(value)
     }
@@ -43,7 +44,7 @@ impl proto::Node {
     /// Text, or `default` where there is none.
     pub(super) fn text<'a>(&'a self, name: &str, default: &'a str) -> Found<&'a str> {
         let Some(bytes) = self.attribute(name).and_then(|attribute| attribute.s.as_ref()) else { return Ok(default) };
-        std::str::from_utf8(bytes).map_err(|_| format!("expected text for {name}, found other bytes").into())
+        std::str::from_utf8(bytes).map_err(|_| expected(format_args!("text for {name}")).found("other bytes").into())
     }
 
     /// A list of integers, where there is one.
@@ -56,7 +57,7 @@ impl proto::Node {
         match self.ints(name) {
             None => Ok([default; 2]),
             Some(&[vertical, horizontal]) => Ok([count(name, vertical)?, count(name, horizontal)?]),
-            Some(other) => Err(format!("expected {name} of two axes, found {}", other.len()).into()),
+            Some(other) => Err(expected(format_args!("{name} of two axes")).found(other.len()).into()),
         }
     }
 

@@ -5,6 +5,7 @@ use super::constant::Extent;
 use super::value::{Axis, Data};
 use super::{Found, Reader, proto};
 use crate::Op;
+use crate::error::expected;
 
 impl<'m> Reader<'m> {
     /// `Gather` of channels: consecutive ones, or those of interleaved groups.
@@ -13,11 +14,13 @@ impl<'m> Reader<'m> {
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
         let indices = self.constant(node, 1)?;
         if indices.shape.len() != 1 {
-            return Err(format!("expected a list of channels, found indices of shape {:?}", indices.shape).into());
+            return Err(expected("a list of channels")
+                .found(format_args!("indices of shape {:?}", indices.shape))
+                .into());
         }
         let indices = indices.known()?;
         if along != Axis::Channel || indices.is_empty() {
-            return Err(format!("expected to gather channels, found {} of {along:?}", indices.len()).into());
+            return Err(expected("to gather channels").found(format_args!("{} of {along:?}", indices.len())).into());
         }
         let channels = self.channels(&data)?;
         let place = |index: i64| {
@@ -25,7 +28,7 @@ impl<'m> Reader<'m> {
             usize::try_from(index).ok().filter(|index| *index < channels)
         };
         let places: Option<Vec<usize>> = indices.iter().map(|&index| place(index)).collect();
-        let places = places.ok_or_else(|| format!("expected indices of {channels} channels, found others"))?;
+        let places = places.ok_or_else(|| expected(format_args!("indices of {channels} channels")).found("others"))?;
         if places.windows(2).all(|pair| pair[1] == pair[0] + 1) {
             return self.slice_channels(node, &data, (places[0], places.len()));
         }
@@ -36,7 +39,7 @@ impl<'m> Reader<'m> {
             places.iter().enumerate().all(|(k, &place)| place == k % groups * group + k / groups)
         };
         if !is_shuffle {
-            let what = "expected consecutive channels or those of interleaved groups, found another choice".to_owned();
+            let what = expected("consecutive channels or those of interleaved groups").found("another choice");
             return Err(what.into());
         }
         self.shuffle(node, &data, channels / group)
@@ -47,7 +50,7 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
         if along != Axis::Channel {
-            return Err(format!("expected to split channels, found a split of {along:?}").into());
+            return Err(expected("to split channels").found(format_args!("a split of {along:?}")).into());
         }
         let (channels, parts) = (self.channels(&data)?, node.output.len());
         let lengths: Vec<usize> = match self.list(node, "split", 1)? {
@@ -63,7 +66,9 @@ impl<'m> Reader<'m> {
         };
         let total = lengths.iter().try_fold(0_usize, |sum, &length| sum.checked_add(length));
         if lengths.len() != parts || total != Some(channels) || lengths.contains(&0) {
-            return Err(format!("expected {parts} parts of {channels} channels, found {lengths:?}").into());
+            return Err(expected(format_args!("{parts} parts of {channels} channels"))
+                .found(format_args!("{lengths:?}"))
+                .into());
         }
         let mut start = 0;
         let mut slices = Vec::with_capacity(parts);
@@ -141,7 +146,9 @@ impl<'m> Reader<'m> {
         let Some(place) = place else {
             return match data.axes.iter().any(|axis| matches!(axis, Axis::Group(_) | Axis::OfGroup(_))) {
                 false => Ok(data),
-                true => Err(format!("expected groups beside their channels, found axes {:?}", data.axes).into()),
+                true => {
+                    Err(expected("groups beside their channels").found(format_args!("axes {:?}", data.axes)).into())
+                }
             };
         };
         let mut axes = data.axes.clone();

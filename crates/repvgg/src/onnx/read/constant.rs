@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use super::external::External;
 use super::{Found, Trouble, proto, short};
+use crate::error::expected;
 use crate::onnx::proto::data_type;
 use crate::{Tensor, element_count};
 
@@ -52,7 +53,7 @@ impl Constant {
     pub(super) fn floats(&self) -> Found<&[f32]> {
         match &self.values {
             Values::Floats(values) => Ok(values),
-            Values::Integers(_) => Err("expected floating-point constants, found integers".to_owned().into()),
+            Values::Integers(_) => Err(expected("floating-point constants").found("integers").into()),
         }
     }
 
@@ -60,14 +61,14 @@ impl Constant {
     pub(super) fn scalar(&self) -> Found<f32> {
         match self.floats()? {
             [only] => Ok(*only),
-            more => Err(format!("expected a constant of one element, found {}", more.len()).into()),
+            more => Err(expected("a constant of one element").found(more.len()).into()),
         }
     }
 
     pub(super) fn extents(&self) -> Found<&[Extent]> {
         match &self.values {
             Values::Integers(values) => Ok(values),
-            Values::Floats(_) => Err("expected integers, found floating-point constants".to_owned().into()),
+            Values::Floats(_) => Err(expected("integers").found("floating-point constants").into()),
         }
     }
 
@@ -75,7 +76,8 @@ impl Constant {
     pub(super) fn known(&self) -> Found<Vec<i64>> {
         let known = |extent: &Extent| match extent {
             Extent::Known(value) => Ok(*value),
-            _ => Err("expected integers that do not depend on the image's size or the batch, found such"
+            _ => Err(expected("integers that do not depend on the image's size or the batch")
+                .found("such")
                 .to_owned()
                 .into()),
         };
@@ -98,7 +100,9 @@ impl Constant {
         let is_permutation = perm.len() == seen.len()
             && perm.iter().all(|&axis| axis < seen.len() && !std::mem::replace(&mut seen[axis], true));
         if !is_permutation {
-            return Err(format!("expected an order of {} axes, found {perm:?}", self.shape.len()).into());
+            return Err(expected(format_args!("an order of {} axes", self.shape.len()))
+                .found(format_args!("{perm:?}"))
+                .into());
         }
         let mut strides = vec![1; self.shape.len()];
         for axis in (1..self.shape.len()).rev() {
@@ -170,7 +174,7 @@ impl Budget {
     pub(super) fn take(&mut self, elements: usize) -> Found<()> {
         match self.0.checked_sub(elements) {
             Some(left) => self.0 = left,
-            None => return Err("expected constants in proportion to the file, found far more".to_owned().into()),
+            None => return Err(expected("constants in proportion to the file").found("far more").into()),
         }
         Ok(())
     }
@@ -179,19 +183,21 @@ impl Budget {
 /// Decodes a tensor of the file.
 pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget: &mut Budget) -> Found<Rc<Constant>> {
     if tensor.dims.len() > MOST_AXES {
-        return Err(format!("expected at most {MOST_AXES} axes, found {}", tensor.dims.len()).into());
+        return Err(expected(format_args!("at most {MOST_AXES} axes")).found(tensor.dims.len()).into());
     }
-    let extent = |&dim: &i64| usize::try_from(dim).map_err(|_| format!("expected extents of at least 0, found {dim}"));
+    let extent = |&dim: &i64| usize::try_from(dim).map_err(|_| expected("extents of at least 0").found(dim));
     let shape: Vec<usize> = tensor.dims.iter().map(extent).collect::<Result<_, _>>()?;
     let count = element_count(&shape).filter(|&count| count <= isize::MAX as usize / 8);
-    let count = count.ok_or_else(|| format!("expected a shape within the address space, found {shape:?}"))?;
+    let count = count.ok_or_else(|| expected("a shape within the address space").found(format_args!("{shape:?}")))?;
     let kind = tensor.data_type;
     let width = match kind {
         data_type::FLOAT | data_type::INT32 => 4,
         data_type::DOUBLE | data_type::INT64 => 8,
         data_type::FLOAT16 | data_type::BFLOAT16 => 2,
         data_type::UINT8 | data_type::INT8 | data_type::BOOL => 1,
-        other => return Err(format!("expected constants of floats or integers, found element type {other}").into()),
+        other => {
+            return Err(expected("constants of floats or integers").found(format_args!("element type {other}")).into());
+        }
     };
     let outside = match tensor.data_location {
         proto::EXTERNAL => Some(external.read(&tensor.external_data, count * width, budget)?),
@@ -210,7 +216,7 @@ pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget
     };
     let found = bytes.map_or(listed, |bytes| bytes.len() / width);
     if found != count || bytes.is_some_and(|bytes| bytes.len() % width != 0) {
-        return Err(format!("expected {count} elements for the shape {shape:?}, found {found}").into());
+        return Err(expected(format_args!("{count} elements for the shape {shape:?}")).found(found).into());
     }
     budget.take(count)?;
     let values = match kind {
@@ -244,7 +250,7 @@ fn floats(tensor: &proto::Tensor, kind: i32, bytes: Option<&[u8]>) -> Vec<f32> {
 
 fn integers(tensor: &proto::Tensor, kind: i32, bytes: Option<&[u8]>, count: usize) -> Result<Vec<Extent>, Trouble> {
     if count > MOST_INTEGERS {
-        return Err(format!("expected at most {MOST_INTEGERS} integers, found {count}").into());
+        return Err(expected(format_args!("at most {MOST_INTEGERS} integers")).found(count).into());
     }
     let values: Vec<i64> = match (kind, bytes) {
         (data_type::INT64, Some(bytes)) => words(bytes).map(i64::from_le_bytes).collect(),

@@ -7,6 +7,7 @@ use super::constant::Constant;
 use super::draft::Name;
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Found, Reader, proto};
+use crate::error::expected;
 use crate::graph::Conv2d;
 use crate::{Op, Tensor};
 
@@ -28,7 +29,9 @@ impl Window {
         let positive = [("kernel_shape", window.kernel), ("strides", window.stride), ("dilations", window.dilation)];
         match positive.into_iter().find(|(_, pair)| pair.contains(&0)) {
             None => Ok(window),
-            Some((name, pair)) => Err(format!("expected {name} of at least 1, found {pair:?}").into()),
+            Some((name, pair)) => {
+                Err(expected(format_args!("{name} of at least 1")).found(format_args!("{pair:?}")).into())
+            }
         }
     }
 
@@ -43,7 +46,7 @@ impl Window {
                     let [top, left, bottom, right] = [top, left, bottom, right].map(|pad| count("pads", pad));
                     Ok([[top?, bottom?], [left?, right?]])
                 }
-                Some(other) => Err(format!("expected pads of two axes, found {} numbers", other.len()).into()),
+                Some(other) => Err(expected("pads of two axes").found(format_args!("{} numbers", other.len())).into()),
             },
             "SAME_UPPER" | "SAME_LOWER" => {
                 let mut padding = [[0; 2]; 2];
@@ -54,7 +57,7 @@ impl Window {
                 }
                 Ok(padding)
             }
-            other => Err(format!("expected auto_pad as ONNX defines it, found {other:?}").into()),
+            other => Err(expected("auto_pad as ONNX defines it").found(format_args!("{other:?}")).into()),
         }
     }
 
@@ -65,7 +68,8 @@ impl Window {
             if self.stride[axis] == 1 {
                 return Ok(reach - 1);
             }
-            return Err("expected an input of fixed size for automatic padding, found one that varies"
+            return Err(expected("an input of fixed size for automatic padding")
+                .found("one that varies")
                 .to_owned()
                 .into());
         };
@@ -76,7 +80,7 @@ impl Window {
     /// The input pixels that a window covers along an axis.
     fn reach(&self, axis: usize) -> Found<usize> {
         let reach = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
-        reach.ok_or_else(|| "expected a kernel within the address space, found a larger one".to_owned().into())
+        reach.ok_or_else(|| expected("a kernel within the address space").found("a larger one").into())
     }
 }
 
@@ -84,29 +88,29 @@ impl<'m> Reader<'m> {
     /// `Conv`
     pub(super) fn convolution(&mut self, node: &'m proto::Node) -> Found<Data> {
         let Value::Data(data) = self.any(node, 0)? else {
-            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+            return Err(expected("a value that depends on the input").found("a constant").into());
         };
         let (weights, bias) = (self.constant(node, 1)?, self.optional(node, 2)?);
         let &[out_channels, per_group, rows, columns] = weights.shape.as_slice() else {
             let axes = weights.shape.len().saturating_sub(2);
-            return Err(format!("expected a convolution of two axes, found one of {axes}").into());
+            return Err(expected("a convolution of two axes").found(format_args!("one of {axes}")).into());
         };
         if !data.is_nchw() {
-            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
         let groups = count("group", node.int("group", 1))?;
         if node.ints("kernel_shape").is_some() && node.pair("kernel_shape", 1)? != [rows, columns] {
             let stated = node.pair("kernel_shape", 1)?;
-            return Err(
-                format!("expected kernel_shape {:?} as the weights have, found {stated:?}", [rows, columns]).into()
-            );
+            return Err(expected(format_args!("kernel_shape {:?} as the weights have", [rows, columns]))
+                .found(format_args!("{stated:?}"))
+                .into());
         }
         let window = Window::new(node, [rows, columns])?;
         let [_, height, width] = self.drafts.get(data.draft).extents;
         let size =
             [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
         let own = window.padding(node, size)?;
-        let in_channels = per_group.checked_mul(groups).ok_or("expected fewer groups, found an overflow".to_owned())?;
+        let in_channels = per_group.checked_mul(groups).ok_or(expected("fewer groups").found("an overflow"))?;
         let mut geometry = Geometry {
             in_channels,
             out_channels,
@@ -127,7 +131,7 @@ impl<'m> Reader<'m> {
         let mut parameters = vec![("weight", kernel)];
         if let Some(bias) = &bias {
             if bias.floats()?.len() != out_channels {
-                return Err(format!("expected a bias of {out_channels}, found {}", bias.floats()?.len()).into());
+                return Err(expected(format_args!("a bias of {out_channels}")).found(bias.floats()?.len()).into());
             }
             parameters.push(("bias", bias.tensor([out_channels])?));
         }
@@ -144,8 +148,7 @@ impl<'m> Reader<'m> {
             let [begin, end] = padding[axis];
             let taps = begin.abs_diff(end) / geometry.dilation[axis];
             geometry.padding[axis] = begin.max(end);
-            geometry.kernel[axis] =
-                old[axis].checked_add(taps).ok_or("expected less padding, found an overflow".to_owned())?;
+            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or(expected("less padding").found("an overflow"))?;
             before[axis] = if begin < end { taps } else { 0 };
         }
         geometry.validate().map_err(|error| error.to_string())?;
@@ -169,7 +172,7 @@ impl<'m> Reader<'m> {
     /// `Pad`: zeros that a convolution or pool which reads the value takes up, and channels of zeros.
     pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
         let Value::Data(data) = self.any(node, 0)? else {
-            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+            return Err(expected("a value that depends on the input").found("a constant").into());
         };
         let mode = node.text("mode", "constant")?;
         let value = match self.optional(node, 2)? {
@@ -177,9 +180,9 @@ impl<'m> Reader<'m> {
             None => node.float("value", 0.0)?,
         };
         if mode != "constant" || value != 0.0 {
-            return Err(format!("expected padding by zeros, found {mode} {value}").into());
+            return Err(expected("padding by zeros").found(format_args!("{mode} {value}")).into());
         }
-        let pads = self.list(node, "pads", 1)?.ok_or_else(|| "expected pads, found none".to_owned())?;
+        let pads = self.list(node, "pads", 1)?.ok_or_else(|| expected("pads").found("none"))?;
         let axes: Vec<usize> = match self.optional(node, 3)? {
             None => (0..data.axes.len()).collect(),
             Some(axes) => {
@@ -188,7 +191,7 @@ impl<'m> Reader<'m> {
             }
         };
         if pads.len() != 2 * axes.len() {
-            return Err(format!("expected {} pads, found {}", 2 * axes.len(), pads.len()).into());
+            return Err(expected(format_args!("{} pads", 2 * axes.len())).found(pads.len()).into());
         }
         if pads.iter().any(|pad| *pad < 0) {
             return self.cropped(node, data, (&axes, &pads));
@@ -203,11 +206,11 @@ impl<'m> Reader<'m> {
                 Axis::Height => padding[0] = [padding[0][0] + sides[0], padding[0][1] + sides[1]],
                 Axis::Width => padding[1] = [padding[1][0] + sides[0], padding[1][1] + sides[1]],
                 Axis::Channel => channels = sides,
-                other => return Err(format!("expected padding of maps, found padding of {other:?}").into()),
+                other => return Err(expected("padding of maps").found(format_args!("padding of {other:?}")).into()),
             }
         }
         if padding.iter().flatten().any(|&pad| pad > 1 << 16) {
-            return Err(format!("expected padding of at most 65536, found {padding:?}").into());
+            return Err(expected("padding of at most 65536").found(format_args!("{padding:?}")).into());
         }
         let data = Data { padding, ..data };
         if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
@@ -223,9 +226,9 @@ impl<'m> Reader<'m> {
                 _ if sides == [0, 0] => continue,
                 Axis::Height => 0,
                 Axis::Width => 1,
-                other => return Err(format!("expected to cut maps, found {other:?} cut").into()),
+                other => return Err(expected("to cut maps").found(format_args!("{other:?} cut")).into()),
             };
-            let side = |side: i64| isize::try_from(side).map_err(|_| format!("expected smaller pads, found {side}"));
+            let side = |side: i64| isize::try_from(side).map_err(|_| expected("smaller pads").found(side));
             padding[place] = [side(sides[0])?, side(sides[1])?];
         }
         let op = Op::Pad { padding };
@@ -237,12 +240,12 @@ impl<'m> Reader<'m> {
     /// The value with channels of zeros before and after its own: a 1×1 convolution of zeros and ones.
     fn pad_channels(&mut self, node: &'m proto::Node, data: Data, [before, after]: [usize; 2]) -> Found<Data> {
         if !data.is_nchw() {
-            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
         let data = self.pad(data)?;
         let channels = self.channels(&data)?;
         let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
-        let total = total.ok_or("expected fewer channels, found an overflow".to_owned())?;
+        let total = total.ok_or(expected("fewer channels").found("an overflow"))?;
         let conv = Conv2d::square(channels, total, 1);
         conv.geometry.validate().map_err(|error| error.to_string())?;
         self.budget.take(conv.geometry.weight_len())?;
@@ -267,9 +270,8 @@ impl<'m> Reader<'m> {
     /// The channels of a value.
     pub(super) fn channels(&self, data: &Data) -> Found<usize> {
         let channels = self.drafts.get(data.draft).extents[0];
-        channels.ok_or_else(|| {
-            "expected a known number of channels, found one that depends on the image's size".to_owned().into()
-        })
+        channels
+            .ok_or_else(|| expected("a known number of channels").found("one that depends on the image's size").into())
     }
 }
 

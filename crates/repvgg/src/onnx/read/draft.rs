@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Found;
+use crate::error::expected;
 use crate::graph::Shape;
 use crate::{Graph, NodeId, Op, Tensor, Weights};
 
@@ -72,7 +73,9 @@ impl Drafts {
             .try_fold(1_usize, |product, &extent| product.checked_mul(extent))
             .is_none_or(|product| product > MOST_ELEMENTS)
         {
-            return Err(format!("expected values of at most {MOST_ELEMENTS} elements, found {extents:?}").into());
+            return Err(expected(format_args!("values of at most {MOST_ELEMENTS} elements"))
+                .found(format_args!("{extents:?}"))
+                .into());
         }
         let (name, is_named_by_parameters) = match name {
             Name::Module(name) => (name.to_owned(), true),
@@ -105,10 +108,10 @@ impl Drafts {
             Op::Scale { channels, .. } => Some(*channels),
             _ => None,
         };
-        if let (Some(expected), Some(found)) = (wants, channels)
-            && expected != found
+        if let (Some(due), Some(found)) = (wants, channels)
+            && due != found
         {
-            return Err(format!("expected {expected} input channels, found {found}").into());
+            return Err(expected(format_args!("{due} input channels")).found(found).into());
         }
         Ok(match op {
             Op::Conv2d(conv) => {

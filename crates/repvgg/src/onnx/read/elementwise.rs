@@ -5,6 +5,7 @@ use super::convolution::module_name;
 use super::value::{Axis, Data};
 use super::{Found, Reader, proto};
 use crate::Op;
+use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Softmax};
 
 /// The first opsets with another form of an operator.
@@ -17,10 +18,10 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         let is_training = node.int("training_mode", 0) != 0 || node.output.iter().skip(1).any(|name| !name.is_empty());
         if is_training || node.int("spatial", 1) == 0 {
-            return Err("expected a batch norm for inference and per channel, found another".to_owned().into());
+            return Err(expected("a batch norm for inference and per channel").found("another").into());
         }
         if data.axes.get(1) != Some(&Axis::Channel) {
-            return Err(format!("expected channels as the second axis, found axes {:?}", data.axes).into());
+            return Err(expected("channels as the second axis").found(format_args!("axes {:?}", data.axes)).into());
         }
         let eps = decimal(node.float("epsilon", 1e-5)?);
         let mut parameters = Vec::new();
@@ -31,7 +32,7 @@ impl<'m> Reader<'m> {
         }
         let least = parameters[3].1.data().iter().copied().fold(f32::INFINITY, f32::min);
         if !(eps >= 0.0 && f64::from(least) + eps > 0.0) {
-            return Err(format!("expected a positive variance plus epsilon, found {least} plus {eps}").into());
+            return Err(expected("a positive variance plus epsilon").found(format_args!("{least} plus {eps}")).into());
         }
         let op = Op::BatchNorm(BatchNorm { channels, eps });
         let draft = self.drafts.add_with(module_name(node, &gamma), op, &[data.draft], parameters)?;
@@ -65,7 +66,7 @@ impl<'m> Reader<'m> {
         let slopes = self.constant(node, 1)?;
         let slope = match slopes.floats()? {
             [first, rest @ ..] if rest.iter().all(|slope| slope == first) => finite("slope", *first)?,
-            _ => return Err("expected one slope for all channels, found several".to_owned().into()),
+            _ => return Err(expected("one slope for all channels").found("several").into()),
         };
         self.activation(node, ActivationKind::LeakyRelu { slope })
     }
@@ -108,7 +109,7 @@ impl<'m> Reader<'m> {
                 let [low, high] = [low, high].map(|bound| bound.clamp(-f32::MAX, f32::MAX));
                 self.activation(node, ActivationKind::Clip { low, high })
             }
-            _ => Err(format!("expected min of at most max, found {low} and {high}").into()),
+            _ => Err(expected("min of at most max").found(format_args!("{low} and {high}")).into()),
         }
     }
 
@@ -129,7 +130,7 @@ impl<'m> Reader<'m> {
         let together = &data.axes[first..end];
         let channels = together.iter().filter(|axis| matches!(axis, Axis::Channel | Axis::Interleaved(_))).count();
         if channels != 1 || together.iter().filter(|axis| !is_single(axis)).count() != 1 {
-            return Err(format!("expected a softmax over the channels, found one over {together:?}").into());
+            return Err(expected("a softmax over the channels").found(format_args!("one over {together:?}")).into());
         }
         let kind = if node.op_type == "Softmax" { Softmax::Probabilities } else { Softmax::Logarithms };
         let draft = self.drafts.add(node.title(), Op::Softmax(kind), &[data.draft])?;
@@ -139,11 +140,13 @@ impl<'m> Reader<'m> {
     /// `Concat` along the channels.
     pub(super) fn concat(&mut self, node: &'m proto::Node) -> Found<Data> {
         let parts = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
-        let Some(first) = parts.first() else { return Err("expected parts, found none".to_owned().into()) };
+        let Some(first) = parts.first() else { return Err(expected("parts").found("none").into()) };
         let along = axis(node.int("axis", 1), first.axes.len())?;
         if first.axes[along] != Axis::Channel || parts.iter().any(|part| part.axes != first.axes) {
             let axes: Vec<&Vec<Axis>> = parts.iter().map(|part| &part.axes).take(2).collect();
-            return Err(format!("expected parts joined along their channels, found axis {along} of {axes:?}").into());
+            return Err(expected("parts joined along their channels")
+                .found(format_args!("axis {along} of {axes:?}"))
+                .into());
         }
         if parts.len() == 1 {
             return Ok(first.clone());
@@ -160,5 +163,5 @@ fn decimal(value: f32) -> f64 {
 }
 
 fn finite(name: &str, value: f32) -> Found<f32> {
-    if value.is_finite() { Ok(value) } else { Err(format!("expected a finite {name}, found {value}").into()) }
+    if value.is_finite() { Ok(value) } else { Err(expected(format_args!("a finite {name}")).found(value).into()) }
 }

@@ -1,5 +1,6 @@
 //! Constants in files beside the model.
 
+use crate::error::{Problem, expected};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -20,49 +21,53 @@ impl<'a> External<'a> {
         Self { folder, files: HashMap::new() }
     }
 
-    /// The bytes that `entries` describe, of which there must be `expected`.
-    pub(super) fn read(&mut self, entries: &[proto::Entry], expected: usize, budget: &mut Budget) -> Found<Vec<u8>> {
+    /// The bytes that `entries` describe, of which there must be `length`.
+    pub(super) fn read(&mut self, entries: &[proto::Entry], length: usize, budget: &mut Budget) -> Found<Vec<u8>> {
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
-        let number = |key: &str| match entry(key) {
-            None => Ok(None),
-            Some(text) => match text.parse::<u64>() {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(format!("expected the {key} of external data as a number, found {text:?}")),
-            },
-        };
-        let location =
-            entry("location").ok_or_else(|| "expected a location of external data, found none".to_owned())?;
+        let number =
+            |key: &str| match entry(key) {
+                None => Ok(None),
+                Some(text) => match text.parse::<u64>() {
+                    Ok(number) => Ok(Some(number)),
+                    Err(_) => Err(expected(format_args!("the {key} of external data as a number"))
+                        .found(format_args!("{text:?}"))),
+                },
+            };
+        let location = entry("location").ok_or_else(|| expected("a location of external data").found("none"))?;
         let offset = number("offset")?.unwrap_or(0);
-        let length = number("length")?.unwrap_or(expected as u64);
-        if length != expected as u64 {
-            return Err(format!("expected {expected} bytes of external data, found {length}").into());
+        let stated = number("length")?.unwrap_or(length as u64);
+        if stated != length as u64 {
+            return Err(expected(format_args!("{length} bytes of external data")).found(stated).into());
         }
         let (location, path) = (short(location), relative(location)?);
         if !self.files.contains_key(&path) {
-            let (file, length) = self.open(&path, location)?;
-            budget.extend(usize::try_from(length).unwrap_or(usize::MAX));
-            self.files.insert(path.clone(), (file, length));
+            let (file, whole) = self.open(&path, location)?;
+            budget.extend(usize::try_from(whole).unwrap_or(usize::MAX));
+            self.files.insert(path.clone(), (file, whole));
         }
         let (file, whole) = self.files.get_mut(&path).expect("the file was opened");
-        if offset.checked_add(length).is_none_or(|end| end > *whole) {
-            let what = format!("expected {length} bytes at {offset} of {location:?}, found a file of {whole}");
+        if offset.checked_add(stated).is_none_or(|end| end > *whole) {
+            let what = expected(format_args!("{length} bytes at {offset} of {location:?}"))
+                .found(format_args!("a file of {whole}"));
             return Err(what.into());
         }
-        budget.take(expected / size_of::<f32>())?;
-        let mut bytes = vec![0; expected];
+        budget.take(length / size_of::<f32>())?;
+        let mut bytes = vec![0; length];
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(|error| format!("expected to read {location:?}, found: {error}"))?;
+        read.map_err(|error| format!("cannot read {location:?}: {error}"))?;
         Ok(bytes)
     }
 
     /// Opens a regular file inside the folder, wherever links lead.
     fn open(&self, relative: &Path, location: &str) -> Found<(File, u64)> {
         let Some(folder) = self.folder else {
-            return Err(format!("expected all data inside the model, found external data in {location:?}").into());
+            return Err(expected("all data inside the model")
+                .found(format_args!("external data in {location:?}"))
+                .into());
         };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
 
-        let failed = |error| format!("expected to open {location:?}, found: {error}");
+        let failed = |error| format!("cannot open {location:?}: {error}");
         let real = |path: PathBuf| path.canonicalize().map_err(failed);
         let (folder, path) = (real(folder.to_owned())?, real(folder.join(relative))?);
         if !path.starts_with(&folder) || !path.is_file() {
@@ -87,6 +92,6 @@ fn relative(location: &str) -> Found<PathBuf> {
     Ok(path)
 }
 
-fn outside(location: &str) -> String {
-    format!("expected external data in a file inside the model's folder, found {location:?}")
+fn outside(location: &str) -> Problem {
+    expected("external data in a file inside the model's folder").found(format_args!("{location:?}"))
 }

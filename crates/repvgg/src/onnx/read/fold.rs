@@ -7,6 +7,7 @@ use super::constant::{Constant, Extent, MOST_AXES, Values, decode};
 use super::value::Value;
 use super::{Found, Reader, proto, short};
 use crate::element_count;
+use crate::error::expected;
 
 /// The most elements that arithmetic of constants is done on.
 const MOST_ELEMENTS: usize = 1 << 16;
@@ -64,17 +65,17 @@ impl<'m> Reader<'m> {
                 first.transposed(&perm)?
             }
             "Unsqueeze" => {
-                let axes = self.list(node, "axes", 1)?.ok_or_else(|| "expected axes, found none".to_owned())?;
+                let axes = self.list(node, "axes", 1)?.ok_or_else(|| expected("axes").found("none"))?;
                 let rank = first.shape.len() + axes.len();
                 check_rank(rank)?;
                 let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
                 let mut old = first.shape.iter().copied();
                 let shape = (0..rank).map(|index| if axes.contains(&index) { Some(1) } else { old.next() });
                 let shape: Option<Vec<usize>> = shape.collect();
-                same_count(&first, shape.ok_or_else(|| "expected different axes, found one twice".to_owned())?)?
+                same_count(&first, shape.ok_or_else(|| expected("different axes").found("one twice"))?)?
             }
             "Identity" => (*first).clone(),
-            other => return Err(format!("expected a constant operator, found {other}").into()),
+            other => return Err(expected("a constant operator").found(other).into()),
         }))
     }
 
@@ -110,7 +111,7 @@ impl<'m> Reader<'m> {
         }
         match node.ints("value_ints") {
             Some(values) => Ok(Constant::list(values.iter().copied().map(Extent::Known).collect())),
-            None => Err("expected a constant of numbers, found another".to_owned().into()),
+            None => Err(expected("a constant of numbers").found("another").into()),
         }
     }
 
@@ -142,7 +143,7 @@ impl<'m> Reader<'m> {
             Some(tensor) => match &decode(tensor, &mut self.external, &mut self.budget)?.values {
                 Values::Floats(values) if values.len() == 1 => Values::Floats(vec![values[0]; elements]),
                 Values::Integers(values) if values.len() == 1 => Values::Integers(vec![values[0]; elements]),
-                _ => return Err("expected one value, found another number of them".to_owned().into()),
+                _ => return Err(expected("one value").found("another number of them").into()),
             },
         };
         Ok(Constant { name: String::new(), shape, values })
@@ -156,7 +157,7 @@ impl<'m> Reader<'m> {
         if axis(node.int("axis", 0), rank)? != 0
             || parts.iter().any(|part| part.shape.len() != rank || part.shape[1..] != parts[0].shape[1..])
         {
-            return Err("expected constants joined along their first axis, found another".to_owned().into());
+            return Err(expected("constants joined along their first axis").found("another").into());
         }
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
@@ -182,7 +183,8 @@ impl<'m> Reader<'m> {
             (_, 1) if first.shape.len() >= second.shape.len() => &first.shape,
             (1, _) if second.shape.len() >= first.shape.len() => &second.shape,
             _ => {
-                let what = format!("expected constants of one shape, found {:?} and {:?}", first.shape, second.shape);
+                let what =
+                    expected("constants of one shape").found(format_args!("{:?} and {:?}", first.shape, second.shape));
                 return Err(what.into());
             }
         };
@@ -196,21 +198,21 @@ impl<'m> Reader<'m> {
             (Values::Integers(a), Values::Integers(b)) => {
                 Values::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
             }
-            _ => return Err("expected constants of one type, found integers and floats".to_owned().into()),
+            _ => return Err(expected("constants of one type").found("integers and floats").into()),
         };
         Ok(Constant { name: String::new(), shape: shape.clone(), values })
     }
 
     /// `Slice` of a list, or of rows.
     fn slice(&mut self, node: &'m proto::Node, constant: &Constant) -> Found<Constant> {
-        let starts = self.list(node, "starts", 1)?.ok_or_else(|| "expected starts, found none".to_owned())?;
-        let ends = self.list(node, "ends", 2)?.ok_or_else(|| "expected ends, found none".to_owned())?;
+        let starts = self.list(node, "starts", 1)?.ok_or_else(|| expected("starts").found("none"))?;
+        let ends = self.list(node, "ends", 2)?.ok_or_else(|| expected("ends").found("none"))?;
         let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
         let steps = self.optional(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
         let ([start], [end], [0], [step], Some((&rows, inner))) =
             (starts.as_slice(), ends.as_slice(), axes.as_slice(), steps.as_slice(), constant.shape.split_first())
         else {
-            return Err("expected a slice of the first axis, found another".to_owned().into());
+            return Err(expected("a slice of the first axis").found("another").into());
         };
         let length = rows as i64;
         let from_start = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
@@ -222,7 +224,7 @@ impl<'m> Reader<'m> {
                 let (start, end) = (from_start(*start).clamp(-1, length - 1), from_start(*end).clamp(-1, length - 1));
                 (end + 1..=start).rev().map(|row| row as usize).collect()
             }
-            step => return Err(format!("expected a step of 1 or -1, found {step}").into()),
+            step => return Err(expected("a step of 1 or -1").found(step).into()),
         };
         let inner: usize = inner.iter().product();
         let mut shape = constant.shape.clone();
@@ -245,7 +247,7 @@ fn picked(constant: &Constant, shape: Vec<usize>, places: impl Iterator<Item = u
 /// `Gather` from a list.
 fn gather(list: &Constant, indices: &Constant) -> Found<Constant> {
     let &[length] = list.shape.as_slice() else {
-        return Err(format!("expected to gather from a list, found an array of shape {:?}", list.shape).into());
+        return Err(expected("to gather from a list").found(format_args!("an array of shape {:?}", list.shape)).into());
     };
     let places = indices.known()?.into_iter().map(|index| axis(index, length)).collect::<Found<Vec<usize>>>()?;
     Ok(picked(list, indices.shape.clone(), places.into_iter()))
@@ -254,19 +256,23 @@ fn gather(list: &Constant, indices: &Constant) -> Found<Constant> {
 /// Elements of a shape that is small enough to compute with.
 fn small(shape: &[usize]) -> Found<usize> {
     let elements = element_count(shape).filter(|&elements| elements <= MOST_ELEMENTS);
-    elements.ok_or_else(|| format!("expected constants of at most {MOST_ELEMENTS} elements, found {shape:?}").into())
+    elements.ok_or_else(|| {
+        expected(format_args!("constants of at most {MOST_ELEMENTS} elements")).found(format_args!("{shape:?}")).into()
+    })
 }
 
 fn check_rank(rank: usize) -> Found<()> {
     if rank > MOST_AXES {
-        return Err(format!("expected at most {MOST_AXES} axes, found {rank}").into());
+        return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());
     }
     Ok(())
 }
 
 fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
     if element_count(&shape) != element_count(&constant.shape) {
-        return Err(format!("expected as many elements as {:?} has, found {shape:?}", constant.shape).into());
+        return Err(expected(format_args!("as many elements as {:?} has", constant.shape))
+            .found(format_args!("{shape:?}"))
+            .into());
     }
     Ok(constant.reshaped(shape))
 }
@@ -278,7 +284,7 @@ fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
     for (index, &extent) in target.iter().enumerate() {
         shape.push(match extent {
             -1 => 1,
-            0 => *constant.shape.get(index).ok_or_else(|| "expected an extent to copy, found none".to_owned())?,
+            0 => *constant.shape.get(index).ok_or_else(|| expected("an extent to copy").found("none"))?,
             extent => count("an extent", extent)?,
         });
     }
@@ -298,7 +304,11 @@ fn cast(constant: &Constant, to: i64) -> Found<Constant> {
         (Values::Integers(_), 1 | 10 | 11 | 16) => {
             Values::Floats(constant.known()?.into_iter().map(|value| value as f32).collect())
         }
-        _ => return Err(format!("expected a cast that keeps the values, found one to element type {to}").into()),
+        _ => {
+            return Err(expected("a cast that keeps the values")
+                .found(format_args!("one to element type {to}"))
+                .into());
+        }
     };
     Ok(Constant { values, ..constant.clone() })
 }

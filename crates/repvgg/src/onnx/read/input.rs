@@ -3,6 +3,7 @@
 use super::attributes::count;
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Reader, proto};
+use crate::error::{Problem, expected};
 use crate::onnx::proto::data_type;
 use crate::{Error, Result};
 
@@ -14,19 +15,19 @@ impl<'m> Reader<'m> {
     pub(super) fn input(&mut self, graph: &'m proto::Graph) -> Result<()> {
         let mut inputs = graph.input.iter().filter(|input| !self.values.contains_key(input.name.as_str()));
         let (Some(input), more) = (inputs.next(), inputs.count()) else {
-            return Err(Error::format("onnx", "expected an input, found none"));
+            return Err(Error::format("onnx", expected("an input").found("none")));
         };
         if more > 0 {
-            return Err(Error::format("onnx", format!("expected one input, found {}", more + 1)));
+            return Err(Error::format("onnx", expected("one input").found(more + 1)));
         }
-        let refuse = |what: String| Error::format(format!("input {}", input.name), what);
+        let refuse = |problem: Problem| Error::format(format_args!("input {}", input.name), problem);
         let kind = input.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
         let element = kind.map_or(data_type::FLOAT, |kind| kind.elem_type);
         if !matches!(element, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | data_type::BFLOAT16) {
-            return Err(refuse(format!("expected floating-point elements, found element type {element}")));
+            return Err(refuse(expected("floating-point elements").found(format_args!("element type {element}"))));
         }
         let shape = kind.and_then(|kind| kind.shape.as_ref());
-        let shape = shape.ok_or_else(|| refuse("expected a shape, found none".to_owned()))?;
+        let shape = shape.ok_or_else(|| refuse(expected("a shape").found("none")))?;
         let extents = shape.dim.iter().map(|dimension| match dimension.value {
             // Some writers say −1 for an extent that varies.
             None | Some(-1) => Ok(None),
@@ -34,19 +35,20 @@ impl<'m> Reader<'m> {
             Some(extent) => Err(extent),
         });
         let extents = extents.collect::<Result<Vec<Option<usize>>, i64>>();
-        let extents = extents.map_err(|found| refuse(format!("expected positive extents, found {found}")))?;
+        let extents = extents.map_err(|found| refuse(expected("positive extents").found(found)))?;
         let (batch, axes, [channels, height, width]) = match *extents.as_slice() {
             [n, h, w, c] if is_transposed(graph, &input.name) => {
                 (n, vec![Axis::Batch, Axis::Height, Axis::Width, Axis::Channel], [c, h, w])
             }
             [n, c, h, w] => (n, NCHW.to_vec(), [c, h, w]),
             [n, features] => (n, vec![Axis::Batch, Axis::Channel], [features, Some(1), Some(1)]),
-            _ => return Err(refuse(format!("expected images [N, C, H, W] or rows [N, C], found {extents:?}"))),
+            _ => return Err(refuse(expected("images [N, C, H, W] or rows [N, C]").found(format_args!("{extents:?}")))),
         };
         let channels = channels.or_else(|| channels_by_reader(graph, &input.name));
-        let channels = channels.ok_or_else(|| refuse("expected a number of channels, found none".to_owned()))?;
+        let channels = channels.ok_or_else(|| refuse(expected("a number of channels").found("none")))?;
         if [height, width].iter().flatten().any(|&extent| extent > MOST_PIXELS) {
-            let what = format!("expected at most {MOST_PIXELS} rows and columns, found {extents:?}");
+            let what =
+                expected(format_args!("at most {MOST_PIXELS} rows and columns")).found(format_args!("{extents:?}"));
             return Err(refuse(what));
         }
         self.batch = batch;

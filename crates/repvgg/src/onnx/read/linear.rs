@@ -4,6 +4,7 @@ use super::constant::Constant;
 use super::convolution::module_name;
 use super::value::{Axis, Data};
 use super::{Found, Reader, proto};
+use crate::error::expected;
 use crate::graph::Linear;
 use crate::{Op, Tensor};
 
@@ -12,7 +13,7 @@ impl<'m> Reader<'m> {
     pub(super) fn gemm(&mut self, node: &'m proto::Node) -> Found<Data> {
         let (data, matrix, bias) = (self.data(node, 0)?, self.constant(node, 1)?, self.optional(node, 2)?);
         if node.int("transA", 0) != 0 {
-            return Err("expected rows of features, found a transposed input".to_owned().into());
+            return Err(expected("rows of features").found("a transposed input").into());
         }
         let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
         check_matrix(&matrix)?;
@@ -43,7 +44,7 @@ impl<'m> Reader<'m> {
     ) -> Found<Data> {
         let [out_features, in_features] = [matrix.shape[0], matrix.shape[1]];
         let (Some((&last, before)), extents) = (data.axes.split_last(), self.drafts.get(data.draft).extents) else {
-            return Err("expected rows of features, found a number".to_owned().into());
+            return Err(expected("rows of features").found("a number").into());
         };
         let is_row = before.first() == Some(&Axis::Batch)
             && before[1..].iter().all(|&axis| axis == Axis::One)
@@ -51,11 +52,11 @@ impl<'m> Reader<'m> {
         let features = match last {
             Axis::Channel | Axis::Interleaved(_) if is_row => extents[0],
             Axis::One if is_row && extents[0] == Some(1) => Some(1),
-            _ => return Err(format!("expected rows [N, features], found axes {:?}", data.axes).into()),
+            _ => return Err(expected("rows [N, features]").found(format_args!("axes {:?}", data.axes)).into()),
         };
         if features.is_some_and(|features| features != in_features) || in_features == 0 || out_features == 0 {
             let found = features.map_or("unknown".to_owned(), |features| features.to_string());
-            return Err(format!("expected {in_features} features, found {found}").into());
+            return Err(expected(format_args!("{in_features} features")).found(found).into());
         }
         let mut weights = matrix.tensor([out_features, in_features])?;
         if let Axis::Interleaved(shape) = last {
@@ -76,7 +77,7 @@ impl<'m> Reader<'m> {
 fn check_matrix(constant: &Constant) -> Found<()> {
     match constant.shape.as_slice() {
         [_, _] => Ok(()),
-        other => Err(format!("expected a matrix, found an array of shape {other:?}").into()),
+        other => Err(expected("a matrix").found(format_args!("an array of shape {other:?}")).into()),
     }
 }
 
@@ -90,7 +91,7 @@ fn row(bias: &Constant, features: usize, factor: f32) -> Found<Tensor> {
     let values = bias.floats()?;
     let leading = bias.shape.split_last().map_or(1, |(_, leading)| leading.iter().product::<usize>());
     if leading != 1 || (values.len() != features && values.len() != 1) {
-        return Err(format!("expected a bias of {features}, found {:?}", bias.shape).into());
+        return Err(expected(format_args!("a bias of {features}")).found(format_args!("{:?}", bias.shape)).into());
     }
     let value = |index: usize| values[if values.len() == 1 { 0 } else { index }] * factor;
     Ok(Tensor::from_fn([features], value))

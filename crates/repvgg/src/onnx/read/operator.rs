@@ -1,5 +1,6 @@
 //! Each operator of ONNX that has an equivalent.
 
+use crate::error::expected;
 use std::rc::Rc;
 
 use super::value::{Data, Value};
@@ -58,7 +59,7 @@ impl<'m> Reader<'m> {
     pub(super) fn any(&mut self, node: &'m proto::Node, index: usize) -> Found<Value<'m>> {
         match Self::name(node, index) {
             Some(name) => self.value(name),
-            None => Err(format!("expected input {}, found none", index + 1).into()),
+            None => Err(expected(format_args!("input {}", index + 1)).found("none").into()),
         }
     }
 
@@ -74,7 +75,7 @@ impl<'m> Reader<'m> {
             Value::Constant(constant) => Ok(constant),
             _ => {
                 let name = short(Self::name(node, index).unwrap_or_default());
-                Err(format!("expected its input {name:?} to be constant, found one that is computed").into())
+                Err(expected(format_args!("its input {name:?} to be constant")).found("one that is computed").into())
             }
         }
     }
@@ -97,12 +98,14 @@ impl<'m> Reader<'m> {
         // To anything but floating-point numbers, a cast would round.
         let to = node.int("to", 1);
         if node.op_type == "Cast" && !matches!(to, 1 | 10 | 11 | 16) {
-            return Err(format!("expected a cast to floating-point numbers, found one to element type {to}").into());
+            return Err(expected("a cast to floating-point numbers")
+                .found(format_args!("one to element type {to}"))
+                .into());
         }
         if node.op_type == "Dropout"
             && self.optional(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1)))
         {
-            return Err("expected a network for inference, found a training dropout".to_owned().into());
+            return Err(expected("a network for inference").found("a training dropout").into());
         }
         self.any(node, 0)
     }
@@ -110,5 +113,5 @@ impl<'m> Reader<'m> {
 
 fn unknown(found: &str) -> super::Trouble {
     let known = "Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes";
-    format!("expected an operator of the graph ({known}), found {found}").into()
+    expected(format_args!("an operator of the graph ({known})")).found(found).into()
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use super::{place, proto};
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// The nodes in order.
@@ -17,7 +18,7 @@ pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
     for (index, node) in graph.node.iter().enumerate() {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if producers.insert(output, index).is_some() || given.contains(output) {
-                let what = format!("expected a value that nothing else computes, found {output:?} again");
+                let what = expected("a value that nothing else computes").found(format_args!("{output:?} again"));
                 return Err(Error::format(place(node), what));
             }
         }
@@ -44,6 +45,8 @@ pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
     }
     match waits_for.iter().position(|&waits| waits > 0) {
         None => Ok(ordered),
-        Some(index) => Err(Error::format(place(&graph.node[index]), "expected inputs computed earlier, found a cycle")),
+        Some(index) => {
+            Err(Error::format(place(&graph.node[index]), expected("inputs computed earlier").found("a cycle")))
+        }
     }
 }

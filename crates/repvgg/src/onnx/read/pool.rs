@@ -5,6 +5,7 @@ use super::convolution::{Padding, Window, add};
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Found, Reader, proto};
 use crate::Op;
+use crate::error::expected;
 use crate::graph::Pool;
 
 impl<'m> Reader<'m> {
@@ -19,7 +20,7 @@ impl<'m> Reader<'m> {
     /// `AveragePool`
     pub(super) fn average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
         let Value::Data(mut data) = self.any(node, 0)? else {
-            return Err("expected a value that depends on the input, found a constant".to_owned().into());
+            return Err(expected("a value that depends on the input").found("a constant").into());
         };
         let counts_padding = node.int("count_include_pad", 0) != 0;
         let (mut pool, stated) = self.window(node, &data)?;
@@ -43,7 +44,7 @@ impl<'m> Reader<'m> {
         } else if stated == pool.padding {
             Op::AvgPool(pool)
         } else {
-            let what = "expected means that count padding to round the size down, found ceil_mode";
+            let what = expected("means that count padding to round the size down").found("ceil_mode");
             return Err(what.to_owned().into());
         };
         let draft = self.drafts.add(node.title(), op, &[data.draft])?;
@@ -53,16 +54,16 @@ impl<'m> Reader<'m> {
     /// The window of a pool; and the padding that the node states, which is less where it rounds the size up.
     fn window(&self, node: &proto::Node, data: &Data) -> Found<(Pool, Padding)> {
         if !data.is_nchw() {
-            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
-        let kernel = node.ints("kernel_shape").ok_or_else(|| "expected kernel_shape, found none".to_owned())?;
+        let kernel = node.ints("kernel_shape").ok_or_else(|| expected("kernel_shape").found("none"))?;
         let axes = kernel.len();
         if axes != 2 {
-            return Err(format!("expected a pool of two axes, found one of {axes}").into());
+            return Err(expected("a pool of two axes").found(format_args!("one of {axes}")).into());
         }
         let window = Window::new(node, node.pair("kernel_shape", 1)?)?;
         if window.dilation != [1, 1] {
-            return Err(format!("expected a pool without dilation, found {:?}", window.dilation).into());
+            return Err(expected("a pool without dilation").found(format_args!("{:?}", window.dilation)).into());
         }
         let [_, height, width] = self.drafts.get(data.draft).extents;
         let size = [0, 1].map(|axis| Some([height, width][axis]? + data.padding[axis].iter().sum::<usize>()));
@@ -80,13 +81,13 @@ impl<'m> Reader<'m> {
     /// `Slice` that takes every second, third, … row and column of maps: the means of windows of one pixel.
     pub(super) fn strided(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
-        let none = |what: &str| format!("expected {what}, found none");
+        let none = |what: &str| expected(what).found("none");
         let starts = self.list(node, "starts", 1)?.ok_or_else(|| none("starts"))?;
         let ends = self.list(node, "ends", 2)?.ok_or_else(|| none("ends"))?;
         let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
         let steps = self.list(node, "steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            return Err("expected as many starts, ends, axes and steps, found different numbers".to_owned().into());
+            return Err(expected("as many starts, ends, axes and steps").found("different numbers").into());
         }
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         let mut stride = [1; 2];
@@ -97,7 +98,9 @@ impl<'m> Reader<'m> {
                 let place = |place: i64| if place < 0 { place.saturating_add(channels as i64) } else { place };
                 let [start, end] = [start, end].map(|end| place(end).clamp(0, channels as i64) as usize);
                 if start >= end {
-                    return Err(format!("expected some of {channels} channels, found {start} to {end}").into());
+                    return Err(expected(format_args!("some of {channels} channels"))
+                        .found(format_args!("{start} to {end}"))
+                        .into());
                 }
                 kept = Some((start, end - start));
                 continue;
@@ -113,7 +116,8 @@ impl<'m> Reader<'m> {
                 Some(axis) if is_whole && step > 0 => stride[axis] = count("steps", step)?,
                 _ if is_whole && step == 1 => {}
                 _ => {
-                    let what = format!("expected every so manyth row and column, found {start} to {end} by {step}");
+                    let what =
+                        expected("every so manyth row and column").found(format_args!("{start} to {end} by {step}"));
                     return Err(what.into());
                 }
             }
@@ -134,7 +138,7 @@ impl<'m> Reader<'m> {
     pub(super) fn global_average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         if !data.is_nchw() {
-            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
         let draft = self.drafts.add(node.title(), Op::GlobalAvgPool, &[data.draft])?;
         Ok(Data::new(draft, [Axis::Batch, Axis::Channel, Axis::One, Axis::One]))
@@ -144,10 +148,10 @@ impl<'m> Reader<'m> {
     pub(super) fn global_max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let [_, Some(height), Some(width)] = self.drafts.get(data.draft).extents else {
-            return Err("expected an input of fixed size, found one that varies".to_owned().into());
+            return Err(expected("an input of fixed size").found("one that varies").into());
         };
         if !data.is_nchw() {
-            return Err(format!("expected maps [N, C, H, W], found axes {:?}", data.axes).into());
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
         let pool = Pool { kernel: [height, width], stride: [1; 2], padding: [[0; 2]; 2] };
         let draft = self.drafts.add(node.title(), Op::MaxPool(pool), &[data.draft])?;
@@ -158,7 +162,7 @@ impl<'m> Reader<'m> {
     pub(super) fn reduce_mean(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let axes = self.list(node, "axes", 1)?.filter(|axes| !axes.is_empty());
-        let axes = axes.ok_or_else(|| "expected a mean over height and width, found one over all axes".to_owned())?;
+        let axes = axes.ok_or_else(|| expected("a mean over height and width").found("one over all axes"))?;
         let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<Found<_>>()?;
         let is_reduced = |wanted: Axis| axes.iter().any(|&index| data.axes[index] == wanted);
         let [_, height, width] = self.drafts.get(data.draft).extents;
@@ -168,7 +172,7 @@ impl<'m> Reader<'m> {
             axes.iter().all(|&index| matches!(data.axes[index], Axis::Height | Axis::Width | Axis::Pixels | Axis::One));
         if !only_pixels || !covers(Axis::Height, height) || !covers(Axis::Width, width) {
             let named: Vec<Axis> = axes.iter().map(|&index| data.axes[index]).collect();
-            return Err(format!("expected a mean over height and width, found one over {named:?}").into());
+            return Err(expected("a mean over height and width").found(format_args!("one over {named:?}")).into());
         }
         let keeps = node.int("keepdims", 1) != 0;
         let kept = data.axes.iter().enumerate().filter_map(|(index, &axis)| match axes.contains(&index) {

@@ -5,6 +5,7 @@ use super::constant::{Extent, MOST_AXES};
 use super::value::{Axis, Data, Value};
 use super::{Found, Reader, proto};
 use crate::Op;
+use crate::error::expected;
 
 impl<'m> Reader<'m> {
     /// What an axis of a value measures, where it is known.
@@ -38,7 +39,7 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         match axis(node.int("axis", 1), data.axes.len().max(2))? {
             1 => self.flat(node, data),
-            other => Err(format!("expected to flatten from axis 1 on, found axis {other}").into()),
+            other => Err(expected("to flatten from axis 1 on").found(format_args!("axis {other}")).into()),
         }
     }
 
@@ -49,7 +50,7 @@ impl<'m> Reader<'m> {
         let long: Vec<Axis> = data.axes.iter().skip(1).copied().filter(|axis| *axis != Axis::One).collect();
         let row = |last: Axis| [Axis::Batch, last];
         if data.axes.first() != Some(&Axis::Batch) {
-            return Err(format!("expected the batch as the first axis, found axes {:?}", data.axes).into());
+            return Err(expected("the batch as the first axis").found(format_args!("axes {:?}", data.axes)).into());
         }
         if (height, width) == (Some(1), Some(1)) {
             let last = long.iter().copied().find(|axis| matches!(axis, Axis::Interleaved(_))).unwrap_or(Axis::Channel);
@@ -63,7 +64,9 @@ impl<'m> Reader<'m> {
             (axes, ..) if axes.is_sorted_by_key(|&axis| rank(axis)) && axes.iter().all(|&axis| rank(axis) < 3) => {
                 Axis::Channel
             }
-            (axes, ..) => return Err(format!("expected axes in the order of [N, C, H, W], found {axes:?}").into()),
+            (axes, ..) => {
+                return Err(expected("axes in the order of [N, C, H, W]").found(format_args!("{axes:?}")).into());
+            }
         };
         let draft = self.drafts.add(node.title(), Op::Flatten, &[data.draft])?;
         Ok(Data::new(draft, row(last)))
@@ -77,11 +80,11 @@ impl<'m> Reader<'m> {
             None => self.constant(node, 1)?.extents()?.to_vec(),
         };
         if target.len() > MOST_AXES {
-            return Err(format!("expected at most {MOST_AXES} axes, found {}", target.len()).into());
+            return Err(expected(format_args!("at most {MOST_AXES} axes")).found(target.len()).into());
         }
         let source = self.shape_of(&data);
         let refused =
-            || format!("expected to flatten or to add or remove extents of 1, found {source:?} to {target:?}");
+            || expected("to flatten or to add or remove extents of 1").found(format_args!("{source:?} to {target:?}"));
         if node.int("allowzero", 0) != 0 && target.contains(&Extent::Known(0)) {
             return Err(refused().into());
         }
@@ -177,14 +180,16 @@ impl<'m> Reader<'m> {
             let axis = data.axes[index];
             let extent = self.extent(&data, axis);
             match (axis, extent) {
-                (Axis::Batch, _) => return Err("expected to keep the batch, found it squeezed".to_owned().into()),
+                (Axis::Batch, _) => return Err(expected("to keep the batch").found("it squeezed").into()),
                 (_, Some(1)) => {}
                 // The file promises that it is 1 for the images it takes.
                 (Axis::Height, None) => self.drafts.get_mut(data.draft).extents[1] = Some(1),
                 (Axis::Width, None) => self.drafts.get_mut(data.draft).extents[2] = Some(1),
                 (axis, found) => {
                     let found = found.map_or("unknown".to_owned(), |found| found.to_string());
-                    return Err(format!("expected an extent of 1 to squeeze, found {found} along {axis:?}").into());
+                    return Err(expected("an extent of 1 to squeeze")
+                        .found(format_args!("{found} along {axis:?}"))
+                        .into());
                 }
             }
         }
@@ -196,16 +201,16 @@ impl<'m> Reader<'m> {
     /// `Unsqueeze`
     pub(super) fn unsqueeze(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
-        let added = self.list(node, "axes", 1)?.ok_or_else(|| "expected axes, found none".to_owned())?;
+        let added = self.list(node, "axes", 1)?.ok_or_else(|| expected("axes").found("none"))?;
         let rank = data.axes.len() + added.len();
         if rank > MOST_AXES {
-            return Err(format!("expected at most {MOST_AXES} axes, found {rank}").into());
+            return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());
         }
         let added: Vec<usize> = added.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
         let mut old = data.axes.iter().copied();
         let axes = (0..rank).map(|index| if added.contains(&index) { Some(Axis::One) } else { old.next() });
         let axes: Option<Vec<Axis>> = axes.collect();
-        let axes = axes.ok_or_else(|| format!("expected different axes, found {added:?}"))?;
+        let axes = axes.ok_or_else(|| expected("different axes").found(format_args!("{added:?}")))?;
         Ok(data.seen_as(axes))
     }
 
@@ -219,7 +224,7 @@ impl<'m> Reader<'m> {
         };
         let is_permutation = perm.len() == rank && (0..rank).all(|axis| perm.contains(&axis));
         if !is_permutation {
-            return Err(format!("expected an order of {rank} axes, found {perm:?}").into());
+            return Err(expected(format_args!("an order of {rank} axes")).found(format_args!("{perm:?}")).into());
         }
         let axes: Vec<Axis> = perm.iter().map(|&index| data.axes[index]).collect();
         Ok(data.seen_as(axes))

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Constant, proto};
+use crate::Error;
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -12,8 +13,8 @@ pub(super) enum Value<'m> {
     Constant(Rc<Constant>),
     /// A constant that nothing has read yet.
     Initializer(&'m proto::Tensor),
-    /// Not understood; the sentence says why.
-    Failed(Rc<str>),
+    /// The output of a node that could not be read.
+    Failed(Error),
 }
 
 /// The value of a draft as the file sees it.

@@ -8,6 +8,7 @@ use half::f16;
 use super::super::proto::{self, attribute_kind, data_type};
 use super::store::{Elements, Initializer};
 use super::{Options, Precision};
+use crate::error::expected;
 use crate::{Error, Graph, Result, Tensor};
 
 /// The latest format in which constants must be listed among the graph's inputs.
@@ -159,9 +160,10 @@ fn halves(name: &str, values: &[f32]) -> Result<Vec<f16>> {
     let halves: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
     match halves.iter().zip(values).find(|(half, _)| !half.is_finite()) {
         None => Ok(halves),
-        Some((_, x)) => {
-            Err(Error::weights(name, format!("expected values of at most {} for half precision, found {x}", f16::MAX)))
-        }
+        Some((_, x)) => Err(Error::weights(
+            name,
+            expected(format_args!("values of at most {} for half precision", f16::MAX)).found(x),
+        )),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::super::proto;
 use super::build::{Builder, Extent, float, int, integers, ints};
+use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
@@ -133,10 +134,8 @@ impl Writer<'_, '_> {
         };
         let mut inputs: Vec<String> = node.inputs.iter().map(|&input| self.read(input, reads)).collect();
         if matches!(node.op, Op::Softmax(_)) && !is_pixel && self.builder.opset < SOFTMAX_OF_ONE_AXIS {
-            let what = format!(
-                "expected an opset of at least {SOFTMAX_OF_ONE_AXIS} for the softmax of a map, found {}",
-                self.builder.opset
-            );
+            let what = expected(format_args!("an opset of at least {SOFTMAX_OF_ONE_AXIS} for the softmax of a map"))
+                .found(self.builder.opset);
             return Err(Error::spec(&node.name, what));
         }
         let (op_type, attributes) = self.operator(node, reads, &mut inputs)?;
@@ -177,8 +176,12 @@ impl Writer<'_, '_> {
             Op::Concat => ("Concat", vec![int("axis", 1)]),
             Op::Shuffle { groups } => {
                 let channels = self.values[node.inputs[0].index()].channels;
-                let channels =
-                    channels.ok_or_else(|| Error::spec(&node.name, "expected a known number of channels"))?;
+                let channels = channels.ok_or_else(|| {
+                    Error::spec(
+                        &node.name,
+                        expected("a known number of channels").found("one that depends on the image's size"),
+                    )
+                })?;
                 let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
                 self.gather(node, (0..channels).map(source), inputs)
             }

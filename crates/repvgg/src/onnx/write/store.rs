@@ -8,6 +8,7 @@ use half::f16;
 
 use super::super::proto::{self, data_type};
 use super::build::{Extent, value_info};
+use crate::error::expected;
 use crate::file::write_atomically;
 use crate::{Error, Result};
 
@@ -93,7 +94,8 @@ impl Initializer<'_> {
 /// Writes large constants to `<file name>.data` beside `path`; all of them as the model has them.
 pub(super) fn beside(path: &Path, initializers: &[Initializer<'_>]) -> Result<Vec<proto::Tensor>> {
     let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| Error::spec(path.display(), "expected a file name in Unicode"))?;
+    let name =
+        name.ok_or_else(|| Error::spec(path.display(), expected("a file name in Unicode").found("other bytes")))?;
     let location = format!("{name}.data");
     let mut end = 0_u64;
     let mut placed = Vec::new();

@@ -3,6 +3,7 @@
 use super::super::names::Name;
 use super::super::value::{Id, Value};
 use super::Machine;
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// An attribute that every whole model has, and no state dict.
@@ -24,9 +25,10 @@ impl Machine<'_> {
         let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
         let whole_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
         let sentence = if whole_model {
-            format!("expected a state dict, found a whole model with {found}: save its state_dict() instead")
+            expected("a state dict").found(format_args!("a whole model with {found}: save its state_dict() instead"))
         } else {
-            format!("expected data that a state dict holds, found {found}, which is not on the list of allowed names")
+            expected("data that a state dict holds")
+                .found(format_args!("{found}, which is not on the list of allowed names"))
         };
         Error::format("pickle", sentence)
     }
@@ -35,11 +37,11 @@ impl Machine<'_> {
     pub(super) fn apply(&mut self, function: Id, arguments: Id) -> Result<()> {
         let Value::Name(name) = *self.values.get(function) else {
             let found = self.values.get(function).words();
-            return Err(Error::format("pickle", format!("expected a name to apply, found {found}")));
+            return Err(Error::format("pickle", expected("a name to apply").found(found)));
         };
         let Some(items) = self.values.tuple(arguments) else {
             let found = self.values.get(arguments).words();
-            return Err(Error::format("pickle", format!("expected a tuple of arguments, found {found}")));
+            return Err(Error::format("pickle", expected("a tuple of arguments").found(found)));
         };
         let first = items.first().copied();
         match name {
@@ -51,7 +53,7 @@ impl Machine<'_> {
             Name::Size => {
                 let extents = first.filter(|&extents| self.values.tuple(extents).is_some());
                 let extents =
-                    extents.ok_or_else(|| Error::format("pickle", "expected a size of a tuple, found none"))?;
+                    extents.ok_or_else(|| Error::format("pickle", expected("a size of a tuple").found("none")))?;
                 self.stack.push(extents);
                 Ok(())
             }
@@ -73,7 +75,7 @@ impl Machine<'_> {
                 };
                 let pairs: Option<Vec<[Id; 2]>> = pairs.iter().map(pair).collect();
                 let pairs =
-                    pairs.ok_or_else(|| Error::format("pickle", "expected pairs of key and value, found others"))?;
+                    pairs.ok_or_else(|| Error::format("pickle", expected("pairs of key and value").found("others")))?;
                 pairs.into_iter().map(|[key, value]| (key, value)).collect()
             }
             _ => Vec::new(),
@@ -100,7 +102,7 @@ impl Machine<'_> {
             }
             other => {
                 let found = other.words();
-                Err(Error::format("pickle", format!("expected an object to give a state, found {found}")))
+                Err(Error::format("pickle", expected("an object to give a state").found(found)))
             }
         }
     }

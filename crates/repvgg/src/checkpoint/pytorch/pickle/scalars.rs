@@ -2,6 +2,7 @@
 
 use super::super::value::{Value, Values};
 use super::Machine;
+use crate::error::expected;
 use crate::{Error, Result};
 
 impl Machine<'_> {
@@ -46,7 +47,7 @@ impl Machine<'_> {
         let number = line.strip_suffix('L').unwrap_or(line);
         let digits = number.strip_prefix('-').unwrap_or(number);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Error::format("pickle", "expected a number in decimal, found other text"));
+            return Err(Error::format("pickle", expected("a number in decimal").found("other text")));
         }
         match number.parse() {
             Ok(value) if !matches!(number, "00" | "01") => self.push(Value::Int(value)),
