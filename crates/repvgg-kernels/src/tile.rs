@@ -251,13 +251,12 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
         let Target { floats, register, column } = target;
         assert!((V - 1) * register + (N - 1) * column + S::LANES <= floats.len(), "the target holds every sum");
         let floats = floats.as_mut_ptr();
-        for v in 0..V {
-            for n in 0..N {
+        for (n, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
                 // SAFETY: within the target, by the assertion above.
                 let block = unsafe { &mut *floats.add(v * register + n * column).cast::<S::Block>() };
                 // Sums start from zero and are added at the end, which is also the more accurate order.
-                let sum =
-                    if product.sum == Sum::Continue { simd.add(sums[n][v], simd.load(block)) } else { sums[n][v] };
+                let sum = if product.sum == Sum::Continue { simd.add(sum, simd.load(block)) } else { sum };
                 simd.store(sum, block);
             }
         }
