@@ -21,13 +21,8 @@ pub(crate) const MAX_LANES: usize = 16;
 pub(crate) trait Simd: Copy + Send + Sync {
     /// `f32` lanes of a register: 8 or 16.
     const LANES: usize;
-    /// Rows of the matrix-multiplication tile, a power of two of at most 8.
-    const ROWS: usize;
-    /// Registers per row of that tile. `ROWS · REGISTERS` accumulators must hide the latency of a multiply-add (4
-    /// cycles, two per cycle: at least 8) and fit the register file with one row of `REGISTERS` and a broadcast.
-    const REGISTERS: usize;
-    /// Columns of the inference tile of 1, 2, … registers ([`crate::product`]): with so many accumulators, that many
-    /// registers of weights and one broadcast the register file is full.
+    /// Columns of the tile of 1, 2, … registers ([`crate::tile`]). Their sums must hide the latency of a multiply-add
+    /// (4 cycles, two per cycle: at least 8) and fit the register file beside the panel's registers and one broadcast.
     const COLUMNS: &'static [usize];
     /// A register.
     type Vector: Copy;
@@ -40,7 +35,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat(self, x: f32) -> Self::Vector;
     /// Reads a register.
     fn load(self, block: &Self::Block) -> Self::Vector;
-    /// Steps of a product ([`crate::product`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
+    /// Steps of a product ([`crate::tile`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
     /// block of channels, or for one.
     ///
     /// # Safety

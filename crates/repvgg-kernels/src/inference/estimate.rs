@@ -3,7 +3,7 @@
 use super::algorithm::Algorithm;
 use super::packing::{ConvSpec, Layout, Packing, Site};
 use crate::Level;
-use crate::panels::{Panel, Panels};
+use crate::tile::{Panel, Panels};
 
 /// How large tiles may be: larger ones save more multiplications and lose more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

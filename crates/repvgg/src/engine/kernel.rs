@@ -4,7 +4,7 @@
 //! with them is `repvgg-kernels`'s.
 
 use repvgg_kernels::maps::{self, Cpu, Divisor, Map, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
-use repvgg_kernels::{Blocked, ConvPlan, Level, PackedConv2d, Pass, ThreadPool};
+use repvgg_kernels::{ConvPlan, Level, PackedConv2d, Pass, ThreadPool};
 
 use super::parameters::Affine;
 use crate::graph::{ActivationKind, Pool, Shape, Softmax};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{FilterForm, Storage, WinogradWeights};
 use crate::inference::Site;
-use crate::panels::Panel;
+use crate::tile::Panel;
 use crate::winograd::cover::{Cover, Kind, Run};
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level};

@@ -9,10 +9,9 @@ use super::plan::{self, Chunk, Parts, SKEW, Segment, Sharing};
 use super::{Storage, WinogradPlan, WinogradWeights};
 use crate::ThreadPool;
 use crate::inference::{Arguments, Epilogue};
-use crate::panels::Panel;
 use crate::pool::{Disjoint, Tasks};
-use crate::product::{self, Columns, Depth, Product, Sum};
 use crate::simd::{Kernel, Simd};
+use crate::tile::{self, Columns, Depth, Panel, Product, Sum, Target};
 use crate::winograd::cover::{Kind, MAX_RUNS};
 use crate::winograd::transform::MAX_SLOTS;
 
@@ -362,18 +361,19 @@ fn multiply<S: Simd>(simd: S, job: &Job<'_>, point: usize, filters: Filters<'_>,
     if count == 0 {
         return;
     }
-    let reads_ahead = product::reads_ahead(job.call.weights.bytes(), count);
+    let reads_ahead = tile::reads_ahead(job.call.weights.bytes(), count);
     let product = Product {
-        weights,
+        panel: weights,
         vectors: panel.vectors.len(),
         columns: &v[blocks.start * job.stride + start..],
         layout: Columns::Blocks(S::LANES),
-        depth: Depth::blocks(blocks.len(), job.stride),
+        depth: Depth::packed([1, 1, blocks.len()], [0, 0, job.stride], S::LANES * panel.vectors.len() * S::LANES),
         next: if reads_ahead { next } else { &[] },
         sum: if blocks.start == panel.blocks.start { Sum::Start } else { Sum::Continue },
     };
     for span in product.tiles(simd, count) {
-        product.tile(simd, span, &mut m[start + span.first * S::LANES..], job.stride);
+        let floats = &mut m[start + span.first * S::LANES..];
+        product.tile(simd, span, Target { floats, register: job.stride, column: S::LANES });
     }
 }
 

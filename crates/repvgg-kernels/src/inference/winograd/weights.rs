@@ -2,9 +2,8 @@
 //! for [`Storage::Raw`].
 
 use super::{FilterForm, Storage};
-use crate::panels::{PackedPanels, Panel, Panels};
-use crate::product::MAX_VECTORS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::tile::{MAX_VECTORS, PackedPanels, Panel, Panels};
 use crate::winograd::cover::Kind;
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};
