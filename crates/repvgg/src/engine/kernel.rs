@@ -1,6 +1,6 @@
 //! What a step computes, and the memory it sees.
 //!
-//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. What is computed
+//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`repvgg_kernels::Blocked`]); only the caller's images do not. What is computed
 //! with them is `repvgg-kernels`'s.
 
 use repvgg_kernels::maps::{self, Cpu, Divisor, Map, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
