@@ -14,9 +14,6 @@ use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 use x86_64::{Avx2, Avx512};
 
-/// The most lanes a register of any level has.
-pub(crate) const MAX_LANES: usize = 16;
-
 /// The token of an instruction set.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// `f32` lanes of a register: 8 or 16.
@@ -119,22 +116,77 @@ pub(crate) trait Kernel {
 }
 
 /// An instruction set that this CPU has.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::Level;
+///
+/// let best = Level::detect();
+/// assert!(Level::NAMES.contains(&best.name()));
+/// assert_eq!(Level::named(best.name()), Some(best));
+/// assert_eq!(Level::named("altivec"), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Level(Token);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Portable(Portable),
+/// Makes [`Token`], dispatch and names of the one list of levels.
+macro_rules! levels {
+    ($($(#[$condition:meta])? $name:literal => $token:ident,)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        enum Token {
+            $($(#[$condition])? $token($token),)*
+        }
+
+        /// The most lanes a register of any level has.
+        pub(crate) const MAX_LANES: usize = {
+            let mut most = 0;
+            $($(#[$condition])? { most = if $token::LANES > most { $token::LANES } else { most }; })*
+            most
+        };
+
+        impl Level {
+            /// The names of all levels of every architecture, from the slowest to the fastest.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The level called `name`, if it exists and this CPU has it.
+            pub fn named(name: &str) -> Option<Self> {
+                $($(#[$condition])? {
+                    if name == $name {
+                        return $token::detect().map(Token::$token).map(Self);
+                    }
+                })*
+                None
+            }
+
+            /// One of [`Level::NAMES`].
+            pub fn name(self) -> &'static str {
+                match self.0 {
+                    $($(#[$condition])? Token::$token(_) => $name,)*
+                }
+            }
+
+            /// Runs `kernel` on this level.
+            pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+                match self.0 {
+                    $($(#[$condition])? Token::$token(simd) => simd.run(kernel),)*
+                }
+            }
+        }
+    };
+}
+
+// The one list of levels, from the slowest to the fastest. An entry, with its token, is all that a new level needs:
+// dispatch, names, tests and benchmarks follow.
+levels! {
+    "portable" => Portable,
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    "avx2" => Avx2,
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    "avx512" => Avx512,
 }
 
 impl Level {
-    /// The names of all levels of every architecture, from the slowest to the fastest.
-    pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
-
     /// The most [`Level::lanes`] of any level.
     pub const MAX_LANES: usize = MAX_LANES;
 
@@ -143,44 +195,9 @@ impl Level {
         Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU has the portable level")
     }
 
-    /// The level called `name`, if it exists and this CPU has it.
-    pub fn named(name: &str) -> Option<Self> {
-        let token = match name {
-            "portable" => Some(Token::Portable(Portable::detect())),
-            #[cfg(target_arch = "x86_64")]
-            "avx2" => Avx2::detect().map(Token::Avx2),
-            #[cfg(target_arch = "x86_64")]
-            "avx512" => Avx512::detect().map(Token::Avx512),
-            _ => None,
-        };
-        token.map(Self)
-    }
-
-    /// One of [`Level::NAMES`].
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Token::Portable(_) => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(_) => "avx512",
-        }
-    }
-
     /// `f32` lanes of a register, and so channels of a block ([`crate::Blocked`]).
     pub fn lanes(self) -> usize {
         self.run(Lanes)
-    }
-
-    /// Runs `kernel` on this level.
-    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
-            Token::Portable(simd) => simd.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(simd) => simd.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(simd) => simd.run(kernel),
-        }
     }
 }
 

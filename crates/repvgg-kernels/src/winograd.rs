@@ -23,6 +23,7 @@
 
 pub(crate) mod cover;
 mod derivation;
+pub(crate) mod families;
 pub(crate) mod points;
 pub(crate) mod transform;
 

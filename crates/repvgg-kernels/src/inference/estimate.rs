@@ -4,9 +4,11 @@ use super::algorithm::Algorithm;
 use super::packing::{ConvSpec, Layout, Packing, Site};
 use crate::Level;
 use crate::panels::{Panel, Panels};
+use crate::winograd::families::Family;
 
 /// How large tiles may be: larger ones save more multiplications and lose more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Accuracy {
     /// Tiles of 2: as exact as direct convolution. Measured on whole networks: 3e-7 to 7e-7 of the largest logit.
     Strict,
@@ -22,7 +24,7 @@ impl Accuracy {
         match self {
             Self::Strict => 2,
             Self::Default => 6,
-            Self::Fast => 8,
+            Self::Fast => Family::largest(1),
         }
     }
 }
@@ -98,7 +100,7 @@ impl Estimate {
                 let packing = Packing::of(algorithm, spec, site.size).expect("the algorithm fits");
                 let covers = packing.covers(output).expect("Winograd's algorithm has tiles");
                 let products: usize = covers.iter().map(|cover| cover.uses.iter().sum::<usize>()).product();
-                let points: usize = covers.iter().map(|cover| cover.kind.weights()).product();
+                let points: usize = covers.iter().map(|cover| cover.axis.weights()).product();
                 let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
                 if matches!(algorithm, Algorithm::WinogradRaw(_)) {
                     // Weights are written and read near the core, half transformed and whole.

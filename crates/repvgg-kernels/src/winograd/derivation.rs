@@ -19,6 +19,7 @@ mod rounding;
 use num_rational::BigRational;
 use num_traits::{One, Signed, Zero, pow};
 
+use super::families::Family;
 use super::points::Points;
 pub use error::DerivationError;
 pub use point::parse_points;
@@ -94,10 +95,9 @@ impl Derivation {
     ///
     /// A size that the engine does not have.
     pub fn engine(outputs: usize, taps: usize) -> Result<Self, DerivationError> {
-        match (outputs, taps) {
-            (1..=8, 3) | (1..=4, 2) => Ok(Self::of(&Points::of(taps, outputs.next_multiple_of(2)), outputs)),
-            _ => Err(DerivationError::Engine { outputs, taps }),
-        }
+        let fits = |family: &&Family| family.taps == taps && (1..=family.largest).contains(&outputs);
+        let family = Family::ALL.iter().find(fits).ok_or(DerivationError::Engine { outputs, taps })?;
+        Ok(Self::of(&Points::of(family), outputs))
     }
 
     /// A tile of a family of the engine: its rows of `Bᵀ` make up for `G` being the largest tile's.

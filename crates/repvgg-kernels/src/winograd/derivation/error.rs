@@ -5,6 +5,7 @@ use std::fmt;
 use num_rational::BigRational;
 
 use super::MAX_PRODUCTS;
+use crate::winograd::families::Family;
 
 /// Why a derivation cannot be made from points, or does not compute the convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +78,14 @@ impl fmt::Display for DerivationError {
                 write!(f, "points: expected numbers such as 2, -3/2 or 0.625, of up to 18 digits, found {text:?}")
             }
             Self::Denominator { text } => write!(f, "points: expected a denominator other than 0, found {text}"),
-            Self::Engine { outputs, taps } => write!(
-                f,
-                "points: expected a size that the engine has, F(1, 3) to F(8, 3) or F(1, 2) to F(4, 2), found F({outputs}, {taps})"
-            ),
+            Self::Engine { outputs, taps } => {
+                let sizes = [1, 2].map(|stride| {
+                    let taps = Family::smallest(stride, 1).map_or(0, |family| family.taps);
+                    format!("F(1, {taps}) to F({}, {taps})", Family::largest(stride))
+                });
+                let sizes = sizes.join(" or ");
+                write!(f, "points: expected a size that the engine has, {sizes}, found F({outputs}, {taps})")
+            }
             Self::Refuted { output, tap, input, found } => write!(
                 f,
                 "output {output}: expected tap {tap} times input {input} with coefficient {}, found {found}",
