@@ -1,5 +1,5 @@
-//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so holding one is the
-//! proof that its instructions may be executed; kernels are written once, generic over the token, without `unsafe`.
+//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so a token is the proof that
+//! its instructions may be executed. Kernels are written once, generic over the token, without `unsafe`.
 
 #![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
 #![expect(clippy::needless_range_loop, reason = "a tile is walked in the order in which its operands lie")]
@@ -42,7 +42,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     ///
     /// # Safety
     ///
-    /// What [`Places`] says must be readable.
+    /// The elements that [`Places`] names must be readable.
     #[inline(always)]
     unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
         self,
@@ -78,17 +78,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `max(floor, x)`, lane by lane; where `x` is NaN it stays NaN, as in every framework.
     fn at_least(self, floor: Self::Vector, x: Self::Vector) -> Self::Vector;
-    /// Asks for the cache line at `address`, which may be any, to be brought into the second-level cache.
+    /// Prefetches the cache line at `address`, which may be any, into the second-level cache.
     fn prefetch(self, address: *const f32);
     /// `[a0, b0, a1, b1, …]`, cut into its lower and its upper half.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
-    /// `slice` as whole registers; a remainder is left out.
+    /// `slice` as whole registers, without the remainder.
     fn blocks(slice: &[f32]) -> &[Self::Block];
-    /// `slice` as whole registers; a remainder is left out.
+    /// `slice` as whole registers, without the remainder.
     fn blocks_mut(slice: &mut [f32]) -> &mut [Self::Block];
 }
 
-/// Where the operands of some steps of a product lie.
+/// The places of the operands of some steps of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Places {
     /// Rows of registers, one for each step.
@@ -109,9 +109,9 @@ impl Places {
 /// A computation written for any instruction set. Mark `run` and all that it calls `#[inline(always)]`: only code that
 /// is inlined into [`Simd::run`] is compiled for the level.
 pub(crate) trait Kernel {
-    /// What it computes.
+    /// The result.
     type Output;
-    /// Computes it.
+    /// Computes it with the instructions of a level.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 

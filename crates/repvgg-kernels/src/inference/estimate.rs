@@ -8,7 +8,6 @@ use crate::winograd::families::Family;
 
 /// How large tiles may be: larger ones save more multiplications and lose more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
 pub enum Accuracy {
     /// Tiles of 2: as exact as direct convolution. Measured on whole networks: 3e-7 to 7e-7 of the largest logit.
     Strict,
@@ -29,7 +28,7 @@ impl Accuracy {
     }
 }
 
-/// What the formula knows of the machine.
+/// The speeds of a machine that the formula uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// Multiply-adds per nanosecond of one thread.
@@ -41,20 +40,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Round figures of a current server core, by lanes of the level: they decide between algorithms, where only ratios
-    /// count.
+    /// Round figures for a current server core. Only their ratios matter for the choice of an algorithm.
     pub fn typical(level: Level) -> Self {
         let lanes = level.lanes() as f64;
         Self { macs: 6.0 * lanes, weights: 22.0, transform: 5.0 * lanes }
     }
 }
 
-/// What a convolution is estimated to take on one thread.
+/// The estimated cost of a convolution on one thread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// How.
+    /// How it is computed.
     pub algorithm: Algorithm,
-    /// Multiply-adds that are really done.
+    /// Multiply-adds, those of padded channels and filters included.
     pub macs: u64,
     /// Bytes of packed weights.
     pub weight_bytes: u64,

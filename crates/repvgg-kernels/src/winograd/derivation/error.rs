@@ -1,4 +1,4 @@
-//! Why there is no derivation, or no proof.
+//! Why a derivation fails, or its proof.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use crate::winograd::families::Family;
 
 /// Why a derivation cannot be made from points, or does not compute the convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DerivationError {
     /// No outputs, no taps, or too many products.
     Size {
@@ -17,7 +18,7 @@ pub enum DerivationError {
         /// `r`.
         taps: usize,
     },
-    /// Too few points or too many.
+    /// The wrong number of points.
     Count {
         /// `m`.
         outputs: usize,
@@ -25,7 +26,7 @@ pub enum DerivationError {
         taps: usize,
         /// Finite points that the size asks for.
         expected: usize,
-        /// Points there are.
+        /// Points that were given.
         found: usize,
     },
     /// A point is given twice.
@@ -33,30 +34,30 @@ pub enum DerivationError {
         /// Which.
         point: BigRational,
     },
-    /// A point is no number.
+    /// A point is not a number.
     Number {
-        /// What it is.
+        /// As it was written.
         text: String,
     },
-    /// A point is a fraction of nothing.
+    /// A point has the denominator 0.
     Denominator {
-        /// Which.
+        /// As it was written.
         text: String,
     },
-    /// The engine has no tiles of this size.
+    /// The kernels have no tiles of this size.
     Engine {
         /// `m`.
         outputs: usize,
         /// `r`.
         taps: usize,
     },
-    /// The matrices compute something else.
+    /// The matrices do not compute the convolution.
     Refuted {
-        /// Which output.
+        /// The output.
         output: usize,
-        /// Which tap.
+        /// The tap.
         tap: usize,
-        /// Which input.
+        /// The input.
         input: usize,
         /// The coefficient that the matrices give the product of the two.
         found: BigRational,
@@ -73,7 +74,7 @@ impl fmt::Display for DerivationError {
             Self::Count { outputs, taps, expected, found } => {
                 write!(f, "points: expected {expected} beside infinity for F({outputs}, {taps}), found {found}")
             }
-            Self::Repeated { point } => write!(f, "points: expected different ones, found {point} twice"),
+            Self::Repeated { point } => write!(f, "points: expected distinct numbers, found {point} twice"),
             Self::Number { text } => {
                 write!(f, "points: expected numbers such as 2, -3/2 or 0.625, of up to 18 digits, found {text:?}")
             }
