@@ -205,12 +205,19 @@ pub(crate) fn assert_close(what: &dyn std::fmt::Debug, got: &[f32], want: &Refer
     }
 }
 
-/// Every level of this CPU; the others are named on standard error.
+/// Every level of this CPU. One that it lacks is named on standard error, or is a failure where the environment variable
+/// `REQUIRE_LEVELS`, names with commas between, has it.
 pub(crate) fn levels() -> Vec<Level> {
+    let required = std::env::var("REQUIRE_LEVELS").unwrap_or_default();
+    let required: Vec<&str> = required.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for name in &required {
+        assert!(Level::NAMES.contains(name), "REQUIRE_LEVELS: expected some of {:?}, found {name:?}", Level::NAMES);
+    }
     let found = Level::NAMES.iter().filter_map(|name| {
         let level = Level::named(name);
         if level.is_none() {
-            eprintln!("skipped: {name}");
+            assert!(!required.contains(name), "REQUIRE_LEVELS: this CPU does not have {name}");
+            eprintln!("skipped: {name}, which this CPU does not have");
         }
         level
     });

@@ -81,6 +81,7 @@ mod batch_norm;
 #[cfg(test)]
 mod cases;
 mod depthwise;
+mod element;
 mod geometry;
 mod gradients;
 mod implicit_gemm;
@@ -98,11 +99,12 @@ mod stencil;
 pub mod winograd;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
+pub use element::Element;
 pub use geometry::{Geometry, GeometryError};
 pub use gradients::Problem;
 pub use inference::{
     Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
-    Pass, Site, TileSize, maps,
+    Pass, Site, TileSize, UnknownAlgorithm, maps,
 };
 pub use layout::Blocked;
 pub use memory::Buffer;
