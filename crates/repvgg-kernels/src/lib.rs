@@ -79,6 +79,7 @@
 
 #[cfg(test)]
 mod cases;
+mod element;
 mod geometry;
 mod inference;
 mod layout;
@@ -91,10 +92,11 @@ mod tile;
 mod training;
 pub mod winograd;
 
+pub use element::Element;
 pub use geometry::{Geometry, GeometryError};
 pub use inference::{
     Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
-    Pass, Site, TileSize, maps,
+    Pass, Site, TileSize, UnknownAlgorithm, maps,
 };
 pub use layout::Blocked;
 pub use memory::Buffer;

@@ -17,7 +17,7 @@ use crate::{Geometry, ThreadPool};
 
 /// Floats of input that a window reads: with a panel of weights, what a second-level cache of 512 KiB holds.
 const WINDOW: usize = 64 << 10;
-/// Outputs of a window, at least, where the weights are many: reading them once per window should not bind.
+/// Outputs of a window, at least, so that reading all weights once per window is not the limit.
 const LEAST_OUTPUTS: usize = 32;
 /// Tasks per thread below which windows are shared out by panels as well.
 const TASKS_PER_THREAD: usize = 3;
@@ -39,18 +39,18 @@ pub(super) struct DirectPlan {
     threads: usize,
 }
 
-/// The outputs as rows and columns that one stride each leads along, in and out.
+/// The outputs as rows and columns with constant distances, in the input and in the output.
 #[derive(Clone, Copy)]
 struct Grid {
     planes: usize,
     rows: usize,
     columns: usize,
-    /// Floats between neighbouring columns, in and out.
+    /// Floats between neighbouring columns, of the input and of the output.
     column: [usize; 2],
 }
 
 /// Outputs that are computed together.
-struct Window {
+struct OutputWindow {
     plane: usize,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -162,9 +162,9 @@ impl DirectPlan {
             // A grid is cut along one axis only.
             let cut = |each: usize, len: usize| index * each..((index + 1) * each).min(len);
             let window = if grid.rows > 1 {
-                Window { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
+                OutputWindow { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
             } else {
-                Window { plane, rows: 0..1, columns: cut(columns, grid.columns) }
+                OutputWindow { plane, rows: 0..1, columns: cut(columns, grid.columns) }
             };
             let panels = part * count / splits..(part + 1) * count / splits;
             self.level.run(Task { plan: self, weights, grid, window, panels, input, epilogue, output, staged });
@@ -207,7 +207,7 @@ struct Task<'a> {
     plan: &'a DirectPlan,
     weights: &'a PackedPanels,
     grid: Grid,
-    window: Window,
+    window: OutputWindow,
     panels: Range<usize>,
     input: &'a [f32],
     epilogue: Epilogue<'a>,
