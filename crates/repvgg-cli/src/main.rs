@@ -19,10 +19,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// RepVGG from images to a served network: train with many branches, fuse them exactly into plain 3×3 convolutions,
+/// RepVGG from images to predictions: train with many branches, fuse them exactly into plain 3×3 convolutions,
 /// check the fusion block by block, and run the plain network.
 #[derive(Parser)]
-#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "repvgg", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
