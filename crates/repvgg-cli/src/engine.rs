@@ -9,27 +9,29 @@ use crate::source::default_threads;
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineOptions {
-    /// Threads; results do not depend on them
+    /// Threads; results do not depend on their number
     #[arg(long, default_value_t = default_threads())]
     pub(crate) threads: usize,
-    /// How large Winograd's tiles may be: larger ones are faster and lose more digits [default: strict for `repvgg run`, else default]
+    /// Largest tiles of Winograd's algorithm: larger ones are faster and less accurate [default: strict for `repvgg run`, else default]
     #[arg(long, value_enum)]
     accuracy: Option<Accuracy>,
-    /// One algorithm for every layer that has it: direct, depthwise, winograd2 to winograd8, and winograd2-raw to winograd8-raw, which
-    /// transform weights while they run; others take their fastest, and --accuracy does not bind it [default: each layer's fastest]
+    /// Use one algorithm for every layer that supports it: direct, depthwise, winograd2 to winograd8, or winograd2-raw to
+    /// winograd8-raw, which transform weights while they run; overrides --accuracy; other layers use their fastest [default: each
+    /// layer's fastest]
     #[arg(long, value_name = "NAME")]
     algorithm: Option<Algorithm>,
-    /// The most memory for packed weights, such as 200M or 1G: layer by layer, large transforms are given up until they fit, even those asked for
+    /// Memory limit for packed weights, such as 200M or 1G: large transforms are given up layer by layer until the weights fit, even
+    /// those that --algorithm requests
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
-    /// Instructions: portable, avx2 or avx512 [default: the best of this processor]
+    /// Instruction set: portable, avx2 or avx512 [default: the best that this processor has]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     simd: Option<Level>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Accuracy {
-    /// As exact as direct convolution: tiles of 2
+    /// As accurate as direct convolution: tiles of 2
     Strict,
     /// Within 5e-6 of the largest logit: tiles of up to 6
     Default,
@@ -43,7 +45,7 @@ impl EngineOptions {
         self.settings_or(Accuracy::Default, batch, size)
     }
 
-    /// The same, where numbers are to be compared rather than to be fast.
+    /// The same, for comparing numbers rather than for speed.
     pub(crate) fn strict_settings(&self, batch: usize, size: [usize; 2]) -> Settings {
         self.settings_or(Accuracy::Strict, batch, size)
     }

@@ -1,7 +1,6 @@
 //! Live memory over the nodes of a network, as bars of text and as a picture.
 
-use repvgg_train::curves::Escaped;
-use repvgg_train::curves::axis::Axis;
+use repvgg_train::curves::{Axis, Escaped};
 
 /// Bytes alive over the nodes: steps, one after another.
 #[derive(Debug, Clone)]

@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// RepVGG from images to predictions: train with many branches, fuse them exactly into plain 3×3 convolutions,
-/// check the fusion block by block, and run the plain network.
+/// RepVGG from images to predictions: train with many branches, fuse them exactly into plain 3×3 convolutions, check the fusion block
+/// by block, and run the plain network.
 #[derive(Parser)]
 #[command(name = "repvgg", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
@@ -36,7 +36,7 @@ Your own images:                    repvgg train photos/ -o run
 The paper's tables:                 repvgg table 4
                                     repvgg ablate photos/ -o ablation
 
-Exit codes: 0 done, 1 failed, 2 wrong call, 130 stopped by Ctrl-C.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -57,7 +57,7 @@ enum Command {
     Winograd(commands::winograd::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
-    /// Plan and run one graph, and tell the memory that this took: what `cost --measure` calls
+    /// Prepare and run one graph and report the memory used: what `cost --measure` calls
     #[command(hide = true)]
     Observe,
 }
@@ -65,7 +65,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     if !matches!(command, Command::Demo(_) | Command::Train(_) | Command::Ablate(_)) {
-        // Training finishes its step and saves; all else stops at once and leaves no half-written file.
+        // Training finishes its step and saves; everything else stops at once and leaves no partial file.
         let _ = ctrlc::set_handler(|| {
             repvgg::file::remove_unfinished();
             std::process::exit(130);

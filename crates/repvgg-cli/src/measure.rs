@@ -21,17 +21,17 @@ pub(crate) struct ProtocolOptions {
     /// Image size in pixels, S or HxW [default: each network's own]
     #[arg(long, value_parser = parse_size)]
     pub(crate) size: Option<[usize; 2]>,
-    /// Where to compute: cpu, which is the engine, or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 where the program was built with that
-    /// feature, which is the training framework and includes the way of images there and of logits back
+    /// Device: cpu, which runs the engine; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature, which
+    /// run the training framework and include the transfer of images and logits
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// Runs of a network in each round before those that are timed
+    /// Warm-up runs of each network per round
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) warmup: u32,
-    /// Timed runs of a network in each round
+    /// Timed runs of each network per round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) iterations: u32,
-    /// Rounds, in each of which every network has its turn
+    /// Rounds; every network has its turn in each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rounds: u32,
 }
@@ -44,14 +44,14 @@ pub(crate) struct Candidate {
     pub(crate) size: [usize; 2],
 }
 
-/// What was measured, and on what.
+/// Speeds, and the device.
 #[derive(Debug, Clone)]
 pub(crate) struct Measurement {
     /// One for each network.
     pub(crate) speeds: Vec<Speed>,
     /// Height and width of each network's images.
     pub(crate) sizes: Vec<[usize; 2]>,
-    /// Multiply-adds per second that one thread reaches, the best between rounds; of the CPU alone.
+    /// Multiply-adds per second that one thread reaches, the best of several samples; on the CPU only.
     pub(crate) peak: Option<f64>,
     pub(crate) device: Device,
 }

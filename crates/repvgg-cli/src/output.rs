@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use repvgg::ErrorKind;
 
-/// Writes `text` to standard output; a reader that has gone away (`| head`) is no failure.
+/// Writes `text` to standard output; a closed pipe (`| head`) is no failure.
 ///
-/// Control characters other than line ends are escaped: names and labels come from files and must not steer a terminal.
+/// Control characters other than line ends are escaped: names and labels come from files and must not control a terminal.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_script(escape(text).as_bytes())
 }
@@ -27,10 +27,10 @@ pub(crate) fn escape(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// The longest sentence that is printed whole, in characters.
+/// The longest message that is printed whole, in characters.
 const LONGEST: usize = 1000;
 
-/// A sentence on one line: names in it come from files, and must neither steer a terminal, nor look like another line, nor fill it.
+/// A message on one line: names in it come from files and must not control a terminal, fake another line, or flood it.
 pub(crate) fn line(sentence: &str) -> String {
     let line = escape(sentence).replace('\n', "\\n");
     let count = line.chars().count();

@@ -11,11 +11,12 @@ use crate::progress::bytes_bar;
 /// The model that a command works on.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelOptions {
-    /// A model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), ONNX, or a hub's repository,
-    /// hf:OWNER/NAME[@REVISION]; files are told apart by content, architecture and form by names and shapes
+    /// Model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), ONNX, or a hub's
+    /// repository, hf:OWNER/NAME[@REVISION]; a file's content determines its kind, its parameters' names and shapes the architecture
+    /// and form
     pub(crate) model: String,
-    /// The architecture that the file should have, by name (see `repvgg models`) or specification file: another one is an error, and
-    /// its strides, which weights do not show, are used
+    /// Expected architecture, by name (see `repvgg models`) or specification file: a file with another one is an error. Also supplies
+    /// the strides, which weights do not determine
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
 }
@@ -56,7 +57,7 @@ pub(crate) fn open(name: &str) -> Result<Opened> {
     with_progress(|progress| repvgg_hub::open(name, &OpenOptions::default(), progress))
 }
 
-/// Opens a model with a progress bar for what has to be fetched.
+/// Opens a model, with a progress bar for files that have to be fetched.
 fn with_progress(open: impl FnOnce(&mut dyn FnMut(Transfer<'_>)) -> Result<Opened>) -> Result<Opened> {
     let progress = bytes_bar();
     let opened = open(&mut |Transfer { file, done, size }| {
@@ -68,7 +69,7 @@ fn with_progress(open: impl FnOnce(&mut dyn FnMut(Transfer<'_>)) -> Result<Opene
     opened
 }
 
-/// Threads to use where none are asked for: all that the machine offers.
+/// The default number of threads: one per core.
 pub(crate) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

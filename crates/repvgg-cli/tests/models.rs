@@ -157,9 +157,13 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["export", &training, "-o", "x.safetensors", "--opset", "17"],
             2,
-            "expected a file that ends in .onnx with --opset",
+            "--opset needs a file that ends in .onnx",
         ),
-        (vec!["export", &training, "-o", "x.onnx", "--dialect", "timm"], 2, ".safetensors with --dialect"),
+        (
+            vec!["export", &training, "-o", "x.onnx", "--dialect", "timm"],
+            2,
+            "--dialect needs a file that ends in .safetensors",
+        ),
         (vec!["export", &training, "-o", "x.onnx", "--opset", "6"], 2, "opset: expected 7 to 21, found 6"),
         (vec!["export", &training, "-o", "x.onnx", "--opset", "17", "--with-preprocess"], 2, "expected at least 18"),
         (vec!["export", &plain, "-o", "x.safetensors", "--form", "training"], 1, "fusing cannot be undone"),

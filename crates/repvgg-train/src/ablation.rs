@@ -2,6 +2,29 @@
 //!
 //! Every training is a [run](crate::run) of its own, in `FOLDER/BLOCK/seed-N`, and is resumed or skipped when the same
 //! ablation is started again.
+//!
+//! ```
+//! use repvgg::zoo::{BlockKind, RepVgg};
+//! use repvgg_train::Device;
+//! use repvgg_train::ablation::Ablation;
+//! use repvgg_train::recipe::Preset;
+//!
+//! let ablation = Ablation {
+//!     folder: "ablation".into(),
+//!     data: "shapes".into(),
+//!     network: RepVgg::default(),
+//!     blocks: ["full", "3x3", "acb"].into_iter().filter_map(BlockKind::named).collect(),
+//!     seeds: 2,
+//!     recipe: Preset::named("ablation-quick")?.recipe,
+//!     threads: 2,
+//!     device: Device::cpu(),
+//! };
+//! for trial in ablation.trials() {
+//!     println!("{}", ablation.path(trial).display());
+//! }
+//! assert_eq!(ablation.trials().count(), 6);
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,13 @@
 //! Random views of training images, as data.
+//!
+//! ```
+//! use repvgg_train::augment::{Augmentation, Crop};
+//!
+//! let augmentation = Augmentation { crop: "resized:0.35-1".parse()?, cutout: 8, ..Augmentation::cifar() };
+//! augmentation.check(32)?;
+//! assert!(matches!(augmentation.crop, Crop::RandomResized { scale: [0.35, 1.0], .. }));
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 mod parse;
 
@@ -50,6 +59,7 @@ pub struct Augmentation {
 /// Which part of an image is seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Crop {
     /// The central part, as in evaluation.
     Centre,
@@ -72,6 +82,7 @@ pub enum Crop {
 /// What lies beyond the edge of a shifted image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Border {
     /// Black, as torchvision's `RandomCrop` pads.
     Black,

@@ -1,4 +1,21 @@
 //! A run's metrics, and their picture.
+//!
+//! ```
+//! use repvgg_train::curves::{EpochMetrics, svg};
+//!
+//! let metrics = EpochMetrics {
+//!     epoch: 1,
+//!     train_loss: 1.9,
+//!     train_top1: 0.31,
+//!     validation_loss: Some(1.7),
+//!     validation_top1: Some(0.38),
+//!     learning_rate: 0.1,
+//!     images_per_second: 145.0,
+//!     seconds: 41.0,
+//!     skipped: 0,
+//! };
+//! assert!(svg(&[metrics], "repvgg-quick").starts_with("<svg"));
+//! ```
 
 use std::fmt;
 
@@ -7,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use axis::Axis;
 use axis::{drawable, number};
 
-pub mod axis;
+mod axis;
 
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,15 +1,25 @@
 //! Labelled images: where they come from, and their way to the network.
 //!
 //! ```text
-//! open ──► Data { train, validation: Dataset } ──Loader──► Batch { images [N, C, S, S], labels [N] }
+//! open ──► Data { train, validation: Dataset } ──Loader──► LoadedBatch { images [N, C, S, S], labels [N] }
 //!            folder · CIFAR-10 · shapes            (decode, augment, normalise on worker threads)
+//! ```
+//!
+//! ```
+//! use repvgg_train::data;
+//!
+//! let data = data::open("shapes", 0)?;
+//! let image = data.train.image(7)?;
+//! println!("{}: {}x{} pixels", data.labels[data.train.label(7)], image.width(), image.height());
+//! assert_eq!(data.side, Some(32));
+//! # Ok::<(), repvgg::Error>(())
 //! ```
 
 mod cached;
 mod cifar;
 mod folder;
-pub mod loader;
-pub mod random;
+mod loader;
+pub(crate) mod random;
 pub mod shapes;
 
 use std::{path::Path, sync::Arc};
@@ -18,7 +28,7 @@ use repvgg::error::expected;
 use repvgg::{Error, Model, Result, image::RgbImage};
 
 pub use cached::Cached;
-pub use loader::{Batch, Loader, Plan, Unreadable};
+pub use loader::{LoadedBatch, Loader, LoaderSettings, Unreadable};
 pub use shapes::Shapes;
 
 /// The name under which [`open`] knows the built-in images.

@@ -1,4 +1,22 @@
 //! How well a network does on labelled images.
+//!
+//! ```
+//! use repvgg::image::Preprocessing;
+//! use repvgg::{Architecture, Model};
+//! use repvgg_train::data;
+//! use repvgg_train::evaluate::{EvaluationSettings, evaluate};
+//!
+//! let data = data::open("shapes", 0)?;
+//! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 12";
+//! let untrained = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?;
+//! let preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+//! let model = Model { labels: data.labels.clone(), preprocessing, ..untrained.fuse()? };
+//!
+//! data.check_labels(&model)?;
+//! let evaluation = evaluate(&model, &data.validation, &EvaluationSettings::default(), |_| ())?;
+//! println!("top-1 {:.1} % of {} images", 100.0 * evaluation.top1(), evaluation.images());
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,7 +29,7 @@ use repvgg::{Error, Model, Result};
 use crate::augment::Transform;
 use crate::data::{self, Dataset, Loader, Unreadable};
 
-/// Counts over a data set.
+/// The results of evaluating a model on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// For each class, how many images it has and for how many it was the network's first choice.
@@ -111,7 +129,7 @@ pub fn evaluate(
     let indices: Vec<usize> = (0..dataset.len()).collect();
     let loader = Loader::new(
         Arc::clone(dataset),
-        data::Plan {
+        data::LoaderSettings {
             seed: 0,
             epoch: 0,
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),

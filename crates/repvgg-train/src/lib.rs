@@ -3,6 +3,28 @@
 //! ```text
 //! data::open ─► Loader ─► Network::step (forward, loss, backward, SGD) ─► Run: state, metrics, best and last model
 //! ```
+//!
+//! A run is described by a [`Setup`](run::Setup) and keeps everything in its folder:
+//!
+//! ```no_run
+//! use repvgg_train::recipe::Preset;
+//! use repvgg_train::run::{Control, Event, Setup};
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let mut run = Setup::new("photos/", Preset::named("quick")?).start("run".as_ref())?;
+//! run.train(|event| {
+//!     if let Event::Epoch(metrics) = event {
+//!         println!("epoch {}: loss {:.3}", metrics.epoch, metrics.train_loss);
+//!     }
+//!     Control::Continue
+//! })?;
+//! run.model().fuse()?.save("plain.safetensors".as_ref())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Setup::fine_tune`](run::Setup::fine_tune) starts from another model's weights, [`evaluate`](mod@evaluate) judges a model on
+//! labelled images, [`ablation`] trains one network with several kinds of block, [`measure`] times inference on any device.
 #![forbid(unsafe_code)]
 
 pub mod ablation;

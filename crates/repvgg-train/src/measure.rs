@@ -1,4 +1,19 @@
 //! Inference on any device, ready to be timed.
+//!
+//! ```
+//! use repvgg::engine::Settings;
+//! use repvgg::measure::Protocol;
+//! use repvgg::{Architecture, Model};
+//! use repvgg_train::measure::workload;
+//!
+//! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";
+//! let model = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?.fuse()?;
+//! let settings = Settings { batch: 4, size: [32, 32], ..Settings::default() };
+//! let mut network = workload(&model.graph()?, &model.weights, settings, "cpu".parse()?)?;
+//! let times = Protocol::default().measure_one(&mut *network, |_| ())?;
+//! println!("{:.0} images per second", times.speed(4).images_per_second);
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 use repvgg::engine::Settings;
 use repvgg::measure::{Workload, engine, images};

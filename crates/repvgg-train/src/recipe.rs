@@ -1,4 +1,14 @@
 //! How a network is trained, as data.
+//!
+//! ```
+//! use repvgg_train::recipe::{Preset, Recipe};
+//!
+//! let recipe = Preset::named("cifar10")?.recipe.with_batch(256).with_epochs(100);
+//! let recipe = Recipe { label_smoothing: 0.0, ..recipe };
+//! assert_eq!(recipe.learning_rate, 0.4);
+//! recipe.check(32)?;
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -32,13 +32,19 @@ pub use setup::{Pretrained, Setup, Start};
 /// How often the state is written within an epoch.
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a run tells while it goes on.
+/// What happens during a run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// A step was made.
     Step(Step),
-    /// Validation images done, out of how many.
-    Validation(usize, usize),
+    /// Validation images were evaluated.
+    Validation {
+        /// How many so far.
+        done: usize,
+        /// How many there are.
+        total: usize,
+    },
     /// An epoch ended.
     Epoch(&'a EpochMetrics),
     /// An image was left out because it could not be read.
@@ -206,7 +212,7 @@ impl Run {
     }
 
     fn loader(&self, batches: Vec<Vec<usize>>) -> Loader {
-        let plan = data::Plan {
+        let settings = data::LoaderSettings {
             seed: self.config.seed,
             epoch: self.position.epoch as u64,
             batches,
@@ -217,7 +223,7 @@ impl Run {
             unreadable: self.unreadable(),
             workers: NonZeroUsize::new(self.config.threads).unwrap_or(NonZeroUsize::MIN),
         };
-        Loader::new(Arc::clone(&self.images), plan)
+        Loader::new(Arc::clone(&self.images), settings)
     }
 
     fn unreadable(&self) -> Unreadable {
@@ -248,7 +254,7 @@ impl Run {
         Ok(Control::Continue)
     }
 
-    fn step(&mut self, batch: &data::Batch, steps: usize) -> Result<()> {
+    fn step(&mut self, batch: &data::LoadedBatch, steps: usize) -> Result<()> {
         let Config { recipe, preprocessing, .. } = &self.config;
         let done = self.position.epoch * steps + self.position.step;
         if !batch.labels.is_empty() {
@@ -290,9 +296,9 @@ impl Run {
             tuning: Tuning::new(),
             unreadable: self.unreadable(),
         };
-        let images = self.data.validation.len();
+        let total = self.data.validation.len();
         evaluate(&plain, &self.data.validation, &settings, |done| {
-            observer(Event::Validation(done, images));
+            observer(Event::Validation { done, total });
         })
     }
 

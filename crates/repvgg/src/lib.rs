@@ -1,10 +1,95 @@
-//! RepVGG: networks as data, exact fusion, inference.
+//! RepVGG networks in Rust: built from data, fused exactly, checked, and run by a fast CPU engine.
+//!
+//! A [RepVGG](https://arxiv.org/abs/2101.03697) block is trained as `y = ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))`. All of
+//! that is linear up to the ReLU, so exact algebra turns it into one convolution, `y = ReLU(conv3×3(x) + b)`: the same
+//! function, to rounding. A plain chain of 3×3 convolutions is also what Winograd's minimal filtering makes faster than
+//! the processor's own multiply limit.
+//!
+//! # From an image file to a label
+//!
+//! ```no_run
+//! use repvgg::Model;
+//! use repvgg::classify::Classifier;
+//!
+//! fn main() -> repvgg::Result<()> {
+//!     let model = Model::load("plain.safetensors".as_ref())?;
+//!     let mut classifier = Classifier::new(&model)?;
+//!     for prediction in classifier.classify_file("photo.jpg", 5)? {
+//!         println!("{:6.2} %  {}", 100.0 * prediction.probability, prediction.label);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Model::load`] reads safetensors, PyTorch checkpoints and ONNX, in training or plain form; it recognises the file by its
+//! content. A [`Classifier`](classify::Classifier) fuses a training form first, prepares images as the network saw them in
+//! training, and ranks the classes.
+//!
+//! # From branches to a plain network
+//!
+//! This program needs no file: it builds a network, fuses it with the proof that nothing changed, and classifies an image
+//! that it draws.
+//!
+//! ```
+//! use repvgg::classify::Classifier;
+//! use repvgg::image::RgbImage;
+//! use repvgg::{Architecture, Model, check};
+//!
+//! fn main() -> repvgg::Result<()> {
+//!     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 2";
+//!     let mut training = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?;
+//!     training.labels = vec!["cat".to_owned(), "dog".to_owned()];
+//!
+//!     // Every block and the whole network are compared with the branches in double precision.
+//!     let fusion = check::fuse(&training, check::image_size(&training), |_| ())?;
+//!     println!("{} blocks fused, the worst error is {:.2} of its bound", fusion.report.regions.len(), fusion.report.worst_error());
+//!     let plain = fusion.accept()?;
+//!
+//!     let image = RgbImage::from_fn(320, 240, |x, y| [(x / 2) as u8, 100, y as u8].into());
+//!     let predictions = Classifier::new(&plain)?.classify(&image, 2)?;
+//!     println!("{}: {:.0} %", predictions[0].label, 100.0 * predictions[0].probability);
+//!     assert!(predictions[0].probability >= 0.5);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Map
+//!
+//! A network is data: a [`Graph`] of nodes in topological order, and [`Weights`] under PyTorch's own parameter names. All
+//! else are folds and rewrites over these two.
 //!
 //! ```text
 //! zoo::Architecture ──► Graph ──► fuse ──► Graph ──► engine ──► logits
 //!                         │        │
-//!                       cost     verify        Model = architecture + form + Weights + labels + preprocessing
+//!                       cost     check       Model = Weights + graph + labels + preprocessing
 //! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`zoo`] | the networks: every RepVGG, the paper's baselines, and your own from a short file |
+//! | [`graph`] | nodes and operations: build any network |
+//! | [`fuse`] | turns every linear region into one convolution, in double precision, and names what cannot be fused |
+//! | [`check`] | proves a fusion; compares two models |
+//! | [`classify`] | images to ranked class names |
+//! | [`engine`] | the CPU engine: Winograd and direct convolution, chosen per layer, explained, tuned |
+//! | [`measure`] | speed and memory, measured so that numbers can be compared |
+//! | [`cost`](mod@cost) | parameters, multiply-adds, memory access, activation memory |
+//! | [`checkpoint`], [`onnx`], [`npy`] | files of other code bases, read and written |
+//! | [`image`] | decoding, resizing, cropping, normalising, as torchvision and timm do |
+//! | [`interpret`] | the oracle: every node's value in double precision |
+//! | [`mod@file`], [`random`] | files written atomically; reproducible random numbers |
+//!
+//! Errors are data: [`Error`] has a kind, a place, what was expected and what was found. Results of the engine are
+//! bit-equal for any number of threads.
+//!
+//! # Beyond this crate
+//!
+//! * `repvgg-hub` opens a model by any name, a repository `hf:OWNER/NAME` among them, and fetches what is missing.
+//! * `repvgg-train` trains and fine-tunes; evaluates on labelled images; runs on GPUs through a framework.
+//! * `repvgg-kernels` holds the convolutions themselves, and nothing of networks.
+//! * `repvgg-cli` is the command line: `repvgg demo` shows all of it on images that it draws.
+//!
+//! The folder `examples` of each crate has a program for every task: `cargo run --release --example classify`.
 #![forbid(unsafe_code)]
 
 pub mod algebra;

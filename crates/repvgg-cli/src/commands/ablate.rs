@@ -23,47 +23,47 @@ use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
 use crate::sheet::{Cell, Column, Format, Sheet};
 
-/// Train one network with every kind of block of the paper's Tables 6 and 7 under one recipe, and print their tables for your images
+/// Train one network with each kind of block in the paper's Tables 6 and 7 under one recipe, and print the tables for your images
 ///
-/// Each row is trained with each seed, as a run of its own in FOLDER/BLOCK/seed-N; the same call again skips what is done and resumes
-/// what was stopped, by Ctrl-C or a crash. The table gives the mean and the standard deviation over seeds of the last epoch's
-/// validation accuracy, evaluated fused, the speed of both forms, and the paper's figure beside it. It is also written to
-/// FOLDER/table.md and FOLDER/ablation.json.
+/// Each row is trained once per seed, as a run in FOLDER/BLOCK/seed-N. Running the same command again skips finished runs and resumes
+/// runs that Ctrl-C or a crash interrupted. The table shows the validation accuracy of the last epoch, evaluated fused (mean and
+/// standard deviation over seeds), the speed of both forms, and the paper's figure. It is also written to FOLDER/table.md and
+/// FOLDER/ablation.json.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  repvgg ablate shapes --quick -o quick                        all rows on the built-in images, within a quarter of an hour
-  repvgg ablate cifar-10-batches-bin/ -o ablation              hours on a CPU; the honest setting
+  repvgg ablate shapes --quick -o quick                        all rows on the built-in images, in a quarter of an hour
+  repvgg ablate cifar-10-batches-bin/ -o ablation              a meaningful comparison; hours on a CPU
   repvgg ablate photos/ -o ablation --blocks full,3x3 --seeds 5
   repvgg ablate photos/ -o ablation --model net.toml --epochs 30")]
 pub(crate) struct Arguments {
     /// The images, as `repvgg train` takes them, or `shapes` for the built-in set
     data: PathBuf,
-    /// The folder to make, or to go on in
+    /// Folder to create or continue
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
-    /// A small network and few epochs
+    /// Use a small network and few epochs
     #[arg(long, conflicts_with = "preset")]
     quick: bool,
-    /// The rows of one of the paper's tables, 6 or 7 [default: both]
+    /// Only the rows of one table, 6 or 7 [default: both]
     #[arg(long, value_parser = clap::value_parser!(u8).range(6..=7), conflicts_with = "blocks")]
     table: Option<u8>,
-    /// The kinds of block, separated by commas; see `repvgg models` for all of them
+    /// Kinds of block, separated by commas; `repvgg models` lists them
     #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", value_parser = parse_block)]
     blocks: Vec<BlockKind>,
-    /// How many seeds, from 0 on [default: 3, with --quick 2]
+    /// Number of seeds, starting at 0 [default: 3, or 2 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// The network that gets the blocks: a RepVGG's name or specification file [default: the recipe's]
+    /// Network to build from each kind of block: a RepVGG's name or a specification file [default: the recipe's]
     #[arg(long, value_name = "NAME|SPEC.toml")]
     model: Option<String>,
-    /// The recipe of all rows, a preset of `repvgg train`
+    /// Recipe for all rows: a preset of `repvgg train`
     #[arg(long, default_value = "ablation")]
     preset: String,
     /// Passes over the training images [default: the recipe's]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Where to train: cpu, or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 where the program was built with that feature
+    /// Device to train on: cpu; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature
     #[arg(long, default_value = "cpu")]
     device: String,
     #[command(flatten)]
@@ -87,9 +87,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let trials: Vec<Trial> = ablation.trials().collect();
     for (index, &trial) in trials.iter().enumerate() {
         let mut run = ablation.open(trial, &data[trial.seed as usize])?;
-        announce(&run, trial, (index + 1, trials.len()));
+        eprint!("{}/{}  ", index + 1, trials.len());
+        announce(&run, trial);
         if train(&mut run, |line| eprintln!("{}", output::line(line)))? == RunOutcome::Stopped {
-            eprintln!("stopped and saved; the same call goes on from here");
+            eprintln!("stopped and saved; run the same command again to continue");
             return Ok(ExitCode::from(130));
         }
         let row = rows.iter_mut().find(|row| row.block == trial.block).expect("every block has a row");
@@ -105,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the arguments ask for.
+/// The ablation that the arguments describe.
 fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
     let preset = Preset::named(if arguments.quick { "ablation-quick" } else { &arguments.preset })?;
     let recipe = match arguments.epochs {
@@ -132,7 +133,7 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
     })
 }
 
-/// The blocks that are asked for, each once: those of the paper's tables, in their order, where none is named.
+/// The requested blocks without repetitions; by default those of the paper's tables, in their order.
 fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
     let tables = arguments.table.map_or(6..=7, |table| table..=table);
     let of_tables =
@@ -149,13 +150,13 @@ fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
     blocks
 }
 
-/// Everything that can be wrong with the settings is found before the first row is trained.
+/// Checks all settings before the first row is trained.
 fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> Result<()> {
     arguments.engine.settings(BATCH as usize, [ablation.image_size(data); 2]).check()?;
     ablation.check(data)
 }
 
-fn announce(run: &Run, trial: Trial, (number, of): (usize, usize)) {
+fn announce(run: &Run, trial: Trial) {
     let Trial { block, seed } = trial;
     let (epoch, epochs) = (run.position().epoch, run.config().recipe.epochs);
     let state = match (epoch, run.position().is_start()) {
@@ -163,23 +164,23 @@ fn announce(run: &Run, trial: Trial, (number, of): (usize, usize)) {
         (_, true) => format!("{epochs} epochs"),
         (epoch, false) => format!("resumed after epoch {epoch} of {epochs}"),
     };
-    eprintln!("{number}/{of}  {}, seed {seed}: {state}", block.block().name);
+    eprintln!("{}, seed {seed}: {state}", block.block().name);
 }
 
-/// What is known of one kind of block.
+/// The results of one kind of block.
 struct Row {
     block: BlockKind,
-    /// The accuracy with each seed, 0 to 1.
+    /// Accuracy of each seed, 0 to 1.
     top1: Vec<f64>,
     parameters: Forms<u64>,
     speed: Option<Forms<Speed>>,
-    /// The largest difference of logits between the two forms, of the largest logit.
+    /// Largest difference of logits between the two forms, divided by the largest logit.
     fusion_error: Option<f64>,
-    /// Why it is not one convolution, if it is not.
+    /// Why the block does not fuse, if it does not.
     blocked: Option<String>,
 }
 
-/// A number for each form of a network.
+/// A value for each form of a network.
 #[derive(Clone, Copy)]
 struct Forms<T> {
     training: T,
@@ -208,7 +209,7 @@ impl Row {
         (count > 1).then(|| (squares / (count - 1) as f64).sqrt())
     }
 
-    /// The row of the paper's tables that this one imitates.
+    /// The corresponding row of the paper's tables.
     fn paper(&self) -> Option<&'static paper::Published> {
         let name = self.block.block().name;
         let of = |row: &&paper::Published| row.name.split_once(':').map_or("full", |(_, block)| block) == name;
@@ -216,7 +217,7 @@ impl Row {
     }
 }
 
-/// Fuses and checks a network of each row, and times both forms of all of them in turn.
+/// Fuses and checks the network of each row, then times both forms of all rows in turn.
 fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: usize) -> Result<()> {
     let mut candidates = Vec::new();
     for row in &mut *rows {
@@ -276,7 +277,7 @@ impl Report<'_> {
         })
     }
 
-    /// The table in the paper's layout, and what it is about.
+    /// The table in the paper's layout, with remarks.
     fn sheet(&self) -> Sheet {
         let ablation = self.ablation;
         let RepVgg { depths, width, strides, .. } = ablation.network;
@@ -326,7 +327,7 @@ impl Report<'_> {
     }
 }
 
-/// Names in comma-separated values, and headings.
+/// Column names for CSV, and headings.
 const COLUMNS: [(&str, &str); 10] = [
     ("block", "block"),
     ("training_form", "training form"),
@@ -340,8 +341,8 @@ const COLUMNS: [(&str, &str); 10] = [
     ("parameters", "fused parameters"),
 ];
 
-/// What a table of few seeds does not tell.
-const CAUTION: &str = "Differences within the spread over seeds tell nothing; a small network, few epochs and easy images need not rank \
+/// The limits of a table from few seeds.
+const CAUTION: &str = "Differences within the spread over seeds mean nothing; a small network, few epochs and easy images need not rank \
     blocks as ImageNet does.";
 
 /// Images per run when both forms are timed.

@@ -15,10 +15,11 @@ use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{ModelOptions, parse_size};
 
-/// Time a model, or fresh weights of a named architecture: milliseconds per run, images per second, each layer, and how this compares with the processor's limit
+/// Time a model, or a named architecture with random weights: milliseconds per run, images per second, each layer, and the processor's
+/// limit for comparison
 ///
-/// The limit is a perfect direct convolution: all multiply-adds at the rate of fused multiply-adds that one thread reaches in the same
-/// process, times the threads.
+/// The limit is a perfect direct convolution: all multiply-adds at the rate that one thread of the same process reaches with fused
+/// multiply-adds, times the number of threads.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -29,14 +30,14 @@ pub(crate) struct Arguments {
     /// Image size in pixels, S or HxW [default: the model file's]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
-    /// Timed runs, after one fifth as many to warm up
+    /// Timed runs, after a fifth as many warm-up runs
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: u32,
-    /// Print for each layer the algorithm and its tiles, why it was taken, and what was not
+    /// Print for each layer the algorithm and its tiles, why it was chosen, and the alternatives
     #[arg(long)]
     explain: bool,
-    /// First measure the few candidates of each layer, and keep the fastest in MODEL.tune.json, which every command uses where
-    /// batch, size, accuracy and instructions are the same
+    /// Measure the candidates of each layer first and store the fastest in MODEL.tune.json; every command uses that file for the same
+    /// batch, size, accuracy and instruction set
     #[arg(long)]
     tune: bool,
     /// Print one JSON object
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let settings = arguments.engine.settings(arguments.batch as usize, size);
     let graph = model.graph()?;
     let known = opened.tuning();
-    // What cannot be read is written anew.
+    // A file that cannot be read is replaced.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
     if arguments.tune {
         let Some(file) = &opened.file else {
@@ -79,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures every convolution of the model anew.
+/// Measures every convolution of the model.
 fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<Tuning> {
     let progress = bar(0, "tuning");
     let mut tuning = Tuning::new();
@@ -109,9 +110,9 @@ struct Report<'a> {
     plan: &'a Plan,
     name: &'a str,
     form: repvgg::zoo::Form,
-    /// Multiply-adds of one run.
+    /// Multiply-adds per run.
     macs: u64,
-    /// Seconds that a perfect direct convolution would take.
+    /// Seconds that a perfect direct convolution takes per run.
     roofline: f64,
     load: Duration,
     profile: Profile,
@@ -182,7 +183,7 @@ impl Report<'_> {
         self.plan.layers().iter().zip(self.profile.layers.iter().copied())
     }
 
-    /// How many times as fast as a perfect direct convolution a layer is; 0 where it has no multiply-adds.
+    /// Speed of a layer as a multiple of a perfect direct convolution's; 0 for a layer without multiply-adds.
     fn times_roofline(&self, layer: &Layer, time: Duration) -> f64 {
         let settings = self.plan.settings();
         let macs = layer.macs as f64 * settings.batch as f64;
@@ -220,7 +221,7 @@ impl Report<'_> {
     fn layer_table(&self) -> String {
         let mut header = vec!["layer", "operation", "output", "median ms", "GMAC/s"];
         if self.arguments.explain {
-            header.extend(["x direct", "algorithm", "tiles", "taken because", "not taken (estimated ms)"]);
+            header.extend(["x direct", "algorithm", "tiles", "chosen because", "alternatives (estimated ms)"]);
         }
         let rows: Vec<Vec<String>> = self.layers().map(|(layer, time)| self.row(layer, time)).collect();
         table(&header, &rows)
@@ -253,7 +254,7 @@ impl Report<'_> {
     }
 }
 
-/// `2*5+4 by 2*5+4`: how the outputs are divided, rows first.
+/// `2*5+4 by 2*5+4`: how the output is divided into tiles, rows first.
 fn tiles(choice: &Choice) -> String {
     let axis = |tiles: &Vec<usize>| {
         let runs = tiles.chunk_by(|a, b| a == b);

@@ -20,16 +20,17 @@ use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::{open, parse_size};
 
-/// Show why multiply-adds do not tell a network's speed: memory access, arithmetic intensity, degree of parallelism and activation memory, with all branches and fused
+/// Show what multiply-adds do not reveal about a network's speed: memory access, arithmetic intensity, degree of parallelism and
+/// activation memory, with branches and fused
 ///
-/// Memory access is what ShuffleNet V2 and RepVGG call memory access cost: bytes of f32 that each operation reads and writes.
-/// Fragmented operators are the convolutions and pools of a building block, which lies between two values that every path passes; the
-/// operators of cells that read two predecessors are told apart by the first part of their names. Activation memory is what is
-/// alive while nodes run one after another; values are held that a later node reads, as the input of a block with branches is until
-/// the addition. Auxiliary heads, which only training needs, are left out.
+/// Memory access is the memory access cost (MAC) of ShuffleNet V2 and RepVGG: the bytes of f32 that each operation reads and writes.
+/// Operators per block counts the convolutions and pools between two values that every path through the network passes; the operators
+/// of cells that read two predecessors are grouped by the first part of their names. Activation memory is what is alive while nodes run
+/// one after another. A value is held while a later node still needs it, as the input of a branched block is until the addition.
+/// Auxiliary heads, which only training needs, are left out.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Architectures by name (see `repvgg models`), specification files (*.toml), and models as other commands read them
+    /// Models, architectures by name (see `repvgg models`) or specification files (*.toml)
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Image size in pixels, S or HxW [default: the model file's, else the network's own]
@@ -41,19 +42,19 @@ pub(crate) struct Arguments {
     /// Print one JSON array
     #[arg(long)]
     json: bool,
-    /// Plan and run each form once, in a process of its own and on one thread, and tell the memory that the engine and the process took
+    /// Prepare and run each form once on one thread in a separate process, and report the memory that the engine and the process used
     #[arg(long)]
     measure: bool,
-    /// Draw the activation memory over the nodes, a picture for each model with both forms in it
+    /// Plot activation memory over the nodes, one plot per model with both forms
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
-/// One network for a size of images.
+/// One network at one image size.
 struct Network {
     name: String,
     size: [usize; 2],
-    /// The form with branches, then the plain one; one alone where fusing changes nothing.
+    /// The training form, then the plain one; only the plain one where fusing changes nothing.
     forms: Vec<Counted>,
 }
 
@@ -63,10 +64,10 @@ struct Counted {
     graph: Graph,
     cost: Cost,
     fragmentation: Fragmentation,
-    /// Where most bytes are alive, the first of several nodes.
+    /// The node at which most bytes are alive; the first of several.
     peak: Moment,
     longest_wait: Option<Wait>,
-    /// How many nodes of the first form each node reaches to, from the start.
+    /// For each node, how many nodes of the first form are done when it is.
     ends: Vec<usize>,
     observed: Option<Memory>,
 }
@@ -111,7 +112,7 @@ fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
 }
 
 impl Network {
-    /// Counts what `name` means, for images of `size` or of its own one.
+    /// Counts the network called `name` at `size`, by default its own.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
         let (architecture, own) = match ModelName::parse(name)? {
             ModelName::Architecture(architecture) => {
@@ -180,7 +181,7 @@ impl Counted {
         Curve { caption, steps: steps.collect() }
     }
 
-    /// How many nodes run while a value is held.
+    /// Number of nodes that run while a value is held.
     fn holding(&self) -> usize {
         self.cost.layers.iter().filter(|layer| layer.held_bytes > 0).count()
     }
@@ -240,21 +241,21 @@ impl Moment {
     fn text(&self, batch: u64) -> String {
         let mut held: Vec<&Alive> = self.alive.iter().filter(|value| value.held_for.is_some()).collect();
         held.sort_by_key(|value| Reverse(value.bytes));
-        let told: Vec<String> = held.iter().take(LISTED).map(|value| held_text(value, batch)).collect();
-        match held.len() - told.len() {
-            0 if told.is_empty() => format!("at {}: nothing held", self.name),
-            0 => format!("at {}: {}", self.name, told.join(", ")),
-            rest => format!("at {}: {}, and {rest} more", self.name, told.join(", ")),
+        let listed: Vec<String> = held.iter().take(LISTED).map(|value| held_text(value, batch)).collect();
+        match held.len() - listed.len() {
+            0 if listed.is_empty() => format!("at {}: nothing held", self.name),
+            0 => format!("at {}: {}", self.name, listed.join(", ")),
+            rest => format!("at {}: {}, and {rest} more", self.name, listed.join(", ")),
         }
     }
 }
 
 fn held_text(value: &Alive, batch: u64) -> String {
-    let goal = value.held_for.as_deref().unwrap_or("nothing");
-    format!("{} ({} MiB) held for {goal}", value.name, mebibytes(value.bytes * batch))
+    let reader = value.held_for.as_deref().unwrap_or("nothing");
+    format!("{} ({} MiB) held for {reader}", value.name, mebibytes(value.bytes * batch))
 }
 
-/// The most held values that are listed.
+/// Most held values that are listed.
 const LISTED: usize = 3;
 
 fn mebibytes(bytes: u64) -> String {
@@ -295,18 +296,19 @@ fn text(networks: &[Network], batch: u64) -> String {
 }
 
 const NOTES: &str = "\
-Parameters, multiply-adds and Winograd multiplies (10^9) are for one image, everything else for the batch, in f32 and MiB. access: what all
-operators read and write, each by itself; of convs: convolutions and fully connected layers alone; weights: parameters and batch norms' statistics.
-MACs/byte: arithmetic intensity, multiply-adds per byte of access. operators: convolutions and pools in a building block, the mean and the most.
-peak: activations alive at once. held: those of them that wait for a later node, at most; of all nodes so many run while some wait.
+Parameters, multiply-adds and Winograd multiplies (10^9) are for one image, everything else for the batch, in f32 and MiB.
+access: what all operators read and write, each on its own; of convs: convolutions and fully connected layers only;
+weights: parameters and batch-norm statistics; MACs/byte: arithmetic intensity, multiply-adds per byte of access;
+operators: convolutions and pools per building block, mean and maximum; peak: most activations alive at once;
+held: most activations waiting for a later node; while held: nodes that run while some value waits.
 ";
 
 const OBSERVED_NOTES: &str = "\
-All in MiB, on one thread, in a process for each row. peak: predicted, node by node, images included. arena: the engine's values and workspace,
-without the images; batch norms, sums and ReLUs run in a convolution's pass, no value overwrites another that is read meanwhile, and channels are
-rounded up to whole registers. workspace: the part of the arena that convolutions compute in. packed weights: as the engine transforms them.
-process: the most resident memory, before planning (the program, the weights as a file holds them), and after planning, which copies the weights
-before it packs them, and one run.
+All in MiB, on one thread, each row in a process of its own. peak: predicted node by node, images included.
+arena: the engine's values and workspace, without the images; batch norms, sums and ReLUs run within a convolution's pass,
+and channels are rounded up to whole registers. workspace: the part of the arena that convolutions compute in.
+packed weights: as the engine transforms them. process: peak resident memory before preparing (the program, the weights
+as a file holds them), and after preparing, which copies the weights before it packs them, and one run.
 ";
 
 fn counts(network: &Network, counted: &Counted, batch: u64) -> Vec<String> {
@@ -333,7 +335,7 @@ fn counts(network: &Network, counted: &Counted, batch: u64) -> Vec<String> {
 
 fn observations(network: &Network, counted: &Counted, batch: u64) -> Option<Vec<String>> {
     let observed = counted.observed?;
-    let told = |bytes: Option<u64>| bytes.map_or("-".to_owned(), mebibytes);
+    let or_dash = |bytes: Option<u64>| bytes.map_or("-".to_owned(), mebibytes);
     Some(vec![
         network.name.clone(),
         counted.name().to_owned(),
@@ -341,8 +343,8 @@ fn observations(network: &Network, counted: &Counted, batch: u64) -> Option<Vec<
         mebibytes(observed.arena_bytes),
         mebibytes(observed.workspace_bytes),
         mebibytes(observed.packed_bytes),
-        told(observed.process_base_bytes),
-        told(observed.process_peak_bytes),
+        or_dash(observed.process_base_bytes),
+        or_dash(observed.process_peak_bytes),
     ])
 }
 

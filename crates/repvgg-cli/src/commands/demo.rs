@@ -1,4 +1,4 @@
-//! `repvgg demo`: the whole road on built-in images.
+//! `repvgg demo`: from drawn images to a checked, fused network and a report.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -30,25 +30,25 @@ use crate::progress::duration;
 use crate::report::{self, Command, Forms, Report, Training};
 use crate::source::default_threads;
 
-/// The whole road in a few minutes: draw images, train, fuse, check, compare, predict, and leave a report
+/// Everything in a few minutes: draw images, train, fuse, check, compare, predict, and write a report
 ///
-/// Leaves a folder with `training.safetensors` and `plain.safetensors` (the same network in both forms), `run/` (the training),
+/// Creates a folder with `training.safetensors` and `plain.safetensors` (the same network in both forms), `run/` (the training run),
 /// `curves.svg`, `predictions.png` and `report.html`, which opens in any browser.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The folder to make [default: repvgg-demo, or repvgg-demo-2, … where that exists]
+    /// Folder to create [default: repvgg-demo, or repvgg-demo-2, … if that exists]
     #[arg(short, long)]
     output: Option<PathBuf>,
     /// Passes over the training images
     #[arg(long)]
     epochs: Option<usize>,
-    /// Seed of everything random
+    /// Seed for everything random
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads [default: all cores]
     #[arg(long, default_value_t = default_threads())]
     threads: usize,
-    /// End standard output with one line of JSON
+    /// Print one line of JSON at the end
     #[arg(long)]
     json: bool,
 }
@@ -104,7 +104,7 @@ fn start(arguments: &Arguments, folder: &Path) -> Result<Run> {
     Setup { seed: arguments.seed, threads: arguments.threads.max(1), ..setup }.start(folder)
 }
 
-/// What the demo finds out.
+/// The results of the demo.
 struct Results {
     fusion: FusionReport,
     top1: Forms<f64>,
@@ -151,7 +151,7 @@ fn speeds(model: &Model, plain: &Model, threads: usize) -> Result<Forms<f64>> {
     Ok(Forms { training: speed(0), fused: speed(1) })
 }
 
-/// A picture of held-out images with what the plain network takes them for.
+/// A picture of held-out images with the plain network's predictions.
 fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec<u8>> {
     let mut classifier = Classifier::with_settings(plain, Settings { threads, ..Settings::default() }, &Tuning::new())?;
     let images = data.validation.len();

@@ -15,20 +15,20 @@ use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
 use crate::source::ModelOptions;
 
-/// Measure a model on labelled images: top-1, top-5, accuracy per class, images per second
+/// Evaluate a model on labelled images: top-1, top-5, accuracy per class, images per second
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// The data, as for `repvgg train`; its validation part is used
+    /// Data set, as for `repvgg train`; the validation part is used
     data: PathBuf,
     /// Images per run of the network
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// The seed that splits a folder without `train` and `val`; use the training's
+    /// Seed for splitting a folder without `train` and `val`; use the same as in training
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Leave out images that cannot be read, and count them
+    /// Skip images that cannot be read, and count them
     #[arg(long)]
     skip_unreadable: bool,
     /// Print one JSON object
@@ -105,7 +105,7 @@ fn evaluation_text(evaluation: &Evaluation, labels: &[String]) -> String {
         .collect();
     let skipped = match evaluation.skipped {
         0 => String::new(),
-        count => format!(", {count} could not be read and were left out"),
+        count => format!(", {count} could not be read and were skipped"),
     };
     format!(
         "{}\ntop-1 {:.2} %, top-5 {:.2} %, loss {:.4} on {} images{skipped}\n{:.1} images/s with decoding ({}), {:.1} in the network\n",

@@ -16,33 +16,34 @@ use super::fuse::fuse_checked;
 use crate::output::{print, print_json, thousands};
 use crate::source::ModelOptions;
 
-/// Write a model for another runtime or code base; the ending of FILE chooses: .onnx or .safetensors
+/// Write a model for another runtime or code base; the extension of FILE selects the format, .onnx or .safetensors
 ///
-/// ONNX takes any batch and image size; parameters keep their names, labels and preprocessing are metadata, and parameters of more than
-/// 2 GB lie beside the file in FILE.data. Safetensors have the parameter names that the authors', timm's or mmpretrain's code expects.
+/// ONNX files accept any batch and image size. Parameters keep their names; labels and preprocessing are stored as metadata; parameters
+/// of more than 2 GB are stored next to the file in FILE.data. Safetensors files use the parameter names that the authors', timm's or
+/// mmpretrain's code expects.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Where it goes: FILE.onnx or FILE.safetensors
+    /// Output file: FILE.onnx or FILE.safetensors
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The form to write; a training form becomes plain by fusing, checked as `repvgg fuse` does [default: the model's own]
+    /// Form to write; `plain` fuses a training form, with the checks of `repvgg fuse` [default: the model's own]
     #[arg(long, value_enum)]
     form: Option<WantedForm>,
-    /// How values are stored: f16 halves the file and rounds each value once; the arithmetic stays in f32
+    /// How values are stored: f16 halves the file and rounds each value once; computation stays in f32
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
-    /// Whose parameter names a safetensors file gets [default: official]
+    /// Parameter names in a safetensors file [default: official]
     #[arg(long, value_enum)]
     dialect: Option<WantedDialect>,
-    /// The version of ONNX's operators, 7 to 21 [default: 17, or 18 with --with-preprocess]
+    /// ONNX operator set version, 7 to 21 [default: 17, or 18 with --with-preprocess]
     #[arg(long)]
     opset: Option<i64>,
-    /// Put resizing, cropping and normalising into the ONNX graph: its input is then RGB images, uint8 [N, H, W, 3]
+    /// Include resizing, cropping and normalising in the ONNX graph, so that its input is RGB images, uint8 [N, H, W, 3]
     #[arg(long)]
     with_preprocess: bool,
-    /// Write the parameters beside the ONNX file, in FILE.data, whatever their size
+    /// Always store the parameters next to the ONNX file in FILE.data
     #[arg(long)]
     external_data: bool,
     /// Print one JSON object
@@ -69,7 +70,7 @@ enum Dtype {
     F16,
 }
 
-/// What is written.
+/// The format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Onnx,
@@ -96,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// That a file is unfused, and what to do about it.
+/// A warning that a file is not fused, with the remedy.
 fn unfused(model: &Model, output: &Path) -> Result<String> {
     let regions = Plan::new(&model.graph()?).regions().len();
     Ok(format!(
@@ -106,7 +107,7 @@ fn unfused(model: &Model, output: &Path) -> Result<String> {
 }
 
 impl Arguments {
-    /// What the ending asks for, and whether the other options suit it.
+    /// The format that the extension selects, if the other options suit it.
     fn target(&self) -> Result<Target> {
         let refuse = |what: String| Err(Error::spec(self.output.display(), what));
         let ending = self.output.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -121,15 +122,15 @@ impl Arguments {
             ("--external-data", self.external_data),
         ];
         match onnx_only.into_iter().find(|(_, given)| *given && target != Target::Onnx) {
-            Some((option, _)) => refuse(format!("expected a file that ends in .onnx with {option}")),
+            Some((option, _)) => refuse(format!("{option} needs a file that ends in .onnx")),
             None if target == Target::Onnx && self.dialect.is_some() => {
-                refuse("expected a file that ends in .safetensors with --dialect".to_owned())
+                refuse("--dialect needs a file that ends in .safetensors".to_owned())
             }
             None => Ok(target),
         }
     }
 
-    /// The model in the form that is asked for.
+    /// The model in the requested form.
     fn in_form(&self, model: Model) -> anyhow::Result<Model> {
         match (self.form, model.form) {
             (None, _) | (Some(WantedForm::Training), Form::Training) | (Some(WantedForm::Plain), Form::Plain) => {

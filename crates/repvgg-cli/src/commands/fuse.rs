@@ -1,4 +1,4 @@
-//! `repvgg fuse`: the training form to the plain one, checked before it is written.
+//! `repvgg fuse`: from the training form to the plain one, checked before it is written.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,18 +14,18 @@ use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::ModelOptions;
 
-/// Fold every block's branches into one 3×3 convolution, check the result block by block, and write it
+/// Fuse the branches of every block into one 3×3 convolution, check the result block by block, and write it
 ///
 /// The fusion is computed in double precision and rounded once. Before the file is written, every block and the whole network are
-/// compared with the training form on random inputs; a result that drifts is refused.
+/// compared with the training form on random inputs; a result that deviates is rejected.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     input: ModelOptions,
-    /// Where the plain model goes
+    /// Output file for the plain model
     #[arg(short, long)]
     output: PathBuf,
-    /// Side of the random images that the whole network is checked on [default: 64, or the network's only size]
+    /// Side of the random images for checking the whole network [default: 64, or the network's only size]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     check_size: Option<u32>,
     /// Print the report as one JSON object

@@ -14,7 +14,8 @@ use super::Outcome;
 use crate::output::{print, print_json, table, thousands};
 use crate::source::{ModelOptions, parse_size};
 
-/// Show a model, or the network that an architecture's name or specification file describes, layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
+/// Show a model, a named architecture or a specification file layer by layer: shapes, parameters, multiply-adds, Winograd multiplies,
+/// memory
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

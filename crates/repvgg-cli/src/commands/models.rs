@@ -1,4 +1,4 @@
-//! `repvgg models`: every architecture with what it costs, beside what the paper prints.
+//! `repvgg models`: every architecture and its cost beside the paper's figures.
 
 use std::process::ExitCode;
 
@@ -28,7 +28,7 @@ struct Row {
     size: [usize; 2],
     training_parameters: u64,
     parameters: u64,
-    /// Of the plain form; none where the network does not take images of the size.
+    /// The plain form's cost; none where the network does not take images of this size.
     plain: Option<Cost>,
 }
 

@@ -1,4 +1,4 @@
-//! `repvgg predict`: what is in these images.
+//! `repvgg predict`: classify images.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,18 +13,18 @@ use crate::engine::EngineOptions;
 use crate::output::{line, print, print_json};
 use crate::source::ModelOptions;
 
-/// Classify images: the most likely classes of each file
+/// Classify images: print the most likely classes of each file
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Image files, and folders whose images are taken
+    /// Image files, and folders of images
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// How many classes to print for each image
+    /// Number of classes to print for each image
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Print one JSON object per image and line
+    /// Print one JSON object per image, one per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `repvgg run`: a raw tensor through a model.
+//! `repvgg run`: run a model on a raw tensor.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,22 +14,22 @@ use crate::source::ModelOptions;
 
 /// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
 ///
-/// Training-form and plain models both run as they are, without preprocessing, and as exactly as single precision allows.
+/// Training-form and plain models run as they are, without preprocessing, and as accurately as single precision allows.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// The input, .npy of f32 [N, C, H, W]
+    /// Input: .npy of f32 [N, C, H, W]
     #[arg(long)]
     input: PathBuf,
-    /// Where the logits go, .npy of f32 [N, classes]
+    /// Output file for the logits: .npy of f32 [N, classes]
     #[arg(long)]
     output: PathBuf,
     #[command(flatten)]
     engine: EngineOptions,
 }
 
-/// Images per run of the network: more gain nothing and take memory.
+/// Images per run of the network; more would only take memory.
 const BATCH: usize = 16;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {

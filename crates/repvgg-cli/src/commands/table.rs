@@ -17,24 +17,24 @@ mod networks;
 mod order;
 mod specification;
 
-/// Print one of the paper's Tables 2 to 7 with its figures, those that are counted here, and those that are measured here
+/// Print one of the paper's Tables 2 to 7 with the paper's figures beside those counted and measured here
 ///
 /// Table 2: the layers of each stage. Table 3: the multipliers of each model. Tables 4 and 5: accuracy, speed, parameters,
-/// multiply-adds and Winograd multiplies of RepVGG and its baselines. Table 6: RepVGG-B0 without branches, its speed in training
-/// form. Table 7: variants of RepVGG-B0, and whether they fuse. All other figures are those of fused networks. A figure that differs
-/// from the paper's is marked, and a footnote says why.
+/// multiply-adds and Winograd multiplies of RepVGG and its baselines. Table 6: RepVGG-B0 without branches, timed in training form.
+/// Table 7: variants of RepVGG-B0, and whether they fuse. All other figures are those of fused networks. A figure that differs from the
+/// paper's is marked and explained in a footnote.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP, mut_group("ProtocolOptions", |group| group.requires("measure")))]
 pub(crate) struct Arguments {
-    /// The table's number in the paper, 2 to 7
+    /// Number of the table in the paper, 2 to 7
     #[arg(value_name = "N")]
     number: u8,
     #[command(flatten)]
     format: Format,
-    /// Draw accuracy against speed, the paper's or, with --measure, the one here
+    /// Plot accuracy against speed: the paper's or, with --measure, the speed measured here
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Measure speeds here (Tables 4 to 7): all networks in turn, fused but for Table 6, with fresh weights
+    /// Measure speeds here (Tables 4 to 7): all networks in turn with random weights, fused except in Table 6
     #[arg(long)]
     measure: bool,
     #[command(flatten)]
@@ -69,7 +69,7 @@ Examples:
   repvgg table 5 --markdown
   repvgg table 4 --measure --plot speed.svg";
 
-/// A table in all its formats, and what can be drawn of it.
+/// A table in all its formats, and its chart.
 struct Page {
     sheet: Sheet,
     /// The rows as JSON.

@@ -1,4 +1,4 @@
-//! `repvgg train`: a folder of images to a network in training form.
+//! `repvgg train`: from a folder of images to a network in training form.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ use super::Outcome;
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
-/// Train a network on images and keep everything in a run folder
+/// Train a network on images and record everything in a run folder
 ///
-/// DATA is `shapes` (the built-in images), a folder with train/<class>/… and val/<class>/…, one folder of class folders (a fifth is kept
-/// for validation), or a folder with CIFAR-10's binary batches. A recipe is a preset and whatever is overridden here. Ctrl-C
-/// finishes the step and saves; `--resume RUN` continues, also after a crash.
+/// DATA is `shapes` (the built-in images), a folder with train/<class>/… and val/<class>/…, a folder of class folders (a fifth of the
+/// images is used for validation), or a folder with CIFAR-10's binary batches. A recipe is a preset with any field overridden by the
+/// options below. Ctrl-C finishes the current step and saves; `--resume RUN` continues, also after a crash.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  repvgg train photos/ -o run                                  a first result within minutes
+  repvgg train photos/ -o run                                  a first result in minutes
   repvgg train photos/ --model repvgg-a0 --preset imagenet-120 -o run
   repvgg train cifar-10-batches-bin/ --preset cifar10 -o run
   repvgg train photos/ --init-from other/best.safetensors -o run  fine-tune
@@ -36,31 +36,31 @@ pub(crate) struct Arguments {
     /// The images, or `shapes` for the built-in set
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     data: Option<PathBuf>,
-    /// The run folder to make
+    /// Run folder to create
     #[arg(short, long, required_unless_present = "resume", conflicts_with = "resume")]
     output: Option<PathBuf>,
     /// Continue the run in this folder
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// An architecture's name (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
+    /// Network: an architecture's name (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// The recipe: quick, demo, cifar10, imagenet-120, ablation or ablation-quick
+    /// Recipe: quick, demo, cifar10, imagenet-120, ablation or ablation-quick
     #[arg(long, default_value = "quick", conflicts_with = "resume")]
     preset: String,
-    /// Start from the weights of this model file in training form; a head for other classes starts afresh
+    /// Start from the weights of this model in training form; a head for other classes starts from random weights
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init_from: Option<String>,
-    /// Determines initial weights, order, augmentation and the split of a single folder
+    /// Seed for initial weights, order, augmentation and the split of a single folder
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     seed: u64,
-    /// Where to compute: cpu, or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 where the program was built with that feature
+    /// Device: cpu; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature
     #[arg(long, default_value = "cpu", conflicts_with = "resume")]
     device: String,
     /// Threads [default: all cores]
     #[arg(long, conflicts_with = "resume")]
     threads: Option<usize>,
-    /// Leave out images that cannot be read, and count them
+    /// Skip images that cannot be read, and count them
     #[arg(long, conflicts_with = "resume")]
     skip_unreadable: bool,
     // Last: its heading holds for all that follow.
@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     recipe: RecipeArguments,
 }
 
-/// What overrides the preset.
+/// Options that override the preset.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe (each overrides the preset)")]
 struct RecipeArguments {
@@ -99,11 +99,12 @@ struct RecipeArguments {
     /// Share of the target spread over all classes
     #[arg(long, conflicts_with = "resume")]
     label_smoothing: Option<f64>,
-    /// Side of the network's square input in pixels [default: the images' own where they have one, else the preset's]
+    /// Side of the network's square input in pixels [default: that of the images if all have the same, else the preset's]
     #[arg(long, conflicts_with = "resume")]
     size: Option<usize>,
-    /// The part of a training image that is seen: centre; shift:PIXELS or shift:PIXELS:black, the central crop shifted at random, beyond the
-    /// edge mirrored or black; resized:AREA-AREA or resized:AREA-AREA:RATIO-RATIO, a random rectangle
+    /// Crop of training images: centre; shift:PIXELS, the central crop shifted at random with mirrored borders, or shift:PIXELS:black
+    /// with black ones; resized:AREA-AREA or resized:AREA-AREA:RATIO-RATIO, a random rectangle of the given range of areas (and aspect
+    /// ratios)
     #[arg(long, conflicts_with = "resume")]
     crop: Option<Crop>,
     /// Probability of mirroring a training image left to right
@@ -263,7 +264,7 @@ pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<RunOutcome
     Ok(outcome?)
 }
 
-/// A live line in a terminal; elsewhere a plain line every few seconds and one per epoch.
+/// A progress bar in a terminal; elsewhere a line every few seconds and one per epoch.
 struct Display {
     epochs: usize,
     bar: Option<ProgressBar>,
@@ -273,7 +274,7 @@ struct Display {
     skipped: HashSet<String>,
 }
 
-/// How often a plain line is written within an epoch.
+/// How often a line is printed within an epoch.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Display {
@@ -287,7 +288,7 @@ impl Display {
     fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Step(step) => self.step(step),
-            Event::Validation(done, images) => self.validation(*done, *images),
+            Event::Validation { done, total } => self.validation(*done, *total),
             Event::Epoch(metrics) => self.line(&epoch_line(metrics, self.epochs)),
             Event::Skipped(error) => {
                 let line = format!("skipped: {error}");
@@ -295,6 +296,7 @@ impl Display {
                     self.line(&line);
                 }
             }
+            _ => {}
         }
     }
 
@@ -362,7 +364,7 @@ fn epoch_line(metrics: &EpochMetrics, epochs: usize) -> String {
     )
 }
 
-/// A line of progress on standard output; a reader that has gone away is no reason to stop training.
+/// Prints a line to standard output; a closed pipe does not stop training.
 pub(crate) fn print_line(line: &str) {
     let _ = crate::output::print(&format!("{line}\n"));
 }

@@ -14,30 +14,30 @@ use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{default_threads, open, parse_size};
 
-/// Compare two models of any kind and form on the same inputs: logits, first choices, and block by block
+/// Compare two models of any kind and form on the same inputs: logits, top-1 predictions, and block by block
 ///
-/// The inputs are random images unless --input or --data gives others. Where one model is the training form of the other, every fused
-/// convolution is compared with its branches in double precision; where both have the same graph, the parameters of every layer are
-/// compared. Exit code 0 when the logits agree within the tolerance, 1 when they do not.
+/// The inputs are random images unless --input or --data is given. If one model is the training form of the other, every fused
+/// convolution is compared with its branches in double precision; if both have the same graph, the parameters of every layer are
+/// compared. The exit code is 0 if the logits agree within the tolerance and 1 if they do not.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A model of any kind that `repvgg run` takes
+    /// First model: a file or a hub's repository
     a: String,
-    /// Another
+    /// Second model
     b: String,
-    /// Images to compare on, files or folders; the first model's preprocessing is applied for both
+    /// Image files or folders to compare on, prepared by the first model's preprocessing
     #[arg(long, value_name = "FOLDER", conflicts_with = "input")]
     data: Vec<PathBuf>,
-    /// A tensor to compare on, .npy of f32 [N, C, H, W]
+    /// Tensor to compare on: .npy of f32 [N, C, H, W]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Size of the random images, S or HxW [default: the first model's]
     #[arg(long, value_parser = parse_size, conflicts_with_all = ["input", "data"])]
     size: Option<[usize; 2]>,
-    /// How many random images
+    /// Number of random images
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["input", "data"])]
     images: u32,
-    /// The largest difference of a logit that passes, in the largest logit
+    /// Largest difference of a logit that passes, relative to the largest logit
     #[arg(long, default_value_t = 1e-5)]
     tolerance: f64,
     /// Threads
@@ -141,7 +141,7 @@ impl Report<'_> {
         })
     }
 
-    /// What the blocks in the report are.
+    /// What the report compares.
     fn compared(&self) -> &'static str {
         match self.comparison.parts {
             Parts::Regions(_) => "blocks",

@@ -13,29 +13,29 @@ use super::Outcome;
 use crate::notation::{self, Notation};
 use crate::output::{print, print_json, table, thousands};
 
-/// Derive the matrices of Winograd's F(MxM, RxR), M outputs of R taps along each axis, from interpolation points; prove them in exact rationals, count their multiplications, and measure their error in f32
+/// Derive the matrices of Winograd's F(MxM, RxR) from interpolation points, prove them in exact rationals, count their multiplications,
+/// and measure their error in f32
 ///
 /// Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A computes MxM outputs of an RxR filter with (M + R - 1)² multiplications where direct convolution takes
-/// M²R²; M + R - 1 is at most 32. Which points are taken decides how much rounding costs: the error is that of a convolution over
-/// --channels channels of random normal values with the matrices applied entry by entry, beside direct convolution in f32, both
-/// against f64.
+/// M²R²; M + R - 1 is at most 32. The rounding error depends on the points. It is measured on a convolution over --channels channels of
+/// random normal values, with the matrices applied entry by entry, next to direct convolution in f32; both are compared with f64.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Outputs of a tile along each axis
+    /// Outputs per tile along each axis
     #[arg(value_name = "M")]
     outputs: usize,
     /// Taps of the filter along each axis
     #[arg(value_name = "R")]
     taps: usize,
-    /// The M + R - 2 finite points, integers, fractions or decimals with commas between them, or `engine` for those of this program's
-    /// own convolutions; infinity is always the last point and not given [default: 0,1,-1,2,-2,1/2,-1/2,3,-3,1/3,-1/3,…]
+    /// The M + R - 2 finite points as comma-separated integers, fractions or decimals, or `engine` for those of this program's own
+    /// convolutions; the last point is always infinity and is not given [default: 0,1,-1,2,-2,1/2,-1/2,3,-3,1/3,-1/3,…]
     #[arg(long, value_name = "POINTS", allow_hyphen_values = true)]
     points: Option<String>,
-    /// How the matrices are written; other than as text, they are all that is printed
+    /// How the matrices are written; formats other than text print the matrices only
     #[arg(long, value_enum, default_value = "text")]
     format: Notation,
-    /// Channels that the measured convolution sums over
+    /// Channels of the measured convolution
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     channels: u32,
     /// Seed of the random values
@@ -53,7 +53,7 @@ Examples:
   repvgg winograd 4 3 --points 0,1,-1,1/2,-2        points of your own
   repvgg winograd 6 3 --format numpy > winograd.py  or latex, rust";
 
-/// Outputs that are computed at least, in tiles of which there are no fewer than 16.
+/// Outputs to measure at least, in 16 tiles or more.
 const MEASURED: usize = 4096;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {

@@ -27,7 +27,7 @@ pub enum Unreadable {
 
 /// What a [`Loader`] loads and how.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct LoaderSettings {
     /// The seed of the run.
     pub seed: u64,
     /// The epoch: with the seed and an image's index it determines the augmentation.
@@ -44,7 +44,7 @@ pub struct Plan {
 
 /// Network inputs with their classes.
 #[derive(Debug)]
-pub struct Batch {
+pub struct LoadedBatch {
     /// `[N, C, S, S]`; N is zero when every image was skipped.
     pub images: Tensor,
     /// The class of each image, `[N]`.
@@ -53,10 +53,10 @@ pub struct Batch {
     pub skipped: Vec<Error>,
 }
 
-/// The batches of a [`Plan`] in order, one ahead for each worker.
+/// The batches of a [`LoaderSettings`] in order, one ahead for each worker.
 ///
 /// Worker w of W makes batches w, w + W, …, and hands each over before it begins the next; taking from the workers in turn is then the
-/// order of the plan, and at most W batches are in memory beside the one taken. Dropping the loader ends the threads.
+/// order of the batches, and at most W batches are in memory beside the one taken. Dropping the loader ends the threads.
 ///
 /// # Panics
 /// `next` panics when a worker did, with its message.
@@ -67,7 +67,7 @@ pub struct Loader {
 }
 
 struct Worker {
-    batches: Receiver<Result<Batch>>,
+    batches: Receiver<Result<LoadedBatch>>,
     thread: JoinHandle<()>,
 }
 
@@ -76,16 +76,16 @@ impl Loader {
     ///
     /// # Panics
     /// When the system refuses a thread.
-    pub fn new(dataset: Arc<dyn Dataset>, plan: Plan) -> Self {
-        let count = plan.batches.len();
-        let stride = plan.workers.get().min(count);
-        let plan = Arc::new(plan);
+    pub fn new(dataset: Arc<dyn Dataset>, settings: LoaderSettings) -> Self {
+        let count = settings.batches.len();
+        let stride = settings.workers.get().min(count);
+        let settings = Arc::new(settings);
         let start = |first| {
             let (sender, batches) = sync_channel(0);
-            let (dataset, plan) = (Arc::clone(&dataset), Arc::clone(&plan));
+            let (dataset, settings) = (Arc::clone(&dataset), Arc::clone(&settings));
             let work = move || {
-                let own = plan.batches.iter().skip(first).step_by(stride);
-                work(own.map(|indices| load(&*dataset, &plan, indices)), &sender);
+                let own = settings.batches.iter().skip(first).step_by(stride);
+                work(own.map(|indices| load(&*dataset, &settings, indices)), &sender);
             };
             Worker { batches, thread: thread::spawn(work) }
         };
@@ -94,7 +94,7 @@ impl Loader {
 }
 
 /// Sends until done, or the receiver is gone, or a batch failed.
-fn work(batches: impl Iterator<Item = Result<Batch>>, sender: &SyncSender<Result<Batch>>) {
+fn work(batches: impl Iterator<Item = Result<LoadedBatch>>, sender: &SyncSender<Result<LoadedBatch>>) {
     for batch in batches {
         let failed = batch.is_err();
         if sender.send(batch).is_err() || failed {
@@ -104,17 +104,21 @@ fn work(batches: impl Iterator<Item = Result<Batch>>, sender: &SyncSender<Result
 }
 
 /// Makes one batch.
-fn load(dataset: &dyn Dataset, plan: &Plan, indices: &[usize]) -> Result<Batch> {
-    let preprocessing = &plan.transform.preprocessing;
+fn load(dataset: &dyn Dataset, settings: &LoaderSettings, indices: &[usize]) -> Result<LoadedBatch> {
+    let preprocessing = &settings.transform.preprocessing;
     let elements = preprocessing.elements();
     let mut images = Vec::with_capacity(indices.len() * elements);
     let (mut labels, mut skipped) = (Vec::with_capacity(indices.len()), Vec::new());
     for &index in indices {
-        match (dataset.image(index), plan.unreadable) {
+        match (dataset.image(index), settings.unreadable) {
             (Ok(image), _) => {
                 let start = images.len();
                 images.resize(start + elements, 0.0);
-                plan.transform.apply(&image, &mut sample_rng(plan.seed, plan.epoch, index), &mut images[start..]);
+                settings.transform.apply(
+                    &image,
+                    &mut sample_rng(settings.seed, settings.epoch, index),
+                    &mut images[start..],
+                );
                 labels.push(dataset.label(index));
             }
             (Err(error), Unreadable::Skip) => skipped.push(error),
@@ -122,11 +126,11 @@ fn load(dataset: &dyn Dataset, plan: &Plan, indices: &[usize]) -> Result<Batch> 
         }
     }
     let images = Tensor::new([labels.len(), preprocessing.channels(), preprocessing.size, preprocessing.size], images)?;
-    Ok(Batch { images, labels, skipped })
+    Ok(LoadedBatch { images, labels, skipped })
 }
 
 impl Iterator for Loader {
-    type Item = Result<Batch>;
+    type Item = Result<LoadedBatch>;
 
     /// The next batch; an error is the last item.
     fn next(&mut self) -> Option<Self::Item> {

@@ -28,12 +28,12 @@ pub(crate) fn stream(seed: u64, purpose: Purpose, major: u64, minor: u64) -> Cha
 }
 
 /// The generator that augments image `index` in `epoch`.
-pub fn sample_rng(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
+pub(crate) fn sample_rng(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
     stream(seed, Purpose::Augment, epoch, index as u64)
 }
 
 /// The order in which `epoch` visits `len` images: a permutation of `0..len`.
-pub fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
+pub(crate) fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     order.shuffle(&mut stream(seed, Purpose::Order, epoch, 0));
     order

@@ -35,7 +35,7 @@ fn the_built_in_set_loads_to_batches() {
     assert_eq!(data.fingerprint().unwrap(), open(BUILT_IN, 4).unwrap().fingerprint().unwrap());
     let preprocessing = repvgg::image::Preprocessing { size: 32, crop_fraction: 1.0, ..Default::default() };
     let order = epoch_order(3, 0, data.train.len());
-    let plan = Plan {
+    let settings = LoaderSettings {
         seed: 3,
         epoch: 0,
         batches: order.chunks(100).take(3).map(<[usize]>::to_vec).collect(),
@@ -43,7 +43,7 @@ fn the_built_in_set_loads_to_batches() {
         unreadable: Unreadable::Refuse,
         workers: NonZeroUsize::new(2).unwrap(),
     };
-    let batches: Vec<Batch> = Loader::new(data.train, plan).collect::<Result<_>>().unwrap();
+    let batches: Vec<LoadedBatch> = Loader::new(data.train, settings).collect::<Result<_>>().unwrap();
     assert_eq!(batches.len(), 3);
     assert!(batches.iter().all(|batch| batch.images.shape() == [100, 3, 32, 32] && batch.labels.len() == 100));
     let labels: Vec<usize> = batches.into_iter().flat_map(|batch| batch.labels).collect();

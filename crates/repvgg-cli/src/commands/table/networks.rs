@@ -52,7 +52,7 @@ pub(super) fn of_networks(table: u8, measuring: Option<(&ProtocolOptions, &Engin
     let rows = paper::networks(table).map(Row::count).collect::<Result<Vec<_>>>()?;
     let timing = measuring.map(|(protocol, engine)| Timing::of(&rows, protocol, engine)).transpose()?;
     let timed = |index: usize| timing.as_ref().map(|timing| &timing.rows[index]);
-    let (columns, cells): (Vec<Column>, Vec<Read>) = columns(table, timing.is_some()).into_iter().unzip();
+    let (columns, cells): (Vec<Column>, Vec<Read>) = columns(table, timing.as_ref()).into_iter().unzip();
     let subjects =
         rows.iter().enumerate().map(|(index, row)| Subject { row, timed: timed(index), timing: timing.as_ref() });
     let subjects: Vec<Subject<'_>> = subjects.collect();
@@ -193,7 +193,7 @@ struct Subject<'a> {
 type Read = fn(&Subject<'_>) -> Cell;
 
 /// The columns of a table and what they hold.
-fn columns(table: u8, is_timed: bool) -> Vec<(Column, Read)> {
+fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, Read)> {
     let shown = |key, heading| Column { key, heading: Some(heading) };
     let hidden = |key| Column { key, heading: None };
     let mut columns: Vec<(Column, Read)> = vec![
@@ -224,7 +224,7 @@ fn columns(table: u8, is_timed: bool) -> Vec<(Column, Read)> {
         (training("training_macs", "in training"), |s| Cell::new(billions(s.row.training.macs), s.row.training.macs)),
         (shown("winograd_multiplies", "Winograd G"), |s| counted(s, Figure::WinogradMultiplies)),
     ]);
-    if is_timed {
+    if timing.is_some() {
         columns.extend(timed_columns(table));
     }
     if table == 7 {

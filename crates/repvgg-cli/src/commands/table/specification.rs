@@ -19,6 +19,13 @@ struct Layers {
     channels: Vec<usize>,
 }
 
+/// The two series of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Series {
+    A,
+    B,
+}
+
 /// A model of Table 3 and its stages.
 struct Built {
     model: &'static Model,
@@ -34,8 +41,8 @@ impl Built {
         paper::models().iter().map(built).collect()
     }
 
-    fn is_a(&self) -> bool {
-        self.model.title.starts_with("RepVGG-A")
+    fn series(&self) -> Series {
+        if self.model.title.starts_with("RepVGG-A") { Series::A } else { Series::B }
     }
 }
 
@@ -60,7 +67,7 @@ pub(super) fn of_stages() -> Result<Page> {
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for (index, stage) in paper::stages().iter().enumerate() {
-        let [a, b] = [true, false].map(|is_a| Family::of(stage, index, is_a, &built));
+        let [a, b] = [Series::A, Series::B].map(|series| Family::of(stage, index, series, &built));
         let [height, width] = stage.output_size;
         rows.push(vec![
             Cell::same(index + 1),
@@ -105,11 +112,14 @@ struct Family<'a> {
 }
 
 impl<'a> Family<'a> {
-    fn of(stage: &'static Stage, index: usize, is_a: bool, built: &'a [Built]) -> Self {
-        let models = built.iter().filter(|built| built.is_a() == is_a);
+    fn of(stage: &'static Stage, index: usize, series: Series, built: &'a [Built]) -> Self {
+        let models = built.iter().filter(|built| built.series() == series);
         Self {
             stage,
-            layers: if is_a { stage.layers_a } else { stage.layers_b },
+            layers: match series {
+                Series::A => stage.layers_a,
+                Series::B => stage.layers_b,
+            },
             models: models.map(|built| (built.model, built.stages.get(index))).collect(),
         }
     }
@@ -253,7 +263,7 @@ mod tests {
     fn other_layers_are_marked() {
         let mut built = Built::all().unwrap();
         built[1].stages[3].channels[13] = 250;
-        let family = Family::of(&paper::stages()[3], 3, true, &built);
+        let family = Family::of(&paper::stages()[3], 3, Series::A, &built);
         assert!(!family.agrees());
         let cell = family.cell();
         assert_eq!(cell.text, "14x192, 13x256 + 1x250, 14x384");

@@ -38,9 +38,9 @@ impl Dataset for Numbers {
     }
 }
 
-fn plan(batches: Vec<Vec<usize>>, unreadable: Unreadable, workers: usize) -> Plan {
+fn settings(batches: Vec<Vec<usize>>, unreadable: Unreadable, workers: usize) -> LoaderSettings {
     let preprocessing = Preprocessing { size: 4, ..Preprocessing::default() };
-    Plan {
+    LoaderSettings {
         seed: 5,
         epoch: 2,
         batches,
@@ -54,16 +54,16 @@ fn batches(count: usize, size: usize) -> Vec<Vec<usize>> {
     (0..count).map(|batch| (0..size).map(|at| (batch * size + at) * 31 % 91).collect()).collect()
 }
 
-fn load_all(plan: Plan) -> Vec<Batch> {
-    Loader::new(Arc::new(Numbers::default()), plan).collect::<Result<_>>().unwrap()
+fn load_all(settings: LoaderSettings) -> Vec<LoadedBatch> {
+    Loader::new(Arc::new(Numbers::default()), settings).collect::<Result<_>>().unwrap()
 }
 
 #[test]
 fn the_number_of_workers_changes_nothing() {
-    let one = load_all(plan(batches(11, 5), Unreadable::Skip, 1));
+    let one = load_all(settings(batches(11, 5), Unreadable::Skip, 1));
     assert_eq!(one.len(), 11);
     for workers in [2, 3, 16] {
-        let many = load_all(plan(batches(11, 5), Unreadable::Skip, workers));
+        let many = load_all(settings(batches(11, 5), Unreadable::Skip, workers));
         assert_eq!(many.len(), one.len());
         for (a, b) in one.iter().zip(&many) {
             assert_eq!((&a.images, &a.labels, a.skipped.len()), (&b.images, &b.labels, b.skipped.len()));
@@ -73,23 +73,23 @@ fn the_number_of_workers_changes_nothing() {
 
 #[test]
 fn a_resumed_epoch_is_the_rest_of_it() {
-    let whole = load_all(plan(batches(8, 4), Unreadable::Skip, 2));
-    let rest = load_all(plan(batches(8, 4).split_off(3), Unreadable::Skip, 2));
+    let whole = load_all(settings(batches(8, 4), Unreadable::Skip, 2));
+    let rest = load_all(settings(batches(8, 4).split_off(3), Unreadable::Skip, 2));
     assert_eq!(rest.len(), 5);
     assert!(whole[3..].iter().zip(&rest).all(|(a, b)| a.images == b.images && a.labels == b.labels));
 }
 
 #[test]
 fn an_epoch_is_seen_differently_from_the_next() {
-    let first = plan(batches(1, 5), Unreadable::Skip, 1);
-    let second = Plan { epoch: 3, ..first.clone() };
+    let first = settings(batches(1, 5), Unreadable::Skip, 1);
+    let second = LoaderSettings { epoch: 3, ..first.clone() };
     assert_ne!(load_all(first)[0].images, load_all(second)[0].images);
 }
 
 #[test]
 fn unreadable_images_are_skipped_and_told() {
     let batches = vec![vec![0, 6, 1], vec![6, 13], vec![]];
-    let found = load_all(plan(batches, Unreadable::Skip, 2));
+    let found = load_all(settings(batches, Unreadable::Skip, 2));
     assert_eq!(found[0].labels, [0, 1]);
     assert_eq!(found[0].images.shape(), [2, 3, 4, 4]);
     assert_eq!(found[0].skipped[0].to_string(), "number 6: unreadable");
@@ -100,8 +100,8 @@ fn unreadable_images_are_skipped_and_told() {
 #[test]
 fn an_error_is_the_last_item() {
     for workers in [1, 2, 4] {
-        let plan = plan(vec![vec![0], vec![1, 6], vec![2], vec![3]], Unreadable::Refuse, workers);
-        let mut loader = Loader::new(Arc::new(Numbers::default()), plan);
+        let settings = settings(vec![vec![0], vec![1, 6], vec![2], vec![3]], Unreadable::Refuse, workers);
+        let mut loader = Loader::new(Arc::new(Numbers::default()), settings);
         assert_eq!(loader.next().unwrap().unwrap().labels, [0]);
         assert_eq!(loader.next().unwrap().unwrap_err().to_string(), "number 6: unreadable");
         assert!(loader.next().is_none());
@@ -112,7 +112,7 @@ fn an_error_is_the_last_item() {
 fn a_dropped_loader_ends_and_has_not_run_ahead() {
     for taken in [0, 1, 5] {
         let numbers = Arc::new(Numbers::default());
-        let mut loader = Loader::new(numbers.clone(), plan(batches(50, 4), Unreadable::Skip, 3));
+        let mut loader = Loader::new(numbers.clone(), settings(batches(50, 4), Unreadable::Skip, 3));
         assert_eq!(loader.by_ref().take(taken).count(), taken);
         drop(loader);
         // One batch taken frees its worker for the next; the threads are gone, for they held the data set too.
@@ -122,13 +122,13 @@ fn a_dropped_loader_ends_and_has_not_run_ahead() {
 }
 
 #[test]
-fn an_empty_plan_is_an_empty_epoch() {
-    assert!(load_all(plan(Vec::new(), Unreadable::Refuse, 4)).is_empty());
+fn no_batches_are_an_empty_epoch() {
+    assert!(load_all(settings(Vec::new(), Unreadable::Refuse, 4)).is_empty());
 }
 
 #[test]
 #[should_panic(expected = "a bug")]
 fn a_worker_that_panics_is_heard() {
-    let plan = plan(vec![vec![0], vec![100], vec![1], vec![2], vec![3]], Unreadable::Refuse, 2);
-    Loader::new(Arc::new(Numbers::default()), plan).for_each(drop);
+    let settings = settings(vec![vec![0], vec![100], vec![1], vec![2], vec![3]], Unreadable::Refuse, 2);
+    Loader::new(Arc::new(Numbers::default()), settings).for_each(drop);
 }
