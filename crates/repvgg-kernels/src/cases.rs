@@ -207,7 +207,7 @@ pub(crate) fn assert_close(what: &dyn std::fmt::Debug, got: &[f32], want: &Refer
 
 /// Every level of this CPU; a missing one is skipped, or fails the test where it is required.
 pub(crate) fn levels() -> Vec<Level> {
-    repvgg_testing::available_levels(&Level::NAMES, Level::named)
+    repvgg_testing::available_levels(Level::NAMES, Level::named)
 }
 
 /// Pools of one to four threads.

@@ -18,55 +18,24 @@
 //! * **Stride 2.** Along an axis, every second input meets the outer taps `w₀, w₂`, a two-tap filter with its own minimal
 //!   filtering; the inputs between meet `w₁` alone. An axis is a list of *slots*, each a transformed or an untransformed
 //!   value, so the same code serves both strides.
-//! * **Blocking.** Tiles are processed in chunks so small that V stays in the cache, and all points of a group of filters
-//!   are multiplied before they are transformed back, so that M does.
+//!
+//! The matrices of any size are derived in exact rationals and proved:
+//!
+//! ```
+//! use repvgg_kernels::winograd::{Derivation, parse_points};
+//!
+//! let derivation = Derivation::new(4, 3, parse_points("0, 1, -1, 1/2, -1/2")?)?;
+//! assert_eq!((derivation.multiplications(), derivation.direct_multiplications()), (36, 144));
+//! assert_eq!(derivation.prove()?, 72, "coefficients that are those of the convolution");
+//! # Ok::<(), repvgg_kernels::winograd::DerivationError>(())
+//! ```
 
 pub(crate) mod cover;
 mod derivation;
-mod passes;
-mod plan;
+pub(crate) mod families;
 pub(crate) mod points;
-mod run;
-mod transform;
-mod weights;
+pub(crate) mod transform;
 
 pub use derivation::{
     Derivation, DerivationError, Deviation, MAX_PRODUCTS, Matrix, Operations, Rounding, parse_points, to_f64,
 };
-pub(crate) use plan::WinogradPlan;
-pub(crate) use weights::WinogradWeights;
-
-use cover::Kind;
-
-/// How filters are stored, and for which tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FilterForm {
-    /// `[vertical, horizontal]`.
-    pub(crate) kinds: [Kind; 2],
-    pub(crate) storage: Storage,
-}
-
-/// How filters are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Storage {
-    /// Transformed.
-    Transformed,
-    /// As they are; a few channels at a time are transformed while the convolution runs. Where weights come from main
-    /// memory and meet few tiles, reading them takes longer than transforming them.
-    Raw,
-}
-
-impl FilterForm {
-    /// Pairs of points of transformed filters.
-    pub(crate) fn points(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.weights()).product()
-    }
-
-    /// Floats stored for a pair of a filter and a channel.
-    pub(crate) fn stored(&self) -> usize {
-        match self.storage {
-            Storage::Transformed => self.points(),
-            Storage::Raw => 9,
-        }
-    }
-}

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod algebra;
 pub mod check;
 pub mod checkpoint;
 pub mod classify;
@@ -18,9 +19,11 @@ pub mod fuse;
 pub mod graph;
 pub mod image;
 pub mod interpret;
+pub mod measure;
 mod model;
 pub mod npy;
 pub mod onnx;
+pub mod program;
 pub mod random;
 mod tensor;
 mod weights;

@@ -26,11 +26,7 @@ impl Avx512 {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
-    /// 16 registers: 4 · 2 accumulators, 2 for the row, broadcasts. Per step 6 loads feed 8 multiply-adds. 4 · 3 would
-    /// just fit, but the compiler keeps two broadcasts in flight and spills: 23 instead of 42 GMAC/s on a Zen 4 core.
-    const ROWS: usize = 4;
-    const REGISTERS: usize = 2;
-    /// 16 registers: 12 accumulators; at least 8 hide a latency of 4 cycles on two ports.
+    /// 16 registers: 12 sums.
     const COLUMNS: &'static [usize] = &[12, 6];
     type Vector = __m256;
     type Block = [f32; 8];
@@ -91,6 +87,21 @@ impl Simd for Avx2 {
         unsafe { _mm256_mul_ps(a, b) }
     }
 
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when the two are equal or either is NaN.
+    #[inline(always)]
+    fn larger(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        let (larger, unordered) = unsafe { (_mm256_max_ps(b, a), _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) };
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_blendv_ps(larger, b, unordered) }
+    }
+
     /// The instruction returns its second operand when either is NaN.
     #[inline(always)]
     fn at_least(self, floor: __m256, x: __m256) -> __m256 {
@@ -131,10 +142,7 @@ impl Simd for Avx2 {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
-    /// 32 registers: 8 · 3 accumulators, 3 for the row, broadcasts from memory. 8 rows divide the usual filter counts.
-    const ROWS: usize = 8;
-    const REGISTERS: usize = 3;
-    /// 32 registers: 24 accumulators, fewer for a single register of weights, where broadcasts are the limit anyway.
+    /// 32 registers: 24 sums, fewer for a single register of the panel, where broadcasts are the limit anyway.
     const COLUMNS: &'static [usize] = &[12, 12, 8, 6];
     type Vector = __m512;
     type Block = [f32; 16];
@@ -193,6 +201,21 @@ impl Simd for Avx512 {
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when the two are equal or either is NaN.
+    #[inline(always)]
+    fn larger(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        let (larger, unordered) = unsafe { (_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b)) };
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_mask_blend_ps(unordered, larger, b) }
     }
 
     /// The instruction returns its second operand when either is NaN.

@@ -26,7 +26,7 @@ fn settings() -> Settings {
 fn every_algorithm_and_level_matches_the_oracle() {
     for groups in [1, 4] {
         let (graph, weights) = network(groups);
-        for level in available_levels(&Level::NAMES, Level::named) {
+        for level in available_levels(Level::NAMES, Level::named) {
             for algorithm in Algorithm::ALL {
                 let settings = Settings { algorithm: Some(algorithm), level, ..settings() };
                 assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
