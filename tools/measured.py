@@ -1,4 +1,4 @@
-"""Writes the README's table of measurements between its markers, from what the program printed.
+"""Writes the table of measurements in docs/images.md between its markers, from what the program printed.
 
     repvgg train CIFAR --preset cifar10 -o RUN …        -> --cifar RUN
     repvgg demo -o DEMO --json > DEMO.out               -> --demo DEMO.out
@@ -52,10 +52,10 @@ def main():
     readers = {"cifar": cifar, "demo": demo, "training": training}
     rows = [row for name, read in readers.items() if getattr(arguments, name) for row in read(getattr(arguments, name))]
     table = "\n".join(["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
-    readme = Path(__file__).parent.parent / "README.md"
-    text = readme.read_text()
+    page = Path(__file__).parent.parent / "docs" / "images.md"
+    text = page.read_text()
     start, end = text.index(START) + len(START), text.index(END)
-    readme.write_text(f"{text[:start]}\n{table}\n{text[end:]}")
+    page.write_text(f"{text[:start]}\n{table}\n{text[end:]}")
 
 
 if __name__ == "__main__":

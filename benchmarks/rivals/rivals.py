@@ -5,8 +5,8 @@ round every engine has one turn; the order rotates from round to round, and whoe
 spins in another's turn. A turn is a fifth as many runs to warm up, then the timed ones. The logits are compared with double precision.
 
     python benchmarks/rivals/rivals.py                                   A0, batch 1, one thread
-    python benchmarks/rivals/rivals.py --models A0,B1g4 --batch 1,8 --threads 1,2 --work ../cache --readme README.md
-    python benchmarks/rivals/rivals.py --no-run --readme README.md       the table again, from the records
+    python benchmarks/rivals/rivals.py --models A0,B1g4 --batch 1,8 --threads 1,2 --work ../cache --readme docs/engine.md
+    python benchmarks/rivals/rivals.py --no-run --readme docs/engine.md       the table again, from the records
 
 Nothing is installed: an engine that is not there is a row that says why. benchmarks/README.md says how to install them.
 """

@@ -24,7 +24,11 @@ pub use program::Program;
 pub use random::{noise, positive_weights, random_weights};
 pub use skip::skip;
 
-/// The programs in the README compile.
+/// The programs in the README and in docs/ compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../../docs/programs.md")]
+    mod programs {}
+}
