@@ -178,7 +178,7 @@ fn engine_options(path: &Path) {
         done(path, &[&call, options].concat())
     };
     let table = bench(&["--explain"]);
-    assert!(table.contains("estimated fastest") && table.contains("taken because"), "{table}");
+    assert!(table.contains("estimated fastest") && table.contains("chosen because"), "{table}");
     let tuned: Value = serde_json::from_str(&bench(&["--tune", "--json"])).unwrap();
     let layers = tuned["layers"].as_array().unwrap();
     let convolutions: Vec<&Value> = layers.iter().filter(|layer| layer["algorithm"].is_string()).collect();
