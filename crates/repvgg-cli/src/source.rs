@@ -1,13 +1,10 @@
 //! What MODEL, NAME and sizes on the command line mean.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Context;
-use repvgg::checkpoint::{self, Config, Origin};
-use repvgg::engine::Tuning;
-use repvgg::zoo::{BLOCKS, Form};
-use repvgg::{Architecture, Error, Model, Result};
-use repvgg_hub::{Repository, Settings, Snapshot};
+use repvgg::file::refuse_overwrite;
+use repvgg::{Architecture, Model, Result};
+use repvgg_hub::{OpenOptions, Opened, Transfer};
 
 use crate::progress::bytes_bar;
 
@@ -26,116 +23,49 @@ pub(crate) struct ModelOptions {
 impl ModelOptions {
     /// The model.
     pub(crate) fn open(&self) -> Result<Model> {
-        self.open_with_origin().map(|(model, _)| model)
+        self.open_with_origin().map(|opened| opened.model)
     }
 
-    /// The model, and what kind of file it comes from.
-    pub(crate) fn open_with_origin(&self) -> Result<(Model, Origin)> {
-        let named = self.architecture.as_deref().map(architecture).transpose()?;
-        open(&self.model, named.as_ref()).map_err(|error| match error.is_ambiguous() {
+    /// The model, and where it comes from.
+    pub(crate) fn open_with_origin(&self) -> Result<Opened> {
+        let opened = with_progress(|progress| repvgg_hub::open(&self.model, &self.options()?, progress));
+        opened.map_err(|error| match error.is_ambiguous() {
             true => error.with_hint("pick one with --architecture"),
             false => error,
         })
     }
 
-    /// The model in a file, or a fresh one in plain form where the name is an architecture's and no file's.
-    pub(crate) fn open_or_fresh(&self) -> anyhow::Result<Model> {
-        if self.is_model() { Ok(self.open()?) } else { fresh(&self.model) }
+    /// The model, or the plain form with initial weights where the name is an architecture's.
+    pub(crate) fn open_or_initialise(&self) -> Result<Opened> {
+        with_progress(|progress| repvgg_hub::open_or_initialise(&self.model, &self.options()?, progress))
     }
 
-    /// The file that the model is in, if there is one here.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        (is_model(&self.model) && !Repository::is_meant_by(&self.model)).then(|| PathBuf::from(&self.model))
-    }
-
-    /// Whether a model is meant rather than an architecture's name or specification.
-    pub(crate) fn is_model(&self) -> bool {
-        is_model(&self.model)
+    fn options(&self) -> Result<OpenOptions> {
+        let architecture = self.architecture.as_deref().map(Architecture::open).transpose()?;
+        Ok(OpenOptions { architecture, ..OpenOptions::default() })
     }
 
     /// Refuses an output that is the model's own file.
-    pub(crate) fn keep(&self, output: &Path) -> Result<()> {
-        keep(&self.model, output)
-    }
-
-    /// The measured choices that are kept beside the model file; none where there is no such file.
-    pub(crate) fn tuning(&self) -> Result<Tuning> {
-        let path = self.file().map(|file| Tuning::path(&file)).filter(|path| path.exists());
-        path.map_or_else(|| Ok(Tuning::new()), |path| Tuning::load(&path))
+    pub(crate) fn refuse_overwrite(&self, output: &Path) -> Result<()> {
+        refuse_overwrite(Path::new(&self.model), output)
     }
 }
 
-/// Refuses an output that is the file which describes or holds the model called `name`.
-pub(crate) fn keep(name: &str, output: &Path) -> Result<()> {
-    match (std::fs::canonicalize(name), std::fs::canonicalize(output)) {
-        (Ok(model), Ok(output_file)) if model == output_file => {
-            Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
-        }
-        _ => Ok(()),
-    }
+/// Opens the model called `name`.
+pub(crate) fn open(name: &str) -> Result<Opened> {
+    with_progress(|progress| repvgg_hub::open(name, &OpenOptions::default(), progress))
 }
 
-/// Opens the model called `name`, a file's or a hub repository's, which should be the architecture `named`, if any is.
-pub(crate) fn open(name: &str, named: Option<&Architecture>) -> Result<(Model, Origin)> {
-    if !Repository::is_meant_by(name) {
-        return checkpoint::open(Path::new(name), named);
-    }
-    let repository = Repository::parse(name)?;
-    let snapshot = fetch(&repository)?;
-    let config = snapshot.read_config().map_err(|error| error.within(name))?;
-    let expected = named.cloned().or_else(|| config.as_ref().and_then(Config::named));
-    let (model, origin) = checkpoint::open(&snapshot.weights, expected.as_ref())?;
-    match config {
-        Some(config) => Ok((config.apply(model).map_err(|error| error.within(name))?, origin)),
-        None => Ok((model, origin)),
-    }
-}
-
-/// The files of a hub repository, fetched with a progress bar where they are not in the cache.
-fn fetch(repository: &Repository) -> Result<Snapshot> {
+/// Opens a model with a progress bar for what has to be fetched.
+fn with_progress(open: impl FnOnce(&mut dyn FnMut(Transfer<'_>)) -> Result<Opened>) -> Result<Opened> {
     let progress = bytes_bar();
-    let snapshot = repvgg_hub::fetch(repository, &Settings::from_env()?, &mut |file, done, size| {
+    let opened = open(&mut |Transfer { file, done, size }| {
         progress.set_message(file.to_owned());
         progress.set_length(size);
         progress.set_position(done);
     });
     progress.finish_and_clear();
-    snapshot
-}
-
-/// The architecture that `name` is: an official name, or a specification file (`*.toml`).
-pub(crate) fn architecture(name: &str) -> Result<Architecture> {
-    if let Some(architecture) = Architecture::named(name) {
-        return Ok(architecture);
-    }
-    if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
-        return Architecture::from_spec_file(Path::new(name));
-    }
-    if let Some((_, block)) = name.split_once(':').filter(|(network, _)| Architecture::named(network).is_some()) {
-        let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
-        return Err(Error::spec("model", format!("expected a RepVGG with a block of {known}, found {block:?}")));
-    }
-    let nearest = Architecture::nearest_names(&name.chars().take(64).collect::<String>()).join(", ");
-    let what = format!(
-        "expected a specification file (*.toml) or an architecture's name (see `repvgg models`; the nearest are {nearest}), found {name}"
-    );
-    Err(Error::spec("model", what))
-}
-
-/// Whether `name` is a model's rather than an architecture's or a specification's: it exists, or looks like a path.
-pub(crate) fn is_model(name: &str) -> bool {
-    let path = Path::new(name);
-    let is_specification = path.extension().is_some_and(|extension| extension == "toml");
-    !is_specification && (path.exists() || path.extension().is_some() || name.contains('/'))
-}
-
-/// A fresh network in plain form.
-fn fresh(name: &str) -> anyhow::Result<Model> {
-    let fresh = Model::initialise(architecture(name)?, 0)?;
-    if repvgg::fuse::Plan::new(&fresh.graph()?).is_plain() {
-        return Ok(Model { form: Form::Plain, ..fresh });
-    }
-    fresh.fuse().context("fresh weights")
+    opened
 }
 
 /// Threads to use where none are asked for: all that the machine offers.

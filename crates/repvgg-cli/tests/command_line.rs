@@ -331,7 +331,7 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["train", "shapes", "-o", "out", "--model", "resnet"],
             2,
-            "expected a specification file (*.toml) or an architecture's name (see `repvgg models`; the nearest are resnet-",
+            "expected an architecture's name or a specification file (*.toml), found resnet (the nearest names are resnet-",
         ),
         (
             vec!["train", "shapes", "-o", "out", "--preset", "slow"],
@@ -347,7 +347,7 @@ fn wrong_turns_get_one_sentence() {
             1,
             "expected 4 channels, which the network reads, found means of 3",
         ),
-        (vec!["bench", "repvgg-zz"], 2, "the nearest are repvgg-"),
+        (vec!["bench", "repvgg-zz"], 2, "the nearest names are repvgg-"),
         (vec!["train", "--resume", "empty"], 1, "expected a run folder, found no config.toml"),
         (
             vec!["fuse", "text.safetensors", "-o", "out"],
@@ -359,7 +359,7 @@ fn wrong_turns_get_one_sentence() {
         (vec!["info", "text.safetensors"], 1, "text.safetensors"),
         (vec!["bench", "missing.safetensors"], 1, "missing.safetensors"),
         (vec!["eval", "missing.safetensors", "shapes"], 1, "missing.safetensors"),
-        (vec!["cost", "repvgg-zz"], 2, "the nearest are repvgg-"),
+        (vec!["cost", "repvgg-zz"], 2, "the nearest names are repvgg-"),
         (vec!["cost", "repvgg-a0", "missing.toml"], 1, "missing.toml: "),
         (vec!["cost", "text.safetensors"], 1, "text.safetensors: file: expected safetensors"),
         (vec!["cost", "zero.toml"], 2, "expected 1 to 256 blocks in stage 1, found 0"),

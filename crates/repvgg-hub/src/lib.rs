@@ -5,8 +5,10 @@
 //!         Repository               Client            resumed, verified                   Snapshot
 //! ```
 //!
-//! `hf-hub` says what addresses, answers and the cache look like. Transfers are our own: the client neither waits a bounded time,
-//! nor looks at the status of what it resumes, nor checks sizes and hashes.
+//! [`open`] opens a model by any name that a user types: a file, a repository, an architecture.
+//!
+//! `hf-hub` defines addresses, answers and the layout of the cache. Transfers are our own: that client neither bounds its waiting, nor
+//! checks the status of what it resumes, nor verifies sizes and hashes.
 #![forbid(unsafe_code)]
 
 mod cache;
@@ -14,6 +16,7 @@ mod checksum;
 mod choose;
 mod client;
 mod download;
+mod open;
 mod repository;
 mod settings;
 
@@ -29,6 +32,7 @@ use choose::choose_weights;
 use client::{Client, Info};
 use download::Source;
 
+pub use open::{ModelName, OpenOptions, Opened, open, open_or_initialise};
 pub use repository::Repository;
 pub use settings::Settings;
 
@@ -37,6 +41,17 @@ const CONFIG: &str = "config.json";
 
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
+
+/// How far a file has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer<'a> {
+    /// The file's name in the repository.
+    pub file: &'a str,
+    /// Bytes that have arrived.
+    pub done: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
+}
 
 /// The files of a repository that matter here, on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,17 +79,13 @@ impl Snapshot {
 /// The weights and the `config.json` of `repository` in the cache; what is not there yet is fetched.
 ///
 /// The weights are `model.safetensors`, else the only file of that kind, else `pytorch_model.bin`, else the only `.pth`, `.bin` or
-/// `.onnx`. `progress` hears (file name, bytes done, bytes in all) while a file arrives, and nothing of one that is there.
+/// `.onnx`. `progress` is called while a file arrives, and not for a file that the cache holds.
 ///
 /// # Errors
 /// When the repository, the revision or one file of weights is not there or may not be read, the hub cannot be reached or falls
 /// silent, what it sends has another size or hash than it said, or the cache cannot be written; when offline, also when the cache
 /// does not hold the files. What has arrived of an interrupted file stays, and the next call goes on from there.
-pub fn fetch(
-    repository: &Repository,
-    settings: &Settings,
-    progress: &mut dyn FnMut(&str, u64, u64),
-) -> Result<Snapshot> {
+pub fn fetch(repository: &Repository, settings: &Settings, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Snapshot> {
     let cached = Cached::new(settings, repository);
     let attempt = if settings.offline { find(&cached) } else { fetch_into(&cached, repository, settings, progress) };
     attempt.map_err(|error| error.within(repository))
@@ -104,7 +115,7 @@ fn fetch_into(
     cached: &Cached,
     repository: &Repository,
     settings: &Settings,
-    progress: &mut dyn FnMut(&str, u64, u64),
+    progress: &mut dyn FnMut(Transfer<'_>),
 ) -> Result<Snapshot> {
     let client = Client::new(settings)?;
     let Info { commit, files } = client.info(repository)?;
@@ -112,7 +123,7 @@ fn fetch_into(
     let weights = choose_weights(&names)?;
     let source = Source { client: &client, cached, id: repository.id(), commit: &commit };
     let mut file = |name: &str| {
-        let fetched = source.file(name, &mut |done, size| progress(name, done, size));
+        let fetched = source.file(name, &mut |done, size| progress(Transfer { file: name, done, size }));
         fetched.map_err(|error| error.within(name))
     };
     let config = names.contains(&CONFIG).then(|| file(CONFIG)).transpose()?;

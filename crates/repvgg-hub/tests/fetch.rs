@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use loopback::{Asked, COMMIT, Hub, Reply, Sending, Server, git_sha1, sha256};
-use repvgg_hub::{Repository, Settings, Snapshot, fetch};
+use repvgg_hub::{Repository, Settings, Snapshot, Transfer, fetch};
 
 const CONFIG: &[u8] = br#"{"architecture": "repvgg_a0", "num_classes": 2, "label_names": ["cat", "dog"]}"#;
 const INFO: &str = "GET /api/models/timm/x/revision/main";
@@ -64,7 +64,7 @@ impl Place {
     }
 
     fn fetch(&self) -> repvgg::Result<Snapshot> {
-        fetch(&repository(), &self.settings(), &mut |_, _, _| {})
+        fetch(&repository(), &self.settings(), &mut |_| {})
     }
 
     /// The sentence of a failure, with `HUB`, `STORAGE` and `CACHE` for what changes from run to run.
@@ -73,7 +73,7 @@ impl Place {
     }
 
     fn failure_with(&self, settings: &Settings) -> String {
-        let error = fetch(&repository(), settings, &mut |_, _, _| {}).unwrap_err().to_string();
+        let error = fetch(&repository(), settings, &mut |_| {}).unwrap_err().to_string();
         error
             .replace(&self.hub.address, "HUB")
             .replace(&self.storage.address, "STORAGE")
@@ -115,8 +115,9 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_repository_is_laid_down_as_the_other_clients_lay_it() {
     let place = Place::new();
     let mut heard = Vec::new();
-    let snapshot =
-        fetch(&repository(), &place.settings(), &mut |name, done, size| heard.push((name.to_owned(), done, size)));
+    let snapshot = fetch(&repository(), &place.settings(), &mut |Transfer { file, done, size }| {
+        heard.push((file.to_owned(), done, size))
+    });
     let snapshot = snapshot.unwrap();
     assert_eq!(snapshot.weights, place.inside(&format!("snapshots/{COMMIT}/model.safetensors")));
     assert_eq!(snapshot.commit, COMMIT);
@@ -146,7 +147,7 @@ fn the_second_time_only_the_commit_is_asked_for() {
     let first = place.fetch().unwrap();
     place.hub.asked();
     place.storage.asked();
-    let second = fetch(&repository(), &place.settings(), &mut |_, _, _| panic!("nothing to fetch")).unwrap();
+    let second = fetch(&repository(), &place.settings(), &mut |_| panic!("nothing to fetch")).unwrap();
     assert_eq!(second, first);
     assert_eq!(place.hub.lines(), [INFO]);
     assert!(place.storage.asked().is_empty());
@@ -191,9 +192,9 @@ fn offline_the_cache_is_used_and_nobody_is_asked() {
     let online = place.fetch().unwrap();
     place.hub.asked();
     let offline = Settings { offline: true, ..place.settings() };
-    assert_eq!(fetch(&repository(), &offline, &mut |_, _, _| {}).unwrap(), online);
+    assert_eq!(fetch(&repository(), &offline, &mut |_| {}).unwrap(), online);
     let by_commit = Repository::parse(&format!("hf:timm/x@{COMMIT}")).unwrap();
-    assert_eq!(fetch(&by_commit, &offline, &mut |_, _, _| {}).unwrap(), online);
+    assert_eq!(fetch(&by_commit, &offline, &mut |_| {}).unwrap(), online);
     assert!(place.hub.asked().is_empty());
 }
 
@@ -224,7 +225,7 @@ fn a_revision_is_asked_for_and_remembered() {
     let place = Place::new();
     for (revision, asked) in [("v1.0", "v1.0"), ("refs/pr/3", "refs%2Fpr%2F3"), (COMMIT, COMMIT)] {
         let repository = Repository::parse(&format!("hf:timm/x@{revision}")).unwrap();
-        let snapshot = fetch(&repository, &place.settings(), &mut |_, _, _| {}).unwrap();
+        let snapshot = fetch(&repository, &place.settings(), &mut |_| {}).unwrap();
         assert_eq!(snapshot.commit, COMMIT);
         assert_eq!(place.hub.lines()[0], format!("GET /api/models/timm/x/revision/{asked}"));
     }
@@ -236,7 +237,7 @@ fn a_revision_is_asked_for_and_remembered() {
 fn the_token_is_shown_to_the_hub_alone() {
     let place = Place::new();
     let settings = Settings { token: Some("hf_secret".into()), ..place.settings() };
-    fetch(&repository(), &settings, &mut |_, _, _| {}).unwrap();
+    fetch(&repository(), &settings, &mut |_| {}).unwrap();
     let (hub, storage) = (place.hub.asked(), place.storage.asked());
     assert_eq!((hub.len(), storage.len()), (5, 1));
     assert!(hub.iter().all(|asked| asked.header("authorization") == Some("Bearer hf_secret")));
@@ -256,7 +257,7 @@ fn a_repository_that_has_moved_is_followed() {
         stored,
     );
     let settings = Settings { token: Some("hf_secret".into()), ..place.settings() };
-    let snapshot = fetch(&repository(), &settings, &mut |_, _, _| {}).unwrap();
+    let snapshot = fetch(&repository(), &settings, &mut |_| {}).unwrap();
     assert_eq!(fs::read(snapshot.weights).unwrap(), weights());
     assert!(place.hub.asked().iter().all(|asked| asked.header("authorization").is_some()));
 }
@@ -291,7 +292,7 @@ fn an_interrupted_file_is_resumed_where_it_ended() {
     place.storage.asked();
 
     let mut heard = Vec::new();
-    let snapshot = fetch(&repository(), &place.settings(), &mut |_, done, _| heard.push(done)).unwrap();
+    let snapshot = fetch(&repository(), &place.settings(), &mut |transfer| heard.push(transfer.done)).unwrap();
     assert_eq!(fs::read(snapshot.weights).unwrap(), weights());
     assert_eq!(heard[0], 150_000);
     let asked = place.storage.asked();

@@ -2,9 +2,8 @@
 //!
 //! `tools/training_speed.py` times the same networks in PyTorch.
 
-use std::time::Instant;
-
 use repvgg::Weights;
+use repvgg::measure::Protocol;
 use repvgg::zoo::RepVgg;
 use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
 
@@ -27,20 +26,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();
     let images = Batch { images: &pixels, size: [32, 32], labels: &labels };
 
-    let mut times = Vec::new();
-    for step in 0..steps + 2 {
-        let start = Instant::now();
-        let report = network.step(&images, &LossSettings::default(), &mut sgd, 0.05)?;
-        let seconds = start.elapsed().as_secs_f64();
-        if step >= 2 {
-            times.push(seconds);
-        }
-        if step == 0 || step == steps + 1 {
-            println!("step {step}: loss {:.4}", report.loss);
-        }
-    }
-    times.sort_by(f64::total_cmp);
-    let (median, best) = (times[times.len() / 2], times[0]);
+    let mut losses = Vec::new();
+    let mut step = || {
+        losses.push(network.step(&images, &LossSettings::default(), &mut sgd, 0.05)?.loss);
+        Ok(())
+    };
+    let protocol = Protocol { warmup: 2, iterations: steps, rounds: 1 };
+    let times = protocol.measure_one(&mut step, |_| ())?;
+    println!("loss {:.4} at first, {:.4} after {} steps", losses[0], losses[losses.len() - 1], losses.len());
+    let [median, best] = [times.median(), times.least()].map(|time| time.as_secs_f64());
     println!(
         "repvgg-train {name}, batch {batch}: {:.1} images/s median, {:.1} best ({:.1} ms, {:.1} ms)",
         batch as f64 / median,

@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use repvgg::error::expected;
-use repvgg::image::Preprocessing;
 use repvgg::zoo::{BlockKind, RepVgg};
-use repvgg::{Architecture, Error, Result, Weights};
+use repvgg::{Architecture, Error, Result};
 
+use crate::Device;
 use crate::data::Data;
-use crate::recipe::Recipe;
-use crate::run::{Config, Run, fingerprint};
+use crate::recipe::{Preset, Recipe};
+use crate::run::{Config, Run, Setup};
 
 /// What is trained: each block with each seed.
 #[derive(Debug, Clone)]
@@ -32,8 +32,8 @@ pub struct Ablation {
     pub recipe: Recipe,
     /// Threads that compute.
     pub threads: usize,
-    /// Where it computes: `cpu`, `vulkan:0`, ….
-    pub device: String,
+    /// Where it computes.
+    pub device: Device,
 }
 
 /// One training of an ablation.
@@ -68,33 +68,39 @@ impl Ablation {
     /// When its folder holds a run of other settings, or as [`Run::create`] and [`Run::resume`].
     pub fn open(&self, trial: Trial, data: &Data) -> Result<Run> {
         let path = self.path(trial);
-        let config = self.config(trial, data)?;
+        let start = self.setup(trial).assemble_on(data.clone())?;
         if path.join("config.toml").is_file() {
             let run = Run::resume(&path)?;
-            check_same(&path, &config, run.config())?;
+            check_same(&path, &start.config, run.config())?;
             return Ok(run);
         }
-        let weights = Weights::initialise(&config.architecture.training_graph()?, trial.seed);
-        Run::create(&path, config, data.clone(), &weights)
+        Run::create(&path, start)
     }
 
-    fn config(&self, trial: Trial, data: &Data) -> Result<Config> {
-        let size = data.side.unwrap_or(self.recipe.size);
-        let crop_fraction = if data.side.is_some() { 1.0 } else { Preprocessing::default().crop_fraction };
-        let preprocessing = Preprocessing { size, crop_fraction, ..Preprocessing::default() };
-        Ok(Config {
-            data: self.data.clone(),
-            fingerprint: fingerprint(data)?,
-            seed: trial.seed,
-            threads: self.threads,
-            device: self.device.clone(),
-            skip_unreadable: false,
-            init_from: None,
-            labels: data.labels.clone(),
-            recipe: self.recipe.clone(),
-            preprocessing: preprocessing.for_channels(self.network.input_channels),
-            architecture: self.architecture(trial.block, data.labels.len()),
-        })
+    /// Checks that every network can be trained on `data`, before the first is.
+    ///
+    /// # Errors
+    /// When the recipe does not suit the images, or a network does not take images of their size.
+    pub fn check(&self, data: &Data) -> Result<()> {
+        let size = self.image_size(data);
+        self.recipe.check(size)?;
+        for &block in &self.blocks {
+            let architecture = self.architecture(block, data.labels.len());
+            architecture.training_graph()?.shapes([size; 2]).map_err(|error| error.within(architecture.name()))?;
+        }
+        Ok(())
+    }
+
+    /// The side of the networks' square input in pixels.
+    pub fn image_size(&self, data: &Data) -> usize {
+        data.side.unwrap_or(self.recipe.size)
+    }
+
+    fn setup(&self, trial: Trial) -> Setup {
+        let model = self.architecture(trial.block, self.network.classes);
+        let preset = Preset { recipe: self.recipe.clone(), model };
+        let setup = Setup::new(&self.data, preset);
+        Setup { seed: trial.seed, threads: self.threads, device: self.device, ..setup }
     }
 }
 

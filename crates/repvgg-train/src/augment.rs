@@ -1,5 +1,7 @@
 //! Random views of training images, as data.
 
+mod parse;
+
 use image::imageops::flip_horizontal_in_place;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -15,7 +15,7 @@ pub mod shapes;
 use std::{path::Path, sync::Arc};
 
 use repvgg::error::expected;
-use repvgg::{Error, Result, image::RgbImage};
+use repvgg::{Error, Model, Result, image::RgbImage};
 
 pub use cached::Cached;
 pub use loader::{Batch, Loader, Plan, Unreadable};
@@ -84,6 +84,24 @@ impl Data {
             part.identify(&mut print)?;
         }
         Ok(print.value())
+    }
+
+    /// Checks that the classes are those of `model`: as many, and of the same names where the model has labels.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn check_labels(&self, model: &Model) -> Result<()> {
+        let (classes, labels) = (model.architecture.classes(), &self.labels);
+        if labels.len() != classes {
+            let problem = expected(format_args!("the model's {classes} classes")).found(labels.len());
+            return Err(Error::shape("labels", problem));
+        }
+        match model.labels.iter().zip(labels).find(|(known, found)| known != found) {
+            Some((known, found)) => {
+                Err(Error::format("labels", expected(format_args!("the model's class {known}")).found(found)))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use repvgg::engine::{Plan, Settings, Tuning};
 use repvgg::error::expected;
-use repvgg::image::Preprocessing;
-use repvgg::{Error, Graph, Result, Weights};
+use repvgg::{Error, Model, Result};
 
 use crate::augment::Transform;
 use crate::data::{self, Dataset, Loader, Unreadable};
@@ -60,7 +59,8 @@ impl Evaluation {
     }
 }
 
-/// What to evaluate on and how.
+/// How a model is evaluated.
+#[derive(Debug, Clone)]
 pub struct EvaluationSettings {
     /// Images per run of the network, threads of the network and of decoding, and how to compute; the size is the
     /// preprocessing's.
@@ -71,22 +71,34 @@ pub struct EvaluationSettings {
     pub unreadable: Unreadable,
 }
 
-/// Runs `graph` with `weights` on every image of `dataset`; `progress` hears how many are done.
+impl Default for EvaluationSettings {
+    /// Batches of 64 images on all processor cores; an image that cannot be read is an error.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Settings { batch: 64, threads, ..Settings::default() };
+        Self { engine, tuning: Tuning::new(), unreadable: Unreadable::Refuse }
+    }
+}
+
+/// Runs `model`, in the form that it has, on every image of `dataset`; `progress` is given the number of images done.
+///
+/// [`Data::check_labels`](data::Data::check_labels) tells whether the labels of the data are the model's.
 ///
 /// # Errors
-/// When the weights do not fit, or an image cannot be read and is not to be skipped.
+/// When the model does not read images, its weights do not fit, or an image cannot be read and is not to be skipped.
 pub fn evaluate(
-    graph: &Graph,
-    weights: &Weights,
+    model: &Model,
     dataset: &Arc<dyn Dataset>,
-    preprocessing: &Preprocessing,
     settings: &EvaluationSettings,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
     let start = Instant::now();
+    model.check_images()?;
+    let preprocessing = &model.preprocessing;
     let batch = settings.engine.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut plan = Plan::tuned(graph, weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
+    let mut plan =
+        Plan::tuned(&model.graph()?, &model.weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
     let classes = plan.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],

@@ -11,13 +11,16 @@ pub mod curves;
 pub mod data;
 mod device;
 pub mod evaluate;
+pub mod measure;
 mod network;
 mod ops;
 mod optimizer;
 pub mod recipe;
 pub mod run;
+mod transfer;
 
 pub use curves::EpochMetrics;
 pub use device::Device;
 pub use network::{Batch, LossSettings, Network, StepReport};
 pub use optimizer::{Decayed, Sgd, SgdSettings};
+pub use transfer::transfer;

@@ -88,6 +88,13 @@ impl Recipe {
         Self { learning_rate: self.learning_rate * batch as f64 / self.batch as f64, batch, ..self }
     }
 
+    /// The recipe for another number of epochs, with a warm-up of at most a quarter of them: a preset's warm-up must not
+    /// swallow a short run.
+    #[must_use]
+    pub fn with_epochs(self, epochs: usize) -> Self {
+        Self { epochs, warmup_epochs: self.warmup_epochs.min(epochs as f64 / 4.0), ..self }
+    }
+
     /// Checks that the recipe can be followed on inputs of `size` pixels.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod config;
 mod folder;
+mod setup;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use repvgg::engine::{Settings, Tuning};
 use repvgg::error::expected;
-use repvgg::fuse;
 use repvgg::zoo::Form;
-use repvgg::{Error, Model, Result, Weights};
+use repvgg::{Error, Model, Result};
 
 use crate::augment::Transform;
 use crate::curves::EpochMetrics;
@@ -27,6 +27,7 @@ use crate::{Batch, Device, Network, Sgd};
 
 pub use config::{Config, fingerprint};
 pub use folder::{Folder, Position, State};
+pub use setup::{Pretrained, Setup, Start};
 
 /// How often the state is written within an epoch.
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
@@ -102,17 +103,18 @@ fn cached(data: &Data, config: &Config) -> Arc<dyn Dataset> {
 }
 
 impl Run {
-    /// Starts a run in a new folder from `weights`.
+    /// Starts a run in a new folder.
     ///
     /// # Errors
     /// When the folder is taken, the configuration describes nothing that can be trained, or the weights do not fit.
-    pub fn create(path: &Path, config: Config, data: Data, weights: &Weights) -> Result<Self> {
+    pub fn create(path: &Path, start: Start) -> Result<Self> {
+        let Start { config, data, weights, .. } = start;
         let device: Device = config.device.parse()?;
         config.check(&data)?;
         use_threads(config.threads)?;
         let graph = config.architecture.training_graph()?;
         let optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
-        let network = Network::new(graph, weights, device)?;
+        let network = Network::new(graph, &weights, device)?;
         let folder = Folder::create(path)?;
         let images = cached(&data, &config);
         let run = Self { folder, config, data, images, network, optimizer, position: Position::default() };
@@ -282,14 +284,14 @@ impl Run {
 
     /// Evaluates the network as it will be used: fused, on the engine.
     fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
-        let fused = fuse::fuse(self.network.graph(), &self.network.weights())?;
+        let plain = self.model().fuse()?;
         let settings = EvaluationSettings {
             engine: Settings { batch: 64, threads: self.config.threads, ..Settings::default() },
             tuning: Tuning::new(),
             unreadable: self.unreadable(),
         };
         let images = self.data.validation.len();
-        evaluate(&fused.graph, &fused.weights, &self.data.validation, &self.config.preprocessing, &settings, |done| {
+        evaluate(&plain, &self.data.validation, &settings, |done| {
             observer(Event::Validation(done, images));
         })
     }

@@ -38,6 +38,19 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     attempt().map_err(|error| Error::io(path.display(), error))
 }
 
+/// Refuses an `output` that is the same file as `input`: writing it would destroy what is being read.
+///
+/// # Errors
+/// When both paths lead to one file.
+pub fn refuse_overwrite(input: &Path, output: &Path) -> Result<()> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(target)) if input == target => {
+            Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The most that is read from a pipe or a device, whose length nobody knows beforehand.
 const STREAM_LIMIT: u64 = 1 << 30;
 

@@ -19,6 +19,7 @@ pub mod fuse;
 pub mod graph;
 pub mod image;
 pub mod interpret;
+pub mod measure;
 mod model;
 pub mod npy;
 pub mod onnx;

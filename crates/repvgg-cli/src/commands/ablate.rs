@@ -1,16 +1,16 @@
 //! `repvgg ablate`: the paper's Tables 6 and 7 on the reader's own images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use repvgg::check::CheckedFusion;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
+use repvgg::measure::Speed;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
-use repvgg::{Architecture, Error, Model, cost};
+use repvgg::{Architecture, Error, Model, Result, cost};
 use repvgg_train::ablation::{Ablation, Trial};
-use repvgg_train::data::{self, BUILT_IN, Data};
+use repvgg_train::data::{self, Data};
 use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Outcome as RunOutcome, Run};
 use serde_json::json;
@@ -19,10 +19,9 @@ use super::Outcome;
 use super::fuse::fuse_checked;
 use super::train::train;
 use crate::engine::EngineOptions;
-use crate::measure::{Candidate, Protocol, Speed};
+use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
 use crate::sheet::{Cell, Column, Format, Sheet};
-use crate::source::architecture;
 
 /// Train one network with every kind of block of the paper's Tables 6 and 7 under one recipe, and print their tables for your images
 ///
@@ -96,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let row = rows.iter_mut().find(|row| row.block == trial.block).expect("every block has a row");
         row.add(&run);
     }
-    measure(arguments, &ablation, &mut rows, data[0].side)?;
+    measure(arguments, &ablation, &mut rows, ablation.image_size(&data[0]))?;
     let report = Report { ablation: &ablation, data: &data[0], rows: &rows };
     let (json, sheet) = (report.json(), report.sheet());
     for (file, text) in [("ablation.json", format!("{json}\n")), ("table.md", sheet.markdown())] {
@@ -109,34 +108,27 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// What the arguments ask for.
 fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
     let preset = Preset::named(if arguments.quick { "ablation-quick" } else { &arguments.preset })?;
-    let mut recipe = preset.recipe;
-    if let Some(epochs) = arguments.epochs {
-        recipe.epochs = epochs;
-        // A preset's warm-up must not swallow a short run.
-        recipe.warmup_epochs = recipe.warmup_epochs.min(epochs as f64 / 4.0);
-    }
+    let recipe = match arguments.epochs {
+        Some(epochs) => preset.recipe.with_epochs(epochs),
+        None => preset.recipe,
+    };
     let network = match &arguments.model {
-        Some(name) => architecture(name)?,
+        Some(name) => Architecture::open(name)?,
         None => preset.model,
     };
     let Architecture::RepVgg(network) = network else {
         let what = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
         return Err(Error::spec("model", what).into());
     };
-    let data = if arguments.data == Path::new(BUILT_IN) {
-        arguments.data.clone()
-    } else {
-        std::path::absolute(&arguments.data).with_context(|| arguments.data.display().to_string())?
-    };
     Ok(Ablation {
         folder: arguments.output.clone(),
-        data,
+        data: arguments.data.clone(),
         network,
         blocks: blocks(arguments),
         seeds: u64::from(arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 3 })),
         recipe,
         threads: arguments.engine.threads,
-        device: arguments.device.clone(),
+        device: arguments.device.parse()?,
     })
 }
 
@@ -158,15 +150,9 @@ fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
 }
 
 /// Everything that can be wrong with the settings is found before the first row is trained.
-fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> anyhow::Result<()> {
-    let size = data.side.unwrap_or(ablation.recipe.size);
-    arguments.engine.settings(BATCH as usize, [size; 2]).check()?;
-    ablation.recipe.check(size)?;
-    for &block in &ablation.blocks {
-        let architecture = ablation.architecture(block, data.labels.len());
-        architecture.training_graph()?.shapes([size; 2]).map_err(|error| error.within(architecture.name()))?;
-    }
-    Ok(())
+fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> Result<()> {
+    arguments.engine.settings(BATCH as usize, [ablation.image_size(data); 2]).check()?;
+    ablation.check(data)
 }
 
 fn announce(run: &Run, trial: Trial, (number, of): (usize, usize)) {
@@ -231,8 +217,7 @@ impl Row {
 }
 
 /// Fuses and checks a network of each row, and times both forms of all of them in turn.
-fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: Option<usize>) -> anyhow::Result<()> {
-    let size = side.unwrap_or(ablation.recipe.size);
+fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: usize) -> Result<()> {
     let mut candidates = Vec::new();
     for row in &mut *rows {
         let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
@@ -248,7 +233,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: O
         }
     }
     let protocol =
-        Protocol { batch: BATCH, size: None, device: "cpu".to_owned(), warmup: 3, iterations: 20, rounds: 5 };
+        ProtocolOptions { batch: BATCH, size: None, device: "cpu".to_owned(), warmup: 3, iterations: 20, rounds: 5 };
     let names: Vec<&str> = rows.iter().flat_map(|row| [row.block.block().name; 2]).collect();
     let measured = protocol.measure(&arguments.engine, &names, |index| Ok(candidates[index].clone()))?;
     for (row, speeds) in rows.iter_mut().zip(measured.speeds.chunks_exact(2)) {

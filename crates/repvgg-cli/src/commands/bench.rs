@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use repvgg::cost::cost;
-use repvgg::engine::{Choice, Estimate, Layer, Plan, Reason, Settings, Tuning, fma_peak};
+use repvgg::engine::{Choice, Estimate, Layer, Plan, Reason, Settings, Tuning};
+use repvgg::measure::{self, Profile};
 use repvgg::{Error, Graph, Weights};
 use serde_json::json;
 
 use super::Outcome;
 use crate::engine::EngineOptions;
-use crate::measure::{images, median};
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{ModelOptions, parse_size};
@@ -46,42 +46,31 @@ pub(crate) struct Arguments {
     engine: EngineOptions,
 }
 
-struct Measurement {
-    load: Duration,
-    /// One per iteration, in order.
-    times: Vec<Duration>,
-    /// Processor time of each iteration, all threads, where the system tells.
-    cpu_times: Vec<Duration>,
-    /// The median over the iterations of each layer's time.
-    layers: Vec<Duration>,
-    /// Multiply-adds per second that one thread reaches, the better of before and after.
-    peak: f64,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = arguments.model.open_or_fresh()?;
+    let opened = arguments.model.open_or_initialise()?;
+    let model = &opened.model;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
     let settings = arguments.engine.settings(arguments.batch as usize, size);
     let graph = model.graph()?;
-    let known = arguments.model.tuning();
+    let known = opened.tuning();
     // What cannot be read is written anew.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
     if arguments.tune {
-        let Some(file) = arguments.model.file() else {
+        let Some(file) = &opened.file else {
             let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
             return Err(Error::spec("tune", what).into());
         };
         tuning.extend(tune(&graph, &model.weights, settings)?);
-        tuning.save(&Tuning::path(&file))?;
+        tuning.save(&Tuning::path(file))?;
     }
     let start = Instant::now();
     let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning)?;
     let load = start.elapsed();
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
-    let measurement = measure(&mut plan, load, arguments.iterations as usize);
-    let roofline = macs as f64 / (measurement.peak * settings.threads as f64);
+    let profile = profile(&mut plan, arguments.iterations as usize)?;
+    let roofline = macs as f64 / (profile.peak.macs_per_second() * settings.threads as f64);
     let name = model.architecture.name();
-    let report = Report { arguments, plan: &plan, name, form: model.form, macs, roofline, measurement };
+    let report = Report { arguments, plan: &plan, name, form: model.form, macs, roofline, load, profile };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -102,39 +91,13 @@ fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<
     result.map(|()| tuning)
 }
 
-fn measure(plan: &mut Plan, load: Duration, iterations: usize) -> Measurement {
-    let settings = plan.settings();
-    let elements = |shape: [usize; 3]| settings.batch * shape.iter().product::<usize>();
-    let input = images(elements(plan.input_shape()));
-    let mut output = vec![0.0; elements(plan.output_shape())];
-    let mut peak = fma_peak(settings.level);
-    let progress = bar(iterations, "timing");
-    for _ in 0..iterations.div_ceil(5) {
-        plan.run(&input, &mut output);
-    }
-    let mut times = Vec::with_capacity(iterations);
-    let mut cpu_times = Vec::with_capacity(iterations);
-    let mut layers = vec![Vec::with_capacity(iterations); plan.layers().len()];
-    for _ in 0..iterations {
-        let (cpu, start) = (cpu_time(), Instant::now());
-        let of_layers = plan.run_timed(&input, &mut output);
-        times.push(start.elapsed());
-        cpu_times.extend(cpu.zip(cpu_time()).map(|(before, after)| after - before));
-        layers.iter_mut().zip(of_layers).for_each(|(layer, time)| layer.push(time));
-        progress.inc(1);
-    }
+/// Times the plan, with a progress bar.
+fn profile(plan: &mut Plan, iterations: usize) -> repvgg::Result<Profile> {
+    let warmup = iterations.div_ceil(5);
+    let progress = bar(warmup + iterations, "timing");
+    let profile = measure::profile(plan, warmup, iterations, |turn| progress.set_position(turn.run as u64));
     progress.finish_and_clear();
-    peak = peak.max(fma_peak(settings.level));
-    let layers = layers.into_iter().map(|mut layer| median(&mut layer)).collect();
-    Measurement { load, times, cpu_times, layers, peak }
-}
-
-/// Processor time of this process so far, all threads.
-fn cpu_time() -> Option<Duration> {
-    #[cfg(unix)]
-    return Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime)).ok();
-    #[cfg(not(unix))]
-    None
+    profile
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -150,12 +113,13 @@ struct Report<'a> {
     macs: u64,
     /// Seconds that a perfect direct convolution would take.
     roofline: f64,
-    measurement: Measurement,
+    load: Duration,
+    profile: Profile,
 }
 
 impl Report<'_> {
     fn median(&self) -> Duration {
-        median(&mut self.measurement.times.clone())
+        self.profile.times.median()
     }
 
     fn images_per_second(&self) -> f64 {
@@ -163,7 +127,7 @@ impl Report<'_> {
     }
 
     fn json(&self) -> serde_json::Value {
-        let milliseconds_of = |times: &[Duration]| times.iter().map(|&time| milliseconds(time)).collect::<Vec<f64>>();
+        let samples = || self.profile.times.samples();
         let layers = self.layers().map(|(layer, time)| self.layer_json(layer, time)).collect::<Vec<_>>();
         let settings = self.plan.settings();
         json!({
@@ -173,14 +137,14 @@ impl Report<'_> {
             "threads": settings.threads,
             "size": settings.size,
             "simd": settings.level.name(),
-            "times_ms": milliseconds_of(&self.measurement.times),
-            "cpu_times_ms": milliseconds_of(&self.measurement.cpu_times),
+            "times_ms": samples().map(|sample| milliseconds(sample.wall)).collect::<Vec<f64>>(),
+            "cpu_times_ms": samples().filter_map(|sample| sample.cpu.map(milliseconds)).collect::<Vec<f64>>(),
             "median_ms": milliseconds(self.median()),
             "images_per_second": self.images_per_second(),
             "macs_per_second": self.macs as f64 / self.median().as_secs_f64(),
-            "fma_peak_macs_per_second": self.measurement.peak,
+            "fma_peak_macs_per_second": self.profile.peak.macs_per_second(),
             "direct_roofline": self.roofline / self.median().as_secs_f64(),
-            "load_ms": milliseconds(self.measurement.load),
+            "load_ms": milliseconds(self.load),
             "peak_bytes": self.plan.packed_bytes() + self.plan.arena_bytes(),
             "packed_bytes": self.plan.packed_bytes(),
             "layers": layers,
@@ -215,21 +179,21 @@ impl Report<'_> {
     }
 
     fn layers(&self) -> impl Iterator<Item = (&Layer, Duration)> {
-        self.plan.layers().iter().zip(self.measurement.layers.iter().copied())
+        self.plan.layers().iter().zip(self.profile.layers.iter().copied())
     }
 
     /// How many times as fast as a perfect direct convolution a layer is; 0 where it has no multiply-adds.
     fn times_roofline(&self, layer: &Layer, time: Duration) -> f64 {
         let settings = self.plan.settings();
         let macs = layer.macs as f64 * settings.batch as f64;
-        macs / (self.measurement.peak * settings.threads as f64) / time.as_secs_f64().max(1e-9)
+        macs / (self.profile.peak.macs_per_second() * settings.threads as f64) / time.as_secs_f64().max(1e-9)
     }
 
     fn text(&self) -> String {
         let mut text = self.layer_table();
         let settings = self.plan.settings();
         let [height, width] = settings.size;
-        let least = self.measurement.times.iter().min().copied().unwrap_or_default();
+        let least = self.profile.times.least();
         text += &format!(
             "\n{} in {}, batch {}, {height}x{width}, {} threads, {}, {} runs\n\
              median {:.2} ms, least {:.2} ms, {:.1} images/s, {:.1} GMAC/s: {:.2} times a perfect direct convolution ({:.1} GMAC/s per thread)\n\
@@ -239,14 +203,14 @@ impl Report<'_> {
             settings.batch,
             settings.threads,
             settings.level.name(),
-            self.measurement.times.len(),
+            self.profile.times.samples().count(),
             milliseconds(self.median()),
             milliseconds(least),
             self.images_per_second(),
             self.macs as f64 / self.median().as_secs_f64() / 1e9,
             self.roofline / self.median().as_secs_f64(),
-            self.measurement.peak / 1e9,
-            milliseconds(self.measurement.load),
+            self.profile.peak.macs_per_second() / 1e9,
+            milliseconds(self.load),
             self.plan.packed_bytes() as f64 / f64::from(1 << 20),
             self.plan.arena_bytes() as f64 / f64::from(1 << 20),
         );

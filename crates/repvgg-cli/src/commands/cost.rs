@@ -1,22 +1,24 @@
 //! `repvgg cost`: what multiply-adds do not tell of a network, with its branches and without (2101.03697, Sect. 3.1).
 
 use std::cmp::Reverse;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
-use repvgg::file::write_atomically;
+use repvgg::file::{refuse_overwrite, write_atomically};
 use repvgg::fuse::Plan;
+use repvgg::measure::Memory;
 use repvgg::zoo::Form;
 use repvgg::{Graph, Result};
+use repvgg_hub::ModelName;
 use serde_json::json;
 
 use super::Outcome;
 use crate::live_plot::{Curve, Panel, bars, svg};
-use crate::observe::{Observed, observe};
+use crate::observe::observe;
 use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
-use crate::source::{architecture, is_model, keep, open, parse_size};
+use crate::source::{open, parse_size};
 
 /// Show why multiply-adds do not tell a network's speed: memory access, arithmetic intensity, degree of parallelism and activation memory, with all branches and fused
 ///
@@ -66,7 +68,7 @@ struct Counted {
     longest_wait: Option<Wait>,
     /// How many nodes of the first form each node reaches to, from the start.
     ends: Vec<usize>,
-    observed: Option<Observed>,
+    observed: Option<Memory>,
 }
 
 /// What is alive while a node runs.
@@ -80,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut networks = models.map(|name| Network::count(name, arguments.size)).collect::<Result<Vec<Network>>>()?;
     let batch = u64::from(arguments.batch);
     if let Some(path) = &arguments.plot {
-        arguments.models.iter().try_for_each(|name| keep(name, path))?;
+        arguments.models.iter().try_for_each(|name| refuse_overwrite(Path::new(name), path))?;
         let panels: Vec<Panel> = networks.iter().map(|network| network.panel(batch)).collect();
         write_atomically(path, |file| file.write_all(svg(&panels).as_bytes()))?;
     }
@@ -111,13 +113,15 @@ fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
 impl Network {
     /// Counts what `name` means, for images of `size` or of its own one.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
-        let (architecture, own) = if is_model(name) {
-            let (model, _) = open(name, None)?;
-            (model.architecture, model.preprocessing.size)
-        } else {
-            let architecture = architecture(name)?;
-            let own = architecture.image_size();
-            (architecture, own)
+        let (architecture, own) = match ModelName::parse(name)? {
+            ModelName::Architecture(architecture) => {
+                let own = architecture.image_size();
+                (*architecture, own)
+            }
+            _ => {
+                let model = open(name)?.model;
+                (model.architecture, model.preprocessing.size)
+            }
         };
         let size = size.unwrap_or([own; 2]);
         let plan = Plan::new(&architecture.training_graph()?);

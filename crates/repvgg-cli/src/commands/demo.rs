@@ -9,21 +9,21 @@ use anyhow::Context;
 use image::ImageFormat;
 use repvgg::check::{CheckedFusion, FusionReport};
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::engine::{Plan, Settings, Tuning};
+use repvgg::engine::{Settings, Tuning};
 use repvgg::file::write_atomically;
-use repvgg::image::Preprocessing;
-use repvgg::{Model, Weights, cost::cost};
+use repvgg::measure::{Protocol, Workload, engine};
+use repvgg::{Model, Result, cost::cost};
 use repvgg_train::curves::svg;
-use repvgg_train::data::{self, BUILT_IN, Data, Unreadable};
+use repvgg_train::data::{BUILT_IN, Data, Unreadable};
 use repvgg_train::evaluate::EvaluationSettings;
 use repvgg_train::recipe::Preset;
-use repvgg_train::run::{Config, Outcome as RunOutcome, Run, fingerprint};
+use repvgg_train::run::{Outcome as RunOutcome, Run, Setup};
 use serde_json::json;
 
 use super::Outcome;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
-use super::train::{say, train};
+use super::train::{print_line, train};
 use crate::contact_sheet::{Tile, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
 use crate::progress::duration;
@@ -53,16 +53,16 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Images per run when the two forms are timed, and how many runs of each.
+/// Images per run when the two forms are timed, and how often each runs.
 const BATCH: usize = 64;
-const RUNS: usize = 15;
+const PROTOCOL: Protocol = Protocol { warmup: 1, iterations: 3, rounds: 5 };
 /// Held-out images on the contact sheet.
 const TILES: usize = 24;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let folder = arguments.output.clone().unwrap_or_else(free_folder);
-    let data = data::open(BUILT_IN, arguments.seed)?;
-    let mut run = start(arguments, &data, &folder.join("run"))?;
+    let mut run = start(arguments, &folder.join("run"))?;
+    let data = run.data().clone();
     print(&format!(
         "1/5 training {} on {} drawn images of {} classes\n",
         run.config().architecture.name(),
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         data.labels.len()
     ))?;
     let begun = Instant::now();
-    if train(&mut run, say)? == RunOutcome::Stopped {
+    if train(&mut run, print_line)? == RunOutcome::Stopped {
         print(&format!(
             "stopped and saved; continue the training with: repvgg train --resume {}\n",
             folder.join("run").display()
@@ -95,27 +95,13 @@ fn free_folder() -> PathBuf {
     names.map(PathBuf::from).find(|path| !path.exists()).expect("there are more names than folders")
 }
 
-fn start(arguments: &Arguments, data: &Data, folder: &Path) -> anyhow::Result<Run> {
-    let Preset { mut recipe, model } = Preset::named("demo")?;
-    recipe.epochs = arguments.epochs.unwrap_or(recipe.epochs);
-    recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
-    let architecture = model.with_classes(data.labels.len())?;
-    let weights = Weights::initialise(&architecture.training_graph()?, arguments.seed);
-    let size = data.side.unwrap_or(recipe.size);
-    let config = Config {
-        data: BUILT_IN.into(),
-        fingerprint: fingerprint(data)?,
-        seed: arguments.seed,
-        threads: arguments.threads.max(1),
-        device: "cpu".to_owned(),
-        skip_unreadable: false,
-        init_from: None,
-        labels: data.labels.clone(),
-        recipe,
-        preprocessing: Preprocessing { size, crop_fraction: 1.0, ..Preprocessing::default() },
-        architecture,
-    };
-    Ok(Run::create(folder, config, data.clone(), &weights)?)
+fn start(arguments: &Arguments, folder: &Path) -> Result<Run> {
+    let mut preset = Preset::named("demo")?;
+    if let Some(epochs) = arguments.epochs {
+        preset.recipe = preset.recipe.with_epochs(epochs);
+    }
+    let setup = Setup::new(BUILT_IN, preset);
+    Setup { seed: arguments.seed, threads: arguments.threads.max(1), ..setup }.start(folder)
 }
 
 /// What the demo finds out.
@@ -154,30 +140,15 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 }
 
 /// Images per second of both forms, by the medians of runs in turn.
-fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<f64>> {
-    let size = [model.preprocessing.size; 2];
-    let plan = |model: &Model| {
-        Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads, ..Settings::default() })
+fn speeds(model: &Model, plain: &Model, threads: usize) -> Result<Forms<f64>> {
+    let models = [model, plain];
+    let settings = Settings { batch: BATCH, size: [model.preprocessing.size; 2], threads, ..Settings::default() };
+    let prepare = |index: usize| -> Result<Box<dyn Workload>> {
+        Ok(Box::new(engine(&models[index].graph()?, &models[index].weights, settings)?))
     };
-    let mut plans = [plan(model)?, plan(plain)?];
-    let elements = |shape: [usize; 3]| BATCH * shape.iter().product::<usize>();
-    let input = vec![0.5; elements(plans[0].input_shape())];
-    let mut logits = vec![0.0; elements(plans[0].output_shape())];
-    let mut times = [Vec::new(), Vec::new()];
-    for round in 0..=RUNS {
-        for (plan, times) in plans.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            plan.run(&input, &mut logits);
-            if round > 0 {
-                times.push(start.elapsed());
-            }
-        }
-    }
-    let [training, fused] = times.map(|mut times: Vec<Duration>| {
-        times.sort_unstable();
-        BATCH as f64 / times[times.len() / 2].as_secs_f64()
-    });
-    Ok(Forms { training, fused })
+    let times = PROTOCOL.measure(models.len(), prepare, |_| ())?;
+    let speed = |index: usize| times[index].speed(BATCH).images_per_second;
+    Ok(Forms { training: speed(0), fused: speed(1) })
 }
 
 /// A picture of held-out images with what the plain network takes them for.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use repvgg::{Error, Model};
+use repvgg::Model;
 use repvgg_train::data::{self, Dataset, Unreadable};
 use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
@@ -39,16 +39,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = arguments.model.open()?;
+    let opened = arguments.model.open_with_origin()?;
+    let model = &opened.model;
     model.check_images()?;
     let data = data::open(&arguments.data, arguments.seed)?;
-    check_labels(&model, &data.labels, arguments)?;
+    data.check_labels(model).map_err(|error| error.within(arguments.data.display()))?;
     let settings = EvaluationSettings {
         engine: arguments.engine.settings(arguments.batch as usize, [model.preprocessing.size; 2]),
-        tuning: arguments.model.tuning()?,
+        tuning: opened.tuning()?,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
-    let evaluation = evaluate_with_progress(&model, &data.validation, &settings)?;
+    let evaluation = evaluate_with_progress(model, &data.validation, &settings)?;
     if arguments.json {
         print_json(&evaluation_json(&evaluation, &data.labels))?;
     } else {
@@ -64,25 +65,9 @@ pub(crate) fn evaluate_with_progress(
     settings: &EvaluationSettings,
 ) -> repvgg::Result<Evaluation> {
     let progress = bar(dataset.len(), "evaluating");
-    let evaluation = evaluate(&model.graph()?, &model.weights, dataset, &model.preprocessing, settings, |done| {
-        progress.set_position(done as u64)
-    });
+    let evaluation = evaluate(model, dataset, settings, |done| progress.set_position(done as u64));
     progress.finish_and_clear();
     evaluation
-}
-
-fn check_labels(model: &Model, labels: &[String], arguments: &Arguments) -> repvgg::Result<()> {
-    let classes = model.architecture.classes();
-    let place = arguments.data.display();
-    if labels.len() != classes {
-        return Err(Error::shape(place, format!("expected the model's {classes} classes, found {}", labels.len())));
-    }
-    match model.labels.iter().zip(labels).find(|(expected, found)| expected != found) {
-        Some((expected, found)) => {
-            Err(Error::format(place, format!("expected the model's class {expected}, found {found}")))
-        }
-        None => Ok(()),
-    }
 }
 
 fn evaluation_json(evaluation: &Evaluation, labels: &[String]) -> serde_json::Value {

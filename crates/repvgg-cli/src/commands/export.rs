@@ -78,7 +78,7 @@ enum Target {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let target = arguments.target()?;
-    arguments.model.keep(&arguments.output)?;
+    arguments.model.refuse_overwrite(&arguments.output)?;
     let model = arguments.model.open()?;
     let model = arguments.in_form(model)?;
     let place = || arguments.model.model.clone();

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    arguments.input.keep(&arguments.output)?;
+    arguments.input.refuse_overwrite(&arguments.output)?;
     if arguments.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
         let what = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
         return Err(Error::spec(arguments.output.display(), what).into());

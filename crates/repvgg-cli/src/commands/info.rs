@@ -7,11 +7,12 @@ use repvgg::cost::{Cost, cost};
 use repvgg::fuse::Plan;
 use repvgg::zoo::{Form, published};
 use repvgg::{Architecture, Graph, Model};
+use repvgg_hub::ModelName;
 use serde_json::json;
 
 use super::Outcome;
 use crate::output::{print, print_json, table, thousands};
-use crate::source::{ModelOptions, architecture, parse_size};
+use crate::source::{ModelOptions, parse_size};
 
 /// Show a model, or the network that an architecture's name or specification file describes, layer by layer: shapes, parameters, multiply-adds, Winograd multiplies, memory
 #[derive(clap::Args)]
@@ -27,17 +28,20 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let opened = arguments.model.is_model().then(|| arguments.model.open_with_origin()).transpose()?;
-    let (model, origin) = opened.unzip();
-    let architecture = match &model {
-        Some(model) => model.architecture.clone(),
-        None => architecture(&arguments.model.model)?,
+    let (opened, architecture) = match ModelName::parse(&arguments.model.model)? {
+        ModelName::Architecture(architecture) => (None, *architecture),
+        _ => {
+            let opened = arguments.model.open_with_origin()?;
+            let architecture = opened.model.architecture.clone();
+            (Some(opened), architecture)
+        }
     };
+    let model = opened.as_ref().map(|opened| &opened.model);
     let training = architecture.training_graph()?;
-    let form = model.as_ref().map_or(Form::Plain, |model| model.form);
+    let form = model.map_or(Form::Plain, |model| model.form);
     let size = arguments
         .size
-        .unwrap_or_else(|| [model.as_ref().map_or(architecture.image_size(), |model| model.preprocessing.size); 2]);
+        .unwrap_or_else(|| [model.map_or(architecture.image_size(), |model| model.preprocessing.size); 2]);
     let plan = Plan::new(&training);
     let shown = match form {
         Form::Training => &training,
@@ -45,8 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let facts = Facts {
         architecture: &architecture,
-        model: model.as_ref(),
-        origin,
+        model,
+        origin: opened.as_ref().and_then(|opened| opened.origin),
         form,
         size,
         graph: shown,

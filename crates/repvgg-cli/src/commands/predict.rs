@@ -32,9 +32,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let model = arguments.model.open()?;
-    let settings = arguments.engine.settings(1, [model.preprocessing.size; 2]);
-    let classifier = Classifier::with_settings(&model, settings, &arguments.model.tuning()?);
+    let opened = arguments.model.open_with_origin()?;
+    let settings = arguments.engine.settings(1, [opened.model.preprocessing.size; 2]);
+    let classifier = Classifier::with_settings(&opened.model, settings, &opened.tuning()?);
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
     let mut failures = 0;
     for path in image::files(&arguments.images)? {

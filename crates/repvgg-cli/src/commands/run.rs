@@ -33,8 +33,9 @@ pub(crate) struct Arguments {
 const BATCH: usize = 16;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    arguments.model.keep(&arguments.output)?;
-    let model = arguments.model.open()?;
+    arguments.model.refuse_overwrite(&arguments.output)?;
+    let opened = arguments.model.open_with_origin()?;
+    let model = &opened.model;
     let input = npy::read(&arguments.input)?;
     let place = || arguments.input.display();
     let [n, channels, height, width] = input.nchw().map_err(|error| error.within(place()))?;
@@ -45,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::shape(place(), what).into());
     }
     let settings = arguments.engine.strict_settings(n.min(BATCH), [height, width]);
-    let plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?);
+    let plan = Plan::tuned(&graph, &model.weights, settings, &opened.tuning()?);
     let mut plan = plan.with_context(|| arguments.model.model.clone())?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::engine::EngineOptions;
-use crate::measure::Protocol;
+use crate::measure::ProtocolOptions;
 use crate::scatter::{Chart, svg};
 use crate::sheet::{Format, Sheet};
 
@@ -24,7 +24,7 @@ mod specification;
 /// form. Table 7: variants of RepVGG-B0, and whether they fuse. All other figures are those of fused networks. A figure that differs
 /// from the paper's is marked, and a footnote says why.
 #[derive(clap::Args)]
-#[command(after_help = AFTER_HELP, mut_group("Protocol", |group| group.requires("measure")))]
+#[command(after_help = AFTER_HELP, mut_group("ProtocolOptions", |group| group.requires("measure")))]
 pub(crate) struct Arguments {
     /// The table's number in the paper, 2 to 7
     #[arg(value_name = "N")]
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     measure: bool,
     #[command(flatten)]
-    protocol: Protocol,
+    protocol: ProtocolOptions,
     #[command(flatten)]
     engine: EngineOptions,
 }

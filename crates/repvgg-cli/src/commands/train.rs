@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use repvgg::image::Preprocessing;
-use repvgg::zoo::Form;
-use repvgg::{Error, Model, Weights};
+use repvgg::Architecture;
 use repvgg_train::EpochMetrics;
-use repvgg_train::data::{self, BUILT_IN, Data};
+use repvgg_train::augment::Crop;
+use repvgg_train::data::Unreadable;
 use repvgg_train::recipe::{Preset, Recipe};
-use repvgg_train::run::{Config, Control, Event, Outcome as RunOutcome, Run, Step, fingerprint};
+use repvgg_train::run::{Control, Event, Outcome as RunOutcome, Pretrained, Run, Setup, Step};
 
 use super::Outcome;
 use crate::progress::{duration, is_live};
-use crate::source::{architecture, default_threads, open};
+use crate::source::open;
 
 /// Train a network on images and keep everything in a run folder
 ///
@@ -70,30 +69,49 @@ pub(crate) struct Arguments {
 }
 
 /// What overrides the preset.
-#[derive(clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe (each overrides the preset)")]
 struct RecipeArguments {
-    /// Passes over the training images
+    /// Passes over the training images; unless --warmup is given, at most a quarter of them are warm-up
     #[arg(long, conflicts_with = "resume")]
     epochs: Option<usize>,
-    /// Images per step; the learning rate follows in proportion unless --lr is given
+    /// Images per step; unless --lr is given, the learning rate changes in proportion
     #[arg(long, conflicts_with = "resume")]
     batch: Option<usize>,
     /// Learning rate after warm-up
     #[arg(long, conflicts_with = "resume")]
     lr: Option<f64>,
-    /// Weight decay of kernels and matrices
-    #[arg(long, conflicts_with = "resume")]
-    weight_decay: Option<f64>,
-    /// Share of the target spread over all classes
-    #[arg(long, conflicts_with = "resume")]
-    label_smoothing: Option<f64>,
     /// Epochs of linear warm-up
     #[arg(long, conflicts_with = "resume")]
     warmup: Option<f64>,
+    /// Momentum of SGD
+    #[arg(long, conflicts_with = "resume")]
+    momentum: Option<f64>,
+    /// Whether the momentum is Nesterov's: true or false
+    #[arg(long, value_name = "BOOL", conflicts_with = "resume")]
+    nesterov: Option<bool>,
+    /// Weight decay of kernels and matrices
+    #[arg(long, conflicts_with = "resume")]
+    weight_decay: Option<f64>,
+    /// Whether the scales of the identity branches' batch norms decay too: true or false
+    #[arg(long, value_name = "BOOL", conflicts_with = "resume")]
+    decay_identity_scale: Option<bool>,
+    /// Share of the target spread over all classes
+    #[arg(long, conflicts_with = "resume")]
+    label_smoothing: Option<f64>,
     /// Side of the network's square input in pixels [default: the images' own where they have one, else the preset's]
     #[arg(long, conflicts_with = "resume")]
     size: Option<usize>,
+    /// The part of a training image that is seen: centre; shift:PIXELS or shift:PIXELS:black, the central crop shifted at random, beyond the
+    /// edge mirrored or black; resized:AREA-AREA or resized:AREA-AREA:RATIO-RATIO, a random rectangle
+    #[arg(long, conflicts_with = "resume")]
+    crop: Option<Crop>,
+    /// Probability of mirroring a training image left to right
+    #[arg(long, value_name = "PROBABILITY", conflicts_with = "resume")]
+    flip: Option<f64>,
+    /// Side in pixels of a square that is blanked in each training image; 0 for none
+    #[arg(long, value_name = "PIXELS", conflicts_with = "resume")]
+    cutout: Option<usize>,
 }
 
 impl RecipeArguments {
@@ -103,17 +121,27 @@ impl RecipeArguments {
             Some(batch) => Recipe { batch, ..recipe },
             None => recipe,
         };
-        let set = |field: &mut f64, value: Option<f64>| *field = value.unwrap_or(*field);
-        set(&mut recipe.learning_rate, self.lr);
-        set(&mut recipe.weight_decay, self.weight_decay);
-        set(&mut recipe.label_smoothing, self.label_smoothing);
-        set(&mut recipe.warmup_epochs, self.warmup);
-        recipe.epochs = self.epochs.unwrap_or(recipe.epochs);
-        if self.warmup.is_none() {
-            // A preset's warm-up must not swallow a short run.
-            recipe.warmup_epochs = recipe.warmup_epochs.min(recipe.epochs as f64 / 4.0);
+        if let Some(epochs) = self.epochs {
+            recipe = recipe.with_epochs(epochs);
         }
+        set(&mut recipe.learning_rate, self.lr);
+        set(&mut recipe.warmup_epochs, self.warmup);
+        set(&mut recipe.momentum, self.momentum);
+        set(&mut recipe.nesterov, self.nesterov);
+        set(&mut recipe.weight_decay, self.weight_decay);
+        set(&mut recipe.decay_identity_scale, self.decay_identity_scale);
+        set(&mut recipe.label_smoothing, self.label_smoothing);
+        set(&mut recipe.size, self.size);
+        set(&mut recipe.augmentation.crop, self.crop.clone());
+        set(&mut recipe.augmentation.flip, self.flip);
+        set(&mut recipe.augmentation.cutout, self.cutout);
         recipe
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
     }
 }
 
@@ -122,7 +150,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(path) => {
             let run = Run::resume(path)?;
             let done = run.position();
-            say(&format!("resuming {} after epoch {}, step {}", path.display(), done.epoch, done.step));
+            print_line(&format!("resuming {} after epoch {}, step {}", path.display(), done.epoch, done.step));
             (run, path)
         }
         None => {
@@ -136,88 +164,42 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// The run that the arguments describe.
 fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
-    let place = arguments.data.as_ref().context("data are required")?;
+    let setup = setup(arguments)?;
+    let start = setup.assemble()?;
+    if setup.pretrained.is_some() {
+        print_line(&format!("{} of {} parameters taken over", start.transferred, start.weights.len()));
+    }
+    Ok(Run::create(path, start)?)
+}
+
+fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
+    let data = arguments.data.as_ref().context("data are required")?;
     let preset = Preset::named(&arguments.preset)?;
-    let recipe = arguments.recipe.apply(preset.recipe);
-    let data = data::open(place, arguments.seed)?;
-    let pretrained = arguments.init_from.as_deref().map(|name| open(name, None)).transpose()?.map(|(model, _)| model);
-    let network = match (&arguments.model, &pretrained) {
-        (Some(name), _) => architecture(name)?,
-        (None, Some(pretrained)) => pretrained.architecture.clone(),
-        (None, None) => preset.model,
-    };
-    let network = network.with_classes(data.labels.len())?;
-    let preprocessing =
-        preprocessing(&data, &recipe, (arguments.recipe.size, network.input_channels()), pretrained.as_ref());
-    let weights = Weights::initialise(&network.training_graph()?, arguments.seed);
-    let weights = match (&pretrained, &arguments.init_from) {
-        (Some(pretrained), Some(file)) => transfer(weights, pretrained).with_context(|| file.clone())?,
-        _ => weights,
-    };
-    let config = Config {
-        data: absolute(place)?,
-        fingerprint: fingerprint(&data)?,
-        seed: arguments.seed,
-        threads: arguments.threads.unwrap_or_else(default_threads).max(1),
-        device: arguments.device.clone(),
-        skip_unreadable: arguments.skip_unreadable,
-        init_from: arguments.init_from.clone(),
-        labels: data.labels.clone(),
-        recipe,
-        preprocessing,
-        architecture: network,
-    };
-    Ok(Run::create(path, config, data, &weights)?)
-}
-
-fn absolute(place: &Path) -> anyhow::Result<PathBuf> {
-    if place == Path::new(BUILT_IN) {
-        return Ok(place.to_owned());
-    }
-    std::path::absolute(place).with_context(|| place.display().to_string())
-}
-
-/// The evaluation transform: whole images where all are squares of one size, a central crop elsewhere; a pretrained model's statistics.
-fn preprocessing(
-    data: &Data,
-    recipe: &Recipe,
-    (size, channels): (Option<usize>, usize),
-    pretrained: Option<&Model>,
-) -> Preprocessing {
-    let known = pretrained.map(|model| model.preprocessing.clone()).unwrap_or_default();
-    let size = size.or(data.side).or(pretrained.map(|model| model.preprocessing.size)).unwrap_or(recipe.size);
-    let crop_fraction = if data.side.is_some() { 1.0 } else { known.crop_fraction };
-    Preprocessing { size, crop_fraction, ..known }.for_channels(channels)
-}
-
-/// `fresh` with everything that `pretrained` has: all but a head for other classes.
-fn transfer(mut fresh: Weights, pretrained: &Model) -> anyhow::Result<Weights> {
-    if pretrained.form == Form::Plain {
-        let what =
-            "expected a model in training form, found plain form: a network without its branches does not train well";
-        return Err(Error::weights("weights", what).into());
-    }
-    let mut moved = 0;
-    for (name, tensor) in pretrained.weights.iter() {
-        let Some(target) = fresh.get(name) else {
-            return Err(Error::weights(name, "unexpected, the network has no such parameter").into());
-        };
-        if target.shape() == tensor.shape() {
-            fresh.insert(name, tensor.clone());
-            moved += 1;
-        } else if target.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
-            let what = format!("expected {:?}, found {:?}", target.shape(), tensor.shape());
-            return Err(Error::weights(name, what).into());
+    let preset = Preset { recipe: arguments.recipe.apply(preset.recipe), ..preset };
+    let mut setup = match &arguments.init_from {
+        Some(name) => {
+            let pretrained = Pretrained { name: name.clone(), model: open(name)?.model };
+            Setup::fine_tune(data, preset.recipe, pretrained)
         }
+        None => Setup::new(data, preset),
+    };
+    if let Some(name) = &arguments.model {
+        setup.network = Architecture::open(name)?;
     }
-    say(&format!("{moved} of {} parameters taken over", fresh.len()));
-    Ok(fresh)
+    Ok(Setup {
+        size: arguments.recipe.size,
+        seed: arguments.seed,
+        threads: arguments.threads.unwrap_or(setup.threads).max(1),
+        device: arguments.device.parse()?,
+        unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
+        ..setup
+    })
 }
 
 fn describe(run: &Run) {
     let config = run.config();
     let data = run.data();
-    say(&format!(
+    print_line(&format!(
         "{} on {}: {} classes, {} training and {} validation images, {}x{} pixels",
         config.architecture.name(),
         config.data.display(),
@@ -228,7 +210,7 @@ fn describe(run: &Run) {
         config.preprocessing.size
     ));
     let recipe = &config.recipe;
-    say(&format!(
+    print_line(&format!(
         "epochs {}, batch {}, learning rate {}, warm-up epochs {}, weight decay {}, label smoothing {}, seed {}, {} with {} threads",
         recipe.epochs,
         recipe.batch.min(data.train.len()),
@@ -246,33 +228,33 @@ fn describe(run: &Run) {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
-    let outcome = train(run, say)?;
+    let outcome = train(run, print_line)?;
     let best = run.position().metrics.iter().filter_map(|metrics| metrics.validation_top1).fold(0.0, f64::max);
     match outcome {
         RunOutcome::Finished => {
             let file = path.join("best.safetensors");
-            say(&format!("best validation top-1 {:.2} %: {}", 100.0 * best, file.display()));
-            say(&format!("next: repvgg fuse {} -o plain.safetensors", file.display()));
+            print_line(&format!("best validation top-1 {:.2} %: {}", 100.0 * best, file.display()));
+            print_line(&format!("next: repvgg fuse {} -o plain.safetensors", file.display()));
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Stopped => {
-            say(&format!("stopped and saved; continue with: repvgg train --resume {}", path.display()));
+            print_line(&format!("stopped and saved; continue with: repvgg train --resume {}", path.display()));
             Ok(ExitCode::from(130))
         }
     }
 }
 
-/// Trains with live progress, or lines that are given to `say`; Ctrl-C stops after the step.
-pub(crate) fn train(run: &mut Run, say: fn(&str)) -> anyhow::Result<RunOutcome> {
+/// Trains with a live progress bar, or, outside a terminal, with lines given to `print`; Ctrl-C stops after the step.
+pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<RunOutcome> {
     let stop = || {
         if STOP.swap(true, Ordering::SeqCst) {
-            // Asked twice: at once. The run folder is whole at every moment.
+            // The second Ctrl-C stops at once: the run folder is consistent at every moment.
             std::process::exit(130);
         }
     };
-    // A second handler in one process is refused; the first one serves.
+    // A process has one handler; a second call keeps the first.
     let _ = ctrlc::set_handler(stop);
-    let mut display = Display::new(run.config().recipe.epochs, say);
+    let mut display = Display::new(run.config().recipe.epochs, print);
     let outcome = run.train(|event| {
         display.show(&event);
         if STOP.load(Ordering::SeqCst) { Control::Stop } else { Control::Continue }
@@ -285,9 +267,9 @@ pub(crate) fn train(run: &mut Run, say: fn(&str)) -> anyhow::Result<RunOutcome> 
 struct Display {
     epochs: usize,
     bar: Option<ProgressBar>,
-    say: fn(&str),
-    spoken: Instant,
-    /// What was said about images that cannot be read: once for each.
+    print: fn(&str),
+    printed: Instant,
+    /// Lines printed about images that cannot be read, each printed once.
     skipped: HashSet<String>,
 }
 
@@ -295,11 +277,11 @@ struct Display {
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Display {
-    fn new(epochs: usize, say: fn(&str)) -> Self {
+    fn new(epochs: usize, print: fn(&str)) -> Self {
         let style =
             ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {msg}").expect("the template is well formed");
         let bar = is_live().then(|| ProgressBar::new(0).with_style(style));
-        Self { epochs, bar, say, spoken: Instant::now(), skipped: HashSet::new() }
+        Self { epochs, bar, print, printed: Instant::now(), skipped: HashSet::new() }
     }
 
     fn show(&mut self, event: &Event<'_>) {
@@ -332,9 +314,9 @@ impl Display {
                 bar.set_prefix(prefix);
                 bar.set_message(message);
             }
-            None if self.spoken.elapsed() >= PLAIN_INTERVAL => {
-                self.spoken = Instant::now();
-                (self.say)(&format!("{prefix}  step {}/{}  {message}", step.step, step.steps));
+            None if self.printed.elapsed() >= PLAIN_INTERVAL => {
+                self.printed = Instant::now();
+                (self.print)(&format!("{prefix}  step {}/{}  {message}", step.step, step.steps));
             }
             None => {}
         }
@@ -349,10 +331,10 @@ impl Display {
     }
 
     fn line(&mut self, line: &str) {
-        self.spoken = Instant::now();
+        self.printed = Instant::now();
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => (self.say)(line),
+            None => (self.print)(line),
         }
     }
 
@@ -381,6 +363,54 @@ fn epoch_line(metrics: &EpochMetrics, epochs: usize) -> String {
 }
 
 /// A line of progress on standard output; a reader that has gone away is no reason to stop training.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_line(line: &str) {
     let _ = crate::output::print(&format!("{line}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[arg(long)]
+        resume: bool,
+        #[command(flatten)]
+        recipe: RecipeArguments,
+    }
+
+    /// The fields of a JSON object, and of objects in it, by path.
+    fn leaves(path: &str, value: &Value) -> Vec<(String, Value)> {
+        match value {
+            Value::Object(fields) if !path.ends_with(".crop") => {
+                fields.iter().flat_map(|(name, value)| leaves(&format!("{path}.{name}"), value)).collect()
+            }
+            leaf => vec![(path.to_owned(), leaf.clone())],
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_recipe_can_be_overridden() {
+        let options = "x --epochs 3 --batch 5 --lr 0.7 --warmup 0.5 --momentum 0.3 --nesterov false --weight-decay 0.01 \
+                       --decay-identity-scale false --label-smoothing 0.2 --size 40 --crop shift:2 --flip 0.25 --cutout 7";
+        let Options { recipe: overrides, .. } = Options::parse_from(options.split_whitespace());
+        let preset = Preset::named("quick").unwrap().recipe;
+        let json = |recipe: &Recipe| leaves("", &serde_json::to_value(recipe).unwrap());
+        let (before, after) = (json(&preset), json(&overrides.apply(preset)));
+        assert_eq!(before.len(), 13, "{before:?}");
+        for (before, after) in before.iter().zip(&after) {
+            assert!(before.0 == after.0 && before.1 != after.1, "{before:?} stays {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_run_has_a_short_warm_up_unless_told_otherwise() {
+        let preset = Preset::named("cifar10").unwrap().recipe;
+        let short = RecipeArguments { epochs: Some(2), ..RecipeArguments::default() };
+        assert_eq!(short.apply(preset.clone()).warmup_epochs, 0.5);
+        assert_eq!(RecipeArguments { warmup: Some(1.5), ..short }.apply(preset).warmup_epochs, 1.5);
+    }
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::check::{self, Comparison, Inputs, LogitComparison, Parts, Progress, RegionReport};
-use repvgg::checkpoint::Origin;
 use repvgg::{Error, Model, Result, image, npy};
+use repvgg_hub::Opened;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -53,11 +53,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let what = format!("expected a number of at least 0, found {}", arguments.tolerance);
         return Err(Error::spec("tolerance", what).into());
     }
-    let (a, a_origin) = open(&arguments.a, None)?;
-    let (b, b_origin) = open(&arguments.b, None)?;
+    let [a, b] = [open(&arguments.a)?, open(&arguments.b)?];
     let (comparison, inputs) =
-        compare(arguments, [&a, &b]).with_context(|| format!("{} and {}", arguments.a, arguments.b))?;
-    let models = [(arguments.a.as_str(), &a, a_origin), (arguments.b.as_str(), &b, b_origin)];
+        compare(arguments, [&a.model, &b.model]).with_context(|| format!("{} and {}", arguments.a, arguments.b))?;
+    let models = [(arguments.a.as_str(), &a), (arguments.b.as_str(), &b)];
     let agree = comparison.logits.relative_difference() <= arguments.tolerance;
     let report = Report { models, comparison, inputs, tolerance: arguments.tolerance, agree };
     if arguments.json {
@@ -104,7 +103,7 @@ fn on(arguments: &Arguments, models: [&Model; 2], inputs: &Inputs<'_>) -> Result
 }
 
 struct Report<'a> {
-    models: [(&'a str, &'a Model, Origin); 2],
+    models: [(&'a str, &'a Opened); 2],
     comparison: Comparison,
     inputs: String,
     tolerance: f64,
@@ -113,7 +112,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn json(&self) -> Value {
-        let model = |(name, model, origin): &(&str, &Model, Origin)| json!({"model": name, "name": model.architecture.name(), "form": model.form, "file": origin});
+        let model = |(name, Opened { model, origin, .. }): &(&str, &Opened)| json!({"model": name, "name": model.architecture.name(), "form": model.form, "file": origin});
         let blocks: Vec<Value> = match &self.comparison.parts {
             Parts::Regions(report) => {
                 let blocks = report.regions.iter();
@@ -171,8 +170,9 @@ impl Report<'_> {
             }
             _ => "the graphs differ, so that only logits are compared\n".to_owned(),
         };
-        for (mark, (name, model, origin)) in ["a", "b"].into_iter().zip(&self.models) {
-            text.push_str(&format!("{mark}  {name}: {}, {}, {origin}\n", model.architecture.name(), model.form));
+        for (mark, (name, Opened { model, origin, .. })) in ["a", "b"].into_iter().zip(&self.models) {
+            let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
+            text.push_str(&format!("{mark}  {name}: {}, {}{origin}\n", model.architecture.name(), model.form));
         }
         let LogitComparison { images, same_top1, largest_difference, largest_logit } = self.comparison.logits;
         text.push_str(&format!(

@@ -59,6 +59,15 @@ impl Tuning {
         name.into()
     }
 
+    /// The choices stored beside a model file; none where there is no such file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn beside(model: &Path) -> Result<Self> {
+        let path = Self::path(model);
+        if path.exists() { Self::load(&path) } else { Ok(Self::new()) }
+    }
+
     /// Reads choices from a file.
     ///
     /// # Errors

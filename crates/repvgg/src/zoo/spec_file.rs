@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Architecture, FAMILIES};
+use super::{Architecture, BLOCKS, FAMILIES};
 use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
@@ -11,6 +11,36 @@ use crate::{Error, Result};
 const LIMIT: u64 = 1 << 20;
 
 impl Architecture {
+    /// The architecture that `name` refers to: a published one by [name](Self::named), or a specification file (`*.toml`).
+    ///
+    /// ```
+    /// use repvgg::Architecture;
+    ///
+    /// assert_eq!(Architecture::open("repvgg-a0")?.classes(), 1000);
+    /// let error = Architecture::open("resnet").unwrap_err();
+    /// assert!(error.to_string().contains("the nearest names are resnet-"));
+    /// # Ok::<(), repvgg::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no such architecture, or as [`from_spec_file`](Self::from_spec_file).
+    pub fn open(name: &str) -> Result<Self> {
+        if let Some(architecture) = Self::named(name) {
+            return Ok(architecture);
+        }
+        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+            return Self::from_spec_file(Path::new(name));
+        }
+        if let Some((_, block)) = name.split_once(':').filter(|(network, _)| Self::named(network).is_some()) {
+            let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
+            let problem = expected(format_args!("a RepVGG with a block of {known}")).found(format_args!("{block:?}"));
+            return Err(Error::spec("model", problem));
+        }
+        let nearest = Self::nearest_names(&name.chars().take(64).collect::<String>()).join(", ");
+        let problem = expected("an architecture's name or a specification file (*.toml)").found(name);
+        Err(Error::spec("model", problem.with_hint(format_args!("the nearest names are {nearest}"))))
+    }
+
     /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
     /// fields of their own, and `size`, the side of their images.
     ///

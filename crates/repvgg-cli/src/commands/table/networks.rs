@@ -1,20 +1,20 @@
 //! Tables 4 to 7: networks with the paper's figures, what is counted here, and speeds that are measured here.
 
-use repvgg::Result;
 use repvgg::cost::{Cost, cost};
-use repvgg::fuse::{Blocked, Plan};
+use repvgg::fuse::{self, Blocked, Plan};
+use repvgg::measure::Speed;
 use repvgg::zoo::Form;
 use repvgg::zoo::paper::{self, Figure, Published};
+use repvgg::{Architecture, Result, Weights};
 use serde_json::{Value, json};
 
 use super::Page;
 use super::order::{Order, Racer, ranks};
 use crate::engine::EngineOptions;
-use crate::measure::{Candidate, Measurement, Protocol, Speed, fresh};
+use crate::measure::{Candidate, Measurement, ProtocolOptions};
 use crate::output::thousands;
 use crate::scatter::{Chart, Point};
 use crate::sheet::{Cell, Column, Sheet};
-use crate::source::architecture;
 
 /// A row: what the paper prints, and what is counted of the same network.
 struct Row {
@@ -30,6 +30,8 @@ struct Timed {
     /// Multiply-adds for an image of the size that was timed.
     macs: f64,
     speed: Speed,
+    /// Height and width of the images.
+    size: [usize; 2],
     /// Its place among the table's speeds, here and in the paper.
     rank: usize,
     paper_rank: Option<usize>,
@@ -39,14 +41,14 @@ struct Timed {
 
 /// Speeds, and how they were measured.
 struct Timing<'a> {
-    protocol: &'a Protocol,
+    protocol: &'a ProtocolOptions,
     engine: &'a EngineOptions,
     measurement: Measurement,
     rows: Vec<Timed>,
 }
 
 /// One of Tables 4 to 7, with speeds if `measuring` says how.
-pub(super) fn of_networks(table: u8, measuring: Option<(&Protocol, &EngineOptions)>) -> Result<Page> {
+pub(super) fn of_networks(table: u8, measuring: Option<(&ProtocolOptions, &EngineOptions)>) -> Result<Page> {
     let rows = paper::networks(table).map(Row::count).collect::<Result<Vec<_>>>()?;
     let timing = measuring.map(|(protocol, engine)| Timing::of(&rows, protocol, engine)).transpose()?;
     let timed = |index: usize| timing.as_ref().map(|timing| &timing.rows[index]);
@@ -78,7 +80,7 @@ fn title(table: u8) -> String {
 
 impl Row {
     fn count(paper: &'static Published) -> Result<Self> {
-        let training = architecture(&paper.name)?.training_graph()?.inference();
+        let training = Architecture::open(&paper.name)?.training_graph()?.inference();
         let plan = Plan::new(&training);
         Ok(Self {
             paper,
@@ -121,23 +123,23 @@ impl Row {
 }
 
 impl<'a> Timing<'a> {
-    fn of(rows: &[Row], protocol: &'a Protocol, engine: &'a EngineOptions) -> Result<Self> {
+    fn of(rows: &[Row], protocol: &'a ProtocolOptions, engine: &'a EngineOptions) -> Result<Self> {
         let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
         let measurement = protocol.measure(engine, &names, |index| {
             let Row { paper, .. } = &rows[index];
-            let (graph, weights) = fresh(&architecture(&paper.name)?, paper.speed().0)?;
-            Ok(Candidate { graph, weights, size: paper.size })
+            fresh(&Architecture::open(&paper.name)?, paper.speed().0, paper.size)
         })?;
         let speeds = &measurement.speeds;
         let here = ranks(&speeds.iter().map(|speed| speed.images_per_second).collect::<Vec<_>>());
         let printed: Option<Vec<f64>> = rows.iter().map(|row| row.paper.speed().1).collect();
         let in_paper = printed.map(|printed| ranks(&printed));
         let timed = |index: usize| {
-            let (speed, row) = (speeds[index], &rows[index]);
-            let macs = macs(row, speed.size)? as f64;
+            let (speed, size) = (speeds[index], measurement.sizes[index]);
+            let macs = macs(&rows[index], size)? as f64;
             let peak = measurement.peak.map(|peak| peak * engine.threads as f64);
             Ok(Timed {
                 speed,
+                size,
                 macs,
                 rank: here[index],
                 paper_rank: in_paper.as_ref().map(|ranks| ranks[index]),
@@ -159,9 +161,22 @@ impl<'a> Timing<'a> {
     }
 }
 
+/// An architecture's graph in a form, with initial weights.
+fn fresh(architecture: &Architecture, form: Form, size: [usize; 2]) -> Result<Candidate> {
+    let graph = architecture.training_graph()?.inference();
+    let weights = Weights::initialise(&graph, 0);
+    Ok(match form {
+        Form::Training => Candidate { graph, weights, size },
+        Form::Plain => {
+            let fuse::Fused { graph, weights } = fuse::fuse(&graph, &weights)?;
+            Candidate { graph, weights, size }
+        }
+    })
+}
+
 /// Multiply-adds of the form that is timed, for one image of `size`.
 fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
-    let training = architecture(&row.paper.name)?.training_graph()?.inference();
+    let training = Architecture::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
         Form::Training => cost(&training, size)?.macs,
         Form::Plain => cost(Plan::new(&training).graph(), size)?.macs,
@@ -229,10 +244,10 @@ fn timed_columns(table: u8) -> Vec<(Column, Read)> {
             Cell::or_none(speed, |speed| format!("{speed:.2}")).noted(s.row.paper.note_on_measured())
         }),
         (shown("slowest_round", "slowest"), |s| {
-            Cell::or_none(s.timed.map(|timed| timed.speed.range[0]), |speed| format!("{speed:.2}"))
+            Cell::or_none(s.timed.map(|timed| timed.speed.slowest_round), |speed| format!("{speed:.2}"))
         }),
         (shown("fastest_round", "fastest"), |s| {
-            Cell::or_none(s.timed.map(|timed| timed.speed.range[1]), |speed| format!("{speed:.2}"))
+            Cell::or_none(s.timed.map(|timed| timed.speed.fastest_round), |speed| format!("{speed:.2}"))
         }),
         (shown("times_direct", "x direct"), |s| {
             Cell::or_none(s.timed.and_then(|timed| timed.direct), |times| format!("{times:.2}"))
@@ -242,7 +257,7 @@ fn timed_columns(table: u8) -> Vec<(Column, Read)> {
             Cell::or_none(s.timed.and_then(|timed| timed.paper_rank), usize::to_string)
         }),
         (hidden("measured_form"), |s| Cell::same(s.row.form())),
-        (hidden("measured_size"), |s| Cell::or_none(s.timed.map(|timed| size(timed.speed.size)), String::clone)),
+        (hidden("measured_size"), |s| Cell::or_none(s.timed.map(|timed| size(timed.size)), String::clone)),
         (hidden("batch"), |s| Cell::or_none(s.timing.map(|timing| timing.protocol.batch), u32::to_string)),
         (hidden("threads"), |s| Cell::or_none(s.timing.and_then(Timing::threads), usize::to_string)),
         (hidden("device"), |s| Cell::or_none(s.timing.map(|timing| timing.measurement.device), ToString::to_string)),
@@ -276,8 +291,8 @@ impl Timing<'_> {
 
     /// How the speeds were measured, in a sentence.
     fn sentence(&self, rows: &[Row]) -> String {
-        let Protocol { batch, warmup, iterations, rounds, .. } = self.protocol;
-        let sizes = unique(self.rows.iter().map(|timed| size(timed.speed.size)));
+        let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
+        let sizes = unique(self.rows.iter().map(|timed| size(timed.size)));
         let forms = unique(rows.iter().map(|row| row.form().to_string()));
         let settings = self.engine.settings(*batch as usize, [1; 2]);
         let accuracy = format!("{:?}", settings.accuracy).to_lowercase();
@@ -298,18 +313,18 @@ impl Timing<'_> {
     }
 
     fn json(&self, row: &Row, timed: &Timed) -> Value {
-        let Protocol { batch, warmup, iterations, rounds, .. } = self.protocol;
+        let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let is_cpu = self.measurement.peak.is_some();
-        let settings = self.engine.settings(*batch as usize, timed.speed.size);
+        let settings = self.engine.settings(*batch as usize, timed.size);
         json!({
             "form": row.form(),
             "images_per_second": timed.speed.images_per_second,
-            "slowest_round": timed.speed.range[0],
-            "fastest_round": timed.speed.range[1],
+            "slowest_round": timed.speed.slowest_round,
+            "fastest_round": timed.speed.fastest_round,
             "rank": timed.rank,
             "paper_rank": timed.paper_rank,
             "times_direct": timed.direct,
-            "size": timed.speed.size,
+            "size": timed.size,
             "batch": batch,
             "warmup": warmup,
             "iterations": iterations,
@@ -359,8 +374,13 @@ impl Subject<'_> {
     /// Accuracy against speed: the one measured here if there is one, else the paper's.
     fn point(&self) -> Option<Point> {
         let Published { title, name, top1, .. } = self.row.paper;
-        let here = self.timed.map(|timed| (timed.speed.images_per_second, timed.speed.range));
-        let (speed, range) = here.or_else(|| self.row.paper.speed().1.map(|speed| (speed, [speed; 2])))?;
+        let here = self.timed.map(|timed| timed.speed);
+        let (speed, range) = match here {
+            Some(Speed { images_per_second, slowest_round, fastest_round }) => {
+                (images_per_second, [slowest_round, fastest_round])
+            }
+            None => self.row.paper.speed().1.map(|speed| (speed, [speed; 2]))?,
+        };
         Some(Point { label: title.clone(), speed, range, top1: *top1, is_highlighted: name.starts_with("repvgg") })
     }
 }

@@ -1,6 +1,6 @@
 //! The order of speeds here beside the paper's.
 
-use crate::measure::Speed;
+use repvgg::measure::Speed;
 
 /// A network with both of its speeds.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ impl<'a> Order<'a> {
             let ahead = racers.iter().filter(|other| other.paper > racer.paper);
             let (overtaken, undecided): (Vec<&Racer<'a>>, Vec<&Racer<'a>>) = ahead
                 .filter(|other| other.here.images_per_second < racer.here.images_per_second)
-                .partition(|other| other.here.range[1] < racer.here.range[0]);
+                .partition(|other| other.here.fastest_round < racer.here.slowest_round);
             order.undecided += undecided.len();
             if !overtaken.is_empty() {
                 order.overtakes.push(Overtaking::of(racer, &overtaken));
@@ -126,7 +126,7 @@ mod tests {
             name,
             macs: [2.0; 2],
             paper,
-            here: Speed { images_per_second: median, range: [slowest, fastest], size: [224; 2] },
+            here: Speed { images_per_second: median, slowest_round: slowest, fastest_round: fastest },
         }
     }
 

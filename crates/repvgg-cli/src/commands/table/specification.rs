@@ -2,12 +2,11 @@
 
 use repvgg::fuse::Plan;
 use repvgg::zoo::paper::{self, Model, Stage};
-use repvgg::{Graph, Op, Result};
+use repvgg::{Architecture, Graph, Op, Result};
 use serde_json::{Value, json};
 
 use super::Page;
 use crate::sheet::{Cell, Column, Sheet};
-use crate::source::architecture;
 
 /// The size of the images whose maps Table 2 gives.
 const SIZE: [usize; 2] = [224; 2];
@@ -29,7 +28,7 @@ struct Built {
 impl Built {
     fn all() -> Result<Vec<Self>> {
         let built = |model: &'static Model| {
-            let plain = Plan::new(&architecture(&model.name)?.training_graph()?).into_graph();
+            let plain = Plan::new(&Architecture::open(&model.name)?.training_graph()?).into_graph();
             Ok(Self { model, stages: stages(&plain)? })
         };
         paper::models().iter().map(built).collect()

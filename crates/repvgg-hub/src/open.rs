@@ -1,0 +1,133 @@
+//! Models by any name that a user types.
+
+use std::path::{Path, PathBuf};
+
+use repvgg::checkpoint::{self, Config, Origin};
+use repvgg::engine::Tuning;
+use repvgg::fuse::Plan;
+use repvgg::zoo::Form;
+use repvgg::{Architecture, Model, Result};
+
+use crate::{Repository, Settings, Transfer, fetch};
+
+/// What a name refers to.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ModelName {
+    /// A model file.
+    File(PathBuf),
+    /// A repository of the hub.
+    Repository(Repository),
+    /// A network without weights: an architecture's name or a specification file.
+    Architecture(Box<Architecture>),
+}
+
+impl ModelName {
+    /// The meaning of `name`: `hf:OWNER/NAME[@REVISION]` is a repository; a name that exists as a file or looks like a path
+    /// is a model file, unless it ends in `.toml`; all else is an [architecture](Architecture::open).
+    ///
+    /// ```
+    /// use repvgg_hub::ModelName;
+    ///
+    /// assert!(matches!(ModelName::parse("run/best.safetensors")?, ModelName::File(_)));
+    /// assert!(matches!(ModelName::parse("hf:timm/repvgg_a0.rvgg_in1k")?, ModelName::Repository(_)));
+    /// assert!(matches!(ModelName::parse("repvgg-a0")?, ModelName::Architecture(_)));
+    /// # Ok::<(), repvgg::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When a repository's name is malformed, there is no such architecture, or a specification cannot be read.
+    pub fn parse(name: &str) -> Result<Self> {
+        let path = Path::new(name);
+        let is_specification = path.extension().is_some_and(|extension| extension == "toml");
+        if Repository::is_meant_by(name) {
+            Repository::parse(name).map(Self::Repository)
+        } else if !is_specification && (path.exists() || path.extension().is_some() || name.contains('/')) {
+            Ok(Self::File(path.to_owned()))
+        } else {
+            Architecture::open(name).map(Box::new).map(Self::Architecture)
+        }
+    }
+}
+
+/// How a model is opened.
+#[derive(Clone, Default)]
+pub struct OpenOptions {
+    /// The architecture that the weights should have: another one is an error, and its strides, which weights do not show,
+    /// are used.
+    pub architecture: Option<Architecture>,
+    /// Where the hub and its cache are; none for [those of the environment](Settings::from_env).
+    pub settings: Option<Settings>,
+}
+
+/// A model and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The model.
+    pub model: Model,
+    /// The kind of file; none for initial weights.
+    pub origin: Option<Origin>,
+    /// The model file, where the name is a file's.
+    pub file: Option<PathBuf>,
+}
+
+impl Opened {
+    /// The measured choices stored beside the model file; none where there are none.
+    ///
+    /// # Errors
+    /// When the file that holds them cannot be read.
+    pub fn tuning(&self) -> Result<Tuning> {
+        self.file.as_deref().map_or_else(|| Ok(Tuning::new()), Tuning::beside)
+    }
+}
+
+/// Opens the model called `name`: a file of any kind that [`checkpoint::open`] reads, or a repository, which is fetched
+/// unless the cache holds it. `progress` is called while files arrive.
+///
+/// # Errors
+/// When the file or repository cannot be read, or holds no model of the expected architecture.
+pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
+    if Repository::is_meant_by(name) {
+        return open_repository(name, options, progress);
+    }
+    let file = PathBuf::from(name);
+    let (model, origin) = checkpoint::open(&file, options.architecture.as_ref())?;
+    Ok(Opened { model, origin: Some(origin), file: Some(file) })
+}
+
+/// As [`open`], and where `name` is an [architecture's](ModelName::parse), its plain form with initial weights: for
+/// measurements that do not depend on the weights.
+///
+/// ```
+/// use repvgg_hub::{OpenOptions, open_or_initialise};
+///
+/// let opened = open_or_initialise("repvgg-a0", &OpenOptions::default(), &mut |_| ())?;
+/// assert_eq!(opened.model.architecture.classes(), 1000);
+/// # Ok::<(), repvgg::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`open`] and [`ModelName::parse`].
+pub fn open_or_initialise(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
+    let ModelName::Architecture(architecture) = ModelName::parse(name)? else { return open(name, options, progress) };
+    let training = Model::initialise(*architecture, 0)?;
+    let model = match Plan::new(&training.graph()?).is_plain() {
+        true => Model { form: Form::Plain, ..training },
+        false => training.fuse()?,
+    };
+    Ok(Opened { model, origin: None, file: None })
+}
+
+fn open_repository(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
+    let repository = Repository::parse(name)?;
+    let settings = options.settings.clone().map_or_else(Settings::from_env, Ok)?;
+    let snapshot = fetch(&repository, &settings, progress)?;
+    let config = snapshot.read_config().map_err(|error| error.within(name))?;
+    let architecture = options.architecture.clone().or_else(|| config.as_ref().and_then(Config::named));
+    let (model, origin) = checkpoint::open(&snapshot.weights, architecture.as_ref())?;
+    let model = match config {
+        Some(config) => config.apply(model).map_err(|error| error.within(name))?,
+        None => model,
+    };
+    Ok(Opened { model, origin: Some(origin), file: None })
+}

@@ -1,0 +1,68 @@
+//! Weights taken over from another model.
+
+use repvgg::error::expected;
+use repvgg::zoo::Form;
+use repvgg::{Error, Model, Result, Weights};
+
+/// Replaces the initial `weights` of a network by those of `pretrained`, all but a head for other classes, and returns
+/// how many parameters were replaced.
+///
+/// # Errors
+/// When `pretrained` is in plain form, or has a parameter that the network lacks or has in another shape.
+pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
+    if pretrained.form == Form::Plain {
+        let problem = expected("a model in training form").found("plain form");
+        return Err(Error::weights("weights", problem.with_hint("a network without its branches does not train well")));
+    }
+    let mut transferred = 0;
+    for (name, tensor) in pretrained.weights.iter() {
+        let Some(initial) = weights.get_mut(name) else {
+            return Err(Error::weights(name, "unexpected, the network has no such parameter"));
+        };
+        if initial.shape() == tensor.shape() {
+            *initial = tensor.clone();
+            transferred += 1;
+        } else if initial.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
+            let [ours, theirs] = [initial.shape(), tensor.shape()];
+            let problem = expected(format_args!("{ours:?}")).found(format_args!("{theirs:?}"));
+            return Err(Error::weights(name, problem));
+        }
+    }
+    Ok(transferred)
+}
+
+#[cfg(test)]
+mod tests {
+    use repvgg::Architecture;
+
+    use super::*;
+
+    fn model(classes: usize, seed: u64) -> Model {
+        let spec = format!("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = {classes}");
+        Model::initialise(Architecture::from_toml(&spec, "tiny").unwrap(), seed).unwrap()
+    }
+
+    #[test]
+    fn all_but_the_head_for_other_classes_is_taken_over() {
+        let (pretrained, mut weights) = (model(3, 1), model(5, 2).weights);
+        let initial = weights.clone();
+        assert_eq!(transfer(&mut weights, &pretrained).unwrap(), weights.len() - 2);
+        for (name, tensor) in weights.iter() {
+            let source = if name.starts_with("linear.") { &initial } else { &pretrained.weights };
+            assert_eq!(Some(tensor), source.get(name), "{name}");
+        }
+        let mut weights = model(3, 2).weights;
+        assert_eq!(transfer(&mut weights, &pretrained).unwrap(), weights.len());
+        assert_eq!(weights, pretrained.weights);
+    }
+
+    #[test]
+    fn weights_of_another_network_are_refused() {
+        let mut weights = model(3, 2).weights;
+        let error = transfer(&mut weights, &model(3, 1).fuse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("expected a model in training form, found plain form"), "{error}");
+        weights.remove("linear.bias");
+        let error = transfer(&mut weights, &model(3, 1)).unwrap_err();
+        assert_eq!(error.to_string(), "linear.bias: unexpected, the network has no such parameter");
+    }
+}

@@ -1,0 +1,41 @@
+//! Time both forms of a network beside the processor's limit: `measure [NAME]`, an architecture's name.
+
+use repvgg::cost::cost;
+use repvgg::engine::Settings;
+use repvgg::measure::{Peak, Protocol, Workload, engine};
+use repvgg::{Architecture, Model, Result};
+
+fn main() -> Result<()> {
+    let architecture = match std::env::args().nth(1) {
+        Some(name) => Architecture::open(&name)?,
+        None => Architecture::from_toml("depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]", "small")?,
+    };
+    let training = Model::initialise(architecture, 0)?;
+    let models = [("training form", &training), ("fused", &training.fuse()?)];
+
+    let size = [training.preprocessing.size; 2];
+    let settings = Settings { batch: 4, size, threads: 1, ..Settings::default() };
+    let mut peak = Peak::new(settings.level);
+    let prepare = |index: usize| -> Result<Box<dyn Workload>> {
+        let (_, model) = models[index];
+        peak.sample();
+        Ok(Box::new(engine(&model.graph()?, &model.weights, settings)?))
+    };
+    // Networks take turns, so that whatever slows the machine for a while slows both.
+    let times = Protocol { warmup: 1, iterations: 3, rounds: 3 }.measure(models.len(), prepare, |_| ())?;
+
+    for ((name, model), times) in models.iter().zip(&times) {
+        let speed = times.speed(settings.batch);
+        let macs = cost(&model.graph()?.inference(), size)?.macs as f64;
+        println!(
+            "{name:<14} {:8.1} images/s ({:.1} to {:.1} by round), {:.2} times a perfect direct convolution",
+            speed.images_per_second,
+            speed.slowest_round,
+            speed.fastest_round,
+            speed.images_per_second * macs / peak.macs_per_second()
+        );
+        assert_eq!(times.samples().count(), 9);
+        assert!(speed.slowest_round <= speed.fastest_round);
+    }
+    Ok(())
+}
