@@ -35,8 +35,3 @@ pub use model::Model;
 pub use tensor::{Tensor, element_count};
 pub use weights::Weights;
 pub use zoo::Architecture;
-
-/// The README's program compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;

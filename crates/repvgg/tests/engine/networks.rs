@@ -4,7 +4,7 @@ use repvgg::Architecture;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
-use super::{Case, assert_matches_the_oracle, random_images, random_weights};
+use super::{Case, assert_matches_the_oracle, positive_weights, random_images};
 
 fn small() -> RepVgg {
     RepVgg { depths: [1, 2, 2, 1], width: [0.125, 0.125, 0.0625, 0.0625], classes: 10, ..RepVgg::default() }
@@ -12,7 +12,7 @@ fn small() -> RepVgg {
 
 fn assert_network_matches(spec: &RepVgg, case: Case) {
     let graph = spec.training_graph().unwrap();
-    let weights = random_weights(&graph, 7);
+    let weights = positive_weights(&graph, 7);
     assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
 }
 
@@ -56,7 +56,7 @@ fn both_forms_of_other_networks() {
         let training = network.training_graph().unwrap();
         let plain = Plan::new(&training).into_graph();
         for graph in [training, plain] {
-            let weights = random_weights(&graph, 7);
+            let weights = positive_weights(&graph, 7);
             let case = Case { batch: 2, size: [40, 40], threads: 2, ..Case::default() };
             assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
         }

@@ -4,7 +4,7 @@ use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::{Graph, Op, Tensor, Weights};
 use repvgg_kernels::Geometry;
 
-use super::{Case, assert_matches_the_oracle, open, random_images, random_weights};
+use super::{Case, assert_matches_the_oracle, open, positive_weights, random_images};
 
 const CHANNELS: usize = 6;
 
@@ -29,7 +29,7 @@ fn assert_op_on_channels_matches(op: Op, channels: usize) {
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
         let Some(graph) = graph(&op, channels, size) else { continue };
         let case = Case { batch, size, threads: 2, ..Case::default() };
-        let weights = random_weights(&graph, 1);
+        let weights = positive_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, case, &random_images(channels, case));
         tried += 1;
     }
@@ -223,7 +223,7 @@ fn what_reads_a_flattened_image_of_one_pixel() {
         let end = graph.add("reader", reader, &inputs);
         graph.output("main", end);
         let case = Case { batch: 3, size: [1, 1], threads: 2, ..Case::default() };
-        let weights = random_weights(&graph, 1);
+        let weights = positive_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, case, &random_images(20, case));
     }
 }
@@ -234,6 +234,6 @@ fn the_image_itself() {
     let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
     graph.output("main", input);
     let case = Case { batch: 2, size: [3, 5], threads: 2, ..Case::default() };
-    let weights = random_weights(&graph, 1);
+    let weights = positive_weights(&graph, 1);
     assert_matches_the_oracle(&graph, &weights, case, &random_images(CHANNELS, case));
 }

@@ -7,12 +7,12 @@ use repvgg::engine::{BatchShape, Options, Prepared, Reason, Session, Sharing, Th
 use repvgg::zoo::RepVgg;
 use repvgg::{Architecture, Graph, Model, Weights};
 
-use super::{Case, open, random_images, random_weights};
+use super::{Case, open, positive_weights, random_images};
 
 fn network() -> (Graph, Weights) {
     let spec = RepVgg { depths: [1, 2, 2, 1], width: [0.5, 0.25, 0.25, 0.125], classes: 10, ..RepVgg::default() };
     let graph = spec.training_graph().unwrap();
-    let weights = random_weights(&graph, 7);
+    let weights = positive_weights(&graph, 7);
     (graph, weights)
 }
 

@@ -12,38 +12,36 @@
 //! The windows of the batch are divided into chunks by the geometry alone; each chunk sums its windows in order, and the
 //! sums of the chunks are added in order. Results are therefore bit-equal for any number of threads.
 
-use super::Problem;
-use crate::ThreadPool;
-use crate::implicit_gemm::tile::{Sum, Tile};
-use std::ops::Range;
-
-use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::stencil::{Images, Source, Window};
-use plan::{Extent, Lanes, Part, Plan};
-use transposition::{FilterPlanes, Starts, pack_positions};
-
-mod plan;
+mod division;
 mod transposition;
 
+use std::ops::Range;
+
+use super::TrainingConv2d;
+use super::stencil::{Images, Source, Window};
+use crate::ThreadPool;
+use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::tile::{Columns, Product, Span, Sum, Target};
+use division::{Division, Extent, Lanes, Part};
+use transposition::{FilterPlanes, Lines, Starts, pack_positions};
+
 /// `∂L/∂w` `[K, C/G, R, S]` from `x` `[N, C, H, W]` and `∂L/∂y` `[N, K, P, Q]`.
-pub(super) fn gradient(problem: &Problem, pool: &ThreadPool, (x, dy): (&[f32], &[f32]), dw: &mut [f32]) {
-    if problem.batch == 0 {
+pub(super) fn weight_gradient(conv: &TrainingConv2d, pool: &ThreadPool, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
+    if conv.batch == 0 {
         return dw.fill(0.0);
     }
-    let plan = Plan::new(problem);
-    let x = problem.input_images(x);
-    let dy = Images { data: dy, channels: problem.geometry.out_channels, size: problem.output_size };
-    let mut sums = vec![0.0; plan.tasks() * plan.sums_len()];
-    let mut scratch = vec![0.0; pool.threads() * plan.scratch().iter().sum::<usize>()];
-    pool.for_each_chunk_with_scratch(&mut sums, plan.sums_len(), &mut scratch, |task, sums, scratch| {
-        plan.level.run(Task { plan: &plan, part: plan.part(task), x, dy, sums, scratch });
+    let division = Division::new(conv);
+    let mut sums = vec![0.0; division.tasks() * division.sums_len()];
+    let mut scratch = vec![0.0; pool.threads() * division.scratch().iter().sum::<usize>()];
+    pool.for_each_chunk_with_scratch(&mut sums, division.sums_len(), &mut scratch, |task, sums, scratch| {
+        division.level.run(Task { division: &division, part: division.part(task), x, dy, sums, scratch });
     });
-    pool.for_each_chunk(dw, plan.lanes * plan.products, |filter, dw| plan.collect(&sums, filter, dw));
+    pool.for_each_chunk(dw, division.lanes * division.products, |filter, dw| division.collect(&sums, filter, dw));
 }
 
-/// One task of a [`Plan`].
+/// One task of a [`Division`].
 struct Task<'a> {
-    plan: &'a Plan,
+    division: &'a Division,
     part: Part,
     x: Images<'a>,
     dy: Images<'a>,
@@ -56,35 +54,37 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { plan, part, x, dy, sums, scratch } = self;
-        let [staged, positions, _] = plan.scratch();
+        let Self { division, part, x, dy, sums, scratch } = self;
+        let [staged, positions, _] = division.scratch();
         let (staged, rest) = scratch.split_at_mut(staged);
         let (positions, filters) = rest.split_at_mut(positions);
-        let group = part.group * plan.filters..(part.group + 1) * plan.filters;
+        let group = part.group * division.filters..(part.group + 1) * division.filters;
         for index in part.chunk.clone() {
-            let window = plan.windows.get(index);
-            let extent = plan.extent(&window);
-            plan.transpose_planes(simd, (x, &window, &part), staged, positions);
-            for (first, rows) in plan.row_panels() {
+            let window = division.windows.get(index);
+            let extent = division.extent(&window);
+            division.transpose_planes(simd, x, &window, &part, staged, positions);
+            for (first, rows) in division.row_panels() {
                 let panel = group.start + first..(group.start + first + rows).min(group.end);
-                let pixels: usize = extent.steps.count.iter().product();
+                let pixels: usize = extent.count.iter().product();
                 let planes = FilterPlanes { images: dy, window: &window, filters: panel };
                 planes.pack(simd, &mut filters[first * pixels..]);
             }
             let sum = if index == part.chunk.start { Sum::Start } else { Sum::Continue };
-            plan.multiply(simd, (&extent, part.block), (filters, positions), (sums, sum));
+            division.multiply(simd, &extent, part.block, &Packed { filters, positions }, sums, sum);
         }
     }
 }
 
-impl Plan {
+impl Division {
     /// Transposes the planes that a part reads in a window, staged unless they can be read in place:
     /// `[panel][position][lane]`.
     #[inline(always)]
     fn transpose_planes<S: Simd>(
         &self,
         simd: S,
-        (images, window, part): (Images<'_>, &Window, &Part),
+        images: Images<'_>,
+        window: &Window,
+        part: &Part,
         staged: &mut [f32],
         positions: &mut [f32],
     ) {
@@ -102,7 +102,8 @@ impl Plan {
                         let first = (image * images.channels + group) * height + window.rows.start;
                         let starts = starts(lanes.clone(), |lane| (first + lane * height) * width);
                         let target = &mut target[n * per_image * panel.width..];
-                        pack_positions(simd, (images.data, &starts), per_image, (target, panel.width));
+                        let lines = Lines { planes: images.data, starts: &starts };
+                        pack_positions(simd, lines, per_image, target, panel.width);
                     }
                     continue;
                 }
@@ -119,7 +120,7 @@ impl Plan {
                         starts(lanes.clone(), |lane| lane / taps * strides.channel + offset(lane % taps))
                     }
                 };
-                pack_positions(simd, (staged, &starts), count, (target, panel.width));
+                pack_positions(simd, Lines { planes: staged, starts: &starts }, count, target, panel.width);
             }
         }
     }
@@ -129,31 +130,42 @@ impl Plan {
     fn multiply<S: Simd>(
         &self,
         simd: S,
-        (extent, block): (&Extent, usize),
-        (filters, positions): (&[f32], &[f32]),
-        (sums, sum): (&mut [f32], Sum),
+        extent: &Extent,
+        block: usize,
+        packed: &Packed<'_>,
+        sums: &mut [f32],
+        sum: Sum,
     ) {
-        let pixels: usize = extent.steps.count.iter().product();
+        let pixels: usize = extent.count.iter().product();
         for panel in self.panels(block) {
-            let positions = &positions[panel.before * extent.positions..];
+            let positions = &packed.positions[panel.before * extent.positions..];
             let sums = &mut sums[panel.before * self.products * self.rows()..];
-            for (product, offset) in self.stencil.offsets(extent.strides).take(self.products).enumerate() {
+            for (index, offset) in self.stencil.offsets(extent.strides).take(self.products).enumerate() {
                 let offset = if self.lanes_hold == Lanes::Channels { offset } else { 0 };
                 for (first, rows) in self.row_panels() {
-                    let tile = Tile {
-                        rows,
-                        registers: panel.width / S::LANES,
-                        a: &filters[first * pixels..][..rows * pixels],
-                        b: &positions[offset * panel.width..],
-                        steps: extent.steps,
-                        c: &mut sums[(product * self.rows() + first) * panel.width..][..rows * panel.width],
+                    let product = Product {
+                        panel: &positions[offset * panel.width..],
+                        vectors: panel.width / S::LANES,
+                        columns: &packed.filters[first * pixels..][..rows * pixels],
+                        layout: Columns::Planar(1),
+                        depth: extent.depth(rows, panel.width),
+                        next: &[],
                         sum,
                     };
-                    tile.multiply(simd);
+                    let floats = &mut sums[(index * self.rows() + first) * panel.width..][..rows * panel.width];
+                    product.tile(simd, Span::single(rows), Target { floats, register: S::LANES, column: panel.width });
                 }
             }
         }
     }
+}
+
+/// What a window's products read.
+struct Packed<'a> {
+    /// `dy`: `[row panel][pixel][filter]`.
+    filters: &'a [f32],
+    /// `x`: `[panel][position][lane]`.
+    positions: &'a [f32],
 }
 
 /// The starts of some lanes.

@@ -1,4 +1,4 @@
-//! A server on this machine that speaks the hub's layout, and one that plays the storage it sends large files from.
+//! A server on this machine that speaks the hub's protocol, and one that plays the storage behind it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,23 +8,27 @@ use std::time::Duration;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-/// The commit that every revision is.
-pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The commit that every revision resolves to.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A request as it arrived; header names in lower case.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) headers: Vec<(String, String)>,
+pub struct Asked {
+    /// `GET`, `HEAD`.
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Asked {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of the first header `name`.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
     }
 
-    /// Where the bytes asked for begin.
+    /// Where the requested range begins.
     fn start(&self) -> usize {
         let range =
             self.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
@@ -34,50 +38,60 @@ impl Asked {
 
 /// How a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Sending {
-    /// As announced.
+pub enum Sending {
+    /// Whole, as announced.
     Whole,
-    /// The connection closes after so many bytes.
+    /// The connection closes after this many bytes.
     CutAfter(usize),
-    /// Nothing more comes after so many bytes, and the connection stays open.
+    /// After this many bytes nothing more comes, and the connection stays open.
     SilentAfter(usize),
     /// The body comes again and again, with no length announced.
     Endless,
 }
 
-/// What is answered.
+/// A reply to a request.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) sending: Sending,
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// All of the body.
+    pub body: Vec<u8>,
+    /// How the body is sent.
+    pub sending: Sending,
 }
 
 impl Reply {
-    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    /// A reply without headers, its body sent whole.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), sending: Sending::Whole }
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// The same with one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
     /// The same with another value wherever there is a header `name`.
-    pub(crate) fn replacing(mut self, name: &str, value: &str) -> Self {
+    #[must_use]
+    pub fn replacing(mut self, name: &str, value: &str) -> Self {
         for header in self.headers.iter_mut().filter(|header| header.0 == name) {
             header.1 = value.into();
         }
         self
     }
 
-    pub(crate) fn sent(self, sending: Sending) -> Self {
+    /// The same, sent otherwise.
+    #[must_use]
+    pub fn sent(self, sending: Sending) -> Self {
         Self { sending, ..self }
     }
 
-    /// `bytes` from where `asked` wants them, as a server does that knows ranges.
-    pub(crate) fn ranged(asked: &Asked, bytes: &[u8]) -> Self {
+    /// `bytes` from the start of the requested range.
+    pub fn ranged(asked: &Asked, bytes: &[u8]) -> Self {
         match asked.start() {
             0 => Self::new(200, bytes),
             start => Self::new(206, &bytes[start..])
@@ -86,14 +100,19 @@ impl Reply {
     }
 }
 
-/// A running server, which remembers what it was asked. It ends with the process.
-pub(crate) struct Server {
-    pub(crate) address: String,
+/// A running server, which records its requests. It ends with the process.
+pub struct Server {
+    /// `http://127.0.0.1:PORT`.
+    pub address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {
-    pub(crate) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    /// Starts a server on a free port.
+    ///
+    /// # Panics
+    /// When the system refuses one.
+    pub fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -112,13 +131,16 @@ impl Server {
         Self { address, asked }
     }
 
-    /// What was asked since the last time this was called.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    /// The requests since the last call.
+    ///
+    /// # Panics
+    /// When a handler panicked.
+    pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
     /// The same as `METHOD path`.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
     }
 }
@@ -162,11 +184,13 @@ fn write_reply(mut stream: TcpStream, asked: &Asked, reply: &Reply) -> std::io::
     }
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
-pub(crate) fn git_sha1(bytes: &[u8]) -> String {
+/// Git's hash of a blob, in hexadecimal.
+pub fn git_sha1(bytes: &[u8]) -> String {
     hexadecimal(&Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat()))
 }
 
@@ -176,18 +200,18 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 /// A repository: what is in it, and the storage that large files are sent from.
 #[derive(Clone)]
-pub(crate) struct Hub {
+pub struct Hub {
     /// Small files, sent by the hub itself.
-    pub(crate) small: Vec<(String, Vec<u8>)>,
+    pub small: Vec<(String, Vec<u8>)>,
     /// Large files, sent from `storage`.
-    pub(crate) large: Vec<(String, Vec<u8>)>,
+    pub large: Vec<(String, Vec<u8>)>,
     /// The address of the storage.
-    pub(crate) storage: String,
+    pub storage: String,
 }
 
 impl Hub {
     /// The answer of a hub without faults.
-    pub(crate) fn answer(&self, asked: &Asked) -> Reply {
+    pub fn answer(&self, asked: &Asked) -> Reply {
         if asked.path.starts_with("/api/models/") {
             let names = self.small.iter().chain(&self.large).map(|file| format!("{{\"rfilename\": {:?}}}", file.0));
             let siblings = names.collect::<Vec<_>>().join(", ");

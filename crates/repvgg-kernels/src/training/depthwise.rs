@@ -1,49 +1,49 @@
-//! One filter on one channel: nothing is reused between filters, so there is no product to tile. Each tap adds its multiple
-//! of the staged plane, shifted, to a plane of sums that stays in the L1 cache.
+//! Depthwise convolution on planes: one filter on one channel. Nothing is reused between filters, so there is no product to
+//! tile: each tap adds its multiple of the staged plane, shifted, to a plane of sums that stays in the first-level cache.
+//!
+//! Inference has a depthwise kernel of its own (`inference/depthwise.rs`), because there a register holds one pixel of several
+//! channels, and here several pixels of one channel.
 
 use std::ops::Range;
 
+use super::filters::Filters;
+use super::planes::{Application, OutputPlanes, Sums};
+use super::product::WINDOW;
+use super::stencil::{Source, Window, Windows};
 use crate::ThreadPool;
-use crate::implicit_gemm::{Filters, WINDOW};
-use crate::output::{Application, Output};
 use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::stencil::{Source, Window, Windows};
 
 /// Channels per task, so that a task is long in comparison with claiming it.
 const CHANNELS: usize = 8;
 
-/// Elements of workspace per thread: a staged plane and its sums.
-pub(crate) fn scratch_len(filters: &Filters, windows: Windows) -> usize {
-    let strides = filters.stencil.strides(windows.images, windows.rows, windows.columns());
-    strides.channel + strides.phase.next_multiple_of(MAX_LANES) + 2 * MAX_LANES
-}
-
-/// As [`Filters::apply`].
-pub(crate) fn apply(
-    filters: &Filters,
-    pool: &ThreadPool,
-    application: &Application<'_>,
-    (output, workspace): (&mut [f32], &mut [f32]),
-) {
+/// Computes the outputs of the application's grid.
+pub(super) fn apply(filters: &Filters, pool: &ThreadPool, application: &Application<'_>, output: &mut [f32]) {
     let channels = filters.shape.groups;
     let windows = Windows::new(application.batch, application.placement.grid, WINDOW);
-    let output = Output::new(application, channels, output);
+    let output = OutputPlanes::new(application.placement, channels, output);
     let blocks = channels.div_ceil(CHANNELS);
-    let workspace = &mut workspace[..pool.threads() * scratch_len(filters, windows)];
-    pool.run_with_scratch(windows.count() * blocks, workspace, |task, scratch| {
+    let mut workspace = vec![0.0; pool.threads() * scratch_len(filters, windows)];
+    pool.run_with_scratch(windows.count() * blocks, &mut workspace, |task, scratch| {
         let channels = task % blocks * CHANNELS..((task % blocks + 1) * CHANNELS).min(channels);
         let window = windows.get(task / blocks);
         filters.level.run(Task { filters, application, window, channels, scratch, output });
     });
 }
 
+/// Floats of scratch of a thread: a staged plane and its sums.
+fn scratch_len(filters: &Filters, windows: Windows) -> usize {
+    let strides = filters.stencil.strides(windows.images, windows.rows, windows.columns());
+    strides.channel + strides.phase.next_multiple_of(MAX_LANES) + 2 * MAX_LANES
+}
+
+/// Some channels of a window.
 struct Task<'a> {
     filters: &'a Filters,
     application: &'a Application<'a>,
     window: Window,
     channels: Range<usize>,
     scratch: &'a mut [f32],
-    output: Output<'a>,
+    output: OutputPlanes<'a>,
 }
 
 impl Kernel for Task<'_> {
@@ -73,7 +73,8 @@ impl Kernel for Task<'_> {
                 for row in 0..window.rows.len() {
                     let sums = &sums[image * strides.image + row * strides.row..][..columns];
                     let start = (image * window.rows.len() + row) * columns;
-                    output.write(&window, channel..channel + 1, (start, columns), (sums, columns));
+                    let sums = Sums { floats: sums, width: columns, start, count: columns };
+                    output.write(&window, channel..channel + 1, &sums);
                 }
             }
         }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::simd::{MAX_LANES, Simd, transpose};
-use crate::stencil::{Images, Window};
+use crate::training::stencil::{Images, Window};
 
 /// Elements of the largest block.
 pub(super) const SLACK: usize = MAX_LANES * MAX_LANES;
@@ -14,19 +14,21 @@ pub(super) const SLACK: usize = MAX_LANES * MAX_LANES;
 /// Where the lanes of a register start in a slice of planes; no lane reads zeros.
 pub(super) type Starts = [Option<usize>; MAX_LANES];
 
-/// Turns `count` elements from each of the `starts` on into rows of `width` floats, one row per element, one lane per start.
+/// Lines of planes, one for each lane of a register.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    pub(super) planes: &'a [f32],
+    pub(super) starts: &'a Starts,
+}
+
+/// Turns `count` elements of each line into rows of `width` floats, one row per element, one lane per line.
 #[inline(always)]
-pub(super) fn pack_positions<S: Simd>(
-    simd: S,
-    (planes, starts): (&[f32], &Starts),
-    count: usize,
-    (target, width): (&mut [f32], usize),
-) {
+pub(super) fn pack_positions<S: Simd>(simd: S, lines: Lines<'_>, count: usize, target: &mut [f32], width: usize) {
     for position in (0..count).step_by(S::LANES) {
         let target = &mut target[position * width..];
         match S::LANES {
-            8 => pack_block::<S, 8>(simd, (planes, starts), position, (target, width)),
-            16 => pack_block::<S, 16>(simd, (planes, starts), position, (target, width)),
+            8 => pack_block::<S, 8>(simd, lines, position, target, width),
+            16 => pack_block::<S, 16>(simd, lines, position, target, width),
             lanes => unreachable!("no register has {lanes} lanes"),
         }
     }
@@ -36,10 +38,12 @@ pub(super) fn pack_positions<S: Simd>(
 #[inline(always)]
 fn pack_block<S: Simd, const LANES: usize>(
     simd: S,
-    (planes, starts): (&[f32], &Starts),
+    lines: Lines<'_>,
     position: usize,
-    (target, width): (&mut [f32], usize),
+    target: &mut [f32],
+    width: usize,
 ) {
+    let Lines { planes, starts } = lines;
     let mut rows = [simd.splat(0.0); LANES];
     for i in 0..LANES {
         if let Some(start) = starts[i] {

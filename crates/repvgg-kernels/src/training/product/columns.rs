@@ -1,19 +1,17 @@
-//! Packing of the right factor: `[d][column]` panels, gathered from staged planes.
+//! Packing of pixels: `[d][pixel]` panels, gathered from staged planes.
 
+use super::{MAX_COLUMNS, PixelPanel};
 use crate::simd::Simd;
-use crate::stencil::Stencil;
-use crate::stencil::Strides;
-
-use super::tile::MAX_COLUMNS;
+use crate::training::stencil::{Stencil, Strides};
 
 /// Planes of a few channels, in which output `[n, p, q]` of a window sits at `n · image + p · row + q`.
 #[derive(Clone, Copy)]
-pub(crate) struct Planes<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) strides: Strides,
-    pub(crate) channels: usize,
+pub(super) struct Planes<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) strides: Strides,
+    pub(super) channels: usize,
     /// `[images, rows, columns]` of the window.
-    pub(crate) window: [usize; 3],
+    pub(super) window: [usize; 3],
 }
 
 /// Neighbouring columns that are neighbours in the planes as well; at most a register of them.
@@ -24,20 +22,21 @@ struct Segment {
     len: usize,
 }
 
-/// Packs the `count` columns from `start` on of every channel and tap as rows of `width` floats.
+/// Packs the pixels of a panel as rows of `pixels.width` floats, one for each channel and tap.
 ///
-/// A segment is copied as a whole register, however short it is: what it writes too much is overwritten by the next
-/// segment, or by the next row. `panel` is therefore one register longer than the rows.
+/// A segment is copied as a whole register, however short it is: the next segment or the next row overwrites the excess.
+/// `panel` is therefore one register longer than its rows.
 #[inline(always)]
-pub(crate) fn pack_panel<S: Simd>(
+pub(super) fn pack_panel<S: Simd>(
     simd: S,
     planes: Planes<'_>,
     stencil: &Stencil,
-    (start, count, width): (usize, usize, usize),
+    pixels: PixelPanel,
     panel: &mut [f32],
 ) {
     let mut segments = [Segment::default(); MAX_COLUMNS];
-    let segments = cut(&planes, S::LANES, start, count, &mut segments);
+    let segments = cut(&planes, S::LANES, pixels, &mut segments);
+    let width = pixels.width;
     let mut rows = 0..planes.channels * stencil.taps();
     for channel in 0..planes.channels {
         let plane = &planes.data[channel * planes.strides.channel..];
@@ -56,16 +55,16 @@ pub(crate) fn pack_panel<S: Simd>(
     }
 }
 
-/// The segments of `count` columns from `start` on.
+/// The segments of a panel.
 #[inline(always)]
 fn cut<'a>(
     planes: &Planes<'_>,
     lanes: usize,
-    start: usize,
-    count: usize,
+    pixels: PixelPanel,
     segments: &'a mut [Segment; MAX_COLUMNS],
 ) -> &'a [Segment] {
     let [_, rows, columns] = planes.window;
+    let PixelPanel { start, count, .. } = pixels;
     let mut column = 0;
     let mut used = 0;
     while column < count {

@@ -95,24 +95,24 @@ impl Axis {
 
 /// Rows of outputs that are computed together: whole images, or some rows of one.
 #[derive(Debug, Clone)]
-pub(crate) struct Window {
-    pub(crate) images: Range<usize>,
-    pub(crate) rows: Range<usize>,
+pub(super) struct Window {
+    pub(super) images: Range<usize>,
+    pub(super) rows: Range<usize>,
 }
 
 /// `batch` images of `grid` outputs cut into windows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Windows {
+pub(super) struct Windows {
     batch: usize,
     grid: [usize; 2],
     /// Images and rows of a full window.
-    pub(crate) images: usize,
-    pub(crate) rows: usize,
+    pub(super) images: usize,
+    pub(super) rows: usize,
 }
 
 impl Windows {
     /// Windows of about `target` outputs.
-    pub(crate) fn new(batch: usize, grid: [usize; 2], target: usize) -> Self {
+    pub(super) fn new(batch: usize, grid: [usize; 2], target: usize) -> Self {
         let per_image = grid[0] * grid[1];
         if per_image <= target {
             return Self { batch, grid, images: (target / per_image).min(batch).max(1), rows: grid[0] };
@@ -122,53 +122,53 @@ impl Windows {
         Self { batch, grid, images: 1, rows: grid[0].div_ceil(parts) }
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.batch.div_ceil(self.images) * self.grid[0].div_ceil(self.rows)
     }
 
-    pub(crate) fn get(&self, index: usize) -> Window {
+    pub(super) fn get(&self, index: usize) -> Window {
         let per_image = self.grid[0].div_ceil(self.rows);
         let (image, row) = (index / per_image * self.images, index % per_image * self.rows);
         Window { images: image..(image + self.images).min(self.batch), rows: row..(row + self.rows).min(self.grid[0]) }
     }
 
-    pub(crate) fn columns(&self) -> usize {
+    pub(super) fn columns(&self) -> usize {
         self.grid[1]
     }
 
     /// Outputs of a full window.
-    pub(crate) fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.images * self.rows * self.grid[1]
     }
 }
 
 /// `[N, C, H, W]`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Images<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) channels: usize,
-    pub(crate) size: [usize; 2],
+pub(super) struct Images<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) channels: usize,
+    pub(super) size: [usize; 2],
 }
 
 /// What is staged at a time.
-pub(crate) struct Source<'a> {
-    pub(crate) images: Images<'a>,
-    pub(crate) window: &'a Window,
-    pub(crate) channels: Range<usize>,
+pub(super) struct Source<'a> {
+    pub(super) images: Images<'a>,
+    pub(super) window: &'a Window,
+    pub(super) channels: Range<usize>,
 }
 
 /// Distances between the elements of staged planes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Strides {
-    pub(crate) channel: usize,
-    pub(crate) phase: usize,
-    pub(crate) image: usize,
-    pub(crate) row: usize,
+pub(super) struct Strides {
+    pub(super) channel: usize,
+    pub(super) phase: usize,
+    pub(super) image: usize,
+    pub(super) row: usize,
 }
 
 impl Strides {
     /// The layout of images that are read where they are.
-    pub(crate) fn in_place(images: Images<'_>) -> Self {
+    pub(super) fn in_place(images: Images<'_>) -> Self {
         let plane = images.size[0] * images.size[1];
         Self { channel: plane, phase: 0, image: images.channels * plane, row: images.size[1] }
     }
@@ -176,37 +176,37 @@ impl Strides {
 
 /// The two axes.
 #[derive(Debug, Clone)]
-pub(crate) struct Stencil {
+pub(super) struct Stencil {
     axes: [Axis; 2],
 }
 
 impl Stencil {
-    pub(crate) fn forward(geometry: &Geometry) -> Self {
+    pub(super) fn forward(geometry: &Geometry) -> Self {
         Self { axes: [0, 1].map(|axis| Axis::forward(geometry, axis)) }
     }
 
-    pub(crate) fn backward(geometry: &Geometry, residues: [usize; 2]) -> Self {
+    pub(super) fn backward(geometry: &Geometry, residues: [usize; 2]) -> Self {
         Self { axes: [0, 1].map(|axis| Axis::backward(geometry, axis, residues[axis])) }
     }
 
     /// Taps that the stencil uses: `R · S` of a convolution, fewer of its gradient where the stride passes over some.
-    pub(crate) fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.axes[0].taps.len() * self.axes[1].taps.len()
     }
 
     /// The taps as indices into a kernel `[R, S]`, kernel rows outermost.
-    pub(crate) fn kernel_indices(&self, columns: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn kernel_indices(&self, columns: usize) -> impl Iterator<Item = usize> {
         let [vertical, horizontal] = &self.axes;
         vertical.taps.iter().flat_map(move |y| horizontal.taps.iter().map(move |x| y.index * columns + x.index))
     }
 
     /// Whether images of `size` can be read where they are: a 1×1 kernel without stride or padding.
-    pub(crate) fn reads_in_place(&self) -> bool {
+    pub(super) fn reads_in_place(&self) -> bool {
         self.axes.iter().all(Axis::is_identity)
     }
 
     /// The layout of staged planes for a window of `images` × `rows` × `columns` outputs.
-    pub(crate) fn strides(&self, images: usize, rows: usize, columns: usize) -> Strides {
+    pub(super) fn strides(&self, images: usize, rows: usize, columns: usize) -> Strides {
         let [vertical, horizontal] = &self.axes;
         let row = columns + horizontal.span;
         let image = (rows + vertical.span) * row;
@@ -215,7 +215,7 @@ impl Stencil {
     }
 
     /// The distance from the staged position of an output to what it reads through each tap, kernel rows outermost.
-    pub(crate) fn offsets(&self, strides: Strides) -> impl Iterator<Item = usize> {
+    pub(super) fn offsets(&self, strides: Strides) -> impl Iterator<Item = usize> {
         let [vertical, horizontal] = &self.axes;
         vertical.taps.iter().flat_map(move |y| {
             horizontal.taps.iter().map(move |x| {
@@ -226,7 +226,7 @@ impl Stencil {
 
     /// Stages the planes of `channels` that `window` reads.
     #[inline(always)]
-    pub(crate) fn stage<S: Simd>(&self, simd: S, source: Source<'_>, staged: &mut [f32], strides: Strides) {
+    pub(super) fn stage<S: Simd>(&self, simd: S, source: Source<'_>, staged: &mut [f32], strides: Strides) {
         let [vertical, horizontal] = &self.axes;
         let Source { images, window, .. } = source;
         let [height, width] = images.size;
@@ -282,7 +282,7 @@ fn copy_every<S: Simd>(simd: S, step: usize, source: &[f32], target: &mut [f32])
 
 /// A copy for lengths so short that a call to `memcpy` would cost more than the copy.
 #[inline(always)]
-pub(crate) fn copy<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
+pub(super) fn copy<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
     for (source, target) in S::blocks(source).iter().zip(S::blocks_mut(target)) {
         simd.store(simd.load(source), target);
     }

@@ -1,34 +1,34 @@
 use proptest::prelude::*;
 
-use super::Problem;
+use super::TrainingConv2d;
 use crate::cases::{Case, any_case, assert_close, fixed_seed, interesting, levels, pools, to_f64};
 use crate::{Level, ThreadPool, reference};
 
 /// As for inference; the longest reductions are those over a batch.
 const BOUND: f64 = 16.0;
 
-fn problem(level: Level, case: &Case) -> Problem {
-    Problem::new(case.geometry, case.batch, case.size).expect("cases are valid").with_level(level)
+fn conv(level: Level, case: &Case) -> TrainingConv2d {
+    TrainingConv2d::new(case.geometry, case.batch, case.size).expect("cases are valid").with_level(level)
 }
 
 fn forward(level: Level, pool: &ThreadPool, case: &Case) -> Vec<f32> {
     let operands = case.operands(3);
     let mut output = vec![f32::NAN; operands.output_gradient.len()];
-    problem(level, case).forward(pool, &operands.input, &operands.weights, &mut output);
+    conv(level, case).forward(pool, &operands.input, &operands.weights, &mut output);
     output
 }
 
-fn gradient_input(level: Level, pool: &ThreadPool, case: &Case) -> Vec<f32> {
+fn input_gradient(level: Level, pool: &ThreadPool, case: &Case) -> Vec<f32> {
     let operands = case.operands(3);
     let mut gradient = vec![f32::NAN; operands.input.len()];
-    problem(level, case).gradient_input(pool, &operands.output_gradient, &operands.weights, &mut gradient);
+    conv(level, case).input_gradient(pool, &operands.output_gradient, &operands.weights, &mut gradient);
     gradient
 }
 
-fn gradient_weights(level: Level, pool: &ThreadPool, case: &Case) -> Vec<f32> {
+fn weight_gradient(level: Level, pool: &ThreadPool, case: &Case) -> Vec<f32> {
     let operands = case.operands(3);
     let mut gradient = vec![f32::NAN; operands.weights.len()];
-    problem(level, case).gradient_weights(pool, &operands.input, &operands.output_gradient, &mut gradient);
+    conv(level, case).weight_gradient(pool, &operands.input, &operands.output_gradient, &mut gradient);
     gradient
 }
 
@@ -41,8 +41,8 @@ fn check(case: &Case) {
     let dw = reference::gradient_weights(&case.geometry, &x, case.size, &dy);
     for level in levels() {
         assert_close(&("forward", level, case), &forward(level, &pool, case), &y, BOUND);
-        assert_close(&("gradient_input", level, case), &gradient_input(level, &pool, case), &dx, BOUND);
-        assert_close(&("gradient_weights", level, case), &gradient_weights(level, &pool, case), &dw, BOUND);
+        assert_close(&("input_gradient", level, case), &input_gradient(level, &pool, case), &dx, BOUND);
+        assert_close(&("weight_gradient", level, case), &weight_gradient(level, &pool, case), &dw, BOUND);
     }
 }
 
@@ -64,15 +64,15 @@ proptest! {
 fn an_empty_batch_has_no_gradient() {
     let case = Case::new([2, 3], 3, 0, [4, 4]);
     let pool = ThreadPool::new(2);
-    assert_eq!(gradient_weights(Level::detect(), &pool, &case), [0.0; 54]);
-    assert!(gradient_input(Level::detect(), &pool, &case).is_empty());
+    assert_eq!(weight_gradient(Level::detect(), &pool, &case), [0.0; 54]);
+    assert!(input_gradient(Level::detect(), &pool, &case).is_empty());
 }
 
 #[test]
 fn thread_counts_are_bit_equal() {
     let pools = pools();
     for case in interesting() {
-        for product in [forward, gradient_input, gradient_weights] {
+        for product in [forward, input_gradient, weight_gradient] {
             let want = product(Level::detect(), &pools[0], &case);
             for pool in &pools[1..] {
                 let got = product(Level::detect(), pool, &case);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::memory::Buffer;
 use crate::simd::{Kernel, Simd};
-use crate::{Geometry, ThreadPool};
+use crate::{Element, Geometry, ThreadPool};
 
 /// Registers of filters that are multiplied together, and the channel blocks that they read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,15 +70,15 @@ impl Kernel for Panels<'_> {
 
 /// Weights packed panel by panel.
 #[derive(Debug)]
-pub(crate) struct PackedPanels {
+pub(crate) struct PackedPanels<T: Element = f32> {
     pub(crate) panels: Vec<Panel>,
     /// Where the weights of each panel start, and the end of the last.
     starts: Vec<usize>,
-    weights: Buffer,
+    weights: Buffer<T>,
 }
 
-impl PackedPanels {
-    /// Packs panels of `len` floats; `pack` gets each panel and its zeroed place.
+impl<T: Element> PackedPanels<T> {
+    /// Packs panels of `len` elements; `pack` gets each panel and its zeroed place.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl PackedPanels {
         pool: &ThreadPool,
         panels: Vec<Panel>,
         len: impl Fn(&Panel) -> usize,
-        pack: impl Fn(&Panel, &mut [f32]) + Sync,
+        pack: impl Fn(&Panel, &mut [T]) + Sync,
     ) -> std::io::Result<Self> {
         let mut starts = vec![0];
         for panel in &panels {
@@ -99,12 +99,12 @@ impl PackedPanels {
     }
 
     /// The weights of a panel.
-    pub(crate) fn weights(&self, panel: usize) -> &[f32] {
+    pub(crate) fn weights(&self, panel: usize) -> &[T] {
         &self.weights[self.starts[panel]..self.starts[panel + 1]]
     }
 
     /// The weights of a panel, or nothing beyond the last.
-    pub(crate) fn weights_or_none(&self, panel: usize) -> &[f32] {
+    pub(crate) fn weights_or_none(&self, panel: usize) -> &[T] {
         if panel < self.panels.len() { self.weights(panel) } else { &[] }
     }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::transposition::SLACK;
 use crate::Level;
-use crate::gradients::Problem;
-use crate::implicit_gemm::tile::{MAX_COLUMNS, Steps};
-use crate::simd::{Kernel, Simd};
-use crate::stencil::{Stencil, Strides, Window, Windows};
+use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::tile::{Depth, MAX_VECTORS, TileShape};
+use crate::training::TrainingConv2d;
+use crate::training::stencil::{Stencil, Strides, Window, Windows};
 
 /// Pixels per window: `dy` and `x` of a window, transposed, stay in a 512 KiB L2 cache for up to 256 filters.
 const WINDOW: usize = 256;
@@ -30,7 +30,7 @@ pub(super) enum Lanes {
 /// The lanes of a group fill registers; registers are cut into panels as wide as a tile, and panels are dealt out to
 /// blocks. A task computes one chunk of windows for one block of one group. Its sums are laid out
 /// `[panel][product][filter][lane]`.
-pub(super) struct Plan {
+pub(super) struct Division {
     pub(super) level: Level,
     pub(super) stencil: Stencil,
     pub(super) windows: Windows,
@@ -52,7 +52,7 @@ pub(super) struct Plan {
     register: usize,
 }
 
-/// A task of a plan.
+/// A task of a division.
 pub(super) struct Part {
     pub(super) group: usize,
     pub(super) block: usize,
@@ -63,7 +63,8 @@ pub(super) struct Part {
 /// The layout of what is read for a window.
 pub(super) struct Extent {
     pub(super) strides: Strides,
-    pub(super) steps: Steps,
+    /// `[images, rows, columns]`.
+    pub(super) count: [usize; 3],
     /// Positions of transposed planes.
     pub(super) positions: usize,
 }
@@ -78,9 +79,21 @@ pub(super) struct Panel {
     pub(super) width: usize,
 }
 
-impl Plan {
-    pub(super) fn new(problem: &Problem) -> Self {
-        problem.level.run(NewPlan(problem))
+impl Extent {
+    /// The reduction over the pixels of a window: `width` floats of a panel and `rows` floats of columns for each.
+    pub(super) fn depth(&self, rows: usize, width: usize) -> Depth {
+        let [_, per_image, per_row] = self.count;
+        Depth {
+            count: self.count,
+            columns: [per_image * per_row * rows, per_row * rows, rows],
+            panel: [self.strides.image * width, self.strides.row * width, width],
+        }
+    }
+}
+
+impl Division {
+    pub(super) fn new(conv: &TrainingConv2d) -> Self {
+        conv.level.run(Divide(conv))
     }
 
     pub(super) fn tasks(&self) -> usize {
@@ -120,12 +133,11 @@ impl Plan {
     pub(super) fn extent(&self, window: &Window) -> Extent {
         let [images, rows] = [window.images.len(), window.rows.len()];
         let strides = self.stencil.strides(images, rows, self.columns);
-        let steps = Steps { count: [images, rows, self.columns], stride: [strides.image, strides.row] };
         let positions = match self.lanes_hold {
             Lanes::Channels => strides.channel,
             Lanes::ChannelTaps => (images - 1) * strides.image + (rows - 1) * strides.row + self.columns,
         };
-        Extent { strides, steps, positions: positions.next_multiple_of(self.register) }
+        Extent { strides, count: [images, rows, self.columns], positions: positions.next_multiple_of(self.register) }
     }
 
     /// Elements of the sums of the largest task.
@@ -157,7 +169,7 @@ impl Plan {
                 for product in 0..self.products {
                     let row =
                         ((panel.before * self.products + product * panel.width) * self.rows()) + filter * panel.width;
-                    let mut total = [0.0; MAX_COLUMNS];
+                    let mut total = [0.0; MAX_VECTORS * MAX_LANES];
                     for chunk in 0..self.chunks {
                         let task = (chunk * self.groups + group) * self.blocks + block;
                         let row = &sums[task * self.sums_len() + row..][..panel.width];
@@ -173,14 +185,16 @@ impl Plan {
     }
 }
 
-struct NewPlan<'a>(&'a Problem);
+/// [`Division::new`] as a kernel.
+struct Divide<'a>(&'a TrainingConv2d);
 
-impl Kernel for NewPlan<'_> {
-    type Output = Plan;
+impl Kernel for Divide<'_> {
+    type Output = Division;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Plan {
-        let Problem { geometry, batch, output_size, level, .. } = *self.0;
+    fn run<S: Simd>(self, _: S) -> Division {
+        let TileShape { vectors, columns: tile_rows } = TileShape::transposable::<S>();
+        let TrainingConv2d { geometry, batch, output_size, level, .. } = *self.0;
         let stencil = Stencil::forward(&geometry);
         let windows = Windows::new(batch, output_size, WINDOW);
         let (filters, channels) = (geometry.out_channels / geometry.groups, geometry.in_channels / geometry.groups);
@@ -191,10 +205,10 @@ impl Kernel for NewPlan<'_> {
             (Lanes::Channels, channels, taps)
         };
         let registers = lanes.div_ceil(S::LANES);
-        let panels = registers.div_ceil(S::REGISTERS);
+        let panels = registers.div_ceil(vectors);
         let blocks = (lanes * products / TASK_COLUMNS).clamp(1, panels);
         let chunks = TASKS.div_ceil(geometry.groups * blocks).min(windows.count());
-        Plan {
+        Division {
             level,
             stencil,
             windows,
@@ -209,7 +223,7 @@ impl Kernel for NewPlan<'_> {
             panels,
             blocks,
             chunks,
-            tile_rows: S::ROWS,
+            tile_rows,
             register: S::LANES,
         }
     }
