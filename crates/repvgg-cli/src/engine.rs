@@ -1,7 +1,7 @@
 //! Options of every command that runs a network.
 
 use clap::ValueEnum;
-use repvgg::engine::{self, Algorithm, Level, Settings};
+use repvgg::engine::{self, Algorithm, Engine, Level, Options, thread_pool};
 
 use crate::source::default_threads;
 
@@ -40,24 +40,35 @@ enum Accuracy {
 }
 
 impl EngineOptions {
-    /// The settings for a batch of images of a size.
-    pub(crate) fn settings(&self, batch: usize, size: [usize; 2]) -> Settings {
-        self.settings_or(Accuracy::Default, batch, size)
+    /// The engine, without measured choices.
+    ///
+    /// # Errors
+    /// When the number of threads is out of bounds.
+    pub(crate) fn engine(&self) -> repvgg::Result<Engine> {
+        Ok(Engine { options: self.options(), pool: thread_pool(self.threads)? })
     }
 
     /// The same, for comparing numbers rather than for speed.
-    pub(crate) fn strict_settings(&self, batch: usize, size: [usize; 2]) -> Settings {
-        self.settings_or(Accuracy::Strict, batch, size)
+    ///
+    /// # Errors
+    /// As [`EngineOptions::engine`].
+    pub(crate) fn strict_engine(&self) -> repvgg::Result<Engine> {
+        Ok(Engine { options: self.options_or(Accuracy::Strict), pool: thread_pool(self.threads)? })
     }
 
-    fn settings_or(&self, default: Accuracy, batch: usize, size: [usize; 2]) -> Settings {
+    /// How networks compute.
+    pub(crate) fn options(&self) -> Options {
+        self.options_or(Accuracy::Default)
+    }
+
+    fn options_or(&self, default: Accuracy) -> Options {
         let accuracy = match self.accuracy.unwrap_or(default) {
             Accuracy::Strict => engine::Accuracy::Strict,
             Accuracy::Default => engine::Accuracy::Default,
             Accuracy::Fast => engine::Accuracy::Fast,
         };
-        let Self { threads, algorithm, memory_limit, .. } = *self;
-        Settings { batch, size, threads, accuracy, algorithm, memory_limit, level: self.simd.unwrap_or_default() }
+        let Self { algorithm, memory_limit, .. } = *self;
+        Options { accuracy, algorithm, memory_limit, level: self.simd.unwrap_or_default(), ..Options::default() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! How networks are timed beside one another, as options.
 
+use repvgg::engine::BatchShape;
 use repvgg::measure::{Peak, Protocol, Speed};
 use repvgg::{Graph, Result, Weights};
 use repvgg_train::Device;
-use repvgg_train::measure::workload;
+use repvgg_train::measure::{Runner, workload};
 
 use crate::engine::EngineOptions;
 use crate::progress::bar;
@@ -74,14 +75,17 @@ impl ProtocolOptions {
     ) -> Result<Measurement> {
         let device: Device = self.device.parse()?;
         let batch = self.batch as usize;
-        let level = engine.settings(batch, [1; 2]).level;
-        let mut peak = (device == Device::cpu()).then(|| Peak::new(level));
+        let runner = if device == Device::cpu() { Runner::Engine(engine.engine()?) } else { Runner::Framework(device) };
+        let mut peak = match &runner {
+            Runner::Engine(engine) => Some(Peak::new(engine.options.level)),
+            Runner::Framework(_) => None,
+        };
         let mut sizes = vec![[0; 2]; names.len()];
         let prepare = |index: usize| {
             let Candidate { graph, weights, size } = candidate(index)?;
             sizes[index] = self.size.unwrap_or(size);
             peak.iter_mut().for_each(Peak::sample);
-            let workload = workload(&graph, &weights, engine.settings(batch, sizes[index]), device);
+            let workload = workload(&graph, &weights, &runner, BatchShape { batch, size: sizes[index] });
             workload.map_err(|error| error.within(names[index]))
         };
         let progress = bar(names.len() * self.rounds as usize, "measuring");

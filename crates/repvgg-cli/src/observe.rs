@@ -4,7 +4,7 @@ use std::io::{Read, Write, stdin};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use repvgg::engine::Settings;
+use repvgg::engine::BatchShape;
 use repvgg::measure::{Memory, memory};
 use repvgg::{Error, Graph};
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ pub(crate) fn run() -> Outcome {
     stdin().lock().read_to_string(&mut text).map_err(|error| Error::io(place, error))?;
     let wrong = |error| Error::format(place, format!("expected a graph, batch and size, found {error}"));
     let Job { graph, batch, size } = serde_json::from_str(&text).map_err(wrong)?;
-    let memory = memory(&graph, Settings { batch, size, ..Settings::default() })?;
+    let memory = memory(&graph, BatchShape { batch, size })?;
     print_json(&json!(memory))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use repvgg::engine::{Plan, Settings, Tuning};
+use repvgg::engine::{BatchShape, Engine};
 use repvgg::error::expected;
 use repvgg::{Error, Model, Result};
 
@@ -80,11 +80,10 @@ impl Evaluation {
 /// How a model is evaluated.
 #[derive(Debug, Clone)]
 pub struct EvaluationSettings {
-    /// Images per run of the network, threads of the network and of decoding, and how to compute; the size is the
-    /// preprocessing's.
-    pub engine: Settings,
-    /// Algorithms that were measured to be the fastest.
-    pub tuning: Tuning,
+    /// How the network computes, and on how many threads; as many decode images.
+    pub engine: Engine,
+    /// Images per run of the network.
+    pub batch: usize,
     /// What to do with an image that cannot be read.
     pub unreadable: Unreadable,
 }
@@ -92,9 +91,7 @@ pub struct EvaluationSettings {
 impl Default for EvaluationSettings {
     /// Batches of 64 images on all processor cores; an image that cannot be read is an error.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let engine = Settings { batch: 64, threads, ..Settings::default() };
-        Self { engine, tuning: Tuning::new(), unreadable: Unreadable::Refuse }
+        Self { engine: Engine::on_all_cores(), batch: 64, unreadable: Unreadable::Refuse }
     }
 }
 
@@ -113,11 +110,10 @@ pub fn evaluate(
     let start = Instant::now();
     model.check_images()?;
     let preprocessing = &model.preprocessing;
-    let batch = settings.engine.batch.min(dataset.len()).max(1);
+    let batch = settings.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut plan =
-        Plan::tuned(&model.graph()?, &model.weights, Settings { batch, size, ..settings.engine }, &settings.tuning)?;
-    let classes = plan.output_shape()[0];
+    let mut session = settings.engine.session(&model.graph()?, &model.weights, BatchShape { batch, size })?;
+    let classes = session.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],
         top5: 0,
@@ -135,7 +131,7 @@ pub fn evaluate(
             batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
             transform: Transform { preprocessing: preprocessing.clone(), augmentation: None },
             unreadable: settings.unreadable,
-            workers: NonZeroUsize::new(settings.engine.threads).unwrap_or(NonZeroUsize::MIN),
+            workers: NonZeroUsize::new(settings.engine.pool.threads()).unwrap_or(NonZeroUsize::MIN),
         },
     );
     let mut logits = vec![0.0; batch * classes];
@@ -145,7 +141,7 @@ pub fn evaluate(
         let logits = &mut logits[..batch.labels.len() * classes];
         if !batch.labels.is_empty() {
             let before = Instant::now();
-            plan.run(batch.images.data(), logits);
+            session.run(batch.images.data(), logits)?;
             tally.network_time += before.elapsed();
         }
         for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {

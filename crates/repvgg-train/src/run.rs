@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use repvgg::engine::{Settings, Tuning};
+use repvgg::engine::Engine;
 use repvgg::error::expected;
 use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result};
@@ -292,8 +292,8 @@ impl Run {
     fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
         let plain = self.model().fuse()?;
         let settings = EvaluationSettings {
-            engine: Settings { batch: 64, threads: self.config.threads, ..Settings::default() },
-            tuning: Tuning::new(),
+            engine: Engine::with_threads(self.config.threads)?,
+            batch: 64,
             unreadable: self.unreadable(),
         };
         let total = self.data.validation.len();

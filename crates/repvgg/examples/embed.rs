@@ -1,27 +1,38 @@
-//! Embed a network in ten lines: build, fuse, plan once, run many times.
+//! Embed a network: prepare its weights once, then run sessions of any batch on any thread.
 
-use repvgg::engine::{Plan, Settings};
-use repvgg::fuse::fuse;
-use repvgg::{Architecture, Result, Tensor, Weights};
+use std::sync::Arc;
+use std::thread;
+
+use repvgg::engine::{BatchShape, Options, Prepared, Session, thread_pool};
+use repvgg::{Architecture, Model, Result};
 
 fn main() -> Result<()> {
-    // A real program calls `repvgg::Model::load("plain.safetensors")`, which holds the graph's architecture and its weights.
-    let training = Architecture::named("repvgg-a0").expect("an official name").with_classes(10)?.training_graph()?;
-    let weights: Weights = training.parameters().map(|(name, p)| (name, Tensor::full(p.shape, 0.01))).collect();
-    let plain = fuse(&training, &weights)?;
+    // A real program calls `Model::load("plain.safetensors".as_ref())?`.
+    let spec = "depths = [1, 2, 2, 1]\nwidth = [0.5, 0.25, 0.25, 0.125]\nclasses = 10";
+    let model = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?.fuse()?;
+    let prepared = Arc::new(Prepared::new(&model.graph()?, &model.weights, Options::default())?);
 
-    let mut plan = Plan::new(
-        &plain.graph,
-        &plain.weights,
-        Settings { batch: 1, size: [224, 224], threads: 2, ..Settings::default() },
-    )?;
-    let image = vec![0.5; 3 * 224 * 224];
-    let mut logits = [0.0; 10];
-    plan.run(&image, &mut logits);
-    println!(
-        "{} layers, {:.1} MiB, logits {logits:?}",
-        plan.layers().len(),
-        plan.packed_bytes() as f64 / f64::from(1 << 20)
-    );
+    // Each client has a session of its own: memory for activations, no weights.
+    let clients = [1, 8].map(|batch| {
+        let prepared = Arc::clone(&prepared);
+        thread::spawn(move || -> Result<f32> {
+            let mut session = Session::new(&prepared, &thread_pool(1)?, BatchShape { batch, size: [96, 96] })?;
+            let images = vec![0.5; batch * 3 * 96 * 96];
+            let mut logits = vec![0.0; batch * 10];
+            session.run(&images, &mut logits)?;
+            println!(
+                "batch {batch}: {} layers, {:.1} MiB of activations, logits {:.3?}",
+                session.layers().len(),
+                session.arena_bytes() as f64 / f64::from(1 << 20),
+                &logits[..10]
+            );
+            Ok(logits[0])
+        })
+    });
+    let [first, second] = clients.map(|client| client.join().expect("the client does not panic"));
+    println!("{:.1} MiB of packed weights for both", prepared.packed_bytes() as f64 / f64::from(1 << 20));
+    // Algorithms differ between batches, so the last bits may.
+    let (first, second) = (first?, second?);
+    assert!((first - second).abs() <= 1e-4 * first.abs().max(1.0), "{first} and {second}");
     Ok(())
 }

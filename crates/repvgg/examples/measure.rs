@@ -1,7 +1,7 @@
 //! Time both forms of a network beside the processor's limit: `measure [NAME]`, an architecture's name.
 
 use repvgg::cost::cost;
-use repvgg::engine::Settings;
+use repvgg::engine::{BatchShape, Engine};
 use repvgg::measure::{Peak, Protocol, Workload, engine};
 use repvgg::{Architecture, Model, Result};
 
@@ -14,18 +14,18 @@ fn main() -> Result<()> {
     let models = [("training form", &training), ("fused", &training.fuse()?)];
 
     let size = [training.preprocessing.size; 2];
-    let settings = Settings { batch: 4, size, threads: 1, ..Settings::default() };
-    let mut peak = Peak::new(settings.level);
+    let (cpu, shape) = (Engine::with_threads(1)?, BatchShape { batch: 4, size });
+    let mut peak = Peak::new(cpu.options.level);
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {
         let (_, model) = models[index];
         peak.sample();
-        Ok(Box::new(engine(&model.graph()?, &model.weights, settings)?))
+        Ok(Box::new(engine(&cpu, &model.graph()?, &model.weights, shape)?))
     };
     // Networks take turns, so that whatever slows the machine for a while slows both.
     let times = Protocol { warmup: 1, iterations: 3, rounds: 3 }.measure(models.len(), prepare, |_| ())?;
 
     for ((name, model), times) in models.iter().zip(&times) {
-        let speed = times.speed(settings.batch);
+        let speed = times.speed(shape.batch);
         let macs = cost(&model.graph()?.inference(), size)?.macs as f64;
         println!(
             "{name:<14} {:8.1} images/s ({:.1} to {:.1} by round), {:.2} times a perfect direct convolution",

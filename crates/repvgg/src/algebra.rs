@@ -2,6 +2,19 @@
 //!
 //! [`LinearConv`] is a convolution with a bias, [`Affine`] a factor and a shift per channel. Fusing a graph and preparing a
 //! program both compute parameters here, in f64, and round once where they store the result.
+//!
+//! ```
+//! use repvgg::algebra::{Affine, LinearConv};
+//! use repvgg::graph::Conv2d;
+//!
+//! // `2 · (w * x) + 1`, then the identity of the same channel added: one 3×3 convolution.
+//! let geometry = Conv2d::square(1, 1, 3).geometry;
+//! let conv = LinearConv { geometry, kernel: vec![1.0; 9], bias: vec![0.0] };
+//! let branch = conv.scale(&Affine { scale: vec![2.0], shift: vec![1.0] });
+//! let block = branch.sum(&LinearConv::identity(1)).expect("both keep the map's size");
+//! assert_eq!(block.kernel, [2.0, 2.0, 2.0, 2.0, 3.0, 2.0, 2.0, 2.0, 2.0]);
+//! assert_eq!(block.bias, [1.0]);
+//! ```
 
 mod affine;
 mod linear;

@@ -21,7 +21,7 @@
 
 use std::path::Path;
 
-use crate::engine::{Plan, Settings, Tuning};
+use crate::engine::{BatchShape, Engine, Session};
 use crate::error::expected;
 use crate::image::{self, Preprocessing, RgbImage};
 use crate::zoo::Form;
@@ -40,7 +40,7 @@ pub struct Prediction {
 
 /// A model ready to classify images.
 pub struct Classifier {
-    plan: Plan,
+    session: Session,
     preprocessing: Preprocessing,
     labels: Vec<String>,
     input: Vec<f32>,
@@ -53,17 +53,14 @@ impl Classifier {
     /// # Errors
     /// When the model does not fuse, does not read images of one or three channels, or cannot be prepared.
     pub fn new(model: &Model) -> Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_settings(model, Settings { threads, ..Settings::default() }, &Tuning::new())
+        Self::with_engine(model, &Engine::on_all_cores(), 1)
     }
 
-    /// Prepares `model` for batches of up to `settings.batch` images; a training form is fused first.
-    ///
-    /// `settings.size` is not used: the model's preprocessing determines the size.
+    /// Prepares `model` on an engine for batches of up to `batch` images; a training form is fused first.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and when the settings cannot be met.
-    pub fn with_settings(model: &Model, settings: Settings, tuning: &Tuning) -> Result<Self> {
+    /// As [`new`](Self::new), and when the engine's options cannot be met.
+    pub fn with_engine(model: &Model, engine: &Engine, batch: usize) -> Result<Self> {
         model.check_images()?;
         let fused;
         let model = match model.form {
@@ -74,14 +71,14 @@ impl Classifier {
             }
         };
         let size = [model.preprocessing.size; 2];
-        let plan = Plan::tuned(&model.graph()?, &model.weights, Settings { size, ..settings }, tuning)?;
-        let elements = |shape: [usize; 3]| settings.batch * shape.iter().product::<usize>();
+        let session = engine.session(&model.graph()?, &model.weights, BatchShape { batch, size })?;
+        let elements = |shape: [usize; 3]| batch * shape.iter().product::<usize>();
         Ok(Self {
-            input: vec![0.0; elements(plan.input_shape())],
-            logits: vec![0.0; elements(plan.output_shape())],
+            input: vec![0.0; elements(session.input_shape())],
+            logits: vec![0.0; elements(session.output_shape())],
             preprocessing: model.preprocessing.clone(),
             labels: model.labels.clone(),
-            plan,
+            session,
         })
     }
 
@@ -112,7 +109,7 @@ impl Classifier {
             let what = expected("at least one pixel").found(format_args!("{height}x{width}"));
             return Err(Error::shape(format!("image {index}"), what));
         }
-        let (batch, elements) = (self.plan.settings().batch, self.preprocessing.elements());
+        let (batch, elements) = (self.session.shape().batch, self.preprocessing.elements());
         let classes = self.logits.len() / batch;
         let mut predictions = Vec::with_capacity(images.len());
         for images in images.chunks(batch) {
@@ -120,7 +117,7 @@ impl Classifier {
                 self.preprocessing.apply_into(image, input);
             }
             let logits = &mut self.logits[..images.len() * classes];
-            self.plan.run(&self.input[..images.len() * elements], logits);
+            self.session.run(&self.input[..images.len() * elements], logits)?;
             predictions.extend(logits.chunks_exact(classes).map(|logits| rank(logits, &self.labels, top)));
         }
         Ok(predictions)
@@ -173,8 +170,8 @@ mod tests {
     fn a_batch_is_classified_as_its_images_are() {
         let model = model();
         let mut single = Classifier::new(&model).unwrap();
-        let settings = Settings { batch: 2, ..Settings::default() };
-        let mut batched = Classifier::with_settings(&model.fuse().unwrap(), settings, &Tuning::new()).unwrap();
+        let mut batched =
+            Classifier::with_engine(&model.fuse().unwrap(), &Engine::with_threads(1).unwrap(), 2).unwrap();
         let images: Vec<RgbImage> = (0..5).map(image).collect();
         let expected: Vec<_> = images.iter().map(|image| single.classify(image, 3).unwrap()).collect();
         let found = batched.classify_batch(&images, 3).unwrap();

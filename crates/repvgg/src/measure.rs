@@ -5,7 +5,7 @@
 //! is prepared when its turn comes and dropped after it, so that only one is in memory at a time.
 //!
 //! ```
-//! use repvgg::engine::{Level, Settings};
+//! use repvgg::engine::{BatchShape, Engine, Level};
 //! use repvgg::measure::{Peak, Protocol, Workload, engine};
 //! use repvgg::{Architecture, Model};
 //!
@@ -14,14 +14,14 @@
 //! let training = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?;
 //! let models = [&training, &training.fuse()?];
 //!
-//! let settings = Settings { batch: 2, size: [32, 32], ..Settings::default() };
+//! let (cpu, shape) = (Engine::on_all_cores(), BatchShape { batch: 2, size: [32, 32] });
 //! let prepare = |index: usize| -> repvgg::Result<Box<dyn Workload>> {
-//!     Ok(Box::new(engine(&models[index].graph()?, &models[index].weights, settings)?))
+//!     Ok(Box::new(engine(&cpu, &models[index].graph()?, &models[index].weights, shape)?))
 //! };
 //! let protocol = Protocol { warmup: 1, iterations: 3, rounds: 2 };
 //! let times = protocol.measure(models.len(), prepare, |_| ())?;
 //! for times in &times {
-//!     println!("{:.0} images per second", times.speed(settings.batch).images_per_second);
+//!     println!("{:.0} images per second", times.speed(shape.batch).images_per_second);
 //! }
 //! println!("{:.1} GMAC/s at most", Peak::new(Level::detect()).macs_per_second() / 1e9);
 //! # Ok(())
@@ -32,7 +32,7 @@ mod memory;
 
 use std::time::{Duration, Instant};
 
-use crate::engine::{Level, Plan, Settings, fma_peak};
+use crate::engine::{BatchShape, Engine, Level, Session, fma_peak};
 use crate::{Graph, Result, Weights};
 
 pub use memory::{Memory, memory};
@@ -229,38 +229,40 @@ impl Peak {
 /// A network on the engine with a full batch of [`images`].
 ///
 /// # Errors
-/// As [`Plan::new`].
-pub fn engine(graph: &Graph, weights: &Weights, settings: Settings) -> Result<impl Workload + use<>> {
-    let mut plan = Plan::new(graph, weights, settings)?;
-    let (input, mut output) = buffers(&plan);
-    Ok(move || {
-        plan.run(&input, &mut output);
-        Ok(())
-    })
+/// As [`Engine::session`].
+pub fn engine(engine: &Engine, graph: &Graph, weights: &Weights, shape: BatchShape) -> Result<impl Workload + use<>> {
+    let mut session = engine.session(graph, weights, shape)?;
+    let (input, mut output) = buffers(&session);
+    Ok(move || session.run(&input, &mut output))
 }
 
-/// The runs of one plan, layer by layer.
+/// The runs of one session, layer by layer.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// The whole runs.
     pub times: Times,
-    /// The median time of each of [`Plan::layers`].
+    /// The median time of each of [`Session::layers`].
     pub layers: Vec<Duration>,
     /// The processor's limit, sampled before and after the runs.
     pub peak: Peak,
 }
 
-/// Times a plan with a full batch of [`images`], layer by layer: `iterations` runs after `warmup` untimed ones. `progress`
+/// Times a session with a full batch of [`images`], layer by layer: `iterations` runs after `warmup` untimed ones. `progress`
 /// is called before each run.
 ///
 /// # Errors
-/// None that a plan of this crate causes.
-pub fn profile(plan: &mut Plan, warmup: usize, iterations: usize, progress: impl FnMut(Progress)) -> Result<Profile> {
-    let mut peak = Peak::new(plan.settings().level);
-    let (input, mut output) = buffers(plan);
-    let mut layers = vec![Vec::with_capacity(warmup + iterations); plan.layers().len()];
+/// None that a session of this crate causes.
+pub fn profile(
+    session: &mut Session,
+    warmup: usize,
+    iterations: usize,
+    progress: impl FnMut(Progress),
+) -> Result<Profile> {
+    let mut peak = Peak::new(session.prepared().options().level);
+    let (input, mut output) = buffers(session);
+    let mut layers = vec![Vec::with_capacity(warmup + iterations); session.layers().len()];
     let mut run = || {
-        let times = plan.run_timed(&input, &mut output);
+        let times = session.run_timed(&input, &mut output)?;
         layers.iter_mut().zip(times).for_each(|(layer, time)| layer.push(time));
         Ok(())
     };
@@ -271,9 +273,10 @@ pub fn profile(plan: &mut Plan, warmup: usize, iterations: usize, progress: impl
     Ok(Profile { times, layers, peak })
 }
 
-fn buffers(plan: &Plan) -> (Vec<f32>, Vec<f32>) {
-    let elements = |shape: [usize; 3]| plan.settings().batch * shape.iter().product::<usize>();
-    (images(elements(plan.input_shape())), vec![0.0; elements(plan.output_shape())])
+/// A full batch of [`images`], and room for its output.
+fn buffers(session: &Session) -> (Vec<f32>, Vec<f32>) {
+    let elements = |shape: [usize; 3]| session.shape().batch * shape.iter().product::<usize>();
+    (images(elements(session.input_shape())), vec![0.0; elements(session.output_shape())])
 }
 
 /// Pixels in a fixed pattern: the time does not depend on the values as long as they are ordinary numbers.
@@ -331,10 +334,10 @@ mod tests {
         let architecture =
             crate::Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny").unwrap();
         let model = crate::Model::initialise(architecture, 0).unwrap().fuse().unwrap();
-        let settings = Settings { size: [32, 32], ..Settings::default() };
-        let mut plan = Plan::new(&model.graph().unwrap(), &model.weights, settings).unwrap();
-        let profile = profile(&mut plan, 1, 3, |_| ()).unwrap();
-        assert_eq!((profile.times.samples().count(), profile.layers.len()), (3, plan.layers().len()));
+        let (engine, shape) = (Engine::with_threads(1).unwrap(), BatchShape { batch: 1, size: [32, 32] });
+        let mut session = engine.session(&model.graph().unwrap(), &model.weights, shape).unwrap();
+        let profile = profile(&mut session, 1, 3, |_| ()).unwrap();
+        assert_eq!((profile.times.samples().count(), profile.layers.len()), (3, session.layers().len()));
         assert!(profile.layers.iter().all(|layer| *layer <= profile.times.median() * 2), "{profile:?}");
         assert!(profile.peak.macs_per_second() > 0.0);
     }

@@ -14,7 +14,7 @@
 //!
 //! let graph = Architecture::named("repvgg-a0").expect("an official name").training_graph()?;
 //! // A training block `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps:
-//! // `t = conv1×1(x) + scale · x`, then `ReLU(conv3×3(x) + t)`.
+//! // `t = conv3×3(x) + scale · x`, then `ReLU(conv1×1(x) + t)`.
 //! let program = Program::inference(&graph);
 //! let convolutions = program.steps().iter().filter(|step| matches!(step.operation, Operation::Convolution(_)));
 //! assert_eq!(convolutions.count(), 22 * 2 + 1);

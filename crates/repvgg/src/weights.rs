@@ -5,13 +5,16 @@ mod misfits;
 
 pub(crate) use misfits::{Misfit, Misfits};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::sync::Arc;
 
 use crate::{Error, Graph, Result, Tensor};
 
 /// A map from parameter names (`stage1.0.rbr_dense.conv.weight`) to tensors, in the order of the names.
+///
+/// Clones share the tensors: writing to one copies the tensor that is written, and no other.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Weights(BTreeMap<String, Tensor>);
+pub struct Weights(BTreeMap<String, Arc<Tensor>>);
 
 impl Weights {
     /// No parameters.
@@ -21,7 +24,7 @@ impl Weights {
 
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
+        self.0.get(name).map(|tensor| &**tensor)
     }
 
     /// The tensor called `name`.
@@ -34,22 +37,22 @@ impl Weights {
 
     /// The tensor called `name`, to write.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
-        self.0.get_mut(name)
+        self.0.get_mut(name).map(Arc::make_mut)
     }
 
     /// Adds a tensor, or replaces the one of that name.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.0.insert(name.into(), tensor);
+        self.0.insert(name.into(), Arc::new(tensor));
     }
 
     /// Removes the tensor called `name`.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
-        self.0.remove(name)
+        self.0.remove(name).map(Arc::unwrap_or_clone)
     }
 
     /// All tensors in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.0.iter().map(|(name, tensor)| (name.as_str(), &**tensor))
     }
 
     /// How many tensors there are.
@@ -74,15 +77,31 @@ impl Weights {
 
 impl FromIterator<(String, Tensor)> for Weights {
     fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(tensors: I) -> Self {
-        Self(tensors.into_iter().collect())
+        Self(tensors.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect())
     }
 }
 
 impl IntoIterator for Weights {
     type Item = (String, Tensor);
-    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
+    type IntoIter = IntoIter;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+    fn into_iter(self) -> IntoIter {
+        IntoIter(self.0.into_iter())
+    }
+}
+
+/// The tensors of [`Weights`] in the order of their names.
+#[derive(Debug)]
+pub struct IntoIter(btree_map::IntoIter<String, Arc<Tensor>>);
+
+impl Iterator for IntoIter {
+    type Item = (String, Tensor);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(name, tensor)| (name, Arc::unwrap_or_clone(tensor)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::alloc::System;
 
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::{BatchShape, Engine, Session};
 use repvgg::graph::Role;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 use repvgg::{Tensor, Weights};
@@ -23,17 +23,16 @@ fn a_run_allocates_nothing() {
         .parameters()
         .map(|(name, parameter)| (name, Tensor::full(parameter.shape, value(parameter.role))))
         .collect();
-    let mut plan =
-        Plan::new(&graph, &weights, Settings { batch: 2, size: [64, 64], threads: 1 + WORKERS, ..Settings::default() })
-            .unwrap();
+    let engine = Engine::with_threads(1 + WORKERS).unwrap();
+    let mut session = engine.session(&graph, &weights, BatchShape { batch: 2, size: [64, 64] }).unwrap();
     let (images, mut logits) = (vec![0.5; 2 * 3 * 64 * 64], [0.0; 2 * 10]);
-    plan.run(&images, &mut logits);
-    let mut allocated = |plan: &mut Plan| {
+    session.run(&images, &mut logits).unwrap();
+    let mut allocated = |session: &mut Session| {
         let region = Region::new(COUNTING);
-        (0..5).for_each(|_| plan.run(&images, &mut logits));
+        (0..5).for_each(|_| session.run(&images, &mut logits).unwrap());
         region.change()
     };
-    let disturbed = (0..20).map(|_| allocated(&mut plan)).filter(|change| *change != Stats::default()).count();
+    let disturbed = (0..20).map(|_| allocated(&mut session)).filter(|change| *change != Stats::default()).count();
     // The system may start a worker late, and its start then shows; once for each, or twice where a region ends within.
     assert!(disturbed <= 2 * WORKERS, "{disturbed} of 20 regions allocate");
 

@@ -1,4 +1,4 @@
-//! The engine against the oracle: every op, random graphs, networks; and what a plan promises about memory and threads.
+//! The engine against the oracle: every op, random graphs, networks; and what sessions promise about memory, threads and sharing.
 
 #[path = "engine/accuracy.rs"]
 mod accuracy;
@@ -12,32 +12,72 @@ mod ops;
 mod promises;
 #[path = "engine/random_graphs.rs"]
 mod random_graphs;
+#[path = "engine/sharing.rs"]
+mod sharing;
 #[path = "engine/zoo.rs"]
 mod zoo;
 
-use repvgg::engine::{Accuracy, Plan, Settings};
+use std::sync::Arc;
+
+use repvgg::engine::{Accuracy, Algorithm, BatchShape, Level, Options, Prepared, Session, thread_pool};
 use repvgg::interpret::{interpret, magnitudes};
-use repvgg::{Graph, Tensor, Weights};
+use repvgg::{Graph, Result, Tensor, Weights};
 use repvgg_testing::{noise, positive_weights};
 
-fn random_images(channels: usize, settings: Settings) -> Tensor {
-    let [height, width] = settings.size;
-    Tensor::from_fn([settings.batch, channels, height, width], |i| noise(99, i))
+/// How a network is prepared and for which images.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    batch: usize,
+    size: [usize; 2],
+    threads: usize,
+    level: Level,
+    accuracy: Accuracy,
+    algorithm: Option<Algorithm>,
+    memory_limit: Option<u64>,
 }
 
-/// Runs `images` through a plan and compares with the oracle within `c · nodes · ε · Σ|x||w|`: each node rounds a few
+impl Default for Case {
+    fn default() -> Self {
+        let Options { level, accuracy, algorithm, memory_limit, .. } = Options::default();
+        Self { batch: 1, size: [224, 224], threads: 1, level, accuracy, algorithm, memory_limit }
+    }
+}
+
+impl Case {
+    fn options(self) -> Options {
+        let Self { level, accuracy, algorithm, memory_limit, .. } = self;
+        Options { level, accuracy, algorithm, memory_limit, ..Options::default() }
+    }
+
+    fn shape(self) -> BatchShape {
+        BatchShape { batch: self.batch, size: self.size }
+    }
+}
+
+/// A session of a network of its own.
+fn open(graph: &Graph, weights: &Weights, case: Case) -> Result<Session> {
+    let prepared = Arc::new(Prepared::new(graph, weights, case.options())?);
+    Session::new(&prepared, &thread_pool(case.threads)?, case.shape())
+}
+
+fn random_images(channels: usize, case: Case) -> Tensor {
+    let [height, width] = case.size;
+    Tensor::from_fn([case.batch, channels, height, width], |i| noise(99, i))
+}
+
+/// Runs `images` through a session and compares with the oracle within `c · nodes · ε · Σ|x||w|`: each node rounds a few
 /// times, relative to the terms that meet in it. Tiles of Winograd's algorithm mix the terms of neighbouring outputs, so
-/// the sum is taken where it is largest in the map of a channel, and the transforms of the largest tiles that the settings
+/// the sum is taken where it is largest in the map of a channel, and the transforms of the largest tiles that the case
 /// allow amplify what they round by up to `c`.
-fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Settings, images: &Tensor) {
-    let mut plan = Plan::new(graph, weights, settings).unwrap();
+fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, case: Case, images: &Tensor) {
+    let mut session = open(graph, weights, case).unwrap();
     let count = images.shape()[0];
-    let mut output = vec![f32::NAN; count * plan.output_shape().iter().product::<usize>()];
-    plan.run(images.data(), &mut output);
+    let mut output = vec![f32::NAN; count * session.output_shape().iter().product::<usize>()];
+    session.run(images.data(), &mut output).unwrap();
     let main = graph.main_output().index();
     let expected = interpret(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
     let magnitude = magnitudes(graph, weights, &images.to_f64()).unwrap().swap_remove(main);
-    let tile = match (settings.algorithm, settings.accuracy) {
+    let tile = match (case.algorithm, case.accuracy) {
         (Some(algorithm), _) => algorithm.tile().map_or(1, |tile| tile.outputs()),
         (None, Accuracy::Strict) => 2,
         (None, Accuracy::Default) => 6,
@@ -45,7 +85,7 @@ fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Setting
     };
     let amplification = [8.0, 20.0, 50.0, 500.0][tile.div_ceil(2) - 1];
     let constant = amplification * graph.nodes().len() as f64 * f64::from(f32::EPSILON);
-    let [_, height, width] = plan.output_shape();
+    let [_, height, width] = session.output_shape();
     let magnitude: Vec<f64> = magnitude
         .data()
         .chunks(height * width)
@@ -56,8 +96,8 @@ fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, settings: Setting
         let error = (f64::from(found) - expected).abs();
         assert!(
             error <= bound,
-            "element {i} of {:?}: expected {expected}, found {found}, error {error:e} beyond {bound:e} with {settings:?}",
-            plan.output_shape()
+            "element {i} of {:?}: expected {expected}, found {found}, error {error:e} beyond {bound:e} with {case:?}",
+            session.output_shape()
         );
     }
     assert_eq!(output.len(), expected.data().len());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use repvgg::check::{Parts, compare_parts};
 use repvgg::checkpoint::{self, Container, Dialect, Precision};
-use repvgg::engine::{Plan, Settings};
+use repvgg::engine::{BatchShape, Engine};
 use repvgg::zoo::Form;
 use repvgg::{Architecture, Model, Tensor};
 
@@ -18,11 +18,11 @@ fn open(name: &str) -> (Model, checkpoint::Origin) {
 }
 
 fn logits(model: &Model) -> Vec<f32> {
-    let settings = Settings { batch: 2, size: [32, 32], threads: 1, ..Settings::default() };
-    let mut plan = Plan::new(&model.graph().unwrap(), &model.weights, settings).unwrap();
+    let (engine, shape) = (Engine::with_threads(1).unwrap(), BatchShape { batch: 2, size: [32, 32] });
+    let mut session = engine.session(&model.graph().unwrap(), &model.weights, shape).unwrap();
     let input: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
     let mut logits = vec![0.0; 2 * 3];
-    plan.run(&input, &mut logits);
+    session.run(&input, &mut logits).unwrap();
     logits
 }
 

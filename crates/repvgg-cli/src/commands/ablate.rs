@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use repvgg::check::CheckedFusion;
+use repvgg::engine::BatchShape;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
 use repvgg::measure::Speed;
@@ -152,7 +153,8 @@ fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
 
 /// Checks all settings before the first row is trained.
 fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> Result<()> {
-    arguments.engine.settings(BATCH as usize, [ablation.image_size(data); 2]).check()?;
+    arguments.engine.engine()?;
+    BatchShape { batch: BATCH as usize, size: [ablation.image_size(data); 2] }.check()?;
     ablation.check(data)
 }
 

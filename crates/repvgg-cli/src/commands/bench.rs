@@ -1,12 +1,15 @@
 //! `repvgg bench`: how fast a model runs here, and why.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use repvgg::Error;
 use repvgg::cost::cost;
-use repvgg::engine::{Choice, Estimate, Layer, Plan, Reason, Settings, Tuning};
+use repvgg::engine::{
+    BatchShape, Choice, Estimate, Layer, Options, Prepared, Reason, Session, ThreadPool, Tuning, thread_pool,
+};
 use repvgg::measure::{self, Profile};
-use repvgg::{Error, Graph, Weights};
 use serde_json::json;
 
 use super::Outcome;
@@ -51,7 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let opened = arguments.model.open_or_initialise()?;
     let model = &opened.model;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
-    let settings = arguments.engine.settings(arguments.batch as usize, size);
+    let shape = BatchShape { batch: arguments.batch as usize, size };
+    let pool = thread_pool(arguments.engine.threads)?;
+    let options = arguments.engine.options();
     let graph = model.graph()?;
     let known = opened.tuning();
     // A file that cannot be read is replaced.
@@ -61,17 +66,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
             return Err(Error::spec("tune", what).into());
         };
-        tuning.extend(tune(&graph, &model.weights, settings)?);
+        let prepared = Prepared::new(&graph, &model.weights, options.clone())?;
+        tuning.extend(tune(&prepared, &pool, shape)?);
         tuning.save(&Tuning::path(file))?;
     }
     let start = Instant::now();
-    let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning)?;
+    let prepared = Arc::new(Prepared::new(&graph, &model.weights, Options { tuning, ..options })?);
+    let mut session = Session::new(&prepared, &pool, shape)?;
     let load = start.elapsed();
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
-    let profile = profile(&mut plan, arguments.iterations as usize)?;
-    let roofline = macs as f64 / (profile.peak.macs_per_second() * settings.threads as f64);
+    let profile = profile(&mut session, arguments.iterations as usize)?;
+    let roofline = macs as f64 / (profile.peak.macs_per_second() * pool.threads() as f64);
     let name = model.architecture.name();
-    let report = Report { arguments, plan: &plan, name, form: model.form, macs, roofline, load, profile };
+    let report = Report { arguments, session: &session, name, form: model.form, macs, roofline, load, profile };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -81,10 +88,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Measures every convolution of the model.
-fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<Tuning> {
+fn tune(prepared: &Prepared, pool: &ThreadPool, shape: BatchShape) -> repvgg::Result<Tuning> {
     let progress = bar(0, "tuning");
     let mut tuning = Tuning::new();
-    let result = Plan::tune(graph, weights, settings, &mut tuning, |done, of| {
+    let result = prepared.tune(pool, shape, &mut tuning, |done, of| {
         progress.set_length(of as u64);
         progress.set_position(done as u64);
     });
@@ -92,11 +99,11 @@ fn tune(graph: &Graph, weights: &Weights, settings: Settings) -> repvgg::Result<
     result.map(|()| tuning)
 }
 
-/// Times the plan, with a progress bar.
-fn profile(plan: &mut Plan, iterations: usize) -> repvgg::Result<Profile> {
+/// Times the session, with a progress bar.
+fn profile(session: &mut Session, iterations: usize) -> repvgg::Result<Profile> {
     let warmup = iterations.div_ceil(5);
     let progress = bar(warmup + iterations, "timing");
-    let profile = measure::profile(plan, warmup, iterations, |turn| progress.set_position(turn.run as u64));
+    let profile = measure::profile(session, warmup, iterations, |turn| progress.set_position(turn.run as u64));
     progress.finish_and_clear();
     profile
 }
@@ -107,7 +114,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 struct Report<'a> {
     arguments: &'a Arguments,
-    plan: &'a Plan,
+    session: &'a Session,
     name: &'a str,
     form: repvgg::zoo::Form,
     /// Multiply-adds per run.
@@ -130,14 +137,14 @@ impl Report<'_> {
     fn json(&self) -> serde_json::Value {
         let samples = || self.profile.times.samples();
         let layers = self.layers().map(|(layer, time)| self.layer_json(layer, time)).collect::<Vec<_>>();
-        let settings = self.plan.settings();
+        let BatchShape { batch, size } = self.session.shape();
         json!({
             "model": self.name,
             "form": self.form,
-            "batch": settings.batch,
-            "threads": settings.threads,
-            "size": settings.size,
-            "simd": settings.level.name(),
+            "batch": batch,
+            "threads": self.session.threads(),
+            "size": size,
+            "simd": self.session.prepared().options().level.name(),
             "times_ms": samples().map(|sample| milliseconds(sample.wall)).collect::<Vec<f64>>(),
             "cpu_times_ms": samples().filter_map(|sample| sample.cpu.map(milliseconds)).collect::<Vec<f64>>(),
             "median_ms": milliseconds(self.median()),
@@ -146,8 +153,8 @@ impl Report<'_> {
             "fma_peak_macs_per_second": self.profile.peak.macs_per_second(),
             "direct_roofline": self.roofline / self.median().as_secs_f64(),
             "load_ms": milliseconds(self.load),
-            "peak_bytes": self.plan.packed_bytes() + self.plan.arena_bytes(),
-            "packed_bytes": self.plan.packed_bytes(),
+            "peak_bytes": self.session.packed_bytes() + self.session.arena_bytes(),
+            "packed_bytes": self.session.packed_bytes(),
             "layers": layers,
         })
     }
@@ -180,20 +187,18 @@ impl Report<'_> {
     }
 
     fn layers(&self) -> impl Iterator<Item = (&Layer, Duration)> {
-        self.plan.layers().iter().zip(self.profile.layers.iter().copied())
+        self.session.layers().iter().zip(self.profile.layers.iter().copied())
     }
 
     /// Speed of a layer as a multiple of a perfect direct convolution's; 0 for a layer without multiply-adds.
     fn times_roofline(&self, layer: &Layer, time: Duration) -> f64 {
-        let settings = self.plan.settings();
-        let macs = layer.macs as f64 * settings.batch as f64;
-        macs / (self.profile.peak.macs_per_second() * settings.threads as f64) / time.as_secs_f64().max(1e-9)
+        let macs = layer.macs as f64 * self.session.shape().batch as f64;
+        macs / (self.profile.peak.macs_per_second() * self.session.threads() as f64) / time.as_secs_f64().max(1e-9)
     }
 
     fn text(&self) -> String {
         let mut text = self.layer_table();
-        let settings = self.plan.settings();
-        let [height, width] = settings.size;
+        let BatchShape { batch, size: [height, width] } = self.session.shape();
         let least = self.profile.times.least();
         text += &format!(
             "\n{} in {}, batch {}, {height}x{width}, {} threads, {}, {} runs\n\
@@ -201,9 +206,9 @@ impl Report<'_> {
              loaded in {:.1} ms; {:.1} MiB of packed weights, {:.1} MiB of activations and workspace\n",
             self.name,
             self.form,
-            settings.batch,
-            settings.threads,
-            settings.level.name(),
+            batch,
+            self.session.threads(),
+            self.session.prepared().options().level.name(),
             self.profile.times.samples().count(),
             milliseconds(self.median()),
             milliseconds(least),
@@ -212,8 +217,8 @@ impl Report<'_> {
             self.roofline / self.median().as_secs_f64(),
             self.profile.peak.macs_per_second() / 1e9,
             milliseconds(self.load),
-            self.plan.packed_bytes() as f64 / f64::from(1 << 20),
-            self.plan.arena_bytes() as f64 / f64::from(1 << 20),
+            self.session.packed_bytes() as f64 / f64::from(1 << 20),
+            self.session.arena_bytes() as f64 / f64::from(1 << 20),
         );
         text
     }
@@ -273,5 +278,7 @@ fn reason(choice: &Choice) -> &'static str {
         Reason::Measured => "measured fastest",
         Reason::Asked => "asked for",
         Reason::Memory => "memory limit",
+        Reason::Shared => "shared packing",
+        _ => "another reason",
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use image::ImageFormat;
 use repvgg::check::{CheckedFusion, FusionReport};
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::engine::{Settings, Tuning};
+use repvgg::engine::{BatchShape, Engine};
 use repvgg::file::write_atomically;
 use repvgg::measure::{Protocol, Workload, engine};
 use repvgg::{Model, Result, cost::cost};
@@ -121,17 +121,17 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     plain.save(&folder.join("plain.safetensors"))?;
     print("3/5 accuracy of both forms on the held-out images\n")?;
     let settings = EvaluationSettings {
-        engine: Settings { batch: BATCH, threads: arguments.threads, ..Settings::default() },
-        tuning: Tuning::new(),
+        engine: Engine::with_threads(arguments.threads)?,
+        batch: BATCH,
         unreadable: Unreadable::Refuse,
     };
     let top1 =
         |model: &Model| Ok::<f64, repvgg::Error>(evaluate_with_progress(model, &data.validation, &settings)?.top1());
     let top1 = Forms { training: top1(model)?, fused: top1(&plain)? };
     print("4/5 speed of both forms\n")?;
-    let images_per_second = speeds(model, &plain, arguments.threads)?;
+    let images_per_second = speeds(model, &plain, &settings.engine)?;
     print("5/5 predictions and report\n")?;
-    let contact_sheet = predictions(&plain, data, arguments.threads)?;
+    let contact_sheet = predictions(&plain, data, &settings.engine)?;
     write_atomically(&folder.join("predictions.png"), |file| file.write_all(&contact_sheet))?;
     let size = [model.preprocessing.size; 2];
     let parameters =
@@ -140,11 +140,11 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 }
 
 /// Images per second of both forms, by the medians of runs in turn.
-fn speeds(model: &Model, plain: &Model, threads: usize) -> Result<Forms<f64>> {
+fn speeds(model: &Model, plain: &Model, cpu: &Engine) -> Result<Forms<f64>> {
     let models = [model, plain];
-    let settings = Settings { batch: BATCH, size: [model.preprocessing.size; 2], threads, ..Settings::default() };
+    let shape = BatchShape { batch: BATCH, size: [model.preprocessing.size; 2] };
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {
-        Ok(Box::new(engine(&models[index].graph()?, &models[index].weights, settings)?))
+        Ok(Box::new(engine(cpu, &models[index].graph()?, &models[index].weights, shape)?))
     };
     let times = PROTOCOL.measure(models.len(), prepare, |_| ())?;
     let speed = |index: usize| times[index].speed(BATCH).images_per_second;
@@ -152,8 +152,8 @@ fn speeds(model: &Model, plain: &Model, threads: usize) -> Result<Forms<f64>> {
 }
 
 /// A picture of held-out images with the plain network's predictions.
-fn predictions(plain: &Model, data: &Data, threads: usize) -> anyhow::Result<Vec<u8>> {
-    let mut classifier = Classifier::with_settings(plain, Settings { threads, ..Settings::default() }, &Tuning::new())?;
+fn predictions(plain: &Model, data: &Data, engine: &Engine) -> anyhow::Result<Vec<u8>> {
+    let mut classifier = Classifier::with_engine(plain, engine, 1)?;
     let images = data.validation.len();
     let mut tiles = Vec::new();
     for index in

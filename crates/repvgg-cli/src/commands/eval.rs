@@ -44,9 +44,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     model.check_images()?;
     let data = data::open(&arguments.data, arguments.seed)?;
     data.check_labels(model).map_err(|error| error.within(arguments.data.display()))?;
+    let mut engine = arguments.engine.engine()?;
+    engine.options.tuning = opened.tuning()?;
     let settings = EvaluationSettings {
-        engine: arguments.engine.settings(arguments.batch as usize, [model.preprocessing.size; 2]),
-        tuning: opened.tuning()?,
+        engine,
+        batch: arguments.batch as usize,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
     let evaluation = evaluate_with_progress(model, &data.validation, &settings)?;

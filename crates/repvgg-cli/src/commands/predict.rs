@@ -33,8 +33,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let opened = arguments.model.open_with_origin()?;
-    let settings = arguments.engine.settings(1, [opened.model.preprocessing.size; 2]);
-    let classifier = Classifier::with_settings(&opened.model, settings, &opened.tuning()?);
+    let mut engine = arguments.engine.engine()?;
+    engine.options.tuning = opened.tuning()?;
+    let classifier = Classifier::with_engine(&opened.model, &engine, 1);
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
     let mut failures = 0;
     for path in image::files(&arguments.images)? {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use repvgg::engine::Plan;
+use repvgg::engine::BatchShape;
 use repvgg::{Error, Tensor, npy};
 
 use super::Outcome;
@@ -45,15 +45,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
         return Err(Error::shape(place(), what).into());
     }
-    let settings = arguments.engine.strict_settings(n.min(BATCH), [height, width]);
-    let plan = Plan::tuned(&graph, &model.weights, settings, &opened.tuning()?);
-    let mut plan = plan.with_context(|| arguments.model.model.clone())?;
-    let classes = plan.output_shape().iter().product::<usize>();
+    let mut engine = arguments.engine.strict_engine()?;
+    engine.options.tuning = opened.tuning()?;
+    let shape = BatchShape { batch: n.min(BATCH), size: [height, width] };
+    let session = engine.session(&graph, &model.weights, shape);
+    let mut session = session.with_context(|| arguments.model.model.clone())?;
+    let classes = session.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);
     let image = channels * height * width;
-    let outputs = logits.data_mut().chunks_mut(settings.batch * classes);
-    for (images, rows) in input.data().chunks(settings.batch * image).zip(outputs) {
-        plan.run(images, rows);
+    let outputs = logits.data_mut().chunks_mut(shape.batch * classes);
+    for (images, rows) in input.data().chunks(shape.batch * image).zip(outputs) {
+        session.run(images, rows)?;
     }
     npy::write(&arguments.output, &logits)?;
     print(&format!("{}: [{n}, {classes}]\n", arguments.output.display()))?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::fusion::{FusionReport, RegionReport, verify};
 use super::image_size;
-use crate::engine::{Accuracy, Plan, Settings};
+use crate::engine::{Accuracy, BatchShape, Engine, Options, Session, thread_pool};
 use crate::error::expected;
 use crate::graph::Graph;
 use crate::random::Normal;
@@ -137,12 +137,13 @@ fn compare_logits(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<LogitComparison> {
     let channels = models[0].architecture.input_channels();
-    let settings = |size| Settings { batch: BATCH, size, threads, accuracy: Accuracy::Strict, ..Settings::default() };
+    let options = Options { accuracy: Accuracy::Strict, ..Options::default() };
+    let engine = Engine { options, pool: thread_pool(threads)? };
     match *inputs {
         Inputs::Random { images, size } => {
             let mut noise = Normal::new(0);
             let elements = channels * size[0] * size[1];
-            let mut pair = Pair::new(models, settings(size))?;
+            let mut pair = Pair::new(models, &engine, size)?;
             pair.run(images, progress, |_, batch| {
                 batch.extend((0..elements).map(|_| noise.sample() as f32));
                 Ok(())
@@ -156,7 +157,7 @@ fn compare_logits(
                 return Err(Error::shape("input", what));
             }
             let elements = c * h * w;
-            let mut pair = Pair::new(models, settings([h, w]))?;
+            let mut pair = Pair::new(models, &engine, [h, w])?;
             pair.run(n, progress, |index, batch| {
                 batch.extend_from_slice(&tensor.data()[index * elements..][..elements]);
                 Ok(())
@@ -165,7 +166,7 @@ fn compare_logits(
         Inputs::Files(files) => {
             models[0].check_images()?;
             let preprocessing = &models[0].preprocessing;
-            let mut pair = Pair::new(models, settings([preprocessing.size; 2]))?;
+            let mut pair = Pair::new(models, &engine, [preprocessing.size; 2])?;
             pair.run(files.len(), progress, |index, batch| {
                 batch.extend_from_slice(preprocessing.apply(&image::decode(&files[index])?).data());
                 Ok(())
@@ -176,27 +177,27 @@ fn compare_logits(
 
 /// Both models, ready to run on the same images.
 struct Pair {
-    plans: [Plan; 2],
+    sessions: [Session; 2],
 }
 
 impl Pair {
-    fn new(models: [&Model; 2], settings: Settings) -> Result<Self> {
+    fn new(models: [&Model; 2], engine: &Engine, size: [usize; 2]) -> Result<Self> {
         let [a, b] = models.map(|model| {
-            let plan = Plan::new(&model.graph()?, &model.weights, settings);
-            plan.map_err(|error| error.within(model.architecture.name()))
+            let session = engine.session(&model.graph()?, &model.weights, BatchShape { batch: BATCH, size });
+            session.map_err(|error| error.within(model.architecture.name()))
         });
-        let plans = [a?, b?];
+        let sessions = [a?, b?];
         for (what, shape) in
-            [("input channels", Plan::input_shape as fn(&Plan) -> [usize; 3]), ("outputs", Plan::output_shape)]
+            [("input channels", Session::input_shape as fn(&Session) -> [usize; 3]), ("outputs", Session::output_shape)]
         {
-            let [first, second] = plans.each_ref().map(shape);
+            let [first, second] = sessions.each_ref().map(shape);
             if first != second {
                 let what = expected(format_args!("the first model's {what} [C, H, W] {first:?}"))
                     .found(format_args!("{second:?}"));
                 return Err(Error::shape("second model", what));
             }
         }
-        Ok(Self { plans })
+        Ok(Self { sessions })
     }
 
     /// Runs both models on `images` images in batches; `append` adds the pixels of the image of an index to a batch.
@@ -206,7 +207,7 @@ impl Pair {
         progress: &mut dyn FnMut(Progress<'_>),
         mut append: impl FnMut(usize, &mut Vec<f32>) -> Result<()>,
     ) -> Result<LogitComparison> {
-        let row = self.plans[0].output_shape().iter().product::<usize>();
+        let row = self.sessions[0].output_shape().iter().product::<usize>();
         let mut logits = [(); 2].map(|()| vec![0.0; BATCH * row]);
         let mut comparison = LogitComparison::default();
         let mut batch = Vec::new();
@@ -214,8 +215,8 @@ impl Pair {
             let count = BATCH.min(images - start);
             batch.clear();
             (start..start + count).try_for_each(|index| append(index, &mut batch))?;
-            for (plan, logits) in self.plans.iter_mut().zip(&mut logits) {
-                plan.run(&batch, &mut logits[..count * row]);
+            for (session, logits) in self.sessions.iter_mut().zip(&mut logits) {
+                session.run(&batch, &mut logits[..count * row])?;
             }
             let [a, b] = logits.each_ref().map(|logits| logits[..count * row].chunks_exact(row));
             a.zip(b).for_each(|(a, b)| comparison.add(a, b));

@@ -1,13 +1,14 @@
-//! Which algorithm each convolution gets.
+//! The algorithm of each convolution.
 
 use repvgg_kernels::{Algorithm, ConvSpec, Estimate, Machine, Packing, Site};
 
-use super::Settings;
-use super::tune::Tuning;
+use super::{Options, Sharing};
+use crate::error::expected;
 use crate::{Error, Result};
 
 /// How a convolution is computed, and why.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Choice {
     /// The estimate of the algorithm taken.
     pub taken: Estimate,
@@ -21,47 +22,99 @@ pub struct Choice {
 
 /// Why an algorithm was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
     /// Its estimate is the least.
     Estimated,
     /// It was the fastest when measured.
     Measured,
-    /// The settings ask for it.
+    /// The options ask for it.
     Asked,
-    /// A faster one would take more memory for its weights than the settings allow.
+    /// A faster one would take more memory for its weights than the options allow.
     Memory,
+    /// Sessions of other batches share its packed weights ([`Sharing`]).
+    Shared,
 }
 
-/// The choice for each convolution of a plan.
-pub(super) fn choose(sites: &[(ConvSpec, Site)], settings: &Settings, tuning: &Tuning) -> Result<Vec<Choice>> {
-    let machine = Machine::typical(settings.level);
-    let choice = |&(spec, site): &(ConvSpec, Site)| {
-        let estimate = |algorithm| Estimate::new(settings.level, machine, &spec, site, algorithm);
-        let mut others = Estimate::all(settings.level, machine, &spec, site, settings.accuracy);
-        let position = |algorithm: Algorithm| others.iter().position(|other| other.algorithm == algorithm);
-        let asked = settings.algorithm.filter(|algorithm| algorithm.fits(&spec));
-        let measured = tuning.get(settings, &spec, site).and_then(position);
-        match (asked, measured) {
-            (Some(algorithm), _) => {
-                others.retain(|other| other.algorithm != algorithm);
-                Choice { taken: estimate(algorithm), others, reason: Reason::Asked, tiles: None }
-            }
-            (None, Some(index)) => {
-                Choice { taken: others.remove(index), others, reason: Reason::Measured, tiles: None }
-            }
-            (None, None) => Choice { taken: others.remove(0), others, reason: Reason::Estimated, tiles: None },
+/// A convolution of a program, and the images that it is applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConvSite {
+    pub(super) spec: ConvSpec,
+    pub(super) site: Site,
+}
+
+/// The choice for each convolution of a session.
+///
+/// # Errors
+/// When no choice fits the memory limit.
+pub(super) fn choose(sites: &[ConvSite], options: &Options) -> Result<Vec<Choice>> {
+    let mut choices = match options.sharing {
+        Sharing::UpTo(batch) if sites.iter().any(|ConvSite { site, .. }| site.batch < batch) => {
+            let largest: Vec<ConvSite> = sites.iter().map(|site| site.with_batch(batch)).collect();
+            let shared = fastest_within_limit(&largest, options)?;
+            sites.iter().zip(&shared).map(|(site, shared)| site.choice_like(shared, options)).collect()
         }
+        Sharing::UpTo(_) | Sharing::PerShape => fastest_within_limit(sites, options)?,
     };
-    let mut choices: Vec<Choice> = sites.iter().map(choice).collect();
-    if let Some(limit) = settings.memory_limit {
-        fit(&mut choices, limit)?;
-    }
-    for (choice, (spec, site)) in choices.iter_mut().zip(sites) {
+    for (choice, ConvSite { spec, site }) in choices.iter_mut().zip(sites) {
         let packing = Packing::of(choice.taken.algorithm, spec, site.size);
         let output = spec.geometry.output_size(site.size);
         choice.tiles = packing.ok().zip(output.ok()).and_then(|(packing, output)| packing.tiles(output));
     }
     Ok(choices)
+}
+
+fn fastest_within_limit(sites: &[ConvSite], options: &Options) -> Result<Vec<Choice>> {
+    let mut choices: Vec<Choice> = sites.iter().map(|site| site.fastest(options)).collect();
+    if let Some(limit) = options.memory_limit {
+        fit(&mut choices, limit)?;
+    }
+    Ok(choices)
+}
+
+impl ConvSite {
+    fn with_batch(self, batch: usize) -> Self {
+        Self { site: Site { batch, ..self.site }, ..self }
+    }
+
+    /// The estimates of all algorithms that the options allow, the fastest first.
+    pub(super) fn estimates(&self, options: &Options) -> Vec<Estimate> {
+        let machine = Machine::typical(options.level);
+        Estimate::all(options.level, machine, &self.spec, self.site, options.accuracy)
+    }
+
+    /// The algorithm that the options ask for, that was measured, or that is estimated to be the fastest.
+    fn fastest(&self, options: &Options) -> Choice {
+        let asked = options.algorithm.filter(|algorithm| algorithm.fits(&self.spec));
+        let others = self.estimates(options);
+        let is_allowed = |algorithm: &Algorithm| others.iter().any(|other| other.algorithm == *algorithm);
+        let measured = options.tuning.get(options, self).filter(is_allowed);
+        let (algorithm, reason) = match (asked, measured) {
+            (Some(algorithm), _) => (algorithm, Reason::Asked),
+            (None, Some(algorithm)) => (algorithm, Reason::Measured),
+            (None, None) => (others[0].algorithm, Reason::Estimated),
+        };
+        self.choice(algorithm, reason, others, options)
+    }
+
+    /// The algorithm of `shared`, a choice for another batch.
+    fn choice_like(&self, shared: &Choice, options: &Options) -> Choice {
+        let choice = self.choice(shared.taken.algorithm, shared.reason, self.estimates(options), options);
+        let is_least = choice.others.first().is_none_or(|other| choice.taken.time <= other.time);
+        let reason = if shared.reason == Reason::Estimated && !is_least { Reason::Shared } else { shared.reason };
+        Choice { reason, ..choice }
+    }
+
+    /// The choice of an algorithm among `estimates`, or of one beside them that the options ask for.
+    fn choice(&self, algorithm: Algorithm, reason: Reason, estimates: Vec<Estimate>, options: &Options) -> Choice {
+        let (mut taken, others): (Vec<Estimate>, Vec<Estimate>) =
+            estimates.into_iter().partition(|estimate| estimate.algorithm == algorithm);
+        let estimate = || {
+            let machine = Machine::typical(options.level);
+            Estimate::new(options.level, machine, &self.spec, self.site, algorithm)
+        };
+        Choice { taken: taken.pop().unwrap_or_else(estimate), others, reason, tiles: None }
+    }
 }
 
 /// Gives up algorithms with many weights, one layer at a time, where a byte saved costs the least time.
@@ -76,7 +129,7 @@ fn fit(choices: &mut [Choice], limit: u64) -> Result<()> {
             })
         });
         let Some((_, saving, layer, index)) = swaps.min_by(|a, b| a.0.total_cmp(&b.0)) else {
-            let what = format!("expected at least {total} bytes for packed weights, found {limit}");
+            let what = expected(format_args!("at least {total} bytes for packed weights")).found(limit);
             return Err(Error::spec("memory limit", what));
         };
         let Choice { taken, others, reason, .. } = &mut choices[layer];

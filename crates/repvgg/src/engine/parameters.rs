@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use crate::algebra::{self, LinearConv};
-use crate::graph::{NodeId, Op};
-use crate::program::{Convolution, Program};
-use crate::{Result, Weights};
+use crate::graph::{Node, NodeId, Op};
+use crate::program::Convolution;
+use crate::{Graph, Result, Weights};
 
-/// `scale · x + shift` per channel.
-#[derive(Debug, Clone)]
+/// `scale · x + shift` per channel, padded with zeros to whole blocks of channels.
+#[derive(Debug)]
 pub(super) struct Affine {
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
@@ -25,22 +25,25 @@ pub(super) struct Folded<'a> {
 }
 
 impl Affine {
-    /// What a batch norm or a factor per channel computes, padded with zeros to so many channels.
-    pub(super) fn of(program: &Program, node: NodeId, weights: &Weights, channels: usize) -> Result<Self> {
-        let algebra::Affine { scale, shift } = algebra::Affine::of(program.graph().node(node), weights)?;
+    /// What a batch norm or a factor per channel computes, for blocks of `lanes` channels.
+    pub(super) fn of(node: &Node, weights: &Weights, lanes: usize) -> Result<Self> {
+        let algebra::Affine { scale, shift } = algebra::Affine::of(node, weights)?;
         let [scale, shift] = [scale, shift].map(|values| {
             let mut values = rounded(&values);
-            values.resize(channels, 0.0);
+            values.resize(values.len().next_multiple_of(lanes), 0.0);
             values
         });
         Ok(Self { scale, shift })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.scale) + size_of_val(&*self.shift)
     }
 }
 
 impl<'a> Folded<'a> {
     /// The parameters of `convolution`.
-    pub(super) fn of(program: &Program, convolution: &Convolution, weights: &'a Weights) -> Result<Self> {
-        let graph = program.graph();
+    pub(super) fn of(graph: &Graph, convolution: &Convolution, weights: &'a Weights) -> Result<Self> {
         let node = graph.node(convolution.filters);
         let affine = |id: &NodeId| algebra::Affine::of(graph.node(*id), weights);
         let addend = convolution.addend_affine.as_ref().map(affine).transpose()?;

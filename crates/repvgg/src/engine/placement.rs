@@ -1,8 +1,10 @@
 //! A program for images of one size: which steps run, and where the engine puts each value.
 
-use repvgg_kernels::Blocked;
+use repvgg_kernels::{ConvSpec, Layout, Site};
 
-use super::kernel::{Slot, Source};
+use super::BatchShape;
+use super::choice::ConvSite;
+use super::memory::{Slot, Source};
 use crate::Result;
 use crate::graph::Shape;
 use crate::program::{Operation, Place, Program, Room, Step, ValueId};
@@ -21,11 +23,12 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// Places the values of `program` for up to `batch` images of `size`, in blocks of `lanes` channels.
+    /// Places the values of `program` for images of this shape, in blocks of `lanes` channels.
     ///
     /// # Errors
     /// When the graph cannot take images of this size.
-    pub(super) fn new(program: &Program, batch: usize, size: [usize; 2], lanes: usize) -> Result<Self> {
+    pub(super) fn new(program: &Program, shape: BatchShape, lanes: usize) -> Result<Self> {
+        let BatchShape { batch, size } = shape;
         let shapes = program.graph().shapes(size)?;
         let shape = |value: ValueId| shapes[program.node_of(value).index()];
         let is_alias = |step: &Step| is_alias(step, shape(step.inputs[0]));
@@ -56,6 +59,24 @@ impl Placement {
             arena: places.len.div_ceil(size_of::<f32>() as u64),
         })
     }
+
+    /// Where the caller's images lie in blocks, if they do.
+    pub(super) fn blocks(&self, program: &Program) -> Option<Slot> {
+        Some(self.slots[program.input().index()]).filter(|slot| slot.source != Source::Caller)
+    }
+
+    /// The convolutions of the steps, in order, for so many images.
+    pub(super) fn convolutions(&self, program: &Program, batch: usize) -> impl Iterator<Item = ConvSite> {
+        self.steps.iter().filter_map(move |&index| {
+            let Step { operation: Operation::Convolution(convolution), inputs, .. } = &program.steps()[index] else {
+                return None;
+            };
+            let Slot { source, shape: [_, height, width], .. } = self.slots[inputs[0].index()];
+            let layout = if source == Source::Caller { Layout::Planar } else { Layout::Blocked };
+            let spec = ConvSpec { geometry: convolution.geometry, layout };
+            Some(ConvSite { spec, site: Site { batch, size: [height, width] } })
+        })
+    }
 }
 
 /// Whether a step's value is that of its input in blocks too: flattening a map of one pixel changes nothing.
@@ -79,12 +100,4 @@ fn reads_blocks(program: &Program, aliases: &[ValueId], channels: usize) -> bool
             && (!is_planar || step.inputs[1..].iter().any(is_image))
     };
     program.steps().iter().any(reads_blocks)
-}
-
-impl Slot {
-    /// The layout in blocks for some images.
-    pub(super) fn layout(self, images: usize) -> Blocked {
-        let [channels, height, width] = self.shape;
-        Blocked { shape: [images, channels, height, width], lanes: self.lanes }
-    }
 }

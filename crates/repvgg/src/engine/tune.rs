@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use repvgg_kernels::{
-    Activation, Algorithm, Buffer, ConvPlan, ConvSpec, Estimate, Geometry, GeometryError, Layout, Machine,
-    PackedConv2d, Packing, Parameters, Pass, Site, ThreadPool,
+    Activation, Algorithm, Buffer, ConvPlan, Geometry, GeometryError, Layout, PackedConv2d, Packing, Parameters, Pass,
+    ThreadPool,
 };
 
-use super::Settings;
+use super::Options;
+use super::choice::ConvSite;
 use crate::error::expected;
 use crate::file::{read_bounded, write_atomically};
 use crate::{Error, Result};
@@ -96,42 +97,42 @@ impl Tuning {
         })
     }
 
-    pub(super) fn get(&self, settings: &Settings, spec: &ConvSpec, site: Site) -> Option<Algorithm> {
-        self.0.get(&key(settings, spec, site)).copied()
+    pub(super) fn get(&self, options: &Options, site: &ConvSite) -> Option<Algorithm> {
+        self.0.get(&key(options, site)).copied()
     }
 
-    /// Measures the convolutions that were not yet; `progress` hears how many of how many are done.
+    /// Measures the convolutions that are not known yet. `progress(done, all)` is called before each and at the end.
     ///
     /// # Errors
-    /// When memory is refused.
+    /// When the system refuses memory.
     pub(super) fn measure(
         &mut self,
-        convolutions: &[(ConvSpec, Site)],
-        settings: &Settings,
+        pool: &ThreadPool,
+        sites: &[ConvSite],
+        options: &Options,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<()> {
-        let pool = ThreadPool::new(settings.threads);
-        for (done, &(spec, site)) in convolutions.iter().enumerate() {
-            progress(done, convolutions.len());
-            let key = key(settings, &spec, site);
-            if let Entry::Vacant(entry) = self.0.entry(key) {
-                entry.insert(fastest(&pool, settings, &spec, site)?);
+        for (done, site) in sites.iter().enumerate() {
+            progress(done, sites.len());
+            if let Entry::Vacant(entry) = self.0.entry(key(options, site)) {
+                entry.insert(fastest(pool, options, site)?);
             }
         }
-        progress(convolutions.len(), convolutions.len());
+        progress(sites.len(), sites.len());
         Ok(())
     }
 }
 
-/// The convolution's shape in words, and what the candidates depend on. Threads are left out: results must not depend on them.
-fn key(settings: &Settings, spec: &ConvSpec, site: Site) -> String {
+/// The convolution's shape in words, and what its candidates depend on. The number of threads is not part of it, because
+/// results must not depend on it.
+fn key(options: &Options, ConvSite { spec, site }: &ConvSite) -> String {
     let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
     let Geometry { in_channels, out_channels, kernel, stride, padding, dilation, groups } = spec.geometry;
     let layout = if spec.layout == Layout::Planar { "planar" } else { "blocked" };
     format!(
         "{} {:?} {in_channels}>{out_channels} kernel {} stride {} padding {} dilation {} groups {groups} {layout} batch {} size {}",
-        settings.level.name(),
-        settings.accuracy,
+        options.level.name(),
+        options.accuracy,
         pair(kernel),
         pair(stride),
         pair(padding),
@@ -141,57 +142,61 @@ fn key(settings: &Settings, spec: &ConvSpec, site: Site) -> String {
     )
 }
 
+/// An algorithm and its times.
+struct Candidate {
+    algorithm: Algorithm,
+    conv: PackedConv2d,
+    plan: ConvPlan,
+    times: Vec<Duration>,
+}
+
 /// The candidate with the least median time.
-fn fastest(pool: &ThreadPool, settings: &Settings, spec: &ConvSpec, site: Site) -> Result<Algorithm> {
-    let machine = Machine::typical(settings.level);
-    let estimates = Estimate::all(settings.level, machine, spec, site, settings.accuracy);
-    let least = estimates[0].time;
-    let candidates = estimates.iter().filter(|estimate| estimate.time <= CANDIDATES * least);
-    let weights = noise(spec.geometry.weight_len())?;
-    let parameters = Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Relu };
-    let candidates = candidates
-        .map(|candidate| {
-            let packing = Packing::of(candidate.algorithm, spec, site.size)?;
-            let conv = PackedConv2d::new(pool, settings.level, spec, packing, parameters)?;
-            let plan = ConvPlan::new(&conv, site, pool.threads())?;
-            Ok((candidate.algorithm, conv, plan))
-        })
-        .collect::<std::result::Result<Vec<_>, GeometryError>>()
-        .map_err(|error| Error::shape("tuning", error))?;
-    if let [(only, ..)] = &*candidates {
-        return Ok(*only);
+fn fastest(pool: &ThreadPool, options: &Options, site: &ConvSite) -> Result<Algorithm> {
+    let mut candidates = candidates(pool, options, site)?;
+    if let [only] = &*candidates {
+        return Ok(only.algorithm);
     }
-    let (_, _, plan) = &candidates[0];
-    let input = noise(plan.input_len(site.batch))?;
-    let mut output = zeroed(plan.output(site.batch).len())?;
-    let workspace = candidates.iter().map(|(_, _, plan)| plan.workspace_len()).max().unwrap_or(0);
-    let mut workspace = zeroed(workspace)?;
+    let batch = site.site.batch;
+    let plan = &candidates[0].plan;
+    let input = noise(plan.input_len(batch))?;
+    let mut output = zeroed(plan.output(batch).len())?;
+    let mut workspace = zeroed(candidates.iter().map(|candidate| candidate.plan.workspace_len()).max().unwrap_or(0))?;
     let other = vec![1.0_f32; EVICTION];
-    let mut times = vec![Vec::with_capacity(ROUNDS); candidates.len()];
     for round in 0..=ROUNDS {
-        for ((_, conv, plan), times) in candidates.iter().zip(&mut times) {
+        for Candidate { conv, plan, times, .. } in &mut candidates {
             std::hint::black_box(other.iter().sum::<f32>());
             let start = Instant::now();
-            let pass = Pass {
-                images: site.batch,
-                input: &input,
-                addend: None,
-                output: &mut output,
-                workspace: &mut workspace,
-            };
-            conv.run(plan, pool, pass);
+            let (output, workspace) = (&mut *output, &mut *workspace);
+            conv.run(plan, pool, Pass { images: batch, input: &input, addend: None, output, workspace });
             if round > 0 {
                 times.push(start.elapsed());
             }
         }
     }
-    let median = |times: &mut Vec<Duration>| {
+    let median = |candidate: &Candidate| {
+        let mut times = candidate.times.clone();
         times.sort_unstable();
         times[ROUNDS / 2]
     };
-    let best = candidates.iter().zip(times.iter_mut().map(median)).min_by_key(|(_, time)| *time);
-    let ((algorithm, ..), _) = best.expect("there is a candidate");
-    Ok(*algorithm)
+    let best = candidates.iter().min_by_key(|candidate| median(candidate));
+    Ok(best.expect("there is a candidate").algorithm)
+}
+
+/// The algorithms whose estimates are near the least, ready to run.
+fn candidates(pool: &ThreadPool, options: &Options, site: &ConvSite) -> Result<Vec<Candidate>> {
+    let ConvSite { spec, site: images } = site;
+    let weights = noise(spec.geometry.weight_len())?;
+    let parameters = Parameters { weights: &weights, bias: None, addend_scale: None, activation: Activation::Relu };
+    let prepare = |algorithm| -> std::result::Result<Candidate, GeometryError> {
+        let packing = Packing::of(algorithm, spec, images.size)?;
+        let conv = PackedConv2d::new(pool, options.level, spec, packing, parameters)?;
+        let plan = ConvPlan::new(&conv, *images, pool.threads())?;
+        Ok(Candidate { algorithm, conv, plan, times: Vec::with_capacity(ROUNDS) })
+    };
+    let estimates = site.estimates(options);
+    let limit = CANDIDATES * estimates[0].time;
+    let near = estimates.iter().filter(|estimate| estimate.time <= limit).map(|estimate| prepare(estimate.algorithm));
+    near.collect::<std::result::Result<_, _>>().map_err(|error| Error::shape("tuning", error))
 }
 
 fn zeroed(len: usize) -> Result<Buffer> {

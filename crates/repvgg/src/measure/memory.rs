@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::images;
-use crate::engine::{Plan, Settings};
+use super::buffers;
+use crate::engine::{BatchShape, Engine};
 use crate::{Graph, Result, Weights};
 
 /// Bytes that preparing and running a network took.
@@ -17,30 +17,28 @@ pub struct Memory {
     pub packed_bytes: u64,
     /// The peak resident memory of the process before preparing: the program, and the weights as a file holds them.
     pub process_base_bytes: Option<u64>,
-    /// The same after preparing, which copies the weights before it packs them, and one run: in addition packed weights,
-    /// arena, images and logits, in whole pages.
+    /// The same after preparing, which copies the weights of one layer at a time where it folds others into it, and one run:
+    /// in addition packed weights, arena, images and logits, in whole pages.
     pub process_peak_bytes: Option<u64>,
 }
 
-/// Prepares `graph` with initial weights, runs it once, and reports the memory that this took.
+/// Prepares `graph` with initial weights, runs it once on one thread, and reports the memory that this took.
 ///
 /// Memory does not depend on the values of the weights. The peak of a process only grows: its two figures mean something
 /// in a process that has done little else.
 ///
 /// # Errors
-/// As [`Plan::new`].
-pub fn memory(graph: &Graph, settings: Settings) -> Result<Memory> {
+/// As [`Engine::session`].
+pub fn memory(graph: &Graph, shape: BatchShape) -> Result<Memory> {
     let weights = Weights::initialise(graph, 0);
     let base = peak_resident_bytes();
-    let mut plan = Plan::new(graph, &weights, settings)?;
-    let elements = |shape: [usize; 3]| settings.batch * shape.iter().product::<usize>();
-    let input = images(elements(plan.input_shape()));
-    let mut output = vec![0.0; elements(plan.output_shape())];
-    plan.run(&input, &mut output);
+    let mut session = Engine::with_threads(1)?.session(graph, &weights, shape)?;
+    let (input, mut output) = buffers(&session);
+    session.run(&input, &mut output)?;
     Ok(Memory {
-        arena_bytes: plan.arena_bytes() as u64,
-        workspace_bytes: plan.workspace_bytes() as u64,
-        packed_bytes: plan.packed_bytes() as u64,
+        arena_bytes: session.arena_bytes() as u64,
+        workspace_bytes: session.workspace_bytes() as u64,
+        packed_bytes: session.packed_bytes() as u64,
         process_base_bytes: base,
         process_peak_bytes: peak_resident_bytes(),
     })

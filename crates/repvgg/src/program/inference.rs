@@ -2,7 +2,7 @@
 //!
 //! A convolution absorbs the batch norms and factors that follow it, the sum that these are a term of, and the ReLU after
 //! that; other sums absorb the batch norms and factors that are their terms. The training block
-//! `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps: `t = conv1×1(x) + scale·x`, `ReLU(conv3×3(x) + t)`.
+//! `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps: `t = conv3×3(x) + scale·x`, `ReLU(conv1×1(x) + t)`.
 
 use repvgg_kernels::Activation;
 
@@ -208,4 +208,74 @@ impl<'a> Lowering<'a> {
 /// The activation of a convolution, which absorbs none but the ReLU.
 fn relu(activation: Option<ActivationKind>) -> Activation {
     if activation.is_some() { Activation::Relu } else { Activation::Identity }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Conv2d;
+    use crate::program::{Place, Room};
+
+    fn names(program: &Program, nodes: &[NodeId]) -> Vec<String> {
+        nodes.iter().map(|&node| program.graph().node(node).name.clone()).collect()
+    }
+
+    /// `relu(bn3(conv3(x)) + bn1(conv1(x)) + bn0(x))`
+    fn block() -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.add("x", Op::Input { channels: 4 }, &[]);
+        let conv3 = graph.add("conv3", Op::conv(Conv2d::square(4, 4, 3)), &[x]);
+        let bn3 = graph.add("bn3", Op::batch_norm(4), &[conv3]);
+        let conv1 = graph.add("conv1", Op::conv(Conv2d::square(4, 4, 1)), &[x]);
+        let bn1 = graph.add("bn1", Op::batch_norm(4), &[conv1]);
+        let bn0 = graph.add("bn0", Op::batch_norm(4), &[x]);
+        let sum = graph.add("sum", Op::Add, &[bn3, bn1, bn0]);
+        let relu = graph.add("relu", Op::relu(), &[sum]);
+        graph.output("main", relu);
+        graph
+    }
+
+    #[test]
+    fn a_training_block_is_two_convolutions() {
+        let program = Program::inference(&block());
+        let [first, second] = program.steps() else { panic!("{:?}", program.steps()) };
+        let (Operation::Convolution(a), Operation::Convolution(b)) = (&first.operation, &second.operation) else {
+            panic!("{:?}", program.steps());
+        };
+        // t = bn3(conv3(x)) + bn0(x), which no node is; relu(bn1(conv1(x)) + t).
+        assert_eq!((first.inputs.as_slice(), first.output), ([program.input(); 2].as_slice(), ValueId(1)));
+        assert_eq!((second.inputs.as_slice(), second.output), ([program.input(), ValueId(1)].as_slice(), ValueId(2)));
+        assert_eq!(names(&program, &first.nodes), ["conv3", "bn3"]);
+        assert_eq!(names(&program, &second.nodes), ["conv1", "bn1", "sum", "relu"]);
+        assert_eq!(names(&program, &[a.filters, a.affines[0], a.addend_affine.unwrap()]), ["conv3", "bn3", "bn0"]);
+        assert_eq!(names(&program, &[b.filters, b.affines[0]]), ["conv1", "bn1"]);
+        assert_eq!((a.activation, b.activation, b.addend_affine), (Activation::Identity, Activation::Relu, None));
+        let bn3 = program.graph().find("bn3").unwrap();
+        assert_eq!(program.values()[1], Value::PartialSum(bn3));
+        assert_eq!(program.outputs(), [ValueId(2)]);
+    }
+
+    #[test]
+    fn values_alive_together_lie_apart_and_aliases_share_a_place() {
+        let mut graph = Graph::new();
+        let x = graph.add("x", Op::Input { channels: 4 }, &[]);
+        let pool = graph.add("pool", Op::GlobalAvgPool, &[x]);
+        let flat = graph.add("flat", Op::Flatten, &[pool]);
+        let sum = graph.add("sum", Op::Add, &[flat, pool]);
+        graph.output("main", sum);
+        let program = Program::inference(&graph);
+        let flat = program.steps()[1].output;
+        let room = |value: ValueId| match value {
+            value if value == program.input() => Room::Caller,
+            value if value == flat => Room::SameAsInput,
+            _ => Room::Arena(64),
+        };
+        let places = program.places(room);
+        let expected = [Place::Caller, Place::Arena(0), Place::Arena(0), Place::Arena(64)];
+        assert_eq!((places.of.as_slice(), places.len), (expected.as_slice(), 128));
+        // Images that are copied to the arena are dead after their last reader.
+        let places = program.places(|value| if value == program.input() { Room::Arena(64) } else { room(value) });
+        let expected = [Place::Arena(0), Place::Arena(64), Place::Arena(64), Place::Arena(0)];
+        assert_eq!((places.of.as_slice(), places.len), (expected.as_slice(), 128));
+    }
 }

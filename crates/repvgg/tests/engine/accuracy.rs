@@ -1,13 +1,13 @@
 //! The error of whole networks, in parts of the largest logit, for each accuracy.
 
-use repvgg::engine::{Accuracy, Plan, Settings};
+use repvgg::engine::Accuracy;
 use repvgg::fuse::fuse;
 use repvgg::graph::Role;
 use repvgg::interpret::interpret;
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Tensor, Weights};
 
-use super::{noise, random_images};
+use super::{Case, noise, open, random_images};
 
 /// Weights as training leaves them: kernels of all magnitudes from channel to channel (He, 1502.01852, times 1/4 to 4),
 /// statistics that differ as much.
@@ -45,16 +45,16 @@ fn whole_networks_keep_their_digits() {
         };
         let graph = spec.training_graph().unwrap();
         let fused = fuse(&graph, &trained_weights(&graph)).unwrap();
-        let settings = Settings { batch: 2, size: [112, 112], threads: 2, ..Settings::default() };
-        let images = random_images(3, settings);
+        let case = Case { batch: 2, size: [112, 112], threads: 2, ..Case::default() };
+        let images = random_images(3, case);
         let expected = interpret(&fused.graph, &fused.weights, &images.to_f64()).unwrap();
         let expected = expected[fused.graph.main_output().index()].data();
         let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         for (accuracy, bound) in [(Accuracy::Strict, 2e-6), (Accuracy::Default, 5e-6), (Accuracy::Fast, 5e-5)] {
-            let settings = Settings { accuracy, ..settings };
-            let mut plan = Plan::new(&fused.graph, &fused.weights, settings).unwrap();
+            let case = Case { accuracy, ..case };
+            let mut session = open(&fused.graph, &fused.weights, case).unwrap();
             let mut logits = vec![0.0; 2 * 100];
-            plan.run(images.data(), &mut logits);
+            session.run(images.data(), &mut logits).unwrap();
             let errors = logits.iter().zip(expected).map(|(&found, expected)| (f64::from(found) - expected).abs());
             let error = errors.fold(0.0, f64::max) / largest;
             println!("groups {groups} {accuracy:?}: {error:.1e}");

@@ -1,14 +1,15 @@
 //! Which algorithm a convolution gets, and that every one of them computes the same.
 
 use std::fs;
+use std::sync::Arc;
 
-use repvgg::engine::{Accuracy, Algorithm, Level, Plan, Reason, Settings, Tuning};
+use repvgg::engine::{Accuracy, Algorithm, Level, Options, Prepared, Reason, Session, Tuning, thread_pool};
 use repvgg::graph::Conv2d;
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op, Weights};
 use repvgg_testing::available_levels;
 
-use super::{assert_matches_the_oracle, positive_weights, random_images};
+use super::{Case, assert_matches_the_oracle, open, positive_weights, random_images};
 
 fn network(groups: usize) -> (Graph, Weights) {
     let spec =
@@ -18,8 +19,8 @@ fn network(groups: usize) -> (Graph, Weights) {
     (graph, weights)
 }
 
-fn settings() -> Settings {
-    Settings { batch: 2, size: [48, 40], threads: 2, ..Settings::default() }
+fn case() -> Case {
+    Case { batch: 2, size: [48, 40], threads: 2, ..Case::default() }
 }
 
 #[test]
@@ -28,8 +29,8 @@ fn every_algorithm_and_level_matches_the_oracle() {
         let (graph, weights) = network(groups);
         for level in available_levels(Level::NAMES, Level::named) {
             for algorithm in Algorithm::ALL {
-                let settings = Settings { algorithm: Some(algorithm), level, ..settings() };
-                assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
+                let case = Case { algorithm: Some(algorithm), level, ..case() };
+                assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
             }
         }
     }
@@ -40,13 +41,13 @@ fn every_accuracy_keeps_its_bound_and_every_thread_count_its_bits() {
     let (graph, weights) = network(2);
     for accuracy in [Accuracy::Strict, Accuracy::Default, Accuracy::Fast] {
         for size in [[48, 40], [33, 65], [1, 1], [2, 90]] {
-            let settings = Settings { accuracy, size, batch: 3, ..settings() };
-            let images = random_images(3, settings);
-            assert_matches_the_oracle(&graph, &weights, settings, &images);
+            let case = Case { accuracy, size, batch: 3, ..case() };
+            let images = random_images(3, case);
+            assert_matches_the_oracle(&graph, &weights, case, &images);
             let logits = |threads| {
-                let mut plan = Plan::new(&graph, &weights, Settings { threads, ..settings }).unwrap();
+                let mut session = open(&graph, &weights, Case { threads, ..case }).unwrap();
                 let mut logits = vec![0.0; 3 * 10];
-                plan.run(images.data(), &mut logits);
+                session.run(images.data(), &mut logits).unwrap();
                 logits
             };
             let one = logits(1);
@@ -57,8 +58,8 @@ fn every_accuracy_keeps_its_bound_and_every_thread_count_its_bits() {
     }
 }
 
-fn tiles(plan: &Plan) -> Vec<usize> {
-    let choices = plan.layers().iter().filter_map(|layer| layer.choice.as_ref());
+fn tiles(session: &Session) -> Vec<usize> {
+    let choices = session.layers().iter().filter_map(|layer| layer.choice.as_ref());
     choices.filter_map(|choice| choice.tiles.as_ref()).flatten().flatten().copied().collect()
 }
 
@@ -76,27 +77,26 @@ fn two_layers() -> (Graph, Weights) {
 #[test]
 fn strict_uses_tiles_of_two() {
     let (graph, weights) = two_layers();
-    let plan = Plan::new(&graph, &weights, Settings { accuracy: Accuracy::Strict, ..settings() }).unwrap();
-    assert_eq!(tiles(&plan).into_iter().max(), Some(2));
+    let session = open(&graph, &weights, Case { accuracy: Accuracy::Strict, ..case() }).unwrap();
+    assert_eq!(tiles(&session).into_iter().max(), Some(2));
 }
 
 #[test]
 fn a_memory_limit_makes_tiles_smaller() {
     let (graph, weights) = two_layers();
-    let free = Plan::new(&graph, &weights, settings()).unwrap();
-    let direct = Settings { algorithm: Some(Algorithm::Direct), ..settings() };
-    let least = Plan::new(&graph, &weights, direct).unwrap().packed_bytes();
+    let free = open(&graph, &weights, case()).unwrap();
+    let direct = Case { algorithm: Some(Algorithm::Direct), ..case() };
+    let least = open(&graph, &weights, direct).unwrap().packed_bytes();
     assert!(least < free.packed_bytes());
     for limit in [free.packed_bytes() - 1, (free.packed_bytes() + least) / 2, least] {
-        let settings = Settings { memory_limit: Some(limit as u64), ..settings() };
-        let plan = Plan::new(&graph, &weights, settings).unwrap();
-        assert!(plan.packed_bytes() <= limit, "{} of {limit}", plan.packed_bytes());
-        let reasons = plan.layers().iter().filter_map(|layer| Some(layer.choice.as_ref()?.reason));
+        let case = Case { memory_limit: Some(limit as u64), ..case() };
+        let session = open(&graph, &weights, case).unwrap();
+        assert!(session.packed_bytes() <= limit, "{} of {limit}", session.packed_bytes());
+        let reasons = session.layers().iter().filter_map(|layer| Some(layer.choice.as_ref()?.reason));
         assert!(reasons.into_iter().any(|reason| reason == Reason::Memory));
-        assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
+        assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
     }
-    let error =
-        Plan::new(&graph, &weights, Settings { memory_limit: Some(least as u64 - 1), ..settings() }).err().unwrap();
+    let error = open(&graph, &weights, Case { memory_limit: Some(least as u64 - 1), ..case() }).err().unwrap();
     let expected = format!("memory limit: expected at least {least} bytes for packed weights, found {}", least - 1);
     assert_eq!(error.to_string(), expected);
 }
@@ -106,31 +106,38 @@ fn measured_choices_are_kept_and_used() {
     let (graph, weights) = two_layers();
     let mut tuning = Tuning::new();
     let mut heard = Vec::new();
-    Plan::tune(&graph, &weights, settings(), &mut tuning, |done, of| heard.push((done, of))).unwrap();
+    let prepared = Prepared::new(&graph, &weights, case().options()).unwrap();
+    let pool = thread_pool(2).unwrap();
+    prepared.tune(&pool, case().shape(), &mut tuning, |done, all| heard.push((done, all))).unwrap();
     assert_eq!((heard, tuning.len()), (vec![(0, 2), (1, 2), (2, 2)], 2));
 
+    let tuned = |case: Case, tuning: &Tuning| {
+        let options = Options { tuning: tuning.clone(), ..case.options() };
+        let prepared = Arc::new(Prepared::new(&graph, &weights, options).unwrap());
+        Session::new(&prepared, &pool, case.shape()).unwrap()
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = Tuning::path(&folder.path().join("a.safetensors"));
     assert!(path.ends_with("a.safetensors.tune.json"));
     tuning.save(&path).unwrap();
     assert_eq!(Tuning::load(&path).unwrap(), tuning);
-    let plan = Plan::tuned(&graph, &weights, settings(), &tuning).unwrap();
-    assert!(plan.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Measured));
+    let session = tuned(case(), &tuning);
+    assert!(session.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Measured));
     // Choices for another size, or that the accuracy does not allow, are not used.
-    let other = Settings { size: [20, 20], ..settings() };
-    let plan = Plan::tuned(&graph, &weights, other, &tuning).unwrap();
-    assert!(plan.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Estimated));
+    let other = Case { size: [20, 20], ..case() };
+    let session = tuned(other, &tuning);
+    assert!(session.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Estimated));
     let mut choices: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     choices.iter_mut().filter(|(key, _)| key.contains("32>32")).for_each(|(_, name)| *name = "winograd8".into());
     fs::write(&path, serde_json::to_vec(&choices).unwrap()).unwrap();
     let tuning = Tuning::load(&path).unwrap();
-    let plan = Plan::tuned(&graph, &weights, settings(), &tuning).unwrap();
-    assert_ne!(plan.layers()[1].choice.as_ref().unwrap().taken.algorithm, "winograd8".parse().unwrap());
+    let session = tuned(case(), &tuning);
+    assert_ne!(session.layers()[1].choice.as_ref().unwrap().taken.algorithm, "winograd8".parse().unwrap());
     // What was measured for one accuracy is not used for another.
-    let fast = Settings { accuracy: Accuracy::Fast, ..settings() };
-    let plan = Plan::tuned(&graph, &weights, fast, &tuning).unwrap();
-    assert_eq!(plan.layers()[1].choice.as_ref().unwrap().reason, Reason::Estimated);
+    let fast = Case { accuracy: Accuracy::Fast, ..case() };
+    let session = tuned(fast, &tuning);
+    assert_eq!(session.layers()[1].choice.as_ref().unwrap().reason, Reason::Estimated);
 }
 
 #[test]

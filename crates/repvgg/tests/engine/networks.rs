@@ -1,20 +1,19 @@
 //! Small networks: RepVGGs in the form they are trained in, others in both forms.
 
 use repvgg::Architecture;
-use repvgg::engine::Settings;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
-use super::{assert_matches_the_oracle, positive_weights, random_images};
+use super::{Case, assert_matches_the_oracle, positive_weights, random_images};
 
 fn small() -> RepVgg {
     RepVgg { depths: [1, 2, 2, 1], width: [0.125, 0.125, 0.0625, 0.0625], classes: 10, ..RepVgg::default() }
 }
 
-fn assert_network_matches(spec: &RepVgg, settings: Settings) {
+fn assert_network_matches(spec: &RepVgg, case: Case) {
     let graph = spec.training_graph().unwrap();
     let weights = positive_weights(&graph, 7);
-    assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
+    assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
 }
 
 #[test]
@@ -27,17 +26,17 @@ fn the_training_form_of_every_kind() {
         RepVgg { strides: [1, 1, 2, 2, 2], ..small() },
     ];
     for spec in kinds {
-        assert_network_matches(&spec, Settings { batch: 2, size: [32, 32], threads: 2, ..Settings::default() });
+        assert_network_matches(&spec, Case { batch: 2, size: [32, 32], threads: 2, ..Case::default() });
     }
 }
 
 #[test]
 fn every_batch_and_odd_images() {
     for batch in 1..=9 {
-        assert_network_matches(&small(), Settings { batch, size: [33, 31], threads: 2, ..Settings::default() });
+        assert_network_matches(&small(), Case { batch, size: [33, 31], threads: 2, ..Case::default() });
     }
-    assert_network_matches(&small(), Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() });
-    assert_network_matches(&small(), Settings { batch: 1, size: [97, 64], threads: 3, ..Settings::default() });
+    assert_network_matches(&small(), Case { batch: 3, size: [1, 1], threads: 2, ..Case::default() });
+    assert_network_matches(&small(), Case { batch: 1, size: [97, 64], threads: 3, ..Case::default() });
 }
 
 /// What other networks have: shuffled and split channels, padding that is not even on both sides, maps that are cut off,
@@ -58,8 +57,8 @@ fn both_forms_of_other_networks() {
         let plain = Plan::new(&training).into_graph();
         for graph in [training, plain] {
             let weights = positive_weights(&graph, 7);
-            let settings = Settings { batch: 2, size: [40, 40], threads: 2, ..Settings::default() };
-            assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
+            let case = Case { batch: 2, size: [40, 40], threads: 2, ..Case::default() };
+            assert_matches_the_oracle(&graph, &weights, case, &random_images(3, case));
         }
     }
 }

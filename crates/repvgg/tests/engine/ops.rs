@@ -1,11 +1,10 @@
 //! Every op alone, over sizes that straddle rows, vectors and tiles.
 
-use repvgg::engine::{Plan, Settings};
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::{Graph, Op, Tensor, Weights};
 use repvgg_kernels::Geometry;
 
-use super::{assert_matches_the_oracle, positive_weights, random_images};
+use super::{Case, assert_matches_the_oracle, open, positive_weights, random_images};
 
 const CHANNELS: usize = 6;
 
@@ -29,9 +28,9 @@ fn assert_op_on_channels_matches(op: Op, channels: usize) {
     let mut tried = 0;
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
         let Some(graph) = graph(&op, channels, size) else { continue };
-        let settings = Settings { batch, size, threads: 2, ..Settings::default() };
+        let case = Case { batch, size, threads: 2, ..Case::default() };
         let weights = positive_weights(&graph, 1);
-        assert_matches_the_oracle(&graph, &weights, settings, &random_images(channels, settings));
+        assert_matches_the_oracle(&graph, &weights, case, &random_images(channels, case));
         tried += 1;
     }
     assert!(tried >= 3, "{op:?} takes none of the sizes");
@@ -70,10 +69,10 @@ fn a_normalised_filter_of_zeros_stays_one() {
     let graph = graph(&op, CHANNELS, [5, 4]).unwrap();
     let filters = Tensor::from_fn([2, CHANNELS, 3, 3], |i| if i < CHANNELS * 9 { 0.0 } else { -3.0 });
     let weights: Weights = [("op.weight".to_owned(), filters)].into_iter().collect();
-    let settings = Settings { size: [5, 4], threads: 2, ..Settings::default() };
-    let images = random_images(CHANNELS, settings);
+    let case = Case { size: [5, 4], threads: 2, ..Case::default() };
+    let images = random_images(CHANNELS, case);
     let mut output = vec![f32::NAN; 2 * 5 * 4];
-    Plan::new(&graph, &weights, settings).unwrap().run(images.data(), &mut output);
+    open(&graph, &weights, case).unwrap().run(images.data(), &mut output).unwrap();
     assert_eq!(output[..5 * 4], [0.0; 5 * 4]);
     // The other filter's weights are all -1 / √54; this place sees the whole of a window.
     let window = images.data().chunks(5 * 4).flat_map(|map| [0, 1, 2, 4, 5, 6, 8, 9, 10].map(|place| map[place]));
@@ -166,11 +165,11 @@ fn zeros_around_and_rows_cut_off() {
 fn channels_and_pixels_by_hand() {
     let run = |op: Op, channels: usize, size: [usize; 2]| {
         let graph = graph(&op, channels, size).unwrap();
-        let settings = Settings { size, ..Settings::default() };
-        let mut plan = Plan::new(&graph, &Weights::new(), settings).unwrap();
+        let case = Case { size, ..Case::default() };
+        let mut session = open(&graph, &Weights::new(), case).unwrap();
         let image: Vec<f32> = (1..=channels * size[0] * size[1]).map(|i| i as f32).collect();
-        let mut output = vec![f32::NAN; plan.output_shape().iter().product()];
-        plan.run(&image, &mut output);
+        let mut output = vec![f32::NAN; session.output_shape().iter().product()];
+        session.run(&image, &mut output).unwrap();
         output
     };
     // Two groups of three: the first of each, the second of each, the third of each.
@@ -223,9 +222,9 @@ fn what_reads_a_flattened_image_of_one_pixel() {
         let inputs = vec![flat; *reader.arity().start()];
         let end = graph.add("reader", reader, &inputs);
         graph.output("main", end);
-        let settings = Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() };
+        let case = Case { batch: 3, size: [1, 1], threads: 2, ..Case::default() };
         let weights = positive_weights(&graph, 1);
-        assert_matches_the_oracle(&graph, &weights, settings, &random_images(20, settings));
+        assert_matches_the_oracle(&graph, &weights, case, &random_images(20, case));
     }
 }
 
@@ -234,7 +233,7 @@ fn the_image_itself() {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
     graph.output("main", input);
-    let settings = Settings { batch: 2, size: [3, 5], threads: 2, ..Settings::default() };
+    let case = Case { batch: 2, size: [3, 5], threads: 2, ..Case::default() };
     let weights = positive_weights(&graph, 1);
-    assert_matches_the_oracle(&graph, &weights, settings, &random_images(CHANNELS, settings));
+    assert_matches_the_oracle(&graph, &weights, case, &random_images(CHANNELS, case));
 }

@@ -1,12 +1,12 @@
 //! Random graphs: values read many times, early and late, by every kind of op.
 
 use proptest::prelude::*;
-use repvgg::engine::{Algorithm, Level, Settings};
+use repvgg::engine::{Algorithm, Level};
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape, Softmax};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_kernels::Geometry;
 
-use super::{assert_matches_the_oracle, positive_weights, random_images};
+use super::{Case, assert_matches_the_oracle, positive_weights, random_images};
 
 const CHANNELS: usize = 3;
 
@@ -156,8 +156,8 @@ proptest! {
         }
         let graph = garden.finish(ending);
         let weights = positive_weights(&graph, seed);
-        let settings = Settings { batch, size, threads, algorithm, level, ..Settings::default() };
-        let images = random_images(CHANNELS, Settings { batch: images, ..settings });
-        assert_matches_the_oracle(&graph, &weights, settings, &images);
+        let case = Case { batch, size, threads, algorithm, level, ..Case::default() };
+        let images = random_images(CHANNELS, Case { batch: images, ..case });
+        assert_matches_the_oracle(&graph, &weights, case, &images);
     }
 }

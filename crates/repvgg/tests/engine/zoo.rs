@@ -3,12 +3,12 @@
 //! A network that is added to the zoo is tested here without another line.
 
 use repvgg::cost::{cost, parameters};
-use repvgg::engine::{Plan, Settings};
+
 use repvgg::fuse::{self, fuse};
 use repvgg::interpret::logits;
 use repvgg::{Architecture, Graph, Tensor, Weights, onnx};
 
-use super::{noise, positive_weights, random_images};
+use super::{Case, noise, open, positive_weights, random_images};
 
 fn everything() -> impl Iterator<Item = Architecture> {
     Architecture::names().map(|name| Architecture::named(name).unwrap())
@@ -97,8 +97,8 @@ fn networks_of_every_family_run_fuse_and_export() {
 /// the oracle's training form.
 fn assert_acts(name: &str, training: &Graph, side: usize) {
     let weights = positive_weights(training, 3);
-    let settings = Settings { size: [side; 2], threads: 2, ..Settings::default() };
-    let images = random_images(training.input_channels(), settings);
+    let case = Case { size: [side; 2], threads: 2, ..Case::default() };
+    let images = random_images(training.input_channels(), case);
     let expected = logits(training, &weights, &images.to_f64()).unwrap();
     let rounded = logits(training, &rounded(&weights), &images.to_f64()).unwrap();
     let fused = fuse(training, &weights).unwrap();
@@ -115,7 +115,7 @@ fn assert_acts(name: &str, training: &Graph, side: usize) {
         ("fused", &fused.graph, &fused.weights),
         ("read from ONNX", &back.graph, &back.weights),
     ] {
-        let found = run(graph, weights, settings, &images);
+        let found = run(graph, weights, case, &images);
         let error = differences(&|i| f64::from(found[i]));
         assert!(error <= bound, "{name}, {form}: expected logits within {bound:e}, found {error:e}");
     }
@@ -137,9 +137,9 @@ fn rounded(weights: &Weights) -> Weights {
     rounded
 }
 
-fn run(graph: &Graph, weights: &Weights, settings: Settings, images: &Tensor) -> Vec<f32> {
-    let mut plan = Plan::new(graph, weights, settings).unwrap();
-    let mut output = vec![f32::NAN; plan.output_shape().iter().product()];
-    plan.run(images.data(), &mut output);
+fn run(graph: &Graph, weights: &Weights, case: Case, images: &Tensor) -> Vec<f32> {
+    let mut session = open(graph, weights, case).unwrap();
+    let mut output = vec![f32::NAN; session.output_shape().iter().product()];
+    session.run(images.data(), &mut output).unwrap();
     output
 }

@@ -294,13 +294,13 @@ impl Timing<'_> {
         let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let sizes = unique(self.rows.iter().map(|timed| size(timed.size)));
         let forms = unique(rows.iter().map(|row| row.form().to_string()));
-        let settings = self.engine.settings(*batch as usize, [1; 2]);
-        let accuracy = format!("{:?}", settings.accuracy).to_lowercase();
+        let options = self.engine.options();
+        let accuracy = format!("{:?}", options.accuracy).to_lowercase();
         let device = match self.measurement.peak {
             Some(peak) => format!(
                 "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {accuracy}",
                 self.engine.threads,
-                settings.level.name(),
+                options.level.name(),
                 peak / 1e9
             ),
             None => format!("{} with the training framework, transfers included", self.measurement.device),
@@ -315,7 +315,6 @@ impl Timing<'_> {
     fn json(&self, row: &Row, timed: &Timed) -> Value {
         let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let is_cpu = self.measurement.peak.is_some();
-        let settings = self.engine.settings(*batch as usize, timed.size);
         json!({
             "form": row.form(),
             "images_per_second": timed.speed.images_per_second,
@@ -331,7 +330,7 @@ impl Timing<'_> {
             "rounds": rounds,
             "device": self.measurement.device.to_string(),
             "threads": self.threads(),
-            "simd": is_cpu.then(|| settings.level.name()),
+            "simd": is_cpu.then(|| self.engine.options().level.name()),
             "fma_peak_macs_per_second": self.measurement.peak,
         })
     }

@@ -1,0 +1,313 @@
+//! What runs of one shape need: places for values, and a plan for each step.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use repvgg_kernels::maps::{self, Cpu, MapMut};
+use repvgg_kernels::{Buffer, ConvPlan, Packing, ThreadPool};
+
+use super::choice::{Choice, ConvSite, choose};
+use super::memory::{Slot, Source, Values};
+use super::placement::Placement;
+use super::step::{BoundStep, Constants, Run};
+use super::{BatchShape, Prepared};
+use crate::cost::{LayerCost, cost};
+use crate::error::expected;
+use crate::graph::{NodeId, Shape};
+use crate::program::{Operation, Program, ValueId};
+use crate::{Error, Result};
+
+/// The most memory that activations may take; more is a mistake in the shape, not a network.
+const MEMORY_LIMIT: u64 = 64 << 30;
+
+/// One step of a session: what a report prints about it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Layer {
+    /// The name of the node whose value the step writes.
+    pub name: String,
+    /// The operations that the step performs in one pass: `Conv2d + ReLU`.
+    pub kind: String,
+    /// What it writes for each image: `[C, H, W]`.
+    pub shape: Shape,
+    /// Multiply-adds for each image.
+    pub macs: u64,
+    /// How a convolution is computed.
+    pub choice: Option<Choice>,
+}
+
+/// Runs a [`Prepared`] network on up to a batch of images of one size.
+///
+/// It holds memory for activations and no weights, so it is cheap: have one for each thread that runs the network, and for each
+/// shape. Results do not depend on the number of threads of its pool, nor on the other images of a batch, not even in
+/// the last bit.
+pub struct Session {
+    prepared: Arc<Prepared>,
+    pool: Arc<ThreadPool>,
+    shape: BatchShape,
+    steps: Vec<BoundStep>,
+    layers: Vec<Layer>,
+    input: Shape,
+    /// Where the images lie in blocks, if some step reads them so.
+    blocks: Option<Slot>,
+    output: Slot,
+    arena: Buffer,
+    workspace: Buffer,
+}
+
+impl Session {
+    /// A session for up to `shape.batch` images of `shape.size` on the threads of `pool`. Packs the weights that no earlier
+    /// session has packed in the form that it needs.
+    ///
+    /// # Errors
+    /// When the graph cannot take images of this size, the shape is empty, or memory is refused: by the system, beyond 64 GiB
+    /// of activations, or by [`Options::memory_limit`](super::Options::memory_limit).
+    pub fn new(prepared: &Arc<Prepared>, pool: &Arc<ThreadPool>, shape: BatchShape) -> Result<Self> {
+        shape.check()?;
+        let (program, options) = (prepared.program(), prepared.options());
+        let placement = Placement::new(program, shape, options.level.lanes())?;
+        check_memory(placement.arena, shape)?;
+        let sites: Vec<ConvSite> = placement.convolutions(program, shape.batch).collect();
+        let mut convolutions = sites.iter().zip(choose(&sites, options)?);
+        let binding = Binding { prepared, pool, placement: &placement };
+        let report = Report { program, costs: &cost(program.graph(), shape.size)?.layers };
+        let blocks = placement.blocks(program);
+        let images = program.node_of(program.input());
+        let mut layers: Vec<Layer> = blocks.iter().map(|_| report.layer(program.input(), &[images], None)).collect();
+        let mut steps = Vec::with_capacity(placement.steps.len());
+        for &index in &placement.steps {
+            let step = &program.steps()[index];
+            let convolution = match step.operation {
+                Operation::Convolution(_) => convolutions.next(),
+                _ => None,
+            };
+            let constants = binding.constants(index, convolution.as_ref().map(|(site, choice)| (*site, choice)))?;
+            layers.push(report.layer(step.output, &step.nodes, convolution.map(|(_, choice)| choice)));
+            steps.push(binding.bind(index, constants));
+        }
+        let workspace = steps.iter().map(|step| step.constants.workspace_len()).max().unwrap_or(0);
+        Ok(Self {
+            shape,
+            layers,
+            input: prepared.input_shape(shape.size),
+            blocks,
+            output: placement.slots[program.outputs()[0].index()],
+            arena: zeroed(placement.arena, shape)?,
+            workspace: zeroed(workspace as u64, shape)?,
+            steps,
+            prepared: Arc::clone(prepared),
+            pool: Arc::clone(pool),
+        })
+    }
+
+    /// Runs `N` images, 1 to [`BatchShape::batch`]: `input` `[N, C, H, W]` to `output` `[N, K]`, where `K` is the product of
+    /// [`Session::output_shape`]. Allocates nothing.
+    ///
+    /// # Errors
+    /// When `input` is not a whole number of images, or too many or none, or `output` has another number of rows; `output` is
+    /// then unchanged.
+    pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<()> {
+        self.execute(input, output, || ())
+    }
+
+    /// As [`Session::run`], and returns the time of each of [`Session::layers`].
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_timed(&mut self, input: &[f32], output: &mut [f32]) -> Result<Vec<Duration>> {
+        let mut times = Vec::with_capacity(self.layers.len());
+        let mut before = Instant::now();
+        self.execute(input, output, || {
+            let now = Instant::now();
+            times.push(now - before);
+            before = now;
+        })?;
+        Ok(times)
+    }
+
+    /// The network that it runs.
+    pub fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
+    }
+
+    /// The images that it is for.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// Threads that work on a run, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// One image of the input: `[C, H, W]`.
+    pub fn input_shape(&self) -> Shape {
+        self.input
+    }
+
+    /// The main output for one image: `[K, 1, 1]` for a classifier.
+    pub fn output_shape(&self) -> Shape {
+        self.output.shape
+    }
+
+    /// The steps in the order in which they run.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Bytes of the packed weights that its steps read; other sessions may share them ([`Prepared::packed_bytes`]).
+    pub fn packed_bytes(&self) -> usize {
+        self.steps.iter().map(|step| step.constants.packed_bytes()).sum()
+    }
+
+    /// Bytes of activations and workspace: all that the session alone holds.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.bytes() + self.workspace.bytes()
+    }
+
+    /// The part of [`Session::arena_bytes`] that holds what convolutions compute in between, on each thread.
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace.bytes()
+    }
+
+    /// Runs the steps and calls `after` after each of them.
+    fn execute(&mut self, input: &[f32], output: &mut [f32], mut after: impl FnMut()) -> Result<()> {
+        let images = self.check(input, output)?;
+        let cpu = Cpu { pool: &self.pool, level: self.prepared.options().level };
+        if let Some(slot) = self.blocks {
+            let (_, blocks) = Values::split(input, &mut self.arena, images, slot);
+            maps::pack(cpu, input, MapMut::new(blocks, slot.layout(images)));
+            after();
+        }
+        let program = self.prepared.program();
+        for step in &self.steps {
+            let (values, output) = Values::split(input, &mut self.arena, images, step.output);
+            let run = Run { cpu, images, values, output, workspace: &mut self.workspace };
+            step.run(&program.steps()[step.index].operation, run);
+            after();
+        }
+        let values = Values::all(input, &self.arena, images);
+        match self.output.source {
+            Source::Caller => output.copy_from_slice(values.data(self.output)),
+            Source::Arena(_) => maps::unpack(cpu, values.map(self.output), output),
+        }
+        Ok(())
+    }
+
+    /// The number of images of a run, whose slices have the right lengths.
+    fn check(&self, input: &[f32], output: &[f32]) -> Result<usize> {
+        let (image, row) = (self.input.iter().product::<usize>(), self.output.shape.iter().product::<usize>());
+        let (images, batch) = (input.len() / image, self.shape.batch);
+        if input.len() != images * image || !(1..=batch).contains(&images) {
+            let what = expected(format_args!("1 to {batch} images of {image} elements"));
+            return Err(Error::shape("input", what.found(format_args!("{} elements", input.len()))));
+        }
+        if output.len() != images * row {
+            let what = expected(format_args!("{images} rows of {row} elements"));
+            return Err(Error::shape("output", what.found(format_args!("{} elements", output.len()))));
+        }
+        Ok(images)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("shape", &self.shape)
+            .field("threads", &self.threads())
+            .field("layers", &self.layers.len())
+            .field("arena_bytes", &self.arena_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What binds steps to memory and packed weights.
+struct Binding<'a> {
+    prepared: &'a Prepared,
+    pool: &'a ThreadPool,
+    placement: &'a Placement,
+}
+
+impl Binding<'_> {
+    fn slot(&self, value: ValueId) -> Slot {
+        self.placement.slots[value.index()]
+    }
+
+    fn bind(&self, index: usize, constants: Constants) -> BoundStep {
+        let step = &self.prepared.program().steps()[index];
+        let inputs = step.inputs.iter().map(|&input| self.slot(input)).collect();
+        BoundStep { index, constants, inputs, output: self.slot(step.output) }
+    }
+
+    /// What the engine adds to a step; a convolution comes with its site and its choice.
+    fn constants(&self, index: usize, convolution: Option<(&ConvSite, &Choice)>) -> Result<Constants> {
+        let step = &self.prepared.program().steps()[index];
+        Ok(match (&step.operation, convolution) {
+            (Operation::Convolution(convolution), Some((ConvSite { spec, site }, choice))) => {
+                let name = &self.prepared.program().graph().node(convolution.filters).name;
+                let refused = |error| Error::shape(name, error);
+                let packing = Packing::of(choice.taken.algorithm, spec, site.size).map_err(refused)?;
+                let packed = self.prepared.packed_convolution(self.pool, convolution, spec, packing)?;
+                let plan = ConvPlan::new(&packed, *site, self.pool.threads()).map_err(refused)?;
+                Constants::Convolution { packed, plan: Box::new(plan) }
+            }
+            (Operation::Sum(sum), _) => {
+                let affine = |id: &Option<NodeId>| id.map(|id| self.prepared.affine(id));
+                Constants::Affines(sum.affines.iter().map(affine).collect())
+            }
+            (Operation::Shuffle { groups }, _) => {
+                let channels = self.slot(step.output).shape[0];
+                let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
+                Constants::Channels((0..channels).map(source).collect())
+            }
+            (Operation::Slice { start, channels }, _) => Constants::Channels((*start..start + channels).collect()),
+            _ => Constants::None,
+        })
+    }
+}
+
+/// What reports print comes from.
+struct Report<'a> {
+    program: &'a Program,
+    /// For each node of the graph.
+    costs: &'a [LayerCost],
+}
+
+impl Report<'_> {
+    fn layer(&self, output: ValueId, nodes: &[NodeId], choice: Option<Choice>) -> Layer {
+        let (graph, node) = (self.program.graph(), self.program.node_of(output));
+        let kinds: Vec<&str> = nodes.iter().map(|&node| graph.node(node).op.kind()).collect();
+        Layer {
+            name: graph.node(node).name.clone(),
+            kind: kinds.join(" + "),
+            shape: self.costs[node.index()].shape,
+            macs: nodes.iter().map(|node| self.costs[node.index()].macs).sum(),
+            choice,
+        }
+    }
+}
+
+/// Refuses activations of `len` elements beyond the memory limit.
+fn check_memory(len: u64, shape: BatchShape) -> Result<()> {
+    let bytes = len.saturating_mul(size_of::<f32>() as u64);
+    if bytes <= MEMORY_LIMIT { Ok(()) } else { Err(too_much_memory(bytes, shape)) }
+}
+
+fn too_much_memory(bytes: u64, BatchShape { batch, size: [height, width] }: BatchShape) -> Error {
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+    let (limit, found) = (gib(MEMORY_LIMIT), gib(bytes));
+    let what = expected(format_args!("activations that fit into memory and {limit:.0} GiB"));
+    let place = format_args!("batch {batch} of {height}x{width} images");
+    Error::spec(place, what.found(format_args!("{found:.1} GiB")))
+}
+
+/// `len` zeros, or an error where the memory limit or the system refuses them.
+fn zeroed(len: u64, shape: BatchShape) -> Result<Buffer> {
+    check_memory(len, shape)?;
+    let buffer = usize::try_from(len).ok().and_then(|len| Buffer::zeroed(len).ok());
+    let mut buffer = buffer.ok_or_else(|| too_much_memory(len.saturating_mul(size_of::<f32>() as u64), shape))?;
+    // Writing the zeros takes every page now, and not during the first run.
+    buffer.fill(0.0);
+    Ok(buffer)
+}
