@@ -1,11 +1,33 @@
-# Everything a contributor runs; continuous integration runs the same.
+# Everything a contributor runs. Continuous integration (.ci/run) runs `just check`.
 
-# Formatting, lints, docs, tests, examples.
-check: format lint doc test examples
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# All that continuous integration runs.
+check: format test kernels examples demo-short lint doc package
 
 # Is the code formatted?
 format:
     cargo fmt --all --check
+
+# The README's test command. Release only: the training framework compiles for minutes in each profile.
+test:
+    $(sed -n '/<!-- test command -->/,/^```$/p' README.md | grep '^cargo test')
+
+# The benchmark of the kernels, each case once: it checks its answers.
+kernels:
+    cargo run --quiet --release --example kernels
+
+# The libraries' examples, run.
+examples:
+    tools/examples.sh
+
+# The demo, two epochs.
+demo-short:
+    tools/demo-short.sh
+
+# The demo.
+demo:
+    cargo run --release -- demo
 
 # Lints, warnings denied.
 lint:
@@ -13,28 +35,15 @@ lint:
 
 # Documentation, warnings denied.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --workspace --no-deps
 
-# All tests. Release only: the training framework compiles for minutes in each profile.
-test:
-    cargo test --release --workspace
-
-# The library's examples, run.
-examples:
-    cargo run --release --example embed
-    cargo run --release --example fuse_your_own_block
-
-# The demo, shortened.
-demo:
-    cargo run --release -- demo
+# The crates can be published.
+package:
+    cargo package --quiet --workspace --exclude repvgg-testing --no-verify --allow-dirty
 
 # Licences and duplicate versions of dependencies.
 deny:
     cargo deny check bans licenses sources
-
-# Convolution kernels against the processor's limit.
-bench-kernels:
-    cargo run --release --example kernels
 
 # The kernels' tests under AddressSanitizer, which does not see into assembly; with the nightly toolchain.
 sanitize:

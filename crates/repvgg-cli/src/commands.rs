@@ -2,12 +2,14 @@
 
 pub(crate) mod ablate;
 pub(crate) mod bench;
+pub(crate) mod completions;
 pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod fuse;
 pub(crate) mod info;
+pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod run;

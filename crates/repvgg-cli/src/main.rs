@@ -17,12 +17,12 @@ mod source;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// RepVGG from images to predictions: train with many branches, fuse them exactly into plain 3×3 convolutions, check the fusion block
 /// by block, and run the plain network.
 #[derive(Parser)]
-#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "repvgg", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -55,6 +55,8 @@ enum Command {
     Ablate(Box<commands::ablate::Arguments>),
     Cost(commands::cost::Arguments),
     Winograd(commands::winograd::Arguments),
+    Completions(commands::completions::Arguments),
+    Man(commands::man::Arguments),
     /// Prepare and run one graph and report the memory used: what `cost --measure` calls
     #[command(hide = true)]
     Observe,
@@ -85,6 +87,8 @@ fn main() -> ExitCode {
         Command::Ablate(arguments) => commands::ablate::run(&arguments),
         Command::Cost(arguments) => commands::cost::run(&arguments),
         Command::Winograd(arguments) => commands::winograd::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
         Command::Observe => observe::run(),
     };
     match result {

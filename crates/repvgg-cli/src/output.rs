@@ -8,9 +8,13 @@ use repvgg::ErrorKind;
 ///
 /// Control characters other than line ends are escaped: names and labels come from files and must not control a terminal.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let text = escape(text);
+    print_script(escape(text).as_bytes())
+}
+
+/// Writes bytes of our own making to standard output as they are.
+pub(crate) fn print_script(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(anyhow::Error::new(error).context("standard output")),
         Ok(()) => Ok(()),

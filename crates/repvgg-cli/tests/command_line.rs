@@ -7,26 +7,19 @@ use std::time::{Duration, Instant};
 
 use repvgg::graph::{Conv2d, Graph, Op};
 use repvgg::{Architecture, Weights, npy, onnx};
+use repvgg_testing::Program;
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
 use serde_json::Value;
 use tempfile::TempDir;
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_repvgg"))
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary runs")
+    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 /// The standard output of a call that must succeed.
 fn done(folder: &Path, arguments: &[&str]) -> String {
-    let output = repvgg(folder, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    Program::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
 }
 
 /// The exit code and the one sentence of a call that must fail.

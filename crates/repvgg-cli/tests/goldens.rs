@@ -2,20 +2,11 @@
 //! repository, or the folder that `REPVGG_GOLDENS` names.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use repvgg::{Model, Tensor, npy};
-
-fn goldens() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/goldens");
-    let folder = std::env::var_os("REPVGG_GOLDENS").map_or_else(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no golden checkpoints at {}", folder.display());
-    None
-}
+use repvgg_testing::goldens;
 
 const NETWORKS: [&str; 3] = ["official-plain", "official-g4", "official-se"];
 

@@ -6,11 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-#[path = "../../repvgg-hub/tests/loopback/mod.rs"]
-#[expect(dead_code, reason = "the hub's own tests use more of it")]
-mod loopback;
-
-use loopback::{Hub, Reply, Server};
+use repvgg_testing::Program;
+use repvgg_testing::loopback::{Hub, Reply, Server};
 
 fn seed(name: &str) -> String {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
@@ -18,8 +15,7 @@ fn seed(name: &str) -> String {
 }
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repvgg"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the binary runs")
+    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
+use repvgg_testing::Program;
 use serde_json::Value;
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repvgg"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the binary runs")
+    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 /// The standard output of a call that must succeed without a word on standard error.

@@ -132,7 +132,7 @@ fn wrong_calls_get_one_sentence() {
         (vec!["30", "4"], "found M = 30, R = 4"),
         (vec!["18446744073709551615", "3"], "found M = 18446744073709551615, R = 3"),
         (vec!["2", "3", "--points", "0,1"], "points: expected 3 beside infinity for F(2, 3), found 2"),
-        (vec!["2", "3", "--points", "0,1/2,0.5"], "points: expected different ones, found 1/2 twice"),
+        (vec!["2", "3", "--points", "0,1/2,0.5"], "points: expected distinct numbers, found 1/2 twice"),
         (vec!["2", "3", "--points", "-1/0,1,2"], "points: expected a denominator other than 0, found -1/0"),
         (vec!["2", "3", "--points", "0,1,x"], "points: expected numbers such as 2, -3/2 or 0.625"),
         (vec!["5", "5", "--points", "engine"], "points: expected a size that the engine has, F(1, 3) to F(8, 3)"),

@@ -1,14 +1,12 @@
 //! Fetching from a hub on this machine: what is asked, what lies in the cache, what is said when something fails.
 
-mod loopback;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use loopback::{Asked, COMMIT, Hub, Reply, Sending, Server, git_sha1, sha256};
 use repvgg_hub::{Repository, Settings, Snapshot, Transfer, fetch};
+use repvgg_testing::loopback::{Asked, COMMIT, Hub, Reply, Sending, Server, git_sha1, sha256};
 
 const CONFIG: &[u8] = br#"{"architecture": "repvgg_a0", "num_classes": 2, "label_names": ["cat", "dog"]}"#;
 const INFO: &str = "GET /api/models/timm/x/revision/main";

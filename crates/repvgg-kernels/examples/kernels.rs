@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use repvgg_kernels::{
-    Accuracy, Activation, Algorithm, BatchNormBackward, BatchNormForward, Blocked, ConvPlan, ConvSpec, Estimate,
-    Geometry, Layout, Level, Machine, PackedConv2d, Packing, Parameters, Pass, Problem, Site, ThreadPool,
-    batch_norm_backward, batch_norm_forward, fma_peak, reference,
+    Accuracy, Activation, Algorithm, Blocked, ConvPlan, ConvSpec, Estimate, Geometry, Layout, Level, Machine,
+    NormBranch, NormSum, OutputGradient, PackedConv2d, Packing, Parameters, Pass, Site, ThreadPool, TrainingConv2d,
+    fma_peak, reference,
 };
 
 struct Layer {
@@ -85,7 +85,7 @@ fn main() {
             println!("{:44} {:10} {rate} estimate {:.3} ms", layer.name(), estimate.algorithm, estimate.time / 1e6);
         }
     }
-    println!("{:44} {:>16} {:>16} {:>16}", "layer", "forward", "gradient input", "gradient weights");
+    println!("{:44} {:>16} {:>16} {:>16}", "layer", "forward", "input gradient", "weight gradient");
     for layer in TRAINING.iter().filter(|layer| layer.name().contains(&filter)) {
         println!("{:44} {}", layer.name(), layer.training(&pool).join(" "));
     }
@@ -98,33 +98,26 @@ fn main() {
     }
 }
 
-/// GB/s of batch normalisation, forward (two reads, one write) and backward (four reads, one write).
+/// GB/s of a batch norm with ReLU, forward (three reads, one write) and backward (five reads, two writes).
 fn batch_norm(pool: &ThreadPool, shape: [usize; 3]) -> [f64; 2] {
+    let level = Level::detect();
     let len: usize = shape.iter().product();
     let x: Vec<f32> = (0..len).map(|i| (i % 1021) as f32 / 500.0).collect();
-    let [mut y, y_gradient, mut x_gradient] = [0.0, 0.5, 0.0].map(|value| vec![value; len]);
     let [scale, shift] = [1.5, 0.5].map(|value| vec![value; shape[1]]);
-    let [mut mean, mut inverse_std, mut scale_gradient, mut shift_gradient] = [(); 4].map(|()| vec![0.0; shape[1]]);
+    let branches = [NormBranch { input: &x, scale: &scale }];
+    let sum = NormSum::new(shape, &branches, 1e-5);
+    let mut y = vec![0.0; len];
+    let statistics = sum.forward(pool, level, &shift, Activation::Relu, &mut y);
     let forward = fastest(|| {
-        let (y, mean, inverse_std) = (&mut *y, &mut *mean, &mut *inverse_std);
-        let (x, scale, shift, epsilon) = (&*x, &*scale, &*shift, 1e-5);
-        batch_norm_forward(pool, shape, BatchNormForward { x, scale, shift, epsilon, y, mean, inverse_std });
+        sum.forward(pool, level, &shift, Activation::Relu, &mut y);
     });
+    let (dy, mut dx) = (vec![0.5; len], [vec![0.0; len]]);
+    let gradient = OutputGradient { values: &dy, relu: Some(&y) };
     let backward = fastest(|| {
-        let operands = BatchNormBackward {
-            x: &x,
-            y_gradient: &y_gradient,
-            scale: &scale,
-            mean: &mean,
-            inverse_std: &inverse_std,
-            x_gradient: &mut x_gradient,
-            scale_gradient: &mut scale_gradient,
-            shift_gradient: &mut shift_gradient,
-        };
-        batch_norm_backward(pool, shape, operands);
+        sum.backward(pool, level, &statistics, &gradient, &mut dx);
     });
     let bytes = (len * size_of::<f32>()) as f64 / 1e9;
-    [3.0 * bytes / forward, 5.0 * bytes / backward]
+    [4.0 * bytes / forward, 7.0 * bytes / backward]
 }
 
 /// Seconds of the fastest of the rounds in about 0.3 s.
@@ -224,24 +217,24 @@ impl Layer {
 
     fn training(&self, pool: &ThreadPool) -> [String; 3] {
         let size = [self.size; 2];
-        let one = Problem::new(self.geometry(), 1, size).expect("a valid layer");
+        let one = TrainingConv2d::new(self.geometry(), 1, size).expect("a valid layer");
         let [x, w, dy] = self.operands(1);
         let [x64, w64, dy64] = [&x, &w, &dy].map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         one.forward(pool, &x, &w, &mut y);
         check(&y, &reference::conv2d(&self.geometry(), &x64, size, &w64, None));
-        one.gradient_input(pool, &dy, &w, &mut dx);
+        one.input_gradient(pool, &dy, &w, &mut dx);
         check(&dx, &reference::gradient_input(&self.geometry(), &dy64, size, &w64));
-        one.gradient_weights(pool, &x, &dy, &mut dw);
+        one.weight_gradient(pool, &x, &dy, &mut dw);
         check(&dw, &reference::gradient_weights(&self.geometry(), &x64, size, &dy64));
 
-        let problem = Problem::new(self.geometry(), self.batch, size).expect("a valid layer");
+        let conv = TrainingConv2d::new(self.geometry(), self.batch, size).expect("a valid layer");
         let [x, w, dy] = self.operands(self.batch);
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         [
-            self.rate(pool, || problem.forward(pool, &x, &w, &mut y)),
-            self.rate(pool, || problem.gradient_input(pool, &dy, &w, &mut dx)),
-            self.rate(pool, || problem.gradient_weights(pool, &x, &dy, &mut dw)),
+            self.rate(pool, || conv.forward(pool, &x, &w, &mut y)),
+            self.rate(pool, || conv.input_gradient(pool, &dy, &w, &mut dx)),
+            self.rate(pool, || conv.weight_gradient(pool, &x, &dy, &mut dw)),
         ]
     }
 

@@ -205,16 +205,9 @@ pub(crate) fn assert_close(what: &dyn std::fmt::Debug, got: &[f32], want: &Refer
     }
 }
 
-/// Every level of this CPU; the others are named on standard error.
+/// Every level of this CPU; a missing one is skipped, or fails the test where it is required.
 pub(crate) fn levels() -> Vec<Level> {
-    let found = Level::NAMES.iter().filter_map(|name| {
-        let level = Level::named(name);
-        if level.is_none() {
-            eprintln!("skipped: {name}");
-        }
-        level
-    });
-    found.collect()
+    repvgg_testing::available_levels(Level::NAMES, Level::named)
 }
 
 /// Pools of one to four threads.

@@ -1,10 +1,34 @@
-//! The shape of a convolution, and the only arithmetic on sizes that untrusted numbers reach.
+//! The geometry of a convolution, and the only arithmetic on sizes that untrusted numbers reach.
 
 use std::fmt;
 
 use crate::Algorithm;
 
-/// The shape of a convolution, apart from the images it is applied to. Pairs are `[vertical, horizontal]`.
+/// The geometry of a convolution, apart from the images that it is applied to. Pairs are `[vertical, horizontal]`.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::Geometry;
+///
+/// let geometry = Geometry {
+///     in_channels: 3,
+///     out_channels: 48,
+///     kernel: [3, 3],
+///     stride: [2, 2],
+///     padding: [1, 1],
+///     dilation: [1, 1],
+///     groups: 1,
+/// };
+/// assert_eq!(geometry.output_size([224, 224]), Ok([112, 112]));
+///
+/// let error = geometry.output_size([0, 224]).unwrap_err();
+/// assert_eq!((error.place(), error.expected(), error.found()), (
+///     "input 0x224".to_owned(),
+///     "a padded height of at least 3".to_owned(),
+///     "2".to_owned(),
+/// ));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// `C`.
@@ -96,7 +120,10 @@ pub(crate) fn checked_product(factors: &[usize]) -> Result<usize, GeometryError>
 }
 
 /// Why a convolution cannot be built, or cannot be applied to an image.
+///
+/// Its sentence is `place: expected …, found …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GeometryError {
     /// A size that must be positive is zero.
     Zero {
@@ -120,7 +147,7 @@ pub enum GeometryError {
         axis: usize,
         /// The size along that axis with its padding.
         padded: usize,
-        /// The size the dilated kernel needs.
+        /// The size that the dilated kernel needs.
         reach: usize,
     },
     /// A slice has the wrong number of elements.
@@ -129,10 +156,10 @@ pub enum GeometryError {
         name: &'static str,
         /// Elements that the geometry asks for.
         expected: usize,
-        /// Elements there are.
+        /// Elements that it has.
         found: usize,
     },
-    /// An algorithm does not compute convolutions of this shape.
+    /// An algorithm does not compute convolutions of this kind.
     Algorithm {
         /// Which.
         algorithm: Algorithm,
@@ -143,24 +170,50 @@ pub enum GeometryError {
     Overflow,
 }
 
+impl GeometryError {
+    /// Where: a field, a slice, the input.
+    pub fn place(&self) -> String {
+        match *self {
+            Self::Zero { name } | Self::Groups { name, .. } | Self::Length { name, .. } => name.to_owned(),
+            Self::TooSmall { input: [height, width], .. } => format!("input {height}x{width}"),
+            Self::Algorithm { .. } => "algorithm".to_owned(),
+            Self::Memory => "packed weights".to_owned(),
+            Self::Overflow => "geometry".to_owned(),
+        }
+    }
+
+    /// What was expected there.
+    pub fn expected(&self) -> String {
+        match *self {
+            Self::Zero { .. } => "at least 1".to_owned(),
+            Self::Groups { groups, .. } => format!("a multiple of {groups} groups"),
+            Self::TooSmall { axis, reach, .. } => {
+                format!("a padded {} of at least {reach}", ["height", "width"][axis])
+            }
+            Self::Length { expected, .. } => format!("{expected} elements"),
+            Self::Algorithm { .. } => "one that computes this geometry".to_owned(),
+            Self::Memory => "memory to pack them into".to_owned(),
+            Self::Overflow => "sizes within the address space".to_owned(),
+        }
+    }
+
+    /// What was found instead.
+    pub fn found(&self) -> String {
+        match *self {
+            Self::Zero { .. } => "0".to_owned(),
+            Self::Groups { channels, .. } => channels.to_string(),
+            Self::TooSmall { padded, .. } => padded.to_string(),
+            Self::Length { found, .. } => found.to_string(),
+            Self::Algorithm { algorithm } => algorithm.to_string(),
+            Self::Memory => "a refusal by the system".to_owned(),
+            Self::Overflow => "larger ones".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for GeometryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Zero { name } => write!(f, "{name}: expected at least 1, found 0"),
-            Self::Groups { name, channels, groups } => {
-                write!(f, "{name}: expected a multiple of {groups} groups, found {channels}")
-            }
-            Self::TooSmall { input: [height, width], axis, padded, reach } => {
-                let axis = ["height", "width"][axis];
-                write!(f, "input {height}x{width}: expected a padded {axis} of at least {reach}, found {padded}")
-            }
-            Self::Length { name, expected, found } => write!(f, "{name}: expected {expected} elements, found {found}"),
-            Self::Algorithm { algorithm } => {
-                write!(f, "algorithm: expected one that computes this shape, found {algorithm}")
-            }
-            Self::Memory => write!(f, "weights: expected memory to pack them into, found none"),
-            Self::Overflow => write!(f, "geometry: expected sizes within the address space, found larger ones"),
-        }
+        write!(f, "{}: expected {}, found {}", self.place(), self.expected(), self.found())
     }
 }
 

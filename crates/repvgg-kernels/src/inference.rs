@@ -10,9 +10,9 @@ pub mod maps;
 mod packing;
 mod winograd;
 
-pub use algorithm::{Algorithm, TileSize};
+pub use algorithm::{Algorithm, TileSize, UnknownAlgorithm};
 pub use conv::{Activation, ConvPlan, PackedConv2d, Parameters, Pass};
 pub use estimate::{Accuracy, Estimate, Machine};
 pub use packing::{ConvSpec, Layout, Packing, Site};
 
-pub(crate) use epilogue::{Arguments, Epilogue};
+pub(crate) use epilogue::{Addend, Arguments, Epilogue};

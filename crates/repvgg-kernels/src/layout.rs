@@ -1,10 +1,23 @@
 //! Activations in blocks of channels: `[N, ⌈C/L⌉, H, W, L]` for registers of `L` lanes.
-//!
-//! Every inner loop then works on whole registers, whatever the image's size. Lanes beyond the last channel hold zeros,
-//! or numbers that only weights of zero meet: as long as activations are finite, they change nothing. Where activations are
-//! infinite or NaN, NaN may spread to other channels.
 
-/// The shape of a batch in blocks of `lanes` channels.
+use crate::Element;
+
+/// The layout of a batch in blocks of `lanes` channels, `[N, ⌈C/L⌉, H, W, L]`.
+///
+/// Every inner loop then works on whole registers, whatever the image's size. Lanes beyond the last channel hold zeros, or
+/// numbers that only weights of zero meet: as long as activations are finite, they change nothing. Where activations are
+/// infinite or NaN, NaN may spread to other channels.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::Blocked;
+///
+/// let layout = Blocked { shape: [1, 3, 1, 2], lanes: 4 };
+/// let mut blocked = [0.0; 8];
+/// layout.pack(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut blocked);
+/// assert_eq!(blocked, [1.0, 3.0, 5.0, 0.0, 2.0, 4.0, 6.0, 0.0]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocked {
     /// `[N, C, H, W]`.
@@ -35,14 +48,14 @@ impl Blocked {
         self.len() == 0
     }
 
-    /// `[N, C, H, W]` into blocks.
+    /// `[N, C, H, W]` into blocks, on one thread. [`crate::maps::pack`] shares the work out.
     ///
     /// # Panics
     ///
     /// If a slice has the wrong length.
-    pub fn pack(&self, planar: &[f32], blocked: &mut [f32]) {
+    pub fn pack<T: Element>(&self, planar: &[T], blocked: &mut [T]) {
         let (plane, image) = self.check(planar, blocked);
-        blocked.fill(0.0);
+        blocked.fill(T::default());
         if image == 0 {
             return;
         }
@@ -55,12 +68,12 @@ impl Blocked {
         }
     }
 
-    /// Blocks into `[N, C, H, W]`.
+    /// Blocks into `[N, C, H, W]`, on one thread. [`crate::maps::unpack`] shares the work out.
     ///
     /// # Panics
     ///
     /// If a slice has the wrong length.
-    pub fn unpack(&self, blocked: &[f32], planar: &mut [f32]) {
+    pub fn unpack<T: Element>(&self, blocked: &[T], planar: &mut [T]) {
         let (plane, image) = self.check(planar, blocked);
         if image == 0 {
             return;
@@ -74,13 +87,13 @@ impl Blocked {
         }
     }
 
-    /// Floats of an image in blocks.
+    /// Elements of an image in blocks.
     fn image_len(&self) -> usize {
         self.blocks() * self.block_len()
     }
 
     /// Elements of a plane and of an image.
-    fn check(&self, planar: &[f32], blocked: &[f32]) -> (usize, usize) {
+    fn check<T>(&self, planar: &[T], blocked: &[T]) -> (usize, usize) {
         let [batch, channels, height, width] = self.shape;
         let plane = height * width;
         assert_eq!(planar.len(), batch * channels * plane, "planar is [N, C, H, W]");

@@ -1,7 +1,7 @@
 //! Convolution kernels on the CPU: forward, the gradients of its input and weights, and batch normalisation.
 //!
 //! It knows nothing of networks. An inference engine packs weights once ([`PackedConv2d`]) and runs them many times without
-//! allocating; training ([`Problem`]) packs per call, because its weights change with every call.
+//! allocating; training ([`TrainingConv2d`]) packs per call, because its weights change with every call.
 //!
 //! # Notation
 //!
@@ -65,10 +65,10 @@
 //! | [`maps`] | everything between convolutions: sums, pooling, softmax, functions of each element, moves |
 //! | `winograd` | minimal filtering: the algebra, tiles, transforms |
 //! | `winograd/derivation`, `winograd/points` | its matrices: derived and proved for any size; the engine's points and constants |
-//! | `product`, `panels` | the register tile that inference comes down to, and how filters are divided among tiles |
+//! | `tile` | the register tile that all convolutions but depthwise ones come down to, and how filters are divided among tiles |
 //! | `layout`, `memory` | blocks of channels; huge pages |
-//! | `gradients`, `batch_norm` | the entries of training |
-//! | `stencil`, `implicit_gemm`, `depthwise`, `output`, `gradients/weights` | training's products, on `[N, C, H, W]` |
+//! | `training` | a convolution and its two gradients, on `[N, C, H, W]` |
+//! | `training/norm_sum` | sums of batch norms, forward and backward |
 //! | `simd`, `pool` | instruction sets, threads |
 //!
 //! # Promises
@@ -77,35 +77,30 @@
 //! * The instruction set is chosen at run time ([`Level::detect`]); every level gives the same values up to rounding.
 //! * What a convolution *should* compute is [`mod@reference`], in seven plain loops.
 
-mod batch_norm;
 #[cfg(test)]
 mod cases;
-mod depthwise;
+mod element;
 mod geometry;
-mod gradients;
-mod implicit_gemm;
 mod inference;
 mod layout;
 mod memory;
-mod output;
-mod panels;
 mod peak;
 mod pool;
-mod product;
 pub mod reference;
 mod simd;
-mod stencil;
+mod tile;
+mod training;
 pub mod winograd;
 
-pub use batch_norm::{BatchNormBackward, BatchNormForward, batch_norm_backward, batch_norm_forward};
+pub use element::Element;
 pub use geometry::{Geometry, GeometryError};
-pub use gradients::Problem;
 pub use inference::{
     Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
-    Pass, Site, TileSize, maps,
+    Pass, Site, TileSize, UnknownAlgorithm, maps,
 };
 pub use layout::Blocked;
 pub use memory::Buffer;
 pub use peak::fma_peak;
 pub use pool::ThreadPool;
 pub use simd::Level;
+pub use training::{BatchStatistics, NormBranch, NormGradients, NormSum, OutputGradient, TrainingConv2d};

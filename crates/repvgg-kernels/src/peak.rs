@@ -1,4 +1,4 @@
-//! The roof of the roofline.
+//! The rate of multiply-adds that bounds every product: the roof of the roofline model.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Level;
 use crate::simd::{Kernel, Simd};
 
-/// Multiply-adds per second of one thread on a level, measured now: the best of many short rounds in about 20 ms.
+/// Multiply-adds per second of one thread on a level, measured when called: the best of many short rounds in about 20 ms.
 pub fn fma_peak(level: Level) -> f64 {
     let start = Instant::now();
     let mut best = 0.0_f64;

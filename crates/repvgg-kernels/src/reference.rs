@@ -1,7 +1,26 @@
-//! What a convolution should compute: seven loops in `f64`, with no thought for speed.
+//! What a convolution should compute: seven loops in `f64`, written without regard to speed.
 //!
 //! Every function returns, beside each value, its magnitude: the same sum over absolute values. The rounding error of
-//! any order of summation in `f32` is bounded by a multiple of `ε · magnitude`, which is how fast code is judged.
+//! any order of summation in `f32` is bounded by a multiple of `ε · magnitude`; fast code is compared within that bound.
+//!
+//! # Example
+//!
+//! ```
+//! use repvgg_kernels::{Geometry, reference};
+//!
+//! let geometry = Geometry {
+//!     in_channels: 1,
+//!     out_channels: 1,
+//!     kernel: [1, 2],
+//!     stride: [1, 1],
+//!     padding: [0, 0],
+//!     dilation: [1, 1],
+//!     groups: 1,
+//! };
+//! let y = reference::conv2d(&geometry, &[1.0, 2.0, 3.0], [1, 3], &[1.0, -1.0], Some(&[0.5]));
+//! assert_eq!(y.values, [-0.5, -0.5]);
+//! assert_eq!(y.magnitudes, [3.5, 5.5]);
+//! ```
 
 use crate::Geometry;
 
@@ -25,7 +44,7 @@ impl Reference {
     }
 }
 
-/// `y = conv(x, w) + b`: `input` `[N, C, H, W]` with `size` `[H, W]`, `weights` `[K, C/G, R, S]`, `bias` `[K]`; gives
+/// `y = conv(x, w) + b`: `input` `[N, C, H, W]` with `size` `[H, W]`, `weights` `[K, C/G, R, S]`, `bias` `[K]`; returns
 /// `[N, K, P, Q]`.
 ///
 /// # Panics
@@ -50,7 +69,7 @@ pub fn conv2d(
     output
 }
 
-/// `∂L/∂x` from `∂L/∂y`: `output_gradient` `[N, K, P, Q]`; gives `[N, C, H, W]` with `size` `[H, W]`.
+/// `∂L/∂x` from `∂L/∂y`: `output_gradient` `[N, K, P, Q]`; returns `[N, C, H, W]` with `size` `[H, W]`.
 ///
 /// # Panics
 ///
@@ -62,7 +81,7 @@ pub fn gradient_input(geometry: &Geometry, output_gradient: &[f64], size: [usize
     gradient
 }
 
-/// `∂L/∂w` from `∂L/∂y`: `input` `[N, C, H, W]` with `size` `[H, W]`, `output_gradient` `[N, K, P, Q]`; gives
+/// `∂L/∂w` from `∂L/∂y`: `input` `[N, C, H, W]` with `size` `[H, W]`, `output_gradient` `[N, K, P, Q]`; returns
 /// `[K, C/G, R, S]`.
 ///
 /// # Panics

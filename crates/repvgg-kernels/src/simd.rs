@@ -1,5 +1,5 @@
-//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so holding one is the
-//! proof that its instructions may be executed; kernels are written once, generic over the token, without `unsafe`.
+//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so a token is the proof that
+//! its instructions may be executed. Kernels are written once, generic over the token, without `unsafe`.
 
 #![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
 #![expect(clippy::needless_range_loop, reason = "a tile is walked in the order in which its operands lie")]
@@ -14,20 +14,12 @@ use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 use x86_64::{Avx2, Avx512};
 
-/// The most lanes a register of any level has.
-pub(crate) const MAX_LANES: usize = 16;
-
 /// The token of an instruction set.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// `f32` lanes of a register: 8 or 16.
     const LANES: usize;
-    /// Rows of the matrix-multiplication tile, a power of two of at most 8.
-    const ROWS: usize;
-    /// Registers per row of that tile. `ROWS · REGISTERS` accumulators must hide the latency of a multiply-add (4
-    /// cycles, two per cycle: at least 8) and fit the register file with one row of `REGISTERS` and a broadcast.
-    const REGISTERS: usize;
-    /// Columns of the inference tile of 1, 2, … registers ([`crate::product`]): with so many accumulators, that many
-    /// registers of weights and one broadcast the register file is full.
+    /// Columns of the tile of 1, 2, … registers ([`crate::tile`]). Their sums must hide the latency of a multiply-add
+    /// (4 cycles, two per cycle: at least 8) and fit the register file beside the panel's registers and one broadcast.
     const COLUMNS: &'static [usize];
     /// A register.
     type Vector: Copy;
@@ -40,12 +32,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat(self, x: f32) -> Self::Vector;
     /// Reads a register.
     fn load(self, block: &Self::Block) -> Self::Vector;
-    /// Steps of a product ([`crate::product`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
+    /// Steps of a product ([`crate::tile`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
     /// block of channels, or for one.
     ///
     /// # Safety
     ///
-    /// What [`Places`] says must be readable.
+    /// The elements that [`Places`] names must be readable.
     #[inline(always)]
     unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
         self,
@@ -81,17 +73,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `max(floor, x)`, lane by lane; where `x` is NaN it stays NaN, as in every framework.
     fn at_least(self, floor: Self::Vector, x: Self::Vector) -> Self::Vector;
-    /// Asks for the cache line at `address`, which may be any, to be brought into the second-level cache.
+    /// Prefetches the cache line at `address`, which may be any, into the second-level cache.
     fn prefetch(self, address: *const f32);
     /// `[a0, b0, a1, b1, …]`, cut into its lower and its upper half.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
-    /// `slice` as whole registers; a remainder is left out.
+    /// `slice` as whole registers, without the remainder.
     fn blocks(slice: &[f32]) -> &[Self::Block];
-    /// `slice` as whole registers; a remainder is left out.
+    /// `slice` as whole registers, without the remainder.
     fn blocks_mut(slice: &mut [f32]) -> &mut [Self::Block];
 }
 
-/// Where the operands of some steps of a product lie.
+/// The places of the operands of some steps of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Places {
     /// Rows of registers, one for each step.
@@ -112,29 +104,84 @@ impl Places {
 /// A computation written for any instruction set. Mark `run` and all that it calls `#[inline(always)]`: only code that
 /// is inlined into [`Simd::run`] is compiled for the level.
 pub(crate) trait Kernel {
-    /// What it computes.
+    /// The result.
     type Output;
-    /// Computes it.
+    /// Computes it with the instructions of a level.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
 /// An instruction set that this CPU has.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::Level;
+///
+/// let best = Level::detect();
+/// assert!(Level::NAMES.contains(&best.name()));
+/// assert_eq!(Level::named(best.name()), Some(best));
+/// assert_eq!(Level::named("altivec"), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Level(Token);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Portable(Portable),
+/// Makes [`Token`], dispatch and names of the one list of levels.
+macro_rules! levels {
+    ($($(#[$condition:meta])? $name:literal => $token:ident,)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        enum Token {
+            $($(#[$condition])? $token($token),)*
+        }
+
+        /// The most lanes a register of any level has.
+        pub(crate) const MAX_LANES: usize = {
+            let mut most = 0;
+            $($(#[$condition])? { most = if $token::LANES > most { $token::LANES } else { most }; })*
+            most
+        };
+
+        impl Level {
+            /// The names of all levels of every architecture, from the slowest to the fastest.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The level called `name`, if it exists and this CPU has it.
+            pub fn named(name: &str) -> Option<Self> {
+                $($(#[$condition])? {
+                    if name == $name {
+                        return $token::detect().map(Token::$token).map(Self);
+                    }
+                })*
+                None
+            }
+
+            /// One of [`Level::NAMES`].
+            pub fn name(self) -> &'static str {
+                match self.0 {
+                    $($(#[$condition])? Token::$token(_) => $name,)*
+                }
+            }
+
+            /// Runs `kernel` on this level.
+            pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+                match self.0 {
+                    $($(#[$condition])? Token::$token(simd) => simd.run(kernel),)*
+                }
+            }
+        }
+    };
+}
+
+// The one list of levels, from the slowest to the fastest. An entry, with its token, is all that a new level needs:
+// dispatch, names, tests and benchmarks follow.
+levels! {
+    "portable" => Portable,
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    "avx2" => Avx2,
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    "avx512" => Avx512,
 }
 
 impl Level {
-    /// The names of all levels of every architecture, from the slowest to the fastest.
-    pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
-
     /// The most [`Level::lanes`] of any level.
     pub const MAX_LANES: usize = MAX_LANES;
 
@@ -143,44 +190,9 @@ impl Level {
         Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU has the portable level")
     }
 
-    /// The level called `name`, if it exists and this CPU has it.
-    pub fn named(name: &str) -> Option<Self> {
-        let token = match name {
-            "portable" => Some(Token::Portable(Portable::detect())),
-            #[cfg(target_arch = "x86_64")]
-            "avx2" => Avx2::detect().map(Token::Avx2),
-            #[cfg(target_arch = "x86_64")]
-            "avx512" => Avx512::detect().map(Token::Avx512),
-            _ => None,
-        };
-        token.map(Self)
-    }
-
-    /// One of [`Level::NAMES`].
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Token::Portable(_) => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(_) => "avx512",
-        }
-    }
-
     /// `f32` lanes of a register, and so channels of a block ([`crate::Blocked`]).
     pub fn lanes(self) -> usize {
         self.run(Lanes)
-    }
-
-    /// Runs `kernel` on this level.
-    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
-            Token::Portable(simd) => simd.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(simd) => simd.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(simd) => simd.run(kernel),
-        }
     }
 }
 

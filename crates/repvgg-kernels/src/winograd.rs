@@ -18,11 +18,21 @@
 //! * **Stride 2.** Along an axis, every second input meets the outer taps `w₀, w₂`, a two-tap filter with its own minimal
 //!   filtering; the inputs between meet `w₁` alone. An axis is a list of *slots*, each a transformed or an untransformed
 //!   value, so the same code serves both strides.
-//! * **Blocking.** Tiles are processed in chunks so small that V stays in the cache, and all points of a group of filters
-//!   are multiplied before they are transformed back, so that M does.
+//!
+//! The matrices of any size are derived in exact rationals and proved:
+//!
+//! ```
+//! use repvgg_kernels::winograd::{Derivation, parse_points};
+//!
+//! let derivation = Derivation::new(4, 3, parse_points("0, 1, -1, 1/2, -1/2")?)?;
+//! assert_eq!((derivation.multiplications(), derivation.direct_multiplications()), (36, 144));
+//! assert_eq!(derivation.prove()?, 72, "coefficients that are those of the convolution");
+//! # Ok::<(), repvgg_kernels::winograd::DerivationError>(())
+//! ```
 
 pub(crate) mod cover;
 mod derivation;
+pub(crate) mod families;
 pub(crate) mod points;
 pub(crate) mod transform;
 

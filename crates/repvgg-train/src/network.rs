@@ -1,14 +1,14 @@
-//! A network to train: the graph interpreted on the framework's tensors, with gradients.
+//! A network to train: its program interpreted on the framework's tensors, with gradients.
 
 mod forward;
 mod loss;
-mod plan;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor, TensorData};
 use repvgg::error::expected;
 use repvgg::graph::{Parameter, Role};
+use repvgg::program::Program;
 use repvgg::{Error, Graph, Result, Tensor, Weights};
 
 use crate::device::Device;
@@ -22,10 +22,10 @@ pub(crate) type Tensors = BTreeMap<String, BurnTensor<1>>;
 /// The weight of a new batch in the running statistics of a batch norm, PyTorch's default.
 const STATISTICS_MOMENTUM: f64 = 0.1;
 
-/// A graph with its parameters on a device.
+/// A network with its parameters on a device.
 #[derive(Debug)]
 pub struct Network {
-    graph: Graph,
+    program: Program,
     device: BurnDevice,
     trained: Tensors,
     running: Tensors,
@@ -67,18 +67,18 @@ impl Network {
             let home = if role.is_trained() { &mut trained } else { &mut running };
             home.insert(name, tensor);
         }
-        Ok(Self { graph, device, trained, running })
+        Ok(Self { program: Program::training(&graph), device, trained, running })
     }
 
     /// The network as data.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        self.program.graph()
     }
 
     /// Parameters and running statistics, as they are now.
     pub fn weights(&self) -> Weights {
         let home = |role: Role| if role.is_trained() { &self.trained } else { &self.running };
-        let parameters = self.graph.parameters();
+        let parameters = self.graph().parameters();
         parameters.map(|(name, p)| (name.clone(), download(&home(p.role)[&name], p.shape))).collect()
     }
 
@@ -100,7 +100,7 @@ impl Network {
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.clone().autodiff().require_grad()))
             .collect();
-        let mut forward = Forward::new(&self.graph, &tracked, Norms::Batch(Vec::new()));
+        let mut forward = Forward::new(&self.program, &tracked, Norms::Batch(Vec::new()));
         let outputs = forward.run(images.autodiff());
         let statistics = forward.into_statistics();
         let (objective, report) = loss.evaluate(outputs, batch.labels)?;
@@ -128,7 +128,7 @@ impl Network {
     /// When the images do not fit the network.
     pub fn logits(&self, images: &[f32], size: [usize; 2]) -> Result<Tensor> {
         let images = self.images(images, size)?;
-        let outputs = Forward::new(&self.graph, &self.trained, Norms::Running(&self.running)).run(images);
+        let outputs = Forward::new(&self.program, &self.trained, Norms::Running(&self.running)).run(images);
         let [n, classes, ..] = outputs[0].dims();
         Ok(download(&outputs[0].clone().flatten(0, 3), vec![n, classes]))
     }
@@ -142,8 +142,8 @@ impl Network {
 
     /// A batch of pixels on the device, checked against the graph.
     fn images(&self, pixels: &[f32], size: [usize; 2]) -> Result<BurnTensor<4>> {
-        let shapes = self.graph.shapes(size)?;
-        if let Some(output) = self.graph.outputs().iter().find(|output| shapes[output.node.index()][1..] != [1, 1]) {
+        let shapes = self.graph().shapes(size)?;
+        if let Some(output) = self.graph().outputs().iter().find(|output| shapes[output.node.index()][1..] != [1, 1]) {
             let found = shapes[output.node.index()];
             return Err(Error::shape(
                 &output.name,
@@ -151,7 +151,7 @@ impl Network {
             ));
         }
         let [height, width] = size;
-        let channels = self.graph.input_channels();
+        let channels = self.graph().input_channels();
         let image = channels * height * width;
         if pixels.is_empty() || !pixels.len().is_multiple_of(image) {
             let what =

@@ -11,7 +11,7 @@ mod normalised_sum;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
-use repvgg_kernels::{Activation, Geometry};
+use repvgg_kernels::{Activation, Geometry, NormSum};
 
 pub(crate) use cpu::use_threads;
 
@@ -53,7 +53,8 @@ pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Ac
 }
 
 /// The most branches that [`normalised_sum`] takes.
-pub(crate) const MAX_BRANCHES: usize = 3;
+pub(crate) const MAX_BRANCHES: usize = repvgg::program::MAX_NORMS;
+const _: () = assert!(MAX_BRANCHES <= NormSum::MAX_BRANCHES, "the kernel takes every sum of the program");
 
 fn is_cpu(device: &BurnDevice) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))

@@ -1,41 +1,38 @@
 //! The engine: a graph planned once for one shape, then run many times without allocating.
 //!
-//! Planning checks the weights, joins nodes into steps that each make one pass over memory (`lower`), chooses an
-//! algorithm for each convolution (`choose`, `tune`), packs the weights, and gives every value a place in one arena where
-//! values that are never alive together share memory (`arena`). Running walks the steps. Callers see only images
-//! `[N, C, H, W]` and rows `[N, K]`; how values are laid out in between is the engine's own affair.
+//! Planning checks the weights, lowers the graph to a [`Program`], chooses an algorithm for each convolution (`choice`,
+//! `tune`), packs the weights, and gives every value a place in one arena (`placement`). Running walks the steps. Callers
+//! see only images `[N, C, H, W]` and rows `[N, K]`; how values are laid out in between is the engine's own affair.
 
-mod arena;
-mod choose;
+mod choice;
 mod kernel;
-mod lower;
+mod parameters;
+mod placement;
 mod settings;
 mod tune;
 
 use std::time::{Duration, Instant};
 
-use repvgg_kernels::maps::{self, Cpu};
+use repvgg_kernels::maps::{self, Cpu, MapMut};
 use repvgg_kernels::{
     Buffer, ConvPlan, ConvSpec, Geometry, Layout, PackedConv2d, Packing, Parameters, Site, ThreadPool,
 };
 
-pub use choose::{Choice, Reason};
+pub use choice::{Choice, Reason};
 pub use repvgg_kernels::{Accuracy, Algorithm, Estimate, Level, fma_peak};
 pub use settings::Settings;
 pub use tune::Tuning;
 
 use crate::cost::cost;
-use crate::graph::{NodeId, Op, Shape};
+use crate::graph::Shape;
+use crate::program::{Operation, Program, Step as ProgramStep};
 use crate::{Error, Graph, Result, Weights};
-use arena::Layout as Places;
-use kernel::{Kernel, Slot, Source, Values};
-use lower::{Affine, Step as Lowered, Work};
+use kernel::{Constants, Slot, Source, Values};
+use parameters::{Affine, Folded};
+use placement::Placement;
 
 /// The most memory that activations may take; more is a mistake in the shape, not a network.
 const MEMORY_LIMIT: u64 = 64 << 30;
-
-/// The most channels of images that a convolution reads as they come; it reads more in blocks, which costs a pass.
-const PLANAR_CHANNELS: usize = 4;
 
 /// One step of a plan: what a report prints about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,17 +55,22 @@ pub struct Layer {
 pub struct Plan {
     settings: Settings,
     pool: ThreadPool,
+    program: Program,
     steps: Vec<Step>,
     layers: Vec<Layer>,
     input: Shape,
+    /// Where the caller's images lie in blocks, if some step reads them so.
+    blocks: Option<Slot>,
     output: Slot,
     arena: Buffer,
     workspace: Buffer,
 }
 
-/// A kernel bound to its memory.
+/// A step of the program bound to its memory.
 struct Step {
-    kernel: Kernel,
+    /// Its index in the program.
+    index: usize,
+    constants: Constants,
     inputs: Vec<Slot>,
     output: Slot,
 }
@@ -88,29 +90,31 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn tuned(graph: &Graph, weights: &Weights, settings: Settings, tuning: &Tuning) -> Result<Self> {
-        let Draft { graph, steps, slots, arena } = Draft::new(graph, weights, settings)?;
-        let convolutions = convolutions(&steps, &slots, settings.batch);
-        let mut choices = choose::choose(&convolutions, &settings, tuning)?.into_iter();
+        let (program, placement) = draft(graph, weights, settings)?;
+        let convolutions = convolutions(&program, &placement, settings.batch);
+        let mut choices = choice::choose(&convolutions, &settings, tuning)?.into_iter();
+        let is_convolution = |index: &usize| matches!(program.steps()[*index].operation, Operation::Convolution(_));
         let choices: Vec<Option<Choice>> =
-            steps.iter().map(|step| if let Work::Conv(_) = step.work { choices.next() } else { None }).collect();
-        let layers = layers(&graph, settings.size, &steps, &choices)?;
-        let arena = zeroed(arena, settings)?;
+            placement.steps.iter().map(|index| if is_convolution(index) { choices.next() } else { None }).collect();
+        let blocks = blocks(&program, &placement);
+        let layers = layers(&program, settings.size, &placement, &choices)?;
+        let arena = zeroed(placement.arena, settings)?;
         let pool = ThreadPool::new(settings.threads);
-        let steps: Vec<Step> = steps
-            .into_iter()
-            .zip(&choices)
-            .map(|(step, choice)| Step::bind(step, &graph, &slots, (&pool, settings), choice.as_ref()))
-            .collect::<Result<_>>()?;
-        let workspace = steps.iter().map(|step| step.workspace_len()).max().unwrap_or(0);
+        let binding = Binding { program: &program, placement: &placement, weights, pool: &pool, settings };
+        let bound = placement.steps.iter().zip(&choices).map(|(&index, choice)| binding.bind(index, choice.as_ref()));
+        let steps = bound.collect::<Result<Vec<_>>>()?;
+        let workspace = steps.iter().map(|step| step.constants.workspace_len()).max().unwrap_or(0);
         Ok(Self {
             settings,
             pool,
             layers,
-            input: [graph.input_channels(), settings.size[0], settings.size[1]],
-            output: slots[graph.main_output().index()],
+            input: [program.graph().input_channels(), settings.size[0], settings.size[1]],
+            blocks,
+            output: placement.slots[program.outputs()[0].index()],
             arena,
             workspace: zeroed(workspace as u64, settings)?,
             steps,
+            program,
         })
     }
 
@@ -126,8 +130,8 @@ impl Plan {
         tuning: &mut Tuning,
         progress: impl FnMut(usize, usize),
     ) -> Result<()> {
-        let Draft { steps, slots, .. } = Draft::new(graph, weights, settings)?;
-        tuning.measure(&convolutions(&steps, &slots, settings.batch), &settings, progress)
+        let (program, placement) = draft(graph, weights, settings)?;
+        tuning.measure(&convolutions(&program, &placement, settings.batch), &settings, progress)
     }
 
     /// Runs `N` images, `1 ≤ N ≤` [`Settings::batch`]: `input` `[N, C, H, W]` to `output` `[N, K]`, where `K` is the
@@ -144,7 +148,7 @@ impl Plan {
     /// # Panics
     /// As [`Plan::run`].
     pub fn run_timed(&mut self, input: &[f32], output: &mut [f32]) -> Vec<Duration> {
-        let mut times = Vec::with_capacity(self.steps.len());
+        let mut times = Vec::with_capacity(self.layers.len());
         let mut before = Instant::now();
         self.execute(input, output, || {
             let now = Instant::now();
@@ -176,7 +180,7 @@ impl Plan {
 
     /// Bytes of packed weights.
     pub fn packed_bytes(&self) -> usize {
-        self.steps.iter().map(|step| step.kernel.packed_bytes()).sum()
+        self.steps.iter().map(|step| step.constants.packed_bytes()).sum()
     }
 
     /// Bytes of activations and workspace: with [`Plan::packed_bytes`], all that the plan holds.
@@ -200,6 +204,12 @@ impl Plan {
             input.len()
         );
         assert_eq!(output.len(), images * row, "output: expected {images} rows of {row} elements");
+        if let Some(slot) = self.blocks {
+            let (_, target) = Values::split(input, &mut self.arena, images, slot);
+            let cpu = Cpu { pool: &self.pool, level: self.settings.level };
+            maps::pack(cpu, input, MapMut::new(target, slot.layout(images)));
+            after();
+        }
         for step in &self.steps {
             let (values, target) = Values::split(input, &mut self.arena, images, step.output);
             let call = kernel::Call {
@@ -212,12 +222,12 @@ impl Plan {
                 slot: step.output,
                 workspace: &mut self.workspace,
             };
-            step.kernel.run(call);
+            kernel::run(&self.program.steps()[step.index].operation, &step.constants, call);
             after();
         }
         let values = Values::all(input, &self.arena, images);
         match self.output.source {
-            Source::Input => output.copy_from_slice(values.data(self.output)),
+            Source::Caller => output.copy_from_slice(values.data(self.output)),
             Source::Arena(_) => {
                 let cpu = Cpu { pool: &self.pool, level: self.settings.level };
                 maps::unpack(cpu, values.map(self.output), output);
@@ -226,182 +236,116 @@ impl Plan {
     }
 }
 
-/// Steps whose values have places, before anything is packed.
-struct Draft {
-    graph: Graph,
-    steps: Vec<Lowered>,
-    /// Where the value of each node lies. Nodes that are computed within another's step have no value of their own.
-    slots: Vec<Slot>,
-    /// Elements of the arena.
-    arena: u64,
+/// The program of a graph, its values placed.
+fn draft(graph: &Graph, weights: &Weights, settings: Settings) -> Result<(Program, Placement)> {
+    settings.check()?;
+    weights.check(graph)?;
+    let program = Program::inference(graph);
+    let placement = Placement::new(&program, settings.batch, settings.size, settings.level.lanes())?;
+    check_memory(placement.arena, settings)?;
+    Ok((program, placement))
 }
 
-impl Draft {
-    fn new(graph: &Graph, weights: &Weights, settings: Settings) -> Result<Self> {
-        settings.check()?;
-        weights.check(graph)?;
-        let graph = graph.inference();
-        let shapes = graph.shapes(settings.size)?;
-        let mut steps = lower::lower(&graph, weights)?;
-        steps.retain(|step| !is_alias(step, &shapes));
-        if let Some(input) = blocked_input(&graph, &shapes, &steps) {
-            let step = Lowered { nodes: vec![input], output: input, inputs: vec![input], work: Work::Block };
-            steps.insert(0, step);
-        }
-        let lanes = settings.level.lanes();
-        let places = arena::place(&lifetimes(&graph, &shapes, (settings.batch, lanes), &steps));
-        check_memory(places.len, settings)?;
-        let slots = slots(&graph, &shapes, lanes, &steps, &places);
-        Ok(Self { graph, steps, slots, arena: places.len })
-    }
+/// Where the caller's images lie in blocks, if they do.
+fn blocks(program: &Program, placement: &Placement) -> Option<Slot> {
+    Some(placement.slots[program.input().index()]).filter(|slot| slot.source != Source::Caller)
 }
 
-/// Whether a step's value is that of its input: flattening a map of one pixel changes nothing.
-fn is_alias(step: &Lowered, shapes: &[Shape]) -> bool {
-    matches!(step.work, Work::Flatten) && shapes[step.inputs[0].index()][1..] == [1, 1]
+/// What binds steps to memory and weights.
+struct Binding<'a> {
+    program: &'a Program,
+    placement: &'a Placement,
+    weights: &'a Weights,
+    pool: &'a ThreadPool,
+    settings: Settings,
 }
 
-/// The node of the images, if some step has to read them in blocks.
-fn blocked_input(graph: &Graph, shapes: &[Shape], steps: &[Lowered]) -> Option<NodeId> {
-    let (input, _) = graph.iter().find(|(_, node)| matches!(node.op, Op::Input { .. }))?;
-    let owners = owners(graph, shapes);
-    let is_input = |read: &NodeId| owners[read.index()] == input.index();
-    let reads_blocks = |step: &Lowered| {
-        let is_planar = matches!(step.work, Work::Conv(_)) && graph.input_channels() <= PLANAR_CHANNELS;
-        step.inputs.iter().any(is_input) && (!is_planar || step.inputs[1..].iter().any(is_input))
-    };
-    steps.iter().any(reads_blocks).then_some(input)
-}
-
-impl Step {
-    fn bind(
-        step: Lowered,
-        graph: &Graph,
-        slots: &[Slot],
-        (pool, settings): (&ThreadPool, Settings),
-        choice: Option<&Choice>,
-    ) -> Result<Self> {
-        let mut inputs: Vec<Slot> = step.inputs.iter().map(|input| slots[input.index()]).collect();
-        let output = slots[step.output.index()];
-        let channels = output.shape[0].next_multiple_of(output.lanes);
-        let pad = |affine: Affine| {
-            let [scale, shift] = [affine.scale, affine.shift].map(|mut values| {
-                values.resize(channels, 0.0);
-                values
-            });
-            Affine { scale, shift }
-        };
-        let kernel = match step.work {
-            Work::Conv(conv) => {
+impl Binding<'_> {
+    fn bind(&self, index: usize, choice: Option<&Choice>) -> Result<Step> {
+        let step = &self.program.steps()[index];
+        let inputs: Vec<Slot> = step.inputs.iter().map(|input| self.placement.slots[input.index()]).collect();
+        let output = self.placement.slots[step.output.index()];
+        let constants = match &step.operation {
+            Operation::Convolution(convolution) => {
                 let algorithm = choice.expect("a convolution has a choice").taken.algorithm;
+                let folded = Folded::of(self.program, convolution, self.weights)?;
                 let parameters = Parameters {
-                    weights: &conv.weights,
-                    bias: Some(&conv.bias),
-                    addend_scale: conv.addend_scale.as_deref(),
-                    activation: conv.activation,
+                    weights: &folded.weights,
+                    bias: Some(&folded.bias),
+                    addend_scale: folded.addend_scale.as_deref(),
+                    activation: convolution.activation,
                 };
-                let (spec, site) = convolution(conv.geometry, inputs[0], settings.batch);
+                let (spec, site) = conv_site(convolution.geometry, inputs[0], self.settings.batch);
                 let packed = Packing::of(algorithm, &spec, site.size)
-                    .and_then(|packing| PackedConv2d::new(pool, settings.level, &spec, packing, parameters))
-                    .and_then(|conv| ConvPlan::new(&conv, site, settings.threads).map(|plan| (conv, plan)));
-                let (packed, plan) = packed.map_err(|error| Error::shape(&graph.node(step.output).name, error))?;
-                Kernel::Conv { packed: Box::new(packed), plan: Box::new(plan) }
+                    .and_then(|packing| PackedConv2d::new(self.pool, self.settings.level, &spec, packing, parameters))
+                    .and_then(|conv| ConvPlan::new(&conv, site, self.settings.threads).map(|plan| (conv, plan)));
+                let (packed, plan) = packed.map_err(|error| Error::shape(self.name(step), error))?;
+                Constants::Convolution { packed: Box::new(packed), plan: Box::new(plan) }
             }
-            Work::Sum { affines, activation } => {
-                let affines = affines.into_iter().map(|affine| affine.map(pad)).collect();
-                Kernel::Sum { affines, activation }
+            Operation::Sum(sum) => {
+                let channels = output.shape[0].next_multiple_of(output.lanes);
+                let affine = |node: &Option<_>| {
+                    node.map(|node| Affine::of(self.program, node, self.weights, channels)).transpose()
+                };
+                Constants::Affines(sum.affines.iter().map(affine).collect::<Result<_>>()?)
             }
-            Work::Mul(activation) => Kernel::Mul(activation),
-            Work::Concat => Kernel::Concat,
-            Work::Gather(sources) => Kernel::Gather(sources),
-            Work::Pad(begin) => Kernel::Pad(begin),
-            Work::MaxPool(pool) => Kernel::MaxPool(pool),
-            Work::AvgPool(pool) => Kernel::AvgPool(pool),
-            Work::AvgPoolInside(pool) => Kernel::AvgPoolInside(pool),
-            Work::GlobalAvgPool => Kernel::GlobalAvgPool,
-            Work::Flatten => Kernel::Flatten,
-            Work::Softmax(kind) => Kernel::Softmax(kind),
-            Work::Block => {
-                inputs[0].source = Source::Input;
-                Kernel::Block
+            Operation::Shuffle { groups } => {
+                let channels = output.shape[0];
+                let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
+                Constants::Channels((0..channels).map(source).collect())
             }
+            Operation::Slice { start, channels } => Constants::Channels((*start..start + channels).collect()),
+            _ => Constants::None,
         };
-        Ok(Self { kernel, inputs, output })
+        Ok(Step { index, constants, inputs, output })
     }
 
-    fn workspace_len(&self) -> usize {
-        if let Kernel::Conv { plan, .. } = &self.kernel { plan.workspace_len() } else { 0 }
+    fn name(&self, step: &ProgramStep) -> String {
+        self.program.graph().node(self.program.node_of(step.output)).name.clone()
     }
 }
 
 /// The kind of a convolution that reads `input`, and the images that it is applied to.
-fn convolution(geometry: Geometry, input: Slot, batch: usize) -> (ConvSpec, Site) {
+fn conv_site(geometry: Geometry, input: Slot, batch: usize) -> (ConvSpec, Site) {
     let [_, height, width] = input.shape;
-    let layout = if input.source == Source::Input { Layout::Planar } else { Layout::Blocked };
+    let layout = if input.source == Source::Caller { Layout::Planar } else { Layout::Blocked };
     (ConvSpec { geometry, layout }, Site { batch, size: [height, width] })
 }
 
 /// The convolutions of the steps in order.
-fn convolutions(steps: &[Lowered], slots: &[Slot], batch: usize) -> Vec<(ConvSpec, Site)> {
-    let found = |step: &Lowered| match &step.work {
-        Work::Conv(conv) => Some(convolution(conv.geometry, slots[step.inputs[0].index()], batch)),
+fn convolutions(program: &Program, placement: &Placement, batch: usize) -> Vec<(ConvSpec, Site)> {
+    let convolution = |&index: &usize| match &program.steps()[index] {
+        ProgramStep { operation: Operation::Convolution(convolution), inputs, .. } => {
+            Some(conv_site(convolution.geometry, placement.slots[inputs[0].index()], batch))
+        }
         _ => None,
     };
-    steps.iter().filter_map(found).collect()
+    placement.steps.iter().filter_map(convolution).collect()
 }
 
-/// The node whose memory holds the value of each node: a flattened map of one pixel is the map itself.
-fn owners(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
-    let mut owners: Vec<usize> = Vec::with_capacity(graph.nodes().len());
-    for (id, node) in graph.iter() {
-        let is_alias = node.op == Op::Flatten && shapes[node.inputs[0].index()][1..] == [1, 1];
-        owners.push(if is_alias { owners[node.inputs[0].index()] } else { id.index() });
-    }
-    owners
-}
-
-/// The buffer that each step writes and for how long its value is needed.
-fn lifetimes(graph: &Graph, shapes: &[Shape], (batch, lanes): (usize, usize), steps: &[Lowered]) -> Vec<arena::Buffer> {
-    let owners = owners(graph, shapes);
-    // The main output is read once more, after the last step.
-    let mut last_read = vec![0; owners.len()];
-    for (step, lowered) in steps.iter().enumerate() {
-        lowered.inputs.iter().for_each(|input| last_read[owners[input.index()]] = step);
-    }
-    last_read[owners[graph.main_output().index()]] = steps.len();
-    let buffer = |(first, step): (usize, &Lowered)| {
-        let node = step.output.index();
-        let [channels, height, width] = shapes[node];
-        let extents = [channels.next_multiple_of(lanes), height, width].map(|extent| extent as u64);
-        let len = extents.into_iter().fold(batch as u64, u64::saturating_mul);
-        arena::Buffer { len, first, last: last_read[node].max(first) }
-    };
-    steps.iter().enumerate().map(buffer).collect()
-}
-
-/// Where the value of each node lies. Nodes that are computed within another's step have no value of their own.
-fn slots(graph: &Graph, shapes: &[Shape], lanes: usize, steps: &[Lowered], places: &Places) -> Vec<Slot> {
-    let mut sources = vec![Source::Input; shapes.len()];
-    for (step, &offset) in steps.iter().zip(&places.offsets) {
-        sources[step.output.index()] = Source::Arena(offset as usize);
-    }
-    let slot = |(owner, &shape): (usize, &Shape)| Slot { source: sources[owner], shape, lanes };
-    owners(graph, shapes).into_iter().zip(shapes).map(slot).collect()
-}
-
-fn layers(graph: &Graph, size: [usize; 2], steps: &[Lowered], choices: &[Option<Choice>]) -> Result<Vec<Layer>> {
+/// What reports print: the images in blocks, if some step reads them so, and each step.
+fn layers(
+    program: &Program,
+    size: [usize; 2],
+    placement: &Placement,
+    choices: &[Option<Choice>],
+) -> Result<Vec<Layer>> {
+    let graph = program.graph();
     let costs = cost(graph, size)?.layers;
-    let layer = |(step, choice): (&Lowered, &Option<Choice>)| {
-        let kinds: Vec<&str> = step.nodes.iter().map(|&node| graph.node(node).op.kind()).collect();
+    let layer = |output, nodes: &[crate::NodeId], choice: Option<Choice>| {
+        let node = program.node_of(output);
+        let kinds: Vec<&str> = nodes.iter().map(|&node| graph.node(node).op.kind()).collect();
         Layer {
-            name: graph.node(step.output).name.clone(),
+            name: graph.node(node).name.clone(),
             kind: kinds.join(" + "),
-            shape: costs[step.output.index()].shape,
-            macs: step.nodes.iter().map(|node| costs[node.index()].macs).sum(),
-            choice: choice.clone(),
+            shape: costs[node.index()].shape,
+            macs: nodes.iter().map(|node| costs[node.index()].macs).sum(),
+            choice,
         }
     };
-    Ok(steps.iter().zip(choices).map(layer).collect())
+    let images = blocks(program, placement).map(|_| layer(program.input(), &[program.node_of(program.input())], None));
+    let steps = placement.steps.iter().map(|&index| &program.steps()[index]).zip(choices);
+    Ok(images.into_iter().chain(steps.map(|(step, choice)| layer(step.output, &step.nodes, choice.clone()))).collect())
 }
 
 /// Refuses activations of `len` elements beyond the memory limit.

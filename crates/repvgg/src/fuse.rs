@@ -13,10 +13,9 @@
 //! [`Plan::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
 //! result with the training form.
 
-mod linear;
 mod region;
 
-pub use linear::{LinearConv, Unfusable};
+pub use crate::algebra::{LinearConv, Unfusable};
 pub use region::{Blocked, Plan, Region};
 
 use crate::{Graph, Result, Weights};

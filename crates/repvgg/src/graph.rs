@@ -7,8 +7,8 @@ mod correspondence;
 mod document;
 mod op;
 
+pub(crate) use op::WINDOW_LIMIT;
 pub use op::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Op, Parameter, Pool, Role, Softmax};
-pub(crate) use op::{WINDOW_LIMIT, normalized};
 
 use std::collections::{HashMap, HashSet};
 

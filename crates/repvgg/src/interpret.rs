@@ -7,8 +7,9 @@ use std::thread;
 
 use repvgg_kernels::Geometry;
 
+use crate::algebra::normalized;
 use crate::error::expected;
-use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax, normalized};
+use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
 /// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.

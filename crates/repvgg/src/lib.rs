@@ -68,6 +68,7 @@
 //! |---|---|
 //! | [`zoo`] | the networks: every RepVGG, the paper's baselines, and your own from a short file |
 //! | [`graph`] | nodes and operations: build any network |
+//! | [`algebra`] | the algebra of linear layers that fusing is made of |
 //! | [`fuse`] | turns every linear region into one convolution, in double precision, and names what cannot be fused |
 //! | [`check`] | proves a fusion; compares two models |
 //! | [`classify`] | images to ranked class names |
@@ -92,6 +93,7 @@
 //! The folder `examples` of each crate has a program for every task: `cargo run --release --example classify`.
 #![forbid(unsafe_code)]
 
+pub mod algebra;
 pub mod check;
 pub mod checkpoint;
 pub mod classify;
@@ -107,6 +109,7 @@ pub mod measure;
 mod model;
 pub mod npy;
 pub mod onnx;
+pub mod program;
 pub mod random;
 mod tensor;
 mod weights;
@@ -118,8 +121,3 @@ pub use model::Model;
 pub use tensor::{Tensor, element_count};
 pub use weights::Weights;
 pub use zoo::Architecture;
-
-/// The README's programs compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;

@@ -4,8 +4,8 @@
 use repvgg::check::verify;
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
-use repvgg::graph::Role;
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Architecture, Graph, Op};
+use repvgg_testing::random_weights;
 
 /// The size of a network's images, its parameters, and its multiply-adds, counted in PyTorch 2.15.0 on the networks of
 /// timm 1.0.31, torchvision 0.29.2 and `tools/baselines_torch.py`: `tools/golden_baselines_mobile.py --counts`.
@@ -143,35 +143,12 @@ const SMALL: [&str; 7] = [
     "family = \"xception\"\nentry = [12, 16, 20]\nmiddle = 1\nexit = [24, 28, 32]\nclasses = 10\nsize = 47",
 ];
 
-/// Numbers from -1 to 1 that look random (SplitMix64).
-fn noise(seed: usize, index: usize) -> f32 {
-    let mut z = ((seed << 32) + index) as u64;
-    z = z.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-}
-
-/// Kernels that keep a signal's size, batch norms that do not.
-fn random_weights(graph: &Graph) -> Weights {
-    let tensor = |(number, (name, parameter)): (usize, (String, repvgg::graph::Parameter))| {
-        let kernel = (3.0 / parameter.shape[1..].iter().product::<usize>() as f32).sqrt();
-        let value = |i| match parameter.role {
-            Role::Kernel | Role::Matrix => kernel * noise(number, i),
-            Role::NormScale | Role::RunningVar | Role::Scale => 1.0 + 0.5 * noise(number, i),
-            Role::Bias | Role::NormShift | Role::RunningMean => 0.5 * noise(number, i),
-        };
-        (name, Tensor::from_fn(parameter.shape.clone(), value))
-    };
-    graph.parameters().enumerate().map(tensor).collect()
-}
-
 #[test]
 fn plain_forms_compute_what_training_forms_do() {
     for text in SMALL {
         let network = Architecture::from_toml(text, "small").unwrap();
         let graph = network.training_graph().unwrap();
-        let (plan, weights) = (Plan::new(&graph), random_weights(&graph));
+        let (plan, weights) = (Plan::new(&graph), random_weights(&graph, 1));
         let fused = plan.apply(&weights).unwrap();
         let report = verify(&plan, &weights, &fused, network.image_size(), |_| ()).unwrap();
         report.accept().unwrap_or_else(|error| panic!("{text}: {error}"));

@@ -1,13 +1,11 @@
 //! Every kind of block: its parameters in training, and the one convolution that it is, or why it is none.
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use repvgg::check::verify;
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
-use repvgg::graph::Role;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Architecture, Graph, Op};
+use repvgg_testing::random_weights;
 
 /// Trained parameters of RepVGG-B0 with 1000 classes, in training form; `None` where the source gives no figure.
 ///
@@ -85,20 +83,6 @@ fn a_relu_in_a_branch_is_named() {
     assert_eq!(plan.blocked().len(), 28);
 }
 
-/// Parameters far from those of a fresh network, which would hide errors.
-fn random_weights(graph: &Graph) -> Weights {
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let mut draw = |low: f32, high: f32| rng.random_range(low..high);
-    let tensor = |(name, parameter): (String, repvgg::graph::Parameter)| {
-        let tensor = Tensor::from_fn(parameter.shape, |_| match parameter.role {
-            Role::RunningVar | Role::NormScale | Role::Scale => draw(0.5, 1.5),
-            _ => draw(-0.5, 0.5),
-        });
-        (name, tensor)
-    };
-    graph.parameters().map(tensor).collect()
-}
-
 /// Each kind, dense and in groups, with strides 1 and 2: fused block by block and as a whole, within what rounding explains.
 #[test]
 fn every_kind_fuses_exactly() {
@@ -114,7 +98,7 @@ fn every_kind_fuses_exactly() {
                 ..RepVgg::default()
             };
             let training = spec.training_graph().unwrap();
-            let weights = random_weights(&training);
+            let weights = random_weights(&training, 5);
             let plan = Plan::new(&training);
             let fused = plan.apply(&weights).unwrap();
             let report = verify(&plan, &weights, &fused, 13, |_| ()).unwrap();

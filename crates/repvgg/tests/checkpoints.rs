@@ -4,21 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repvgg::checkpoint::{Stored, pytorch};
+use repvgg_testing::goldens;
 use safetensors::{Dtype, SafeTensors};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints")
-}
-
-/// `../shared/goldens` beside the repository, or the folder that `REPVGG_GOLDENS` names.
-fn goldens() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/goldens");
-    let folder = std::env::var_os("REPVGG_GOLDENS").map_or_else(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no golden checkpoints at {}", folder.display());
-    None
 }
 
 /// Every tensor of `checkpoint` equals, bit for bit, the one of that name in `expected`, each name after `prefix`.

@@ -16,39 +16,9 @@ mod random_graphs;
 mod zoo;
 
 use repvgg::engine::{Accuracy, Plan, Settings};
-use repvgg::graph::Role;
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Graph, Tensor, Weights};
-
-/// A number in `[-1, 1)` that depends on all of its arguments (splitmix64).
-fn noise(seed: u64, index: usize) -> f32 {
-    let mut x = (seed ^ (index as u64) << 32).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((x ^ (x >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-}
-
-/// Random parameters of the kind that training leaves: no statistic is at its initial value.
-///
-/// Kernels lean to the positive, so that sums do not cancel more than a few times per layer and `Σ|x||w|` stays a
-/// useful bound through many layers.
-fn random_weights(graph: &Graph, seed: u64) -> Weights {
-    let tensor = |(number, (name, parameter)): (usize, (String, repvgg::graph::Parameter))| {
-        let fan_in: usize = parameter.shape[1..].iter().product();
-        let value = |i| {
-            let x = noise(seed.wrapping_add(number as u64), i);
-            match parameter.role {
-                Role::Kernel | Role::Matrix => (x + 0.5) * 2.0 / fan_in as f32,
-                Role::Bias | Role::NormShift => 0.5 * x,
-                Role::NormScale | Role::Scale => 0.75 + 0.5 * x,
-                Role::RunningMean => 0.3 * x,
-                Role::RunningVar => 1.0 + 0.75 * x,
-            }
-        };
-        (name, Tensor::from_fn(parameter.shape.clone(), value))
-    };
-    graph.parameters().enumerate().map(tensor).collect()
-}
+use repvgg_testing::{noise, positive_weights};
 
 fn random_images(channels: usize, settings: Settings) -> Tensor {
     let [height, width] = settings.size;

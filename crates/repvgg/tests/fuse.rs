@@ -8,22 +8,7 @@ use repvgg::fuse::{Plan, fuse};
 use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Architecture, Tensor, Weights};
-
-/// Random parameters with batch-norm statistics far from those of a fresh network, which would hide errors.
-fn random_weights(graph: &Graph, seed: u64) -> Weights {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |low: f32, high: f32| rng.random_range(low..high);
-    graph
-        .parameters()
-        .map(|(name, parameter)| {
-            let tensor = Tensor::from_fn(parameter.shape, |_| match parameter.role {
-                Role::RunningVar | Role::NormScale | Role::Scale => draw(0.5, 1.5),
-                _ => draw(-0.5, 0.5),
-            });
-            (name, tensor)
-        })
-        .collect()
-}
+use repvgg_testing::random_weights;
 
 fn random_input(shape: [usize; 4], seed: u64) -> Tensor<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -5,29 +5,13 @@ use std::path::{Path, PathBuf};
 
 use repvgg::checkpoint::Precision;
 use repvgg::fuse::fuse;
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Role, Softmax};
+use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::image::Preprocessing;
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::onnx::{Onnx, Options, is_onnx, read, write};
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 use repvgg::{Graph, NodeId, Op, Tensor, Weights};
-
-/// Parameters as training leaves them: none at its initial value, and all different.
-fn random_weights(graph: &Graph) -> Weights {
-    let mut count = 0;
-    let mut next = || {
-        count += 1;
-        (f64::from(count) * 0.7321).sin() as f32
-    };
-    let tensor = |(name, parameter): (String, repvgg::graph::Parameter)| {
-        let value = |_| match parameter.role {
-            Role::RunningVar => 1.5 + next(),
-            _ => next(),
-        };
-        (name, Tensor::from_fn(parameter.shape.clone(), value))
-    };
-    graph.parameters().map(tensor).collect()
-}
+use repvgg_testing::random_weights;
 
 /// What is read of what is written.
 fn round_trip(graph: &Graph, weights: &Weights, options: &Options) -> Onnx {
@@ -112,7 +96,7 @@ fn every_operation() -> Graph {
 #[test]
 fn every_operation_comes_back_as_it_was() {
     let graph = every_operation();
-    let weights = random_weights(&graph);
+    let weights = random_weights(&graph, 2);
     for opset in 7..=21 {
         let onnx = round_trip(&graph, &weights, &Options { opset, ..Options::default() });
         assert_eq!(onnx.graph, graph, "opset {opset}");
@@ -136,7 +120,7 @@ fn maps_and_flattened_maps_come_back() {
             chain.then(name, op.clone());
         }
         let graph = chain.finish();
-        let weights = random_weights(&graph);
+        let weights = random_weights(&graph, 2);
         let onnx = round_trip(&graph, &weights, &Options::default());
         assert_eq!((onnx.graph, onnx.weights), (graph, weights));
     }
@@ -152,7 +136,7 @@ fn networks_of_the_family_come_back() {
     ];
     for spec in kinds {
         let graph = spec.training_graph().unwrap();
-        let weights = random_weights(&graph);
+        let weights = random_weights(&graph, 2);
         let onnx = round_trip(&graph, &weights, &Options::default());
         let main = graph.inference();
         assert_eq!(onnx.graph, main);
@@ -166,7 +150,7 @@ fn networks_of_the_family_come_back() {
 #[test]
 fn the_same_network_gives_the_same_bytes() {
     let graph = every_operation();
-    let weights = random_weights(&graph);
+    let weights = random_weights(&graph, 2);
     let folder = tempfile::tempdir().unwrap();
     let metadata = [("labels".to_owned(), "cat,dog".to_owned())].into_iter().collect();
     let options = Options { metadata, ..Options::default() };
@@ -182,7 +166,7 @@ fn the_same_network_gives_the_same_bytes() {
 #[test]
 fn half_precision_rounds_each_parameter_once() {
     let graph = every_operation();
-    let mut weights = random_weights(&graph);
+    let mut weights = random_weights(&graph, 2);
     let options = Options { precision: Precision::Half, ..Options::default() };
     let onnx = round_trip(&graph, &weights, &options);
     assert_eq!(onnx.graph, graph);
@@ -204,7 +188,7 @@ fn large_parameters_lie_beside_the_model() {
     chain.then("norm", Op::batch_norm(40));
     chain.then("point", Op::conv(Conv2d::square(40, 40, 1).with_bias()));
     let graph = chain.finish();
-    let weights = random_weights(&graph);
+    let weights = random_weights(&graph, 2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     write(&path, &graph, &weights, &Options { external_over: 1000, ..Options::default() }).unwrap();

@@ -4,9 +4,25 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::packing::{ConvSpec, Layout};
+use crate::winograd::families::Family;
 
 /// How a convolution is computed.
+///
+/// Each has a name, which [`Display`](fmt::Display) prints and [`FromStr`] reads: `direct`, `depthwise`, `winograd4`,
+/// `winograd4-raw`.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::{Algorithm, TileSize};
+///
+/// let algorithm: Algorithm = "winograd4".parse()?;
+/// assert_eq!(algorithm.tile(), TileSize::new(4));
+/// assert!("winograd42".parse::<Algorithm>().is_err());
+/// # Ok::<(), repvgg_kernels::UnknownAlgorithm>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// A matrix product over all kernel positions. Computes any geometry.
     Direct,
@@ -25,7 +41,15 @@ pub struct TileSize(usize);
 
 impl TileSize {
     /// Every size, from the smallest to the largest.
-    pub const ALL: [Self; 7] = [Self(2), Self(3), Self(4), Self(5), Self(6), Self(7), Self(8)];
+    pub const ALL: [Self; Family::largest(1) - 1] = {
+        let mut all = [Self(2); Family::largest(1) - 1];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = Self(i + 2);
+            i += 1;
+        }
+        all
+    };
 
     /// The size of `outputs`, or `None` if there are no such tiles.
     pub fn new(outputs: usize) -> Option<Self> {
@@ -60,7 +84,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether it computes convolutions of this kind.
+    /// Whether it computes convolutions of this axis.
     pub fn fits(self, spec: &ConvSpec) -> bool {
         let geometry = &spec.geometry;
         let blocked = spec.layout == Layout::Blocked;
@@ -70,11 +94,10 @@ impl Algorithm {
                 blocked && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels
             }
             Self::Winograd(TileSize(tile)) | Self::WinogradRaw(TileSize(tile)) => {
-                let largest = |stride| if stride == 1 { 8 } else { 4 };
                 blocked
                     && geometry.kernel == [3, 3]
                     && geometry.dilation == [1, 1]
-                    && geometry.stride.iter().all(|&stride| (1..=2).contains(&stride) && tile <= largest(stride))
+                    && geometry.stride.iter().all(|&stride| tile <= Family::largest(stride))
             }
         }
     }
@@ -92,13 +115,36 @@ impl fmt::Display for Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = String;
+    type Err = UnknownAlgorithm;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        let names = || Self::ALL.map(|algorithm| algorithm.to_string()).join(", ");
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
         let found = Self::ALL.into_iter().find(|algorithm| algorithm.to_string() == name);
-        found.ok_or_else(|| {
-            format!("expected one of {}, found {}", names(), name.escape_debug().take(80).collect::<String>())
-        })
+        found.ok_or_else(|| UnknownAlgorithm { name: name.escape_debug().take(80).collect() })
     }
 }
+
+/// A name that no algorithm has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownAlgorithm {
+    name: String,
+}
+
+impl UnknownAlgorithm {
+    /// The names there are.
+    pub fn expected(&self) -> String {
+        format!("one of {}", Algorithm::ALL.map(|algorithm| algorithm.to_string()).join(", "))
+    }
+
+    /// The name that was given, its first 80 characters.
+    pub fn found(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}, found {}", self.expected(), self.found())
+    }
+}
+
+impl std::error::Error for UnknownAlgorithm {}

@@ -4,7 +4,7 @@ use super::depthwise::{DepthwisePlan, DepthwiseWeights};
 use super::direct::{DirectPlan, DirectWeights};
 use super::packing::{ConvSpec, Layout, Packing, Scheme, Site};
 use super::winograd::{WinogradPlan, WinogradWeights};
-use super::{Arguments, Epilogue};
+use super::{Addend, Arguments, Epilogue};
 use crate::geometry::checked_product;
 use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
 
@@ -190,7 +190,7 @@ impl PackedConv2d {
         let epilogue = Epilogue {
             bias: &self.bias,
             floor: self.activation.floor(),
-            addend: addend.map(|addend| (addend, &*self.addend_scale)),
+            addend: addend.map(|values| Addend { values, scale: &self.addend_scale }),
         };
         let arguments = Arguments { images, input, epilogue, output, workspace: &mut workspace[..needed] };
         match (&plan.schedule, &self.weights) {

@@ -1,4 +1,4 @@
-//! Direct convolution of any kind: every kernel position is a step of the reduction ([`crate::product`]).
+//! Direct convolution of any kind: every kernel position is a step of the reduction ([`crate::tile`]).
 //!
 //! A task owns a window of outputs and some panels of filters. Where the image is padded, the window's input is staged
 //! with its border written out; otherwise it is read where it lies. A 1×1 convolution is the plain matrix product, and on
@@ -10,15 +10,14 @@ use std::ops::Range;
 
 use super::packing::{ConvSpec, Layout, Site};
 use super::{Arguments, Epilogue};
-use crate::panels::{PackedPanels, Panel, Panels};
 use crate::pool::Disjoint;
-use crate::product::{self, Columns, Depth, MAX_TILE, Product, Sum};
 use crate::simd::{Kernel, Level, Simd};
+use crate::tile::{self, Columns, Depth, MAX_TILE, PackedPanels, Panel, Panels, Product, Sum, Target};
 use crate::{Geometry, ThreadPool};
 
 /// Floats of input that a window reads: with a panel of weights, what a second-level cache of 512 KiB holds.
 const WINDOW: usize = 64 << 10;
-/// Outputs of a window, at least, where the weights are many: reading them once per window should not bind.
+/// Outputs of a window, at least, so that reading all weights once per window is not the limit.
 const LEAST_OUTPUTS: usize = 32;
 /// Tasks per thread below which windows are shared out by panels as well.
 const TASKS_PER_THREAD: usize = 3;
@@ -40,18 +39,18 @@ pub(super) struct DirectPlan {
     threads: usize,
 }
 
-/// The outputs as rows and columns that one stride each leads along, in and out.
+/// The outputs as rows and columns with constant distances, in the input and in the output.
 #[derive(Clone, Copy)]
 struct Grid {
     planes: usize,
     rows: usize,
     columns: usize,
-    /// Floats between neighbouring columns, in and out.
+    /// Floats between neighbouring columns, of the input and of the output.
     column: [usize; 2],
 }
 
 /// Outputs that are computed together.
-struct Window {
+struct OutputWindow {
     plane: usize,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -163,9 +162,9 @@ impl DirectPlan {
             // A grid is cut along one axis only.
             let cut = |each: usize, len: usize| index * each..((index + 1) * each).min(len);
             let window = if grid.rows > 1 {
-                Window { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
+                OutputWindow { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
             } else {
-                Window { plane, rows: 0..1, columns: cut(columns, grid.columns) }
+                OutputWindow { plane, rows: 0..1, columns: cut(columns, grid.columns) }
             };
             let panels = part * count / splits..(part + 1) * count / splits;
             self.level.run(Task { plan: self, weights, grid, window, panels, input, epilogue, output, staged });
@@ -208,7 +207,7 @@ struct Task<'a> {
     plan: &'a DirectPlan,
     weights: &'a PackedPanels,
     grid: Grid,
-    window: Window,
+    window: OutputWindow,
     panels: Range<usize>,
     input: &'a [f32],
     epilogue: Epilogue<'a>,
@@ -238,19 +237,18 @@ impl Kernel for Task<'_> {
         let outputs = plan.output[0] * plan.output[1];
         let registers = plan.spec.geometry.out_channels.div_ceil(S::LANES);
         let count = window.columns.len();
-        let reads_ahead = product::reads_ahead(weights.bytes(), window.rows.len() * count);
-        let mut tile = [0.0; MAX_TILE];
+        let reads_ahead = tile::reads_ahead(weights.bytes(), window.rows.len() * count);
+        let mut sums_of_tile = [0.0; MAX_TILE];
         for index in panels {
             let panel = &weights.panels[index];
             let next = if reads_ahead { weights.weights_or_none(index + 1) } else { &[] };
             let channels = channels(&plan.spec, S::LANES, panel);
-            let depth = Depth {
-                count: [channels.len() / step, kernel[0], kernel[1]],
-                stride: [map, dilation[0] * row, dilation[1] * step],
-            };
+            let steps = [channels.len() / step, kernel[0], kernel[1]];
+            let strides = [map, dilation[0] * row, dilation[1] * step];
+            let depth = Depth::packed(steps, strides, step * panel.vectors.len() * S::LANES);
             for y in window.rows.clone() {
                 let product = Product {
-                    weights: weights.weights(index),
+                    panel: weights.weights(index),
                     vectors: panel.vectors.len(),
                     columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
                     layout: match plan.spec.layout {
@@ -263,8 +261,8 @@ impl Kernel for Task<'_> {
                 };
                 for span in product.tiles(simd, count) {
                     let stride = span.count * S::LANES;
-                    product.tile(simd, span, &mut tile, stride);
-                    for (sums, register) in tile.chunks_exact(stride).zip(panel.vectors.clone()) {
+                    product.tile(simd, span, Target { floats: &mut sums_of_tile, register: stride, column: S::LANES });
+                    for (sums, register) in sums_of_tile.chunks_exact(stride).zip(panel.vectors.clone()) {
                         let first = window.columns.start + span.first;
                         if grid.column[1] == S::LANES {
                             let map = window.plane * registers + register;

@@ -8,8 +8,15 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) bias: &'a [f32],
     /// Zero for ReLU, −∞ for none.
     pub(crate) floor: f32,
-    /// Values in the layout of the output, and a factor for each channel.
-    pub(crate) addend: Option<(&'a [f32], &'a [f32])>,
+    pub(crate) addend: Option<Addend<'a>>,
+}
+
+/// A map that is added before the activation, times a factor for each channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addend<'a> {
+    /// In the layout of the output.
+    pub(crate) values: &'a [f32],
+    pub(crate) scale: &'a [f32],
 }
 
 /// What one run of a convolution needs besides its weights. Lengths are checked.
@@ -34,7 +41,7 @@ impl Epilogue<'_> {
         let pairs = S::blocks(sums).iter().zip(S::blocks_mut(output));
         match self.addend {
             None => pairs.for_each(|(sum, y)| simd.store(simd.at_least(floor, simd.add(simd.load(sum), bias)), y)),
-            Some((values, scale)) => {
+            Some(Addend { values, scale }) => {
                 let scale = simd.load(&S::blocks(&scale[channels])[0]);
                 for ((sum, y), value) in pairs.zip(S::blocks(&values[at..])) {
                     let sum = simd.mul_add(scale, simd.load(value), simd.add(simd.load(sum), bias));

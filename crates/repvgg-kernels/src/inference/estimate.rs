@@ -3,7 +3,8 @@
 use super::algorithm::Algorithm;
 use super::packing::{ConvSpec, Layout, Packing, Site};
 use crate::Level;
-use crate::panels::{Panel, Panels};
+use crate::tile::{Panel, Panels};
+use crate::winograd::families::Family;
 
 /// How large tiles may be: larger ones save more multiplications and lose more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -22,12 +23,12 @@ impl Accuracy {
         match self {
             Self::Strict => 2,
             Self::Default => 6,
-            Self::Fast => 8,
+            Self::Fast => Family::largest(1),
         }
     }
 }
 
-/// What the formula knows of the machine.
+/// The speeds of a machine that the formula uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// Multiply-adds per nanosecond of one thread.
@@ -39,20 +40,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Round figures of a current server core, by lanes of the level: they decide between algorithms, where only ratios
-    /// count.
+    /// Round figures for a current server core. Only their ratios matter for the choice of an algorithm.
     pub fn typical(level: Level) -> Self {
         let lanes = level.lanes() as f64;
         Self { macs: 6.0 * lanes, weights: 22.0, transform: 5.0 * lanes }
     }
 }
 
-/// What a convolution is estimated to take on one thread.
+/// The estimated cost of a convolution on one thread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// How.
+    /// How it is computed.
     pub algorithm: Algorithm,
-    /// Multiply-adds that are really done.
+    /// Multiply-adds, those of padded channels and filters included.
     pub macs: u64,
     /// Bytes of packed weights.
     pub weight_bytes: u64,
@@ -98,7 +98,7 @@ impl Estimate {
                 let packing = Packing::of(algorithm, spec, site.size).expect("the algorithm fits");
                 let covers = packing.covers(output).expect("Winograd's algorithm has tiles");
                 let products: usize = covers.iter().map(|cover| cover.uses.iter().sum::<usize>()).product();
-                let points: usize = covers.iter().map(|cover| cover.kind.weights()).product();
+                let points: usize = covers.iter().map(|cover| cover.axis.weights()).product();
                 let moved = inputs * channels + outputs * filters + 3 * site.batch * products * (channels + filters);
                 if matches!(algorithm, Algorithm::WinogradRaw(_)) {
                     // Weights are written and read near the core, half transformed and whole.

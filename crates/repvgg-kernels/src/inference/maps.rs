@@ -42,7 +42,7 @@ pub use softmax::{SoftmaxForm, softmax};
 pub use sums::{Affine, Term, product, sum};
 
 use crate::simd::{Kernel, Simd};
-use crate::{Blocked, Level, ThreadPool};
+use crate::{Blocked, Element, Level, ThreadPool};
 
 /// The threads and the instruction set that a kernel runs on.
 #[derive(Debug, Clone, Copy)]
@@ -57,25 +57,25 @@ pub struct Cpu<'a> {
 ///
 /// Lanes beyond the last channel hold zeros or any finite numbers; kernels compute with them, and nothing depends on them.
 #[derive(Debug, Clone, Copy)]
-pub struct Map<'a> {
-    data: &'a [f32],
+pub struct Map<'a, T: Element = f32> {
+    data: &'a [T],
     layout: Blocked,
 }
 
 /// A batch of maps that a kernel overwrites: `[N, ⌈C/L⌉, H, W, L]`.
 #[derive(Debug)]
-pub struct MapMut<'a> {
-    data: &'a mut [f32],
+pub struct MapMut<'a, T: Element = f32> {
+    data: &'a mut [T],
     layout: Blocked,
 }
 
-impl<'a> Map<'a> {
+impl<'a, T: Element> Map<'a, T> {
     /// Maps that lie in `data`.
     ///
     /// # Panics
     ///
     /// If `data` is not as long as the layout says.
-    pub fn new(data: &'a [f32], layout: Blocked) -> Self {
+    pub fn new(data: &'a [T], layout: Blocked) -> Self {
         assert_eq!(data.len(), layout.len(), "data is [N, ⌈C/L⌉, H, W, L]");
         Self { data, layout }
     }
@@ -86,7 +86,7 @@ impl<'a> Map<'a> {
     }
 
     /// All elements.
-    pub fn data(&self) -> &'a [f32] {
+    pub fn data(&self) -> &'a [T] {
         self.data
     }
 
@@ -98,26 +98,26 @@ impl<'a> Map<'a> {
 
     /// One block of one image, counted through the batch.
     #[inline(always)]
-    fn block(&self, index: usize) -> &'a [f32] {
+    fn block(&self, index: usize) -> &'a [T] {
         let len = self.layout.block_len();
         &self.data[index * len..][..len]
     }
 
     /// The blocks of one image.
     #[inline(always)]
-    fn image(&self, index: usize) -> &'a [f32] {
+    fn image(&self, index: usize) -> &'a [T] {
         let len = self.layout.blocks() * self.layout.block_len();
         &self.data[index * len..][..len]
     }
 }
 
-impl<'a> MapMut<'a> {
+impl<'a, T: Element> MapMut<'a, T> {
     /// Maps that lie in `data`.
     ///
     /// # Panics
     ///
     /// If `data` is not as long as the layout says.
-    pub fn new(data: &'a mut [f32], layout: Blocked) -> Self {
+    pub fn new(data: &'a mut [T], layout: Blocked) -> Self {
         assert_eq!(data.len(), layout.len(), "data is [N, ⌈C/L⌉, H, W, L]");
         Self { data, layout }
     }
@@ -128,12 +128,14 @@ impl<'a> MapMut<'a> {
     }
 
     /// Asserts that an input has the output's batch, channels and lanes.
-    fn expect_channels(&self, input: &Map<'_>) {
+    fn expect_channels(&self, input: &Map<'_, T>) {
         let [batch, channels, ..] = self.layout.shape;
         assert_eq!(input.layout.shape[..2], [batch, channels], "the input has the output's batch and channels");
         assert_eq!(input.layout.lanes, self.layout.lanes, "the input has the output's lanes");
     }
+}
 
+impl MapMut<'_> {
     /// Computes every block with `kernel`. `work` is the cost of an element, in elements.
     fn compute(self, cpu: Cpu<'_>, work: usize, kernel: &impl BlockKernel) {
         let Self { data, layout } = self;

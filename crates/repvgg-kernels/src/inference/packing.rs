@@ -2,7 +2,7 @@
 
 use super::algorithm::{Algorithm, TileSize};
 use super::winograd::{FilterForm, Storage};
-use crate::winograd::cover::{Cover, Kind};
+use crate::winograd::cover::{AxisTiles, Cover};
 use crate::{Geometry, GeometryError};
 
 /// The kind of a convolution: its geometry, and how its input lies in memory.
@@ -59,8 +59,8 @@ impl Packing {
             return Err(GeometryError::Algorithm { algorithm });
         }
         let winograd = |tile: TileSize, storage| {
-            let kinds = [0, 1].map(|axis| Kind::new(spec.geometry.stride[axis], tile.outputs(), output[axis]));
-            Scheme::Winograd(FilterForm { kinds, storage })
+            let axes = [0, 1].map(|axis| AxisTiles::new(spec.geometry.stride[axis], tile.outputs(), output[axis]));
+            Scheme::Winograd(FilterForm { axes, storage })
         };
         Ok(Self(match algorithm {
             Algorithm::Direct => Scheme::Direct,
@@ -75,9 +75,8 @@ impl Packing {
         match self.0 {
             Scheme::Direct => true,
             Scheme::Depthwise => Algorithm::Depthwise.fits(spec),
-            Scheme::Winograd(FilterForm { kinds, .. }) => {
-                Algorithm::Winograd(TileSize::ALL[0]).fits(spec)
-                    && kinds.map(|kind| kind.stride) == spec.geometry.stride
+            Scheme::Winograd(FilterForm { axes, .. }) => {
+                Algorithm::Winograd(TileSize::ALL[0]).fits(spec) && axes.map(|axis| axis.stride) == spec.geometry.stride
             }
         }
     }
@@ -91,7 +90,7 @@ impl Packing {
 
     /// The tiles of each axis, `[vertical, horizontal]`.
     pub(super) fn covers(&self, output: [usize; 2]) -> Option<[Cover; 2]> {
-        let Scheme::Winograd(FilterForm { kinds, .. }) = self.0 else { return None };
-        Some([0, 1].map(|axis| Cover::new(kinds[axis], output[axis])))
+        let Scheme::Winograd(FilterForm { axes, .. }) = self.0 else { return None };
+        Some([0, 1].map(|axis| Cover::new(axes[axis], output[axis])))
     }
 }

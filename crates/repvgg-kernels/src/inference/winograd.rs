@@ -11,13 +11,13 @@ mod weights;
 pub(super) use plan::WinogradPlan;
 pub(super) use weights::WinogradWeights;
 
-use crate::winograd::cover::Kind;
+use crate::winograd::cover::AxisTiles;
 
 /// How filters are stored, and for which tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FilterForm {
     /// `[vertical, horizontal]`.
-    pub(super) kinds: [Kind; 2],
+    pub(super) axes: [AxisTiles; 2],
     pub(super) storage: Storage,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Storage {
 impl FilterForm {
     /// Pairs of points of transformed filters.
     pub(super) fn points(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.weights()).product()
+        self.axes.iter().map(|axis| axis.weights()).product()
     }
 
     /// Floats stored for a pair of a filter and a channel.

@@ -6,17 +6,15 @@ use super::{Kernel, Simd};
 pub(crate) struct Portable(());
 
 impl Portable {
-    pub(crate) fn detect() -> Self {
-        Self(())
+    /// Every CPU has it.
+    pub(crate) fn detect() -> Option<Self> {
+        Some(Self(()))
     }
 }
 
 impl Simd for Portable {
     const LANES: usize = 8;
-    /// Baseline x86-64 has 16 registers of 4 lanes: 4 · 1 · 2 accumulators, 2 for the row, 1 broadcast, products.
-    const ROWS: usize = 4;
-    const REGISTERS: usize = 1;
-    /// A register here is two of the processor's: 4 · 2 accumulators, 2 of weights, 1 broadcast, products.
+    /// Baseline x86-64 has 16 registers of 4 lanes, two for one here: 4 · 2 sums, 2 of the panel, 1 broadcast, products.
     const COLUMNS: &'static [usize] = &[4];
     type Vector = [f32; 8];
     type Block = [f32; 8];

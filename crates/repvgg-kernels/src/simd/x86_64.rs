@@ -26,11 +26,7 @@ impl Avx512 {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
-    /// 16 registers: 4 · 2 accumulators, 2 for the row, broadcasts. Per step 6 loads feed 8 multiply-adds. 4 · 3 would
-    /// just fit, but the compiler keeps two broadcasts in flight and spills: 23 instead of 42 GMAC/s on a Zen 4 core.
-    const ROWS: usize = 4;
-    const REGISTERS: usize = 2;
-    /// 16 registers: 12 accumulators; at least 8 hide a latency of 4 cycles on two ports.
+    /// 16 registers: 12 sums.
     const COLUMNS: &'static [usize] = &[12, 6];
     type Vector = __m256;
     type Block = [f32; 8];
@@ -146,10 +142,7 @@ impl Simd for Avx2 {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
-    /// 32 registers: 8 · 3 accumulators, 3 for the row, broadcasts from memory. 8 rows divide the usual filter counts.
-    const ROWS: usize = 8;
-    const REGISTERS: usize = 3;
-    /// 32 registers: 24 accumulators, fewer for a single register of weights, where broadcasts are the limit anyway.
+    /// 32 registers: 24 sums, fewer for a single register of the panel, where broadcasts are the limit anyway.
     const COLUMNS: &'static [usize] = &[12, 12, 8, 6];
     type Vector = __m512;
     type Block = [f32; 16];

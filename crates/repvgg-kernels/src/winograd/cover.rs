@@ -2,21 +2,22 @@
 
 use std::ops::Range;
 
+use super::families::Family;
 use super::points::Points;
 use super::transform::MAX_SLOTS;
 
 /// Tiles that cover the outputs of an axis exactly, the largest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cover {
-    pub(crate) kind: Kind,
-    pub(crate) tiles: Vec<Tile>,
+    pub(crate) axis: AxisTiles,
+    pub(crate) tiles: Vec<TileExtent>,
     /// For each row of weights, how often the axis uses it.
     pub(crate) uses: [usize; MAX_SLOTS],
 }
 
-/// A family of tiles, and which of them are used.
+/// The tiles of an axis: their family, and which of them are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
+pub(crate) struct AxisTiles {
     /// 1 or 2.
     pub(crate) stride: usize,
     /// The largest tile of the family, whose weights are used.
@@ -25,16 +26,26 @@ pub(crate) struct Kind {
     pub(crate) largest: usize,
 }
 
+/// What tells a tile's transforms from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TileShape {
+    /// Input pixels between neighbouring outputs.
+    pub(crate) stride: usize,
+    /// The largest tile of its family.
+    pub(crate) family: usize,
+    pub(crate) outputs: usize,
+}
+
 /// A tile and the first of its outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tile {
+pub(crate) struct TileExtent {
     pub(crate) outputs: usize,
     pub(crate) start: usize,
 }
 
 /// Neighbouring tiles of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct TileRun {
     pub(crate) outputs: usize,
     pub(crate) count: usize,
     /// The first tile's first output.
@@ -46,20 +57,26 @@ pub(crate) struct Run {
 /// The most sizes of tiles in a cover: the largest, one less, two less.
 pub(crate) const MAX_RUNS: usize = 3;
 
-impl Kind {
-    /// The kind for `outputs` outputs in as few tiles of up to `tile` as there can be, none larger than it has to be.
+impl AxisTiles {
+    /// The tiles for `outputs` outputs: as few of up to `tile` as there can be, none larger than it has to be.
+    ///
+    /// # Panics
+    ///
+    /// If the stride has no tiles of this size.
     pub(crate) fn new(stride: usize, tile: usize, outputs: usize) -> Self {
         let largest = outputs.div_ceil(outputs.div_ceil(tile));
-        // Families are of even tiles, whose points come in pairs; the smallest has the best points.
-        Self { stride, family: largest.next_multiple_of(2), largest }
+        let family = Family::smallest(stride, largest).expect("a family has tiles of this size");
+        Self { stride, family: family.largest, largest }
     }
 
-    pub(crate) fn points(self) -> Points {
-        Points::of(self.taps(), self.family)
+    fn points(self) -> Points {
+        let family = Family::smallest(self.stride, self.family).expect("it has a family");
+        Points::of(&family)
     }
 
-    fn taps(self) -> usize {
-        if self.stride == 1 { 3 } else { 2 }
+    /// A tile of some outputs.
+    pub(crate) fn shape(self, outputs: usize) -> TileShape {
+        TileShape { stride: self.stride, family: self.family, outputs }
     }
 
     /// Slots of a tile that are points.
@@ -99,10 +116,10 @@ impl Kind {
 }
 
 impl Cover {
-    /// Covers `outputs` outputs with as few tiles of a kind as there can be, none larger than it has to be. Where some tiles
+    /// Covers `outputs` outputs with as few tiles as there can be, none larger than it has to be. Where some tiles
     /// must be smaller than others, even ones are preferred to odd ones, because their points come in pairs.
-    pub(crate) fn new(kind: Kind, outputs: usize) -> Self {
-        let count = outputs.div_ceil(kind.largest);
+    pub(crate) fn new(axis: AxisTiles, outputs: usize) -> Self {
+        let count = outputs.div_ceil(axis.largest);
         let largest = outputs.div_ceil(count);
         let mut spare = count * largest - outputs;
         let mut sizes = vec![largest; count];
@@ -122,26 +139,26 @@ impl Cover {
         let mut uses = [0; MAX_SLOTS];
         let mut tiles = Vec::with_capacity(count);
         for outputs in sizes {
-            (0..kind.slots(outputs)).for_each(|slot| uses[kind.weight(outputs, slot)] += 1);
-            tiles.push(Tile { outputs, start });
+            (0..axis.slots(outputs)).for_each(|slot| uses[axis.weight(outputs, slot)] += 1);
+            tiles.push(TileExtent { outputs, start });
             start += outputs;
         }
-        Self { kind, tiles, uses }
+        Self { axis, tiles, uses }
     }
 
     /// The tiles of a range as runs of equal ones.
-    pub(crate) fn runs(&self, tiles: Range<usize>) -> Vec<Run> {
+    pub(crate) fn runs(&self, tiles: Range<usize>) -> Vec<TileRun> {
         let mut first = tiles.start;
         let mut runs = Vec::with_capacity(MAX_RUNS);
         for tiles in self.tiles[tiles].chunk_by(|a, b| a.outputs == b.outputs) {
-            let Tile { outputs, start } = tiles[0];
-            let transformed = self.kind.transformed(outputs);
+            let TileExtent { outputs, start } = tiles[0];
+            let transformed = self.axis.transformed(outputs);
             let slots = std::array::from_fn(|slot| match slot {
                 slot if slot < transformed => (slot, first),
-                slot if slot < self.kind.slots(outputs) => (self.kind.weights() - 1, start + slot - transformed),
+                slot if slot < self.axis.slots(outputs) => (self.axis.weights() - 1, start + slot - transformed),
                 _ => (0, 0),
             });
-            runs.push(Run { outputs, count: tiles.len(), start, slots });
+            runs.push(TileRun { outputs, count: tiles.len(), start, slots });
             first += tiles.len();
         }
         runs

@@ -10,7 +10,7 @@
 //! row ∞ of Bᵀ   coefficients of Π_q (x − q)         row ∞ of G   [0, …, 0, 1]                  column ∞ of Aᵀ   [0, …, 0, 1]
 //! ```
 //!
-//! A row of `Bᵀ` may be multiplied by any factor that its row of `G`, or its column of `Aᵀ`, is divided by.
+//! A row of `Bᵀ` may be multiplied by any factor if its row of `G`, or its column of `Aᵀ`, is divided by it.
 
 mod error;
 mod point;
@@ -19,12 +19,13 @@ mod rounding;
 use num_rational::BigRational;
 use num_traits::{One, Signed, Zero, pow};
 
+use super::families::Family;
 use super::points::Points;
 pub use error::DerivationError;
 pub use point::parse_points;
 pub use rounding::{Deviation, Rounding};
 
-/// The most products of one dimension, `m + r − 1`, that are derived: single precision loses every digit long before.
+/// The most products of one dimension, `m + r − 1`, that are derived: single precision has lost every digit long before.
 pub const MAX_PRODUCTS: usize = 32;
 
 /// Rows of exact rationals.
@@ -39,7 +40,7 @@ pub struct Derivation {
     input: Matrix,
 }
 
-/// Operations of a transform, entry by entry: what rows have in common is counted for each of them.
+/// Operations of a transform, entry by entry: terms that rows share are counted once for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operations {
     /// Additions and subtractions.
@@ -55,7 +56,7 @@ impl Derivation {
     /// # Errors
     ///
     /// A size without outputs or taps or with more than [`MAX_PRODUCTS`] products, another number of points than
-    /// `outputs + taps − 2`, or a point that is given twice.
+    /// `outputs + taps − 2`, or a repeated point.
     pub fn new(outputs: usize, taps: usize, points: Vec<BigRational>) -> Result<Self, DerivationError> {
         let expected = products(outputs, taps)? - 1;
         if points.len() != expected {
@@ -88,19 +89,19 @@ impl Derivation {
         Self::new(outputs, taps, point::standard(products(outputs, taps)? - 1))
     }
 
-    /// F(`outputs`, `taps`) as the engine computes it: its points, its signs, and the `G` that all tiles of a family share.
+    /// F(`outputs`, `taps`) as the kernels compute it: their points, their signs, and the `G` that all tiles of a family
+    /// share.
     ///
     /// # Errors
     ///
-    /// A size that the engine does not have.
+    /// A size that no family has.
     pub fn engine(outputs: usize, taps: usize) -> Result<Self, DerivationError> {
-        match (outputs, taps) {
-            (1..=8, 3) | (1..=4, 2) => Ok(Self::of(&Points::of(taps, outputs.next_multiple_of(2)), outputs)),
-            _ => Err(DerivationError::Engine { outputs, taps }),
-        }
+        let fits = |family: &&Family| family.taps == taps && (1..=family.largest).contains(&outputs);
+        let family = Family::ALL.iter().find(fits).ok_or(DerivationError::Engine { outputs, taps })?;
+        Ok(Self::of(&Points::of(family), outputs))
     }
 
-    /// A tile of a family of the engine: its rows of `Bᵀ` make up for `G` being the largest tile's.
+    /// A tile of a family: its rows of `Bᵀ` make up for `G` being the largest tile's.
     pub(super) fn of(family: &Points, outputs: usize) -> Self {
         let finite = |outputs: usize| -> Vec<BigRational> {
             let slots = (0..family.count(outputs)).filter(|&slot| slot != Points::INFINITY);
@@ -135,7 +136,7 @@ impl Derivation {
     }
 
     /// Proves `Aᵀ[(G g) ⊙ (Bᵀ d)] = g ∗ d` for all `g` and `d`: both sides are bilinear, so it is enough that every
-    /// product `g[k] · d[i]` has the same coefficient in every output. Gives how many coefficients these are.
+    /// product `g[k] · d[i]` has the same coefficient in every output. Returns the number of coefficients.
     ///
     /// Nested in two dimensions, `Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` applies this identity along rows and then along columns.
     ///
@@ -203,7 +204,7 @@ impl Derivation {
         (self.outputs() * self.taps()).pow(2)
     }
 
-    /// What `Bᵀ d B`, `G g Gᵀ` and `Aᵀ[…]A` cost, in this order: each columns first, then rows.
+    /// The cost of `Bᵀ d B`, `G g Gᵀ` and `Aᵀ[…]A`, in this order: each transforms columns first, then rows.
     pub fn transforms(&self) -> [Operations; 3] {
         let alpha = self.products();
         let cost = |matrix: &Matrix, times: usize| {
@@ -230,7 +231,7 @@ pub fn to_f64(matrix: &Matrix) -> Vec<Vec<f64>> {
     matrix.iter().map(|row| row.iter().map(round).collect()).collect()
 }
 
-/// `m + r − 1`, checked.
+/// `m + r − 1`, if it is within bounds.
 fn products(outputs: usize, taps: usize) -> Result<usize, DerivationError> {
     match outputs.saturating_add(taps).saturating_sub(1) {
         products if outputs >= 1 && taps >= 1 && products <= MAX_PRODUCTS => Ok(products),

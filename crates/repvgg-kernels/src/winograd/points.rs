@@ -1,17 +1,16 @@
 //! Interpolation points, and the matrices that follow from them.
 //!
-//! [`super::derivation`] has the formula and its proof; here it is computed once more, by the compiler, for the sizes that the
-//! kernels have. The tests hold both to be equal.
+//! [`super::derivation`] has the formula and its proof; here it is computed once more, by the compiler, for the families that
+//! the kernels have ([`super::families`]). A test compares the two.
 //!
 //! The points of a family are ordered `0, ∞, a, −a, b, −b, …`, and a tile of `m` outputs uses the first `m + r − 1` of
-//! them: tiles of every size share one set of transformed weights, those of the family's largest tile, and the ratio of
-//! the two `N(p)` is left to the smaller tile's `Bᵀ`. So any number of outputs is covered exactly, and no product is
-//! spent on outputs that nobody asked for.
+//! them: tiles of every size share one set of transformed weights, those of the family's largest tile, and the smaller
+//! tile's `Bᵀ` makes up for the ratio of the two `N(p)`. So any number of outputs is covered exactly, without a product
+//! for outputs that do not exist.
 //!
 //! All points are small dyadic rationals, so every entry of `Bᵀ` and `Aᵀ` is exact in `f32`.
 
-/// Bound on the points of a tile.
-pub(crate) const MAX_POINTS: usize = 10;
+use super::families::{Family, MAX_POINTS};
 
 /// The points of a family. They fill *slots*, infinity the second.
 #[derive(Debug, Clone, Copy)]
@@ -27,29 +26,18 @@ impl Points {
     /// The slot of infinity.
     pub(crate) const INFINITY: usize = 1;
 
-    /// The points for `taps` taps and tiles of up to `largest` outputs.
-    ///
-    /// Chosen among halves to sixteenths for the least error of random layers, measured in `f32`; the root mean square of
-    /// the error over that of the result, for 64 channels, was 3e-7 for F(2, 3), 9e-7 for F(4, 3), 2.7e-6 for F(6, 3),
-    /// 1.3e-5 for F(8, 3), and 2e-7 and 6e-7 for F(2, 2) and F(4, 2). (0, ±1, ±2) gives F(4, 3) 2.0e-6.
-    pub(crate) const fn of(taps: usize, largest: usize) -> Self {
-        let pairs: [f64; 4] = match (taps, largest) {
-            (3, 2) => [1.0, 0.0, 0.0, 0.0],
-            (3, 4) => [0.625, 1.5, 0.0, 0.0],
-            (3, 6) => [0.5, 2.0, 1.0, 0.0],
-            (3, 8) => [0.375, 0.75, 1.25, 2.5],
-            (2, 2) => [1.0, 0.0, 0.0, 0.0],
-            (2, 4) => [0.75, 1.5, 0.0, 0.0],
-            _ => panic!("no such family"),
-        };
+    /// The points of a family: `0, ∞, a, −a, b, −b, …`.
+    pub(crate) const fn of(family: &Family) -> Self {
         let mut finite = [0.0; MAX_POINTS - 1];
-        let mut i = 1;
-        while i < finite.len() {
-            let pair = pairs[(i - 1) / 2];
-            finite[i] = if i % 2 == 1 { pair } else { -pair };
+        let mut i = 0;
+        while i < family.pairs.len() {
+            finite[2 * i + 1] = family.pairs[i];
+            if 2 * i + 2 < finite.len() {
+                finite[2 * i + 2] = -family.pairs[i];
+            }
             i += 1;
         }
-        Self { taps, largest, finite }
+        Self { taps: family.taps, largest: family.largest, finite }
     }
 
     /// Points of a tile of `outputs`, infinity included.

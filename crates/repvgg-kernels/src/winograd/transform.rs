@@ -5,7 +5,8 @@
 //! even powers and the difference for odd ones. What is left is a product with a constant, sparse matrix that the compiler
 //! sees entry by entry.
 
-use super::points::{MAX_POINTS, Points};
+use super::families::{Family, MAX_POINTS};
+use super::points::Points;
 use crate::simd::Simd;
 
 /// Repeats a block for `$i` in `0..10`, as constants.
@@ -22,14 +23,19 @@ macro_rules! unroll {
 }
 
 /// Bound on the inputs and slots of a tile.
-pub(crate) const MAX_SLOTS: usize = 10;
+pub(crate) const MAX_SLOTS: usize = {
+    let stride_2 = 2 * Family::largest(2) + 1;
+    if stride_2 > MAX_POINTS { stride_2 } else { MAX_POINTS }
+};
+
+const _: () = assert!(MAX_SLOTS == 10, "`unroll!` counts as far as there are slots");
 
 /// A tile of `M` outputs of the family of `TAPS` and `LARGEST`. Three taps are a filter of stride 1; two taps are the odd
 /// inputs of a filter of three taps and stride 2, whose even inputs meet the middle tap alone, untransformed.
-pub(crate) struct Tile<const TAPS: usize, const LARGEST: usize, const M: usize>;
+pub(crate) struct TileTransform<const TAPS: usize, const LARGEST: usize, const M: usize>;
 
-impl<const TAPS: usize, const LARGEST: usize, const M: usize> Tile<TAPS, LARGEST, M> {
-    const POINTS: Points = Points::of(TAPS, LARGEST);
+impl<const TAPS: usize, const LARGEST: usize, const M: usize> TileTransform<TAPS, LARGEST, M> {
+    const POINTS: Points = Points::of(&Family::of(TAPS, LARGEST));
     /// Slots that are points.
     pub(crate) const TRANSFORMED: usize = M + TAPS - 1;
     /// All slots.

@@ -1,15 +1,15 @@
-//! The graph, interpreted step by step.
+//! A program, interpreted step by step on the framework's tensors.
 
 use burn::tensor::Tensor as BurnTensor;
 use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, silu, softmax};
 use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Node, Pool, Softmax};
-use repvgg::{Graph, NodeId, Op};
-use repvgg_kernels::Activation;
+use repvgg::Op;
+use repvgg::graph::{ActivationKind, BatchNorm, LEAST_NORM, Linear, Node, Pool, Softmax};
+use repvgg::program::{Convolution, Operation, Program, Sum, ValueId};
+use repvgg_kernels::{Activation, Geometry};
 
 use super::Tensors;
-use super::plan::{Step, plan};
 use crate::ops::{self, Branch};
 
 /// What batch norms normalise by.
@@ -32,32 +32,25 @@ pub(super) struct BatchStatistics {
 
 /// One forward pass.
 pub(super) struct Forward<'a> {
-    graph: &'a Graph,
+    program: &'a Program,
     trained: &'a Tensors,
     norms: Norms<'a>,
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(graph: &'a Graph, trained: &'a Tensors, norms: Norms<'a>) -> Self {
-        Self { graph, trained, norms }
+    pub(super) fn new(program: &'a Program, trained: &'a Tensors, norms: Norms<'a>) -> Self {
+        Self { program, trained, norms }
     }
 
-    /// The outputs of the graph, in its order, for `images` `[N, C, H, W]`.
+    /// The outputs of the program for `images` `[N, C, H, W]`.
     pub(super) fn run(&mut self, images: BurnTensor<4>) -> Vec<BurnTensor<4>> {
-        let steps = plan(self.graph);
-        let mut values = Values::new(self.graph, &steps);
-        for step in &steps {
-            let inputs = step.reads(self.graph).into_iter().map(|id| values.read(id)).collect();
-            let value = match step {
-                Step::Node(id) => match self.graph.node(*id) {
-                    Node { op: Op::Input { .. }, .. } => images.clone(),
-                    node => self.node(node, inputs),
-                },
-                Step::Norms { norms, activation, .. } => self.norms(norms, *activation, inputs),
-            };
-            values.0[step.at().index()].value = Some(value);
+        let program = self.program;
+        let mut values = Values::new(program, images);
+        for step in program.steps() {
+            let inputs = step.inputs.iter().map(|&input| values.read(input)).collect();
+            values.write(step.output, self.compute(&step.operation, inputs));
         }
-        self.graph.outputs().iter().map(|output| values.read(output.node)).collect()
+        program.outputs().iter().map(|&output| values.read(output)).collect()
     }
 
     /// What each batch norm saw.
@@ -68,19 +61,55 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn norms(&mut self, ids: &[NodeId], activation: Activation, inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
-        let graph = self.graph;
-        let norms: Vec<(&Node, &BatchNorm)> = ids
-            .iter()
-            .map(|id| match graph.node(*id) {
-                node @ Node { op: Op::BatchNorm(norm), .. } => (node, norm),
-                node => panic!("{}: is no batch norm", node.name),
-            })
-            .collect();
-        match self.norms {
-            Norms::Running(running) => self.running_norms(&norms, running, activation, inputs),
-            Norms::Batch(_) => self.batch_norms(&norms, activation, inputs),
+    fn compute(&mut self, operation: &Operation, mut inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
+        match operation {
+            Operation::Convolution(convolution) => self.convolution(convolution, inputs),
+            Operation::Sum(sum) => self.sum(sum, inputs),
+            Operation::Product(activation) => {
+                let product = inputs.into_iter().reduce(|a, b| a * b).expect("a product has factors");
+                activated(product, *activation)
+            }
+            Operation::Concat => BurnTensor::cat(inputs, 1),
+            operation => unary(operation, inputs.pop().expect("the other operations have one input")),
         }
+    }
+
+    fn sum(&mut self, sum: &Sum, inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
+        let graph = self.program.graph();
+        let affines: Vec<Option<&Node>> = sum.affines.iter().map(|affine| affine.map(|id| graph.node(id))).collect();
+        let norm = |affine: &Option<&'a Node>| match affine {
+            Some(node @ Node { op: Op::BatchNorm(norm), .. }) => Some((*node, norm)),
+            _ => None,
+        };
+        if let Some(norms) = affines.iter().map(norm).collect::<Option<Vec<_>>>() {
+            return self.norms(&norms, sum.activation, inputs);
+        }
+        let terms = affines.iter().zip(inputs).map(|(affine, input)| match affine {
+            None => input,
+            Some(node) => {
+                let [_, channels, ..] = input.dims();
+                input * self.parameter(node, "weight").reshape([1, channels, 1, 1])
+            }
+        });
+        activated(terms.reduce(|a, b| a + b).expect("a sum has terms"), sum.activation)
+    }
+
+    /// A sum of batch norms; a ReLU after it is part of the kernel.
+    fn norms(
+        &mut self,
+        norms: &[(&Node, &BatchNorm)],
+        activation: Option<ActivationKind>,
+        inputs: Vec<BurnTensor<4>>,
+    ) -> BurnTensor<4> {
+        let (within, after) = match activation {
+            Some(ActivationKind::Relu) => (Activation::Relu, None),
+            other => (Activation::Identity, other),
+        };
+        let sum = match self.norms {
+            Norms::Running(running) => self.running_norms(norms, running, within, inputs),
+            Norms::Batch(_) => self.batch_norms(norms, within, inputs),
+        };
+        activated(sum, after)
     }
 
     fn running_norms(
@@ -127,69 +156,38 @@ impl<'a> Forward<'a> {
         sum.output
     }
 
-    fn node(&self, node: &Node, mut inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
-        match &node.op {
-            Op::Add => inputs.into_iter().reduce(|a, b| a + b).expect("a sum has terms"),
-            Op::Mul => inputs.into_iter().reduce(|a, b| a * b).expect("a product has factors"),
-            Op::Concat => BurnTensor::cat(inputs, 1),
-            op => {
-                let input = inputs.pop().expect("the other operations take one input");
-                self.unary(node, op, input)
-            }
-        }
-    }
-
-    fn unary(&self, node: &Node, op: &Op, input: BurnTensor<4>) -> BurnTensor<4> {
-        let [n, c, h, w] = input.dims();
-        match op {
-            Op::Conv2d(conv) => self.conv2d(node, conv, self.parameter(node, "weight"), input),
-            Op::NormalizedConv2d(conv) => self.conv2d(node, conv, self.normalized(node, conv), input),
-            Op::Shuffle { groups } => {
-                input.reshape([n, *groups, c / groups, h * w]).swap_dims(1, 2).reshape([n, c, h, w])
-            }
-            Op::Slice { start, channels } => input.narrow(1, *start, *channels),
-            Op::Pad { padding } => pad(input, *padding),
-            Op::Scale { channels, .. } => input * self.parameter(node, "weight").reshape([1, *channels, 1, 1]),
-            Op::Linear(linear) => self.linear(node, linear, input),
-            Op::Activation(ActivationKind::Relu) => relu(input),
-            Op::Activation(ActivationKind::Sigmoid) => sigmoid(input),
-            Op::Activation(ActivationKind::Silu) => silu(input),
-            Op::Activation(ActivationKind::Clip { low, high }) => input.clamp(*low, *high),
-            Op::Activation(ActivationKind::LeakyRelu { slope }) => leaky_relu(input, (*slope).into()),
-            Op::Activation(ActivationKind::HardSigmoid { slope, offset }) => {
-                hard_sigmoid(input, (*slope).into(), (*offset).into())
-            }
-            Op::Softmax(Softmax::Probabilities) => softmax(input, 1),
-            Op::Softmax(Softmax::Logarithms) => log_softmax(input, 1),
-            Op::MaxPool(Pool { kernel, stride, padding }) => {
-                let options = MaxPoolOptions::new(*kernel).with_stride(*stride);
-                max_pool2d(input, options.with_padding_pairs(pairs(*padding)))
-            }
-            Op::AvgPool(pool) => avg_pool2d(input, mean_options(pool)),
-            Op::AvgPoolInside(pool) => avg_pool2d(input, mean_options(pool).with_count_include_pad(false)),
-            Op::GlobalAvgPool => input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]),
-            Op::Flatten => input.reshape([n, c * h * w, 1, 1]),
-            other => unreachable!("{}: no step of its own with one input", other.kind()),
+    fn convolution(&self, convolution: &Convolution, mut inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
+        let node = self.program.graph().node(convolution.filters);
+        let input = inputs.pop().expect("a convolution has an input");
+        assert!(inputs.is_empty() && convolution.affines.is_empty(), "training does not fold batch norms");
+        let geometry = convolution.geometry;
+        let output = match &node.op {
+            Op::Linear(layer) => self.linear(node, layer, input),
+            Op::NormalizedConv2d(_) => self.conv2d(node, geometry, self.normalized(node, geometry), input),
+            _ => self.conv2d(node, geometry, self.parameter(node, "weight"), input),
+        };
+        match convolution.activation {
+            Activation::Identity => output,
+            Activation::Relu => relu(output),
         }
     }
 
     /// The filters, flat, each divided by its norm.
-    fn normalized(&self, node: &Node, conv: &Conv2d) -> BurnTensor<1> {
-        let filters = conv.geometry.out_channels;
-        let len = conv.geometry.weight_len();
+    fn normalized(&self, node: &Node, geometry: Geometry) -> BurnTensor<1> {
+        let filters = geometry.out_channels;
+        let len = geometry.weight_len();
         let rows: BurnTensor<2> = self.parameter(node, "weight").reshape([filters, len / filters]);
         // The root has no derivative at zero, which a filter may be.
         let norms = (rows.clone() * rows.clone()).sum_dim(1).clamp_min(LEAST_NORM * LEAST_NORM).sqrt();
         (rows / norms).reshape([len])
     }
 
-    fn conv2d(&self, node: &Node, conv: &Conv2d, weight: BurnTensor<1>, input: BurnTensor<4>) -> BurnTensor<4> {
-        let g = conv.geometry;
+    fn conv2d(&self, node: &Node, g: Geometry, weight: BurnTensor<1>, input: BurnTensor<4>) -> BurnTensor<4> {
         let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
         let output = ops::convolution(input, weight.reshape(shape), g);
-        match conv.bias {
-            true => output + self.parameter(node, "bias").reshape([1, g.out_channels, 1, 1]),
-            false => output,
+        match node.op.convolution() {
+            Some(conv) if conv.bias => output + self.parameter(node, "bias").reshape([1, g.out_channels, 1, 1]),
+            _ => output,
         }
     }
 
@@ -206,6 +204,41 @@ impl<'a> Forward<'a> {
 
     fn parameter(&self, node: &Node, suffix: &str) -> BurnTensor<1> {
         self.trained[&format!("{}.{suffix}", node.name)].clone()
+    }
+}
+
+/// What the operations with one input and no parameters compute.
+fn unary(operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
+    let [n, c, h, w] = input.dims();
+    match operation {
+        Operation::Shuffle { groups } => {
+            input.reshape([n, *groups, c / groups, h * w]).swap_dims(1, 2).reshape([n, c, h, w])
+        }
+        Operation::Slice { start, channels } => input.narrow(1, *start, *channels),
+        Operation::Pad { padding } => pad(input, *padding),
+        Operation::Softmax(Softmax::Probabilities) => softmax(input, 1),
+        Operation::Softmax(Softmax::Logarithms) => log_softmax(input, 1),
+        Operation::MaxPool(Pool { kernel, stride, padding }) => {
+            let options = MaxPoolOptions::new(*kernel).with_stride(*stride);
+            max_pool2d(input, options.with_padding_pairs(pairs(*padding)))
+        }
+        Operation::AvgPool(pool) => avg_pool2d(input, mean_options(pool)),
+        Operation::AvgPoolInside(pool) => avg_pool2d(input, mean_options(pool).with_count_include_pad(false)),
+        Operation::GlobalAvgPool => input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]),
+        Operation::Flatten => input.reshape([n, c * h * w, 1, 1]),
+        other => unreachable!("{other:?} is not an operation of one input without parameters"),
+    }
+}
+
+fn activated(input: BurnTensor<4>, activation: Option<ActivationKind>) -> BurnTensor<4> {
+    match activation {
+        None => input,
+        Some(ActivationKind::Relu) => relu(input),
+        Some(ActivationKind::Sigmoid) => sigmoid(input),
+        Some(ActivationKind::Silu) => silu(input),
+        Some(ActivationKind::Clip { low, high }) => input.clamp(low, high),
+        Some(ActivationKind::LeakyRelu { slope }) => leaky_relu(input, slope.into()),
+        Some(ActivationKind::HardSigmoid { slope, offset }) => hard_sigmoid(input, slope.into(), offset.into()),
     }
 }
 
@@ -232,7 +265,7 @@ fn pairs(padding: [[usize; 2]; 2]) -> [(usize, usize); 2] {
     padding.map(|[begin, end]| (begin, end))
 }
 
-/// The values of the nodes, each kept until its last reader has it.
+/// The values of a program, each dropped when its last reader has it.
 struct Values(Vec<Value>);
 
 #[derive(Clone, Default)]
@@ -242,19 +275,25 @@ struct Value {
 }
 
 impl Values {
-    fn new(graph: &Graph, steps: &[Step]) -> Self {
-        let mut values = vec![Value::default(); graph.nodes().len()];
-        let reads = steps.iter().flat_map(|step| step.reads(graph));
-        for id in reads.chain(graph.outputs().iter().map(|output| output.node)) {
-            values[id.index()].readers += 1;
+    fn new(program: &Program, images: BurnTensor<4>) -> Self {
+        let mut values = vec![Value::default(); program.values().len()];
+        let reads = program.steps().iter().flat_map(|step| &step.inputs);
+        for value in reads.chain(program.outputs()) {
+            values[value.index()].readers += 1;
         }
-        Self(values)
+        let mut values = Self(values);
+        values.write(program.input(), images);
+        values
     }
 
-    fn read(&mut self, id: NodeId) -> BurnTensor<4> {
+    fn write(&mut self, id: ValueId, value: BurnTensor<4>) {
+        self.0[id.index()].value = Some(value);
+    }
+
+    fn read(&mut self, id: ValueId) -> BurnTensor<4> {
         let Value { value, readers } = &mut self.0[id.index()];
         *readers -= 1;
         let value = if *readers == 0 { value.take() } else { value.clone() };
-        value.expect("nodes come after their inputs")
+        value.expect("steps come after their inputs")
     }
 }

@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
-use repvgg_kernels::{Geometry, Problem};
+use repvgg_kernels::{Geometry, TrainingConv2d};
 
 use super::buffers::{give, take};
 use super::cpu::{pool, tensor, values};
@@ -43,32 +43,32 @@ struct Applied {
 }
 
 impl Applied {
-    fn problem(&self) -> Problem {
+    fn conv(&self) -> TrainingConv2d {
         let [n, _, h, w] = self.input.shape().dims();
-        Problem::new(self.geometry, n, [h, w]).expect("the graph's shapes were checked")
+        TrainingConv2d::new(self.geometry, n, [h, w]).expect("the graph's shapes were checked")
     }
 
     fn forward(&self) -> FlexTensor {
-        let problem = self.problem();
+        let conv = self.conv();
         let [n, ..] = self.input.shape().dims::<4>();
-        let [p, q] = problem.output_size();
+        let [p, q] = conv.output_size();
         let shape = [n, self.geometry.out_channels, p, q];
         let mut output = take(shape.iter().product());
-        problem.forward(pool(), values(&self.input), values(&self.kernel), &mut output);
+        conv.forward(pool(), values(&self.input), values(&self.kernel), &mut output);
         tensor(output, shape)
     }
 
     fn input_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.input.shape().dims::<4>();
         let mut gradient = take(shape.iter().product());
-        self.problem().gradient_input(pool(), values(output_gradient), values(&self.kernel), &mut gradient);
+        self.conv().input_gradient(pool(), values(output_gradient), values(&self.kernel), &mut gradient);
         tensor(gradient, shape)
     }
 
     fn kernel_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.kernel.shape().dims::<4>();
         let mut gradient = take(shape.iter().product());
-        self.problem().gradient_weights(pool(), values(&self.input), values(output_gradient), &mut gradient);
+        self.conv().weight_gradient(pool(), values(&self.input), values(output_gradient), &mut gradient);
         tensor(gradient, shape)
     }
 }

@@ -1,6 +1,6 @@
 //! The threads of the CPU and the framework's CPU tensors as slices.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
@@ -31,22 +31,6 @@ pub(crate) fn use_threads(threads: usize) -> Result<()> {
 /// The threads of the process.
 pub(super) fn pool() -> &'static ThreadPool {
     POOL.get_or_init(|| ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from)))
-}
-
-/// The results of `body(index, item)` for all items, computed by the threads of `pool`.
-pub(super) fn parallel_map<T: Send, R: Send>(
-    pool: &ThreadPool,
-    items: Vec<T>,
-    body: impl Fn(usize, T) -> R + Sync,
-) -> Vec<R> {
-    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    pool.run(items.len(), &|index, _| {
-        let item = items[index].lock().expect("each item is locked once").take().expect("each item is taken once");
-        *results[index].lock().expect("each result is locked once") = Some(body(index, item));
-    });
-    let results = results.into_iter().map(|result| result.into_inner().expect("no task panicked"));
-    results.map(|result| result.expect("every task ran")).collect()
 }
 
 /// The elements of a contiguous tensor.

@@ -1,7 +1,5 @@
 //! A sum of batch norms on the CPU, with gradients.
 
-mod kernel;
-
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
@@ -9,9 +7,8 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
-use repvgg_kernels::Activation;
+use repvgg_kernels::{Activation, BatchStatistics, Level, NormBranch, NormSum, OutputGradient};
 
-use self::kernel::{OutputGradient, Statistics, Terms};
 use super::buffers::{give, take};
 use super::cpu::{pool, tensor, values};
 use super::{Branch, NormalisedSum};
@@ -44,9 +41,10 @@ fn track<const PARENTS: usize>(branches: Vec<Branch>, epsilon: f64, activation: 
     let nodes: [NodeGuard; PARENTS] = nodes.try_into().expect("three parents per branch");
 
     let shape = inputs[0].shape().dims::<4>();
-    let terms = Terms { shape: flattened(shape), inputs: slices(&inputs), scales: slices(&scales), epsilon };
+    let terms = terms(&inputs, &scales);
+    let sum = NormSum::new(flattened(shape), &terms, epsilon);
     let mut output = take(shape.iter().product());
-    let statistics = kernel::forward(pool(), &terms, &shift, activation, &mut output);
+    let statistics = sum.forward(pool(), Level::detect(), &shift, activation, &mut output);
     let output = tensor(output, shape);
 
     let count = [statistics.mean.len()];
@@ -66,8 +64,9 @@ fn part<const D: usize>(tensor: BurnTensor<D>) -> (FlexTensor, NodeGuard) {
     (primitive.to_contiguous(), node)
 }
 
-fn slices(tensors: &[FlexTensor]) -> Vec<&[f32]> {
-    tensors.iter().map(values).collect()
+fn terms<'a>(inputs: &'a [FlexTensor], scales: &'a [FlexTensor]) -> Vec<NormBranch<'a>> {
+    let term = |(input, scale)| NormBranch { input: values(input), scale: values(scale) };
+    inputs.iter().zip(scales).map(term).collect()
 }
 
 fn flattened([n, c, h, w]: [usize; 4]) -> [usize; 3] {
@@ -78,7 +77,7 @@ fn flattened([n, c, h, w]: [usize; 4]) -> [usize; 3] {
 struct State {
     inputs: Vec<FlexTensor>,
     scales: Vec<FlexTensor>,
-    statistics: Statistics,
+    statistics: BatchStatistics,
     output: FlexTensor,
     epsilon: f64,
     activation: Activation,
@@ -94,16 +93,19 @@ impl<const PARENTS: usize> Backward<Flex, PARENTS> for SumOfNorms {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let State { inputs, scales, statistics, output, epsilon, activation } = ops.state;
         let shape = output.shape().dims::<4>();
-        let terms = Terms { shape: flattened(shape), inputs: slices(&inputs), scales: slices(&scales), epsilon };
+        let terms = terms(&inputs, &scales);
+        let sum = NormSum::new(flattened(shape), &terms, epsilon);
         let relu = (activation == Activation::Relu).then(|| values(&output));
         let gradient = OutputGradient { values: values(&output_gradient), relu };
-        let room = inputs.iter().map(|input| take(values(input).len())).collect();
-        let found = kernel::backward(pool(), &terms, &statistics, &gradient, room);
+        let mut found: Vec<Vec<f32>> = inputs.iter().map(|input| take(values(input).len())).collect();
+        let parameters = sum.backward(pool(), Level::detect(), &statistics, &gradient, &mut found);
         inputs.into_iter().chain([output, output_gradient]).for_each(give);
-        for (parents, found) in ops.parents.chunks_exact(3).zip(found) {
-            let channels = [found.shift.len()];
-            let found = [tensor(found.input, shape), tensor(found.scale, channels), tensor(found.shift, channels)];
-            for (parent, gradient) in parents.iter().zip(found) {
+        let channels = [parameters.shift.len()];
+        let branches = found.into_iter().zip(parameters.scale.chunks_exact(channels[0]));
+        for (parents, (input, scale)) in ops.parents.chunks_exact(3).zip(branches) {
+            let of_branch =
+                [tensor(input, shape), tensor(scale.to_vec(), channels), tensor(parameters.shift.clone(), channels)];
+            for (parent, gradient) in parents.iter().zip(of_branch) {
                 if let Some(parent) = parent {
                     gradients.register::<Flex>(parent.id, gradient);
                 }

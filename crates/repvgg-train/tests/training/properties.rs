@@ -1,9 +1,10 @@
 //! What must hold for training whatever the numbers are.
 
-use repvgg::graph::{ActivationKind, Conv2d, Linear, Parameter, Pool, Role};
+use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
 use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
 use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg_testing::positive_weights;
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
 use crate::tiny::{self, CLASSES, Head, Shape};
@@ -212,7 +213,7 @@ fn logits_are_those_of_the_oracle() {
     }
     for graph in graphs {
         let size = if graph.nodes().len() < 40 { SIZE } else { [40, 40] };
-        let weights = random_weights(&graph);
+        let weights = positive_weights(&graph, 1);
         let images = Tensor::from_fn([2, 3, size[0], size[1]], |i| ((i * i % 977) as f32 * 0.013).sin());
         let network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
         let found = network.logits(images.data(), size).unwrap();
@@ -225,21 +226,4 @@ fn logits_are_those_of_the_oracle() {
             assert!(error <= constant * magnitude, "{found} for {expected}, {} nodes", graph.nodes().len());
         }
     }
-}
-
-/// Statistics that no fresh network has; kernels lean to the positive, so that `Σ|x||w|` stays a useful bound.
-fn random_weights(graph: &Graph) -> Weights {
-    let tensor = |(number, (name, parameter)): (usize, (String, Parameter))| {
-        let fan_in: usize = parameter.shape[1..].iter().product();
-        let value = |i: usize| {
-            let x = ((i + 31 * number) as f32 * 12.9898).sin();
-            match parameter.role {
-                Role::Kernel | Role::Matrix => (x + 0.5) * 2.0 / fan_in as f32,
-                Role::NormScale | Role::RunningVar | Role::Scale => 1.0 + 0.5 * x,
-                Role::Bias | Role::NormShift | Role::RunningMean => 0.3 * x,
-            }
-        };
-        (name, Tensor::from_fn(parameter.shape.clone(), value))
-    };
-    graph.parameters().enumerate().map(tensor).collect()
 }

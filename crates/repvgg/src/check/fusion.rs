@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::algebra::Affine;
 use crate::error::expected;
 use crate::fuse::{Plan, Region};
-use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op};
+use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
 use crate::zoo::Form;
@@ -232,11 +233,8 @@ fn largest_difference(a: &Tensor<f64>, b: &Tensor<f64>) -> f64 {
 fn largest_gain(graph: &Graph, region: &Region, weights: &Weights) -> Result<f64> {
     let mut worst = 0.0f64;
     for node in region.nodes.iter().map(|&id| graph.node(id)) {
-        if let Op::BatchNorm(BatchNorm { eps, .. }) = node.op {
-            let scale = weights.require(&format!("{}.weight", node.name))?.data();
-            let var = weights.require(&format!("{}.running_var", node.name))?.data();
-            let gains = scale.iter().zip(var).map(|(&gamma, &var)| f64::from(gamma) / (f64::from(var) + eps).sqrt());
-            worst = worst.max(largest(gains));
+        if let Op::BatchNorm(_) = node.op {
+            worst = worst.max(largest(Affine::of(node, weights)?.scale.into_iter()));
         }
     }
     Ok(worst)

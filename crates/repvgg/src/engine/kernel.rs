@@ -1,42 +1,43 @@
 //! What a step computes, and the memory it sees.
 //!
-//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. What is computed
+//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`repvgg_kernels::Blocked`]); only the caller's images do not. What is computed
 //! with them is `repvgg-kernels`'s.
 
 use repvgg_kernels::maps::{self, Cpu, Divisor, Map, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
-use repvgg_kernels::{Blocked, ConvPlan, Level, PackedConv2d, Pass, ThreadPool};
+use repvgg_kernels::{ConvPlan, Level, PackedConv2d, Pass, ThreadPool};
 
-use super::lower::Affine;
+use super::parameters::Affine;
 use crate::graph::{ActivationKind, Pool, Shape, Softmax};
+use crate::program::Operation;
 
-/// The work of one step, its weights packed.
-pub(super) enum Kernel {
-    /// A convolution of the first input, plus the second one if there is one.
-    Conv { packed: Box<PackedConv2d>, plan: Box<ConvPlan> },
-    /// `activation(Σ affine(x))`, the affines padded to whole blocks.
-    Sum { affines: Vec<Option<Affine>>, activation: Option<ActivationKind> },
-    /// The product of two maps, or of a map and one factor per channel.
-    Mul(Option<ActivationKind>),
-    /// Channels one after another.
-    Concat,
+/// What the engine adds to a step.
+pub(super) enum Constants {
+    /// Nothing.
+    None,
+    /// A convolution with packed weights.
+    Convolution { packed: Box<PackedConv2d>, plan: Box<ConvPlan> },
+    /// The terms' factors and shifts, padded to whole blocks.
+    Affines(Vec<Option<Affine>>),
     /// For each channel, which of the input's it is.
-    Gather(Vec<usize>),
-    /// The map moved by some rows and columns, zeros around it.
-    Pad([isize; 2]),
-    /// The largest value of each window.
-    MaxPool(Pool),
-    /// The mean of each window.
-    AvgPool(Pool),
-    /// The mean of the part of each window that lies on the map.
-    AvgPoolInside(Pool),
-    /// The mean of each plane.
-    GlobalAvgPool,
-    /// Maps as rows.
-    Flatten,
-    /// The softmax over the channels.
-    Softmax(Softmax),
-    /// The caller's images in blocks.
-    Block,
+    Channels(Vec<usize>),
+}
+
+impl Constants {
+    /// Bytes of its weights.
+    pub(super) fn packed_bytes(&self) -> usize {
+        match self {
+            Self::Convolution { packed, .. } => packed.bytes(),
+            Self::Affines(affines) => {
+                affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
+            }
+            Self::None | Self::Channels(_) => 0,
+        }
+    }
+
+    /// Elements of workspace that a run needs.
+    pub(super) fn workspace_len(&self) -> usize {
+        if let Self::Convolution { plan, .. } = self { plan.workspace_len() } else { 0 }
+    }
 }
 
 /// Where a value lies, and its shape for one image.
@@ -52,22 +53,16 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The caller's images, `[N, C, H, W]`.
-    Input,
-    /// The arena, from this element on.
+    Caller,
+    /// The arena, from this element on, in blocks of channels.
     Arena(usize),
 }
 
 impl Slot {
-    /// The layout in blocks for some images.
-    pub(super) fn layout(self, images: usize) -> Blocked {
-        let [channels, height, width] = self.shape;
-        Blocked { shape: [images, channels, height, width], lanes: self.lanes }
-    }
-
     /// Elements of memory for some images.
     fn len(self, images: usize) -> usize {
         match self.source {
-            Source::Input => images * self.shape.iter().product::<usize>(),
+            Source::Caller => images * self.shape.iter().product::<usize>(),
             Source::Arena(_) => self.layout(images).len(),
         }
     }
@@ -107,7 +102,7 @@ impl<'a> Values<'a> {
     /// The elements of the value in `slot`.
     pub(super) fn data(&self, slot: Slot) -> &'a [f32] {
         let memory = match slot.source {
-            Source::Input => self.input,
+            Source::Caller => self.input,
             Source::Arena(offset) if offset < self.before.len() => &self.before[offset..],
             Source::Arena(offset) => &self.after[offset - self.gap_end..],
         };
@@ -127,54 +122,47 @@ pub(super) struct Call<'a> {
     pub(super) workspace: &'a mut [f32],
 }
 
-impl Kernel {
-    /// Bytes of its weights.
-    pub(super) fn packed_bytes(&self) -> usize {
-        match self {
-            Self::Conv { packed, .. } => packed.bytes(),
-            Self::Sum { affines, .. } => {
-                affines.iter().flatten().map(|affine| size_of_val(&*affine.scale) + size_of_val(&*affine.shift)).sum()
-            }
-            _ => 0,
-        }
+/// Computes an operation.
+///
+/// # Panics
+/// When `constants` are not those of the operation.
+pub(super) fn run(operation: &Operation, constants: &Constants, call: Call<'_>) {
+    let Call { pool, level, images, inputs, values, output, slot, workspace } = call;
+    if let (Operation::Convolution(_), Constants::Convolution { packed, plan }) = (operation, constants) {
+        let input = values.data(inputs[0]);
+        let addend = inputs.get(1).map(|&addend| values.data(addend));
+        return packed.run(plan, pool, Pass { images, input, addend, output, workspace });
     }
-
-    /// Writes the output.
-    pub(super) fn run(&self, call: Call<'_>) {
-        let Call { pool, level, images, inputs, values, output, slot, workspace } = call;
-        if let Self::Conv { packed, plan } = self {
-            let input = values.data(inputs[0]);
-            let addend = inputs.get(1).map(|&addend| values.data(addend));
-            return packed.run(plan, pool, Pass { images, input, addend, output, workspace });
+    let cpu = Cpu { pool, level };
+    let output = MapMut::new(output, slot.layout(images));
+    let input = values.map(inputs[0]);
+    match (operation, constants) {
+        (Operation::Sum(sum), Constants::Affines(affines)) => {
+            let terms = affines.iter().zip(inputs).map(|(affine, &input)| {
+                let affine = affine.as_ref().map(|Affine { scale, shift }| maps::Affine { scale, shift });
+                Term { map: values.map(input), affine }
+            });
+            maps::sum(cpu, terms, sum.activation.map(pointwise), output);
         }
-        let cpu = Cpu { pool, level };
-        let output = MapMut::new(output, slot.layout(images));
-        if let Self::Block = self {
-            return maps::pack(cpu, values.data(inputs[0]), output);
+        (Operation::Product(activation), _) => {
+            maps::product(cpu, input, values.map(inputs[1]), activation.map(pointwise), output);
         }
-        let input = values.map(inputs[0]);
-        match self {
-            Self::Conv { .. } | Self::Block => unreachable!("handled above"),
-            Self::Sum { affines, activation } => {
-                let terms = affines.iter().zip(inputs).map(|(affine, &input)| {
-                    let affine = affine.as_ref().map(|Affine { scale, shift }| maps::Affine { scale, shift });
-                    Term { map: values.map(input), affine }
-                });
-                maps::sum(cpu, terms, activation.map(pointwise), output);
-            }
-            Self::Mul(activation) => {
-                maps::product(cpu, input, values.map(inputs[1]), activation.map(pointwise), output);
-            }
-            Self::Concat => maps::concat(cpu, inputs.iter().map(|&input| values.map(input)), output),
-            Self::Gather(sources) => maps::gather(cpu, input, sources, output),
-            Self::Pad(begin) => maps::pad(cpu, input, *begin, output),
-            Self::MaxPool(pool) => maps::max_pool(cpu, window(pool), input, output),
-            Self::AvgPool(pool) => maps::mean_pool(cpu, window(pool), Divisor::Window, input, output),
-            Self::AvgPoolInside(pool) => maps::mean_pool(cpu, window(pool), Divisor::Inside, input, output),
-            Self::GlobalAvgPool => maps::global_mean(cpu, input, output),
-            Self::Flatten => maps::flatten(cpu, input, output),
-            Self::Softmax(Softmax::Probabilities) => maps::softmax(cpu, SoftmaxForm::Probabilities, input, output),
-            Self::Softmax(Softmax::Logarithms) => maps::softmax(cpu, SoftmaxForm::Logarithms, input, output),
+        (Operation::Concat, _) => maps::concat(cpu, inputs.iter().map(|&input| values.map(input)), output),
+        (Operation::Shuffle { .. } | Operation::Slice { .. }, Constants::Channels(sources)) => {
+            maps::gather(cpu, input, sources, output);
+        }
+        (Operation::Pad { padding }, _) => maps::pad(cpu, input, padding.map(|[begin, _]| begin), output),
+        (Operation::MaxPool(pool), _) => maps::max_pool(cpu, window(pool), input, output),
+        (Operation::AvgPool(pool), _) => maps::mean_pool(cpu, window(pool), Divisor::Window, input, output),
+        (Operation::AvgPoolInside(pool), _) => maps::mean_pool(cpu, window(pool), Divisor::Inside, input, output),
+        (Operation::GlobalAvgPool, _) => maps::global_mean(cpu, input, output),
+        (Operation::Flatten, _) => maps::flatten(cpu, input, output),
+        (Operation::Softmax(Softmax::Probabilities), _) => {
+            maps::softmax(cpu, SoftmaxForm::Probabilities, input, output);
+        }
+        (Operation::Softmax(Softmax::Logarithms), _) => maps::softmax(cpu, SoftmaxForm::Logarithms, input, output),
+        (Operation::Convolution(_) | Operation::Sum(_) | Operation::Shuffle { .. } | Operation::Slice { .. }, _) => {
+            unreachable!("{operation:?} has constants of its own")
         }
     }
 }

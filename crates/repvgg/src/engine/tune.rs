@@ -11,6 +11,7 @@ use repvgg_kernels::{
 };
 
 use super::Settings;
+use crate::error::expected;
 use crate::file::{read_bounded, write_atomically};
 use crate::{Error, Result};
 
@@ -76,9 +77,9 @@ impl Tuning {
         let bytes = read_bounded(path, FILE_LIMIT)?;
         let names: BTreeMap<String, String> =
             serde_json::from_slice(&bytes).map_err(|error| Error::format(path.display(), error.to_string()))?;
-        let parse = |(key, name): (String, String)| match name.parse() {
+        let parse = |(key, name): (String, String)| match name.parse::<Algorithm>() {
             Ok(algorithm) => Ok((key, algorithm)),
-            Err(error) => Err(Error::format(path.display(), error)),
+            Err(error) => Err(Error::format(path.display(), expected(error.expected()).found(error.found()))),
         };
         names.into_iter().map(parse).collect::<Result<_>>().map(Self)
     }

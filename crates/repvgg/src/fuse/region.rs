@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use repvgg_kernels::Geometry;
 
-use super::linear::{LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
+use crate::algebra::{Affine, LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
 use crate::error::expected;
-use crate::graph::{BatchNorm, Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT, normalized};
+use crate::graph::{Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT};
 use crate::{Error, Result, Tensor, Weights};
 
 /// A part of the graph between two points that is one convolution.
@@ -178,36 +178,15 @@ impl Plan {
 /// The value of a linear node from its inputs' values.
 fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeId, LinearConv>) -> Result<LinearConv> {
     let node = graph.node(id);
-    let parameter = |suffix: &str| -> Result<Vec<f64>> {
-        Ok(weights.require(&format!("{}.{suffix}", node.name))?.data().iter().copied().map(f64::from).collect())
-    };
     let input = &values[&node.inputs[0]];
     let combined = match &node.op {
-        Op::Conv2d(Conv2d { geometry, bias }) => {
-            let bias = if *bias { parameter("bias")? } else { vec![0.0; geometry.out_channels] };
-            input.then(&LinearConv { geometry: *geometry, kernel: parameter("weight")?, bias })
-        }
-        Op::NormalizedConv2d(Conv2d { geometry, bias }) => {
-            let bias = if *bias { parameter("bias")? } else { vec![0.0; geometry.out_channels] };
-            let kernel = normalized(weights.require(&format!("{}.weight", node.name))?);
-            input.then(&LinearConv { geometry: *geometry, kernel, bias })
-        }
+        Op::Conv2d(_) | Op::NormalizedConv2d(_) => input.then(&LinearConv::of(node, weights)?),
         Op::Pad { padding } => {
             let channels = input.geometry.out_channels;
             let pad = |geometry| input.then(&LinearConv { geometry, ..LinearConv::identity(channels) });
             pad_geometry(*padding, channels).and_then(pad)
         }
-        Op::BatchNorm(BatchNorm { eps, .. }) => {
-            let (factor, shift) = batch_norm_factors(
-                &parameter("weight")?,
-                &parameter("bias")?,
-                &parameter("running_mean")?,
-                &parameter("running_var")?,
-                *eps,
-            );
-            Ok(input.clone().scale(&factor, &shift))
-        }
-        Op::Scale { channels, .. } => Ok(input.clone().scale(&parameter("weight")?, &vec![0.0; *channels])),
+        Op::BatchNorm(_) | Op::Scale { .. } => Ok(input.clone().scale(&Affine::of(node, weights)?)),
         Op::AvgPool(pool) => {
             let geometry = pool_geometry(pool, input.geometry.out_channels);
             geometry.and_then(|geometry| input.then(&LinearConv::average(geometry)))
@@ -216,19 +195,6 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
         other => unreachable!("{} is not linear", other.kind()),
     };
     combined.map_err(|why| Error::fuse(&node.name, why))
-}
-
-/// Batch norm in evaluation form as `t·x + b`: `t = γ / √(σ² + ε)`, `b = β − μt` (2101.03697, Sect. 3.3, Eq. 3).
-pub(super) fn batch_norm_factors(
-    scale: &[f64],
-    shift: &[f64],
-    mean: &[f64],
-    var: &[f64],
-    eps: f64,
-) -> (Vec<f64>, Vec<f64>) {
-    let factor: Vec<f64> = scale.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
-    let shift = shift.iter().zip(mean).zip(&factor).map(|((beta, mean), t)| beta - mean * t).collect();
-    (factor, shift)
 }
 
 /// An average pool as a convolution, which pads both sides alike.

@@ -6,8 +6,8 @@ use repvgg_kernels::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
+use crate::element_count;
 use crate::error::{Problem, expected};
-use crate::{Tensor, element_count};
 
 /// What a node computes on activations `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,18 +144,6 @@ impl Conv2d {
     }
 }
 
-/// The filters `[K, …]`, each divided by its Euclidean norm; one of zeros stays as it is.
-pub(crate) fn normalized(weight: &Tensor) -> Vec<f64> {
-    let filters = weight.shape()[0];
-    let mut values: Vec<f64> = weight.data().iter().copied().map(f64::from).collect();
-    let each = values.len() / filters.max(1);
-    for filter in values.chunks_exact_mut(each.max(1)) {
-        let norm = filter.iter().map(|x| x * x).sum::<f64>().sqrt().max(LEAST_NORM);
-        filter.iter_mut().for_each(|x| *x /= norm);
-    }
-    values
-}
-
 /// What a filter's norm is raised to: PyTorch's `normalize`.
 pub const LEAST_NORM: f64 = 1e-12;
 
@@ -289,6 +277,21 @@ pub struct Linear {
     pub out_features: usize,
     /// Whether a bias is added.
     pub bias: bool,
+}
+
+impl Linear {
+    /// The 1×1 convolution of maps of one pixel that it is.
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            in_channels: self.in_features,
+            out_channels: self.out_features,
+            kernel: [1; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+        }
+    }
 }
 
 /// What a parameter is for; recipes choose weight decay by it.

@@ -6,14 +6,15 @@ use repvgg::engine::{Accuracy, Algorithm, Level, Plan, Reason, Settings, Tuning}
 use repvgg::graph::Conv2d;
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op, Weights};
+use repvgg_testing::available_levels;
 
-use super::{assert_matches_the_oracle, random_images, random_weights};
+use super::{assert_matches_the_oracle, positive_weights, random_images};
 
 fn network(groups: usize) -> (Graph, Weights) {
     let spec =
         RepVgg { depths: [1, 2, 2, 1], width: [0.5, 0.25, 0.125, 0.0625], groups, classes: 10, ..RepVgg::default() };
     let graph = spec.training_graph().unwrap();
-    let weights = random_weights(&graph, 11);
+    let weights = positive_weights(&graph, 11);
     (graph, weights)
 }
 
@@ -25,7 +26,7 @@ fn settings() -> Settings {
 fn every_algorithm_and_level_matches_the_oracle() {
     for groups in [1, 4] {
         let (graph, weights) = network(groups);
-        for level in Level::NAMES.iter().filter_map(|name| Level::named(name)) {
+        for level in available_levels(Level::NAMES, Level::named) {
             for algorithm in Algorithm::ALL {
                 let settings = Settings { algorithm: Some(algorithm), level, ..settings() };
                 assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
@@ -68,7 +69,7 @@ fn two_layers() -> (Graph, Weights) {
     let stem = graph.add("stem", Op::conv(Conv2d::square(3, 32, 3)), &[input]);
     let body = graph.add("body", Op::conv(Conv2d::square(32, 32, 3)), &[stem]);
     graph.output("main", body);
-    let weights = random_weights(&graph, 1);
+    let weights = positive_weights(&graph, 1);
     (graph, weights)
 }
 

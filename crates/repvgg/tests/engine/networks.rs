@@ -5,7 +5,7 @@ use repvgg::engine::Settings;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
-use super::{assert_matches_the_oracle, random_images, random_weights};
+use super::{assert_matches_the_oracle, positive_weights, random_images};
 
 fn small() -> RepVgg {
     RepVgg { depths: [1, 2, 2, 1], width: [0.125, 0.125, 0.0625, 0.0625], classes: 10, ..RepVgg::default() }
@@ -13,7 +13,7 @@ fn small() -> RepVgg {
 
 fn assert_network_matches(spec: &RepVgg, settings: Settings) {
     let graph = spec.training_graph().unwrap();
-    let weights = random_weights(&graph, 7);
+    let weights = positive_weights(&graph, 7);
     assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
 }
 
@@ -57,7 +57,7 @@ fn both_forms_of_other_networks() {
         let training = network.training_graph().unwrap();
         let plain = Plan::new(&training).into_graph();
         for graph in [training, plain] {
-            let weights = random_weights(&graph, 7);
+            let weights = positive_weights(&graph, 7);
             let settings = Settings { batch: 2, size: [40, 40], threads: 2, ..Settings::default() };
             assert_matches_the_oracle(&graph, &weights, settings, &random_images(3, settings));
         }

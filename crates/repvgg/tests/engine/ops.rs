@@ -5,7 +5,7 @@ use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::{Graph, Op, Tensor, Weights};
 use repvgg_kernels::Geometry;
 
-use super::{assert_matches_the_oracle, random_images, random_weights};
+use super::{assert_matches_the_oracle, positive_weights, random_images};
 
 const CHANNELS: usize = 6;
 
@@ -30,7 +30,7 @@ fn assert_op_on_channels_matches(op: Op, channels: usize) {
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
         let Some(graph) = graph(&op, channels, size) else { continue };
         let settings = Settings { batch, size, threads: 2, ..Settings::default() };
-        let weights = random_weights(&graph, 1);
+        let weights = positive_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, settings, &random_images(channels, settings));
         tried += 1;
     }
@@ -224,7 +224,7 @@ fn what_reads_a_flattened_image_of_one_pixel() {
         let end = graph.add("reader", reader, &inputs);
         graph.output("main", end);
         let settings = Settings { batch: 3, size: [1, 1], threads: 2, ..Settings::default() };
-        let weights = random_weights(&graph, 1);
+        let weights = positive_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, settings, &random_images(20, settings));
     }
 }
@@ -235,6 +235,6 @@ fn the_image_itself() {
     let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
     graph.output("main", input);
     let settings = Settings { batch: 2, size: [3, 5], threads: 2, ..Settings::default() };
-    let weights = random_weights(&graph, 1);
+    let weights = positive_weights(&graph, 1);
     assert_matches_the_oracle(&graph, &weights, settings, &random_images(CHANNELS, settings));
 }

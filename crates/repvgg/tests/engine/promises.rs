@@ -5,7 +5,7 @@ use repvgg::graph::{Conv2d, Linear};
 use repvgg::zoo::RepVgg;
 use repvgg::{ErrorKind, Graph, NodeId, Op, Tensor};
 
-use super::{random_images, random_weights};
+use super::{positive_weights, random_images};
 
 fn settings() -> Settings {
     Settings { batch: 1, size: [16, 16], threads: 2, ..Settings::default() }
@@ -37,7 +37,7 @@ impl Chain {
 
     fn plan(mut self, settings: Settings) -> Plan {
         self.graph.output("main", self.end);
-        Plan::new(&self.graph, &random_weights(&self.graph, 3), settings).unwrap()
+        Plan::new(&self.graph, &positive_weights(&self.graph, 3), settings).unwrap()
     }
 }
 
@@ -69,7 +69,7 @@ fn a_residual_branch_holds_its_input_until_the_sum() {
 fn threads_do_not_change_a_bit() {
     let graph = RepVgg { depths: [1, 2, 1, 1], width: [0.25; 4], classes: 10, ..RepVgg::default() }.training_graph();
     let graph = graph.unwrap();
-    let weights = random_weights(&graph, 5);
+    let weights = positive_weights(&graph, 5);
     let rows: Vec<Vec<u32>> = (1..=4)
         .map(|threads| {
             let settings = Settings { batch: 3, size: [64, 48], threads, ..Settings::default() };
@@ -103,7 +103,7 @@ fn a_run_leaves_nothing_for_the_next() {
 fn a_training_block_is_two_steps() {
     let spec = RepVgg { depths: [2, 1, 1, 1], width: [0.125; 4], classes: 10, ..RepVgg::default() };
     let graph = spec.training_graph().unwrap();
-    let plan = Plan::new(&graph, &random_weights(&graph, 5), settings()).unwrap();
+    let plan = Plan::new(&graph, &positive_weights(&graph, 5), settings()).unwrap();
     let steps: Vec<(&str, &str)> =
         plan.layers().iter().map(|layer| (layer.name.as_str(), layer.kind.as_str())).collect();
     // Stage 0 and the first block of stage 1 have no identity. The identity's batch norm is the addend's scale.
@@ -124,7 +124,7 @@ fn what_cannot_be_planned_is_one_sentence() {
     let stem = graph.add("stem", Op::conv(Conv2d::square(3, 64, 3)), &[input]);
     let head = graph.add("head", Op::Linear(Linear { in_features: 64, out_features: 5, bias: false }), &[stem]);
     graph.output("main", head);
-    let weights = random_weights(&graph, 1);
+    let weights = positive_weights(&graph, 1);
     let refusal = |settings: Settings| Plan::new(&graph, &weights, settings).err().unwrap().to_string();
     let one = Settings { size: [1, 1], ..settings() };
     assert!(Plan::new(&graph, &weights, one).is_ok());
@@ -145,7 +145,7 @@ fn absurd_activations_are_refused_before_they_are_allocated() {
     chain.graph.output("main", chain.end);
     let level = Level::named("portable").unwrap();
     let settings = Settings { batch: 1024, size: [65536, 65536], level, ..Settings::default() };
-    let error = Plan::new(&chain.graph, &random_weights(&chain.graph, 3), settings).err().unwrap();
+    let error = Plan::new(&chain.graph, &positive_weights(&chain.graph, 3), settings).err().unwrap();
     assert_eq!(
         error.to_string(),
         "batch 1024 of 65536x65536 images: expected activations that fit into memory and 64 GiB, found 262144.0 GiB"

@@ -6,7 +6,7 @@ use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool, Shape, Softmax};
 use repvgg::{Graph, NodeId, Op};
 use repvgg_kernels::Geometry;
 
-use super::{assert_matches_the_oracle, random_images, random_weights};
+use super::{assert_matches_the_oracle, positive_weights, random_images};
 
 const CHANNELS: usize = 3;
 
@@ -155,7 +155,7 @@ proptest! {
             garden.grow(step);
         }
         let graph = garden.finish(ending);
-        let weights = random_weights(&graph, seed);
+        let weights = positive_weights(&graph, seed);
         let settings = Settings { batch, size, threads, algorithm, level, ..Settings::default() };
         let images = random_images(CHANNELS, Settings { batch: images, ..settings });
         assert_matches_the_oracle(&graph, &weights, settings, &images);

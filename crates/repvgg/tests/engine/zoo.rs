@@ -8,7 +8,7 @@ use repvgg::fuse::{self, fuse};
 use repvgg::interpret::logits;
 use repvgg::{Architecture, Graph, Tensor, Weights, onnx};
 
-use super::{noise, random_images, random_weights};
+use super::{noise, positive_weights, random_images};
 
 fn everything() -> impl Iterator<Item = Architecture> {
     Architecture::names().map(|name| Architecture::named(name).unwrap())
@@ -96,7 +96,7 @@ fn networks_of_every_family_run_fuse_and_export() {
 /// The engine on the training form, on the fused form, and on the fused form written to ONNX and read back, each against
 /// the oracle's training form.
 fn assert_acts(name: &str, training: &Graph, side: usize) {
-    let weights = random_weights(training, 3);
+    let weights = positive_weights(training, 3);
     let settings = Settings { size: [side; 2], threads: 2, ..Settings::default() };
     let images = random_images(training.input_channels(), settings);
     let expected = logits(training, &weights, &images.to_f64()).unwrap();

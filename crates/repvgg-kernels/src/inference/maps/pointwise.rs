@@ -131,7 +131,7 @@ mod tests {
     }
 
     /// Beyond -87 the gate stays at e⁻⁸⁷, which is less than the least normal number times two.
-    fn assert_close(found: f32, expected: f64, (ulps, factor): (f64, f64), what: &str) {
+    fn assert_close(found: f32, expected: f64, ulps: f64, factor: f64, what: &str) {
         let unit = f64::from(f32::EPSILON) * expected.abs();
         let floor = 2.0 * f64::from(f32::MIN_POSITIVE) * factor.abs();
         assert!(
@@ -148,8 +148,8 @@ mod tests {
             for ((x, gate), product) in values().into_iter().zip(gates).zip(products) {
                 let x = f64::from(x);
                 let expected = 1.0 / (1.0 + (-x).exp());
-                assert_close(gate, expected, (3.0, 1.0), &format!("sigmoid({x}) on {}", level.name()));
-                assert_close(product, x * expected, (4.0, x), &format!("silu({x}) on {}", level.name()));
+                assert_close(gate, expected, 3.0, 1.0, &format!("sigmoid({x}) on {}", level.name()));
+                assert_close(product, x * expected, 4.0, x, &format!("silu({x}) on {}", level.name()));
             }
         }
     }

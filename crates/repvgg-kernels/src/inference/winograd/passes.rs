@@ -12,7 +12,9 @@
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
 
 use crate::simd::{Kernel, Simd};
-use crate::winograd::transform::{MAX_SLOTS, Tile};
+use crate::winograd::cover::TileShape;
+use crate::winograd::families::for_each_family;
+use crate::winograd::transform::{MAX_SLOTS, TileTransform};
 
 /// Registers in step: item `i` of stream `s` is at `at[s] + i · step`.
 #[derive(Clone, Copy)]
@@ -41,44 +43,34 @@ pub(super) struct Lines<'a> {
 pub(super) struct Ending<'a> {
     pub(super) bias: &'a [f32],
     pub(super) floor: f32,
-    /// What is added, in step with the outputs, and its factors.
-    pub(super) addend: Option<(Streams<*const f32>, &'a [f32])>,
+    pub(super) addend: Option<AddendStreams<'a>>,
 }
 
-/// A tile, by its kind: `[stride, family, outputs]`.
-pub(super) type Size = [usize; 3];
+/// What is added to the outputs, in step with them, and its factors.
+#[derive(Clone, Copy)]
+pub(super) struct AddendStreams<'a> {
+    pub(super) values: Streams<*const f32>,
+    pub(super) scale: &'a [f32],
+}
 
-/// Calls a kernel for the tile of a size that is known at run time only.
+/// Calls a kernel for the tile of a shape that is known at run time only.
 macro_rules! for_tile {
-    ($simd:ident, $size:expr, $kernel:ident($($field:expr),*)) => {
-        match $size {
-            [1, 2, 1] => $simd.run($kernel::<3, 2, 1>($($field),*)),
-            [1, 2, 2] => $simd.run($kernel::<3, 2, 2>($($field),*)),
-            [1, 4, 1] => $simd.run($kernel::<3, 4, 1>($($field),*)),
-            [1, 4, 2] => $simd.run($kernel::<3, 4, 2>($($field),*)),
-            [1, 4, 3] => $simd.run($kernel::<3, 4, 3>($($field),*)),
-            [1, 4, 4] => $simd.run($kernel::<3, 4, 4>($($field),*)),
-            [1, 6, 1] => $simd.run($kernel::<3, 6, 1>($($field),*)),
-            [1, 6, 2] => $simd.run($kernel::<3, 6, 2>($($field),*)),
-            [1, 6, 3] => $simd.run($kernel::<3, 6, 3>($($field),*)),
-            [1, 6, 4] => $simd.run($kernel::<3, 6, 4>($($field),*)),
-            [1, 6, 5] => $simd.run($kernel::<3, 6, 5>($($field),*)),
-            [1, 6, 6] => $simd.run($kernel::<3, 6, 6>($($field),*)),
-            [1, 8, 1] => $simd.run($kernel::<3, 8, 1>($($field),*)),
-            [1, 8, 2] => $simd.run($kernel::<3, 8, 2>($($field),*)),
-            [1, 8, 3] => $simd.run($kernel::<3, 8, 3>($($field),*)),
-            [1, 8, 4] => $simd.run($kernel::<3, 8, 4>($($field),*)),
-            [1, 8, 5] => $simd.run($kernel::<3, 8, 5>($($field),*)),
-            [1, 8, 6] => $simd.run($kernel::<3, 8, 6>($($field),*)),
-            [1, 8, 7] => $simd.run($kernel::<3, 8, 7>($($field),*)),
-            [1, 8, 8] => $simd.run($kernel::<3, 8, 8>($($field),*)),
-            [2, 2, 1] => $simd.run($kernel::<2, 2, 1>($($field),*)),
-            [2, 2, 2] => $simd.run($kernel::<2, 2, 2>($($field),*)),
-            [2, 4, 1] => $simd.run($kernel::<2, 4, 1>($($field),*)),
-            [2, 4, 2] => $simd.run($kernel::<2, 4, 2>($($field),*)),
-            [2, 4, 3] => $simd.run($kernel::<2, 4, 3>($($field),*)),
-            [2, 4, 4] => $simd.run($kernel::<2, 4, 4>($($field),*)),
-            size => unreachable!("no tile of stride {}, family {}, {} outputs", size[0], size[1], size[2]),
+    ($simd:ident, $shape:expr, $kernel:ident $fields:tt) => {
+        for_each_family!(tile_arms ($simd, $shape, $kernel $fields))
+    };
+}
+
+/// An arm for each tile of each family.
+macro_rules! tile_arms {
+    (
+        ($simd:ident, $shape:expr, $kernel:ident $fields:tt)
+        $((stride $stride:literal, taps $taps:literal, largest $largest:literal, outputs ($($outputs:literal)*), pairs $pairs:tt))*
+    ) => {
+        match $shape {
+            $($(TileShape { stride: $stride, family: $largest, outputs: $outputs } => {
+                $simd.run($kernel::<$taps, $largest, $outputs> $fields);
+            })*)*
+            shape => unreachable!("no transforms for {shape:?}"),
         }
     };
 }
@@ -92,12 +84,12 @@ macro_rules! for_tile {
 #[inline(always)]
 pub(super) unsafe fn input<S: Simd>(
     simd: S,
-    size: Size,
+    shape: TileShape,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
 ) {
-    for_tile!(simd, size, Input(count, from, to));
+    for_tile!(simd, shape, Input { count, from, to });
 }
 
 /// The horizontal transform of the scratch into V.
@@ -106,8 +98,14 @@ pub(super) unsafe fn input<S: Simd>(
 ///
 /// As [`input`], for the lines.
 #[inline(always)]
-pub(super) unsafe fn input_lines<S: Simd>(simd: S, size: Size, lines: Lines<'_>, scratch: *const f32, v: *mut f32) {
-    for_tile!(simd, size, InputLines(lines, scratch, v));
+pub(super) unsafe fn input_lines<S: Simd>(
+    simd: S,
+    shape: TileShape,
+    lines: Lines<'_>,
+    scratch: *const f32,
+    v: *mut f32,
+) {
+    for_tile!(simd, shape, InputLines { lines, scratch, v });
 }
 
 /// The horizontal transform of M into the scratch.
@@ -116,8 +114,14 @@ pub(super) unsafe fn input_lines<S: Simd>(simd: S, size: Size, lines: Lines<'_>,
 ///
 /// As [`input`], for the lines.
 #[inline(always)]
-pub(super) unsafe fn output_lines<S: Simd>(simd: S, size: Size, lines: Lines<'_>, m: *const f32, scratch: *mut f32) {
-    for_tile!(simd, size, OutputLines(lines, m, scratch));
+pub(super) unsafe fn output_lines<S: Simd>(
+    simd: S,
+    shape: TileShape,
+    lines: Lines<'_>,
+    m: *const f32,
+    scratch: *mut f32,
+) {
+    for_tile!(simd, shape, OutputLines { lines, m, scratch });
 }
 
 /// `to = max(floor, Aᵀ from + bias + …)`, `count` times: the vertical transform of the scratch into image rows.
@@ -128,71 +132,87 @@ pub(super) unsafe fn output_lines<S: Simd>(simd: S, size: Size, lines: Lines<'_>
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(
     simd: S,
-    size: Size,
+    shape: TileShape,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
     ending: Ending<'_>,
 ) {
-    for_tile!(simd, size, Finish(count, from, to, ending));
+    for_tile!(simd, shape, Finish { count, from, to, ending });
 }
 
 /// `G g` along the columns of the filters of one channel: `taps` `[r][s][width]` to `rows` `[weight y][s][width]`.
 #[inline(always)]
-pub(super) fn filter_columns<S: Simd>(simd: S, size: Size, width: usize, taps: &[f32], rows: &mut [f32]) {
-    for_tile!(simd, size, FilterColumns(width, taps, rows));
+pub(super) fn filter_columns<S: Simd>(simd: S, shape: TileShape, width: usize, taps: &[f32], rows: &mut [f32]) {
+    for_tile!(simd, shape, FilterColumns { width, taps, rows });
 }
 
-/// `g Gᵀ` along the rows: `rows` `[weight y][s][width]` to `weights`, where pairs of weights are `stride` floats apart.
+/// Filters of one channel between the two passes.
+pub(super) struct HalfTransformed<'a> {
+    /// Filters in a row.
+    pub(super) width: usize,
+    /// `[weight y][s][width]`.
+    pub(super) rows: &'a [f32],
+}
+
+/// `g Gᵀ` along the rows, to `weights`, where pairs of points are `stride` floats apart.
 #[inline(always)]
 pub(super) fn filter_rows<S: Simd>(
     simd: S,
-    size: Size,
-    (width, stride): (usize, usize),
-    rows: &[f32],
+    shape: TileShape,
+    filters: HalfTransformed<'_>,
     weights: &mut [f32],
+    stride: usize,
 ) {
-    for_tile!(simd, size, FilterRows((width, stride), rows, weights));
+    for_tile!(simd, shape, FilterRows { filters, weights, stride });
 }
 
-struct FilterColumns<'a, const TAPS: usize, const FAMILY: usize, const M: usize>(usize, &'a [f32], &'a mut [f32]);
+struct FilterColumns<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+    width: usize,
+    taps: &'a [f32],
+    rows: &'a mut [f32],
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterColumns<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self(width, taps, rows) = self;
+        let Self { width, taps, rows } = self;
         let registers = width / S::LANES;
         let taps = &S::blocks(taps)[..9 * registers];
-        let rows = &mut S::blocks_mut(rows)[..3 * registers * Tile::<TAPS, FAMILY, M>::WEIGHTS];
+        let rows = &mut S::blocks_mut(rows)[..3 * registers * TileTransform::<TAPS, FAMILY, M>::WEIGHTS];
         for at in 0..3 * registers {
             let tap = |r: usize| &taps[r * 3 * registers + at];
             let column = [simd.load(tap(0)), simd.load(tap(1)), simd.load(tap(2))];
-            let weights = Tile::<TAPS, FAMILY, M>::filter(simd, column);
-            for i in 0..Tile::<TAPS, FAMILY, M>::WEIGHTS {
+            let weights = TileTransform::<TAPS, FAMILY, M>::filter(simd, column);
+            for i in 0..TileTransform::<TAPS, FAMILY, M>::WEIGHTS {
                 simd.store(weights[i], &mut rows[i * 3 * registers + at]);
             }
         }
     }
 }
 
-struct FilterRows<'a, const TAPS: usize, const FAMILY: usize, const M: usize>((usize, usize), &'a [f32], &'a mut [f32]);
+struct FilterRows<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+    filters: HalfTransformed<'a>,
+    weights: &'a mut [f32],
+    stride: usize,
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterRows<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self((width, stride), rows, weights) = self;
+        let Self { filters: HalfTransformed { width, rows }, weights, stride } = self;
         let registers = width / S::LANES;
         for (y, row) in S::blocks(rows).chunks_exact(3 * registers).enumerate() {
             for v in 0..registers {
                 let tap = |s: usize| &row[s * registers + v];
                 let taps = [simd.load(tap(0)), simd.load(tap(1)), simd.load(tap(2))];
-                let slots = Tile::<TAPS, FAMILY, M>::filter(simd, taps);
-                for x in 0..Tile::<TAPS, FAMILY, M>::WEIGHTS {
-                    let at = (y * Tile::<TAPS, FAMILY, M>::WEIGHTS + x) * stride + v * S::LANES;
+                let slots = TileTransform::<TAPS, FAMILY, M>::filter(simd, taps);
+                for x in 0..TileTransform::<TAPS, FAMILY, M>::WEIGHTS {
+                    let at = (y * TileTransform::<TAPS, FAMILY, M>::WEIGHTS + x) * stride + v * S::LANES;
                     simd.store(slots[x], &mut S::blocks_mut(&mut weights[at..][..S::LANES])[0]);
                 }
             }
@@ -200,22 +220,26 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterRo
     }
 }
 
-struct Input<const TAPS: usize, const FAMILY: usize, const M: usize>(usize, Streams<*const f32>, Streams<*mut f32>);
+struct Input<const TAPS: usize, const FAMILY: usize, const M: usize> {
+    count: usize,
+    from: Streams<*const f32>,
+    to: Streams<*mut f32>,
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self(count, from, to) = self;
+        let Self { count, from, to } = self;
         for item in 0..count {
             let mut x = [simd.splat(0.0); MAX_SLOTS];
-            for i in 0..Tile::<TAPS, FAMILY, M>::INPUTS {
+            for i in 0..TileTransform::<TAPS, FAMILY, M>::INPUTS {
                 // SAFETY: the caller of `input` vouches for every register of the streams.
                 x[i] = simd.load(unsafe { &*from.at[i].add(item * from.step).cast::<S::Block>() });
             }
-            let slots = Tile::<TAPS, FAMILY, M>::input(simd, &x);
-            for i in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
+            let slots = TileTransform::<TAPS, FAMILY, M>::input(simd, &x);
+            for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
                 // SAFETY: as above.
                 simd.store(slots[i], unsafe { &mut *to.at[i].add(item * to.step).cast::<S::Block>() });
             }
@@ -226,29 +250,33 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TA
 /// Floats between neighbouring tiles at a slot.
 #[inline(always)]
 const fn step<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usize>(slot: usize) -> usize {
-    if slot < Tile::<TAPS, FAMILY, M>::TRANSFORMED { S::LANES } else { M * S::LANES }
+    if slot < TileTransform::<TAPS, FAMILY, M>::TRANSFORMED { S::LANES } else { M * S::LANES }
 }
 
-struct InputLines<'a, const TAPS: usize, const FAMILY: usize, const M: usize>(Lines<'a>, *const f32, *mut f32);
+struct InputLines<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+    lines: Lines<'a>,
+    scratch: *const f32,
+    v: *mut f32,
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for InputLines<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self(Lines { lines, count }, scratch, v) = self;
+        let Self { lines: Lines { lines, count }, scratch, v } = self;
         let stride = if TAPS == 3 { 1 } else { 2 };
         for line in lines {
             let from = scratch.wrapping_add(line.scratch);
             let to = line.slots.map(|slot| v.wrapping_add(slot));
             for tile in 0..count {
                 let mut x = [simd.splat(0.0); MAX_SLOTS];
-                for i in 0..Tile::<TAPS, FAMILY, M>::INPUTS {
+                for i in 0..TileTransform::<TAPS, FAMILY, M>::INPUTS {
                     // SAFETY: the caller of `input_lines` vouches for every register of the lines.
                     x[i] = simd.load(unsafe { &*from.add((tile * M * stride + i) * S::LANES).cast::<S::Block>() });
                 }
-                let slots = Tile::<TAPS, FAMILY, M>::input(simd, &x);
-                for i in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
+                let slots = TileTransform::<TAPS, FAMILY, M>::input(simd, &x);
+                for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
                     let at = tile * step::<S, TAPS, FAMILY, M>(i);
                     // SAFETY: as above.
                     simd.store(slots[i], unsafe { &mut *to[i].add(at).cast::<S::Block>() });
@@ -258,25 +286,29 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for InputLin
     }
 }
 
-struct OutputLines<'a, const TAPS: usize, const FAMILY: usize, const M: usize>(Lines<'a>, *const f32, *mut f32);
+struct OutputLines<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+    lines: Lines<'a>,
+    m: *const f32,
+    scratch: *mut f32,
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for OutputLines<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self(Lines { lines, count }, m, scratch) = self;
+        let Self { lines: Lines { lines, count }, m, scratch } = self;
         for line in lines {
             let from = line.slots.map(|slot| m.wrapping_add(slot));
             let to = scratch.wrapping_add(line.scratch);
             for tile in 0..count {
                 let mut slots = [simd.splat(0.0); MAX_SLOTS];
-                for i in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
+                for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
                     let at = tile * step::<S, TAPS, FAMILY, M>(i);
                     // SAFETY: the caller of `output_lines` vouches for every register of the lines.
                     slots[i] = simd.load(unsafe { &*from[i].add(at).cast::<S::Block>() });
                 }
-                let outputs = Tile::<TAPS, FAMILY, M>::output(simd, &slots);
+                let outputs = TileTransform::<TAPS, FAMILY, M>::output(simd, &slots);
                 for i in 0..M {
                     // SAFETY: as above.
                     simd.store(outputs[i], unsafe { &mut *to.add((tile * M + i) * S::LANES).cast::<S::Block>() });
@@ -286,19 +318,19 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for OutputLi
     }
 }
 
-struct Finish<'a, const TAPS: usize, const FAMILY: usize, const M: usize>(
-    usize,
-    Streams<*const f32>,
-    Streams<*mut f32>,
-    Ending<'a>,
-);
+struct Finish<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+    count: usize,
+    from: Streams<*const f32>,
+    to: Streams<*mut f32>,
+    ending: Ending<'a>,
+}
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Finish<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self(count, from, to, ending) = self;
+        let Self { count, from, to, ending } = self;
         let [bias, floor] = [simd.load(&S::blocks(ending.bias)[0]), simd.splat(ending.floor)];
         match ending.addend {
             None => {
@@ -312,7 +344,7 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Finish<'
                     }
                 }
             }
-            Some((addend, scale)) => {
+            Some(AddendStreams { values: addend, scale }) => {
                 let scale = simd.load(&S::blocks(scale)[0]);
                 for item in 0..count {
                     // SAFETY: the caller of `finish` vouches for every register of the streams.
@@ -343,9 +375,9 @@ unsafe fn combine<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usiz
     item: usize,
 ) -> [S::Vector; MAX_SLOTS] {
     let mut slots = [simd.splat(0.0); MAX_SLOTS];
-    for i in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
+    for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
         // SAFETY: the caller's promise.
         slots[i] = simd.load(unsafe { &*from.at[i].add(item * from.step).cast::<S::Block>() });
     }
-    Tile::<TAPS, FAMILY, M>::output(simd, &slots)
+    TileTransform::<TAPS, FAMILY, M>::output(simd, &slots)
 }

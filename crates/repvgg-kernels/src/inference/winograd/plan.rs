@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{FilterForm, Storage, WinogradWeights};
 use crate::inference::Site;
-use crate::panels::Panel;
-use crate::winograd::cover::{Cover, Kind, Run};
+use crate::tile::Panel;
+use crate::winograd::cover::{AxisTiles, Cover, TileRun};
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level};
 
@@ -39,7 +39,7 @@ pub(crate) struct WinogradPlan {
     pub(super) padding: [usize; 2],
     pub(super) size: [usize; 2],
     pub(super) chunking: Chunking,
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<RowSegment>,
     /// Channel blocks of the input, registers of the output.
     pub(super) blocks: usize,
     pub(super) registers: usize,
@@ -51,11 +51,11 @@ pub(crate) struct WinogradPlan {
 
 /// Tiles of a row that go through the scratch together.
 #[derive(Debug, Clone)]
-pub(super) struct Segment {
+pub(super) struct RowSegment {
     pub(super) outputs: Range<usize>,
     /// Columns of input that they read.
     pub(super) inputs: usize,
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<TileRun>,
 }
 
 /// Floats of the parts of a workspace.
@@ -93,7 +93,7 @@ impl WinogradPlan {
         let m_registers = groups.iter().map(registers).max().unwrap_or(0);
         let [v, m] = [blocks, m_registers].map(|maps| maps * stride(columns, lanes));
         let widest = segments.iter().map(|segment| segment.inputs).max().unwrap_or(0);
-        let images = rows_of_scratch(covers[0].kind) * widest * lanes;
+        let images = rows_of_scratch(covers[0].axis) * widest * lanes;
         // Transforms of images and of weights take turns with the scratch.
         let filters = panels.iter().map(|panel| room_for_filters(*form, panel, lanes)).max().unwrap_or(0);
         let parts = Parts { v, m, scratch: images.max(filters).next_multiple_of(SKEW) };
@@ -167,7 +167,7 @@ impl Chunking {
         let Work { batch, threads, channels, panels } = work;
         let [vertical, horizontal] = covers;
         let (rows, columns) = (vertical.tiles.len(), horizontal.tiles.len());
-        let slots = vertical.tiles.first().map_or(0, |tile| vertical.kind.slots(tile.outputs));
+        let slots = vertical.tiles.first().map_or(0, |tile| vertical.axis.slots(tile.outputs));
         let floats = slots * horizontal.uses.iter().sum::<usize>() * channels;
         let by_rows = (1..=rows).map(|parts| (1, parts));
         let by_images = (2..=batch).map(|images| (images, 1));
@@ -224,7 +224,7 @@ impl Chunking {
 pub(super) fn uses(cover: &Cover, rows: Range<usize>) -> [usize; MAX_SLOTS] {
     let mut uses = [0; MAX_SLOTS];
     for tile in &cover.tiles[rows] {
-        (0..cover.kind.slots(tile.outputs)).for_each(|slot| uses[cover.kind.weight(tile.outputs, slot)] += 1);
+        (0..cover.axis.slots(tile.outputs)).for_each(|slot| uses[cover.axis.weight(tile.outputs, slot)] += 1);
     }
     uses
 }
@@ -261,21 +261,21 @@ fn group(panels: &[Panel], most: usize, floats: usize) -> Vec<Range<usize>> {
 }
 
 /// The slots of the tallest tile, and a row of zeros.
-fn rows_of_scratch(kind: Kind) -> usize {
-    kind.slots(kind.largest) + 1
+fn rows_of_scratch(axis: AxisTiles) -> usize {
+    axis.slots(axis.largest) + 1
 }
 
 /// Divides the tiles of a row so that the scratch stays in the first-level cache.
-fn segments(covers: &[Cover; 2], lanes: usize) -> Vec<Segment> {
+fn segments(covers: &[Cover; 2], lanes: usize) -> Vec<RowSegment> {
     let [vertical, horizontal] = covers;
-    let columns = SCRATCH / (rows_of_scratch(vertical.kind) * lanes);
-    let each = (columns.saturating_sub(2) / (horizontal.kind.stride * horizontal.kind.largest)).max(1);
+    let columns = SCRATCH / (rows_of_scratch(vertical.axis) * lanes);
+    let each = (columns.saturating_sub(2) / (horizontal.axis.stride * horizontal.axis.largest)).max(1);
     let count = horizontal.tiles.len();
     let each = count.div_ceil(count.div_ceil(each));
     let segment = |first: usize| {
         let tiles = first..(first + each).min(count);
         let outputs = horizontal.outputs(tiles.clone());
-        Segment { inputs: horizontal.kind.inputs(outputs.len()), outputs, runs: horizontal.runs(tiles) }
+        RowSegment { inputs: horizontal.axis.inputs(outputs.len()), outputs, runs: horizontal.runs(tiles) }
     };
     (0..count).step_by(each).map(segment).collect()
 }

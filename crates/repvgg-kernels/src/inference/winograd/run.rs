@@ -4,16 +4,15 @@
 
 use std::ops::Range;
 
-use super::passes::{self, Ending, Line, Lines, Streams};
-use super::plan::{self, Chunk, Parts, SKEW, Segment, Sharing};
+use super::passes::{self, AddendStreams, Ending, HalfTransformed, Line, Lines, Streams};
+use super::plan::{self, Chunk, Parts, RowSegment, SKEW, Sharing};
 use super::{Storage, WinogradPlan, WinogradWeights};
 use crate::ThreadPool;
-use crate::inference::{Arguments, Epilogue};
-use crate::panels::Panel;
+use crate::inference::{Addend, Arguments, Epilogue};
 use crate::pool::{Disjoint, Tasks};
-use crate::product::{self, Columns, Depth, Product, Sum};
 use crate::simd::{Kernel, Simd};
-use crate::winograd::cover::{Kind, MAX_RUNS};
+use crate::tile::{self, Columns, Depth, Panel, Product, Sum, Target};
+use crate::winograd::cover::{AxisTiles, MAX_RUNS};
 use crate::winograd::transform::MAX_SLOTS;
 
 /// Tasks per thread where a phase is shared out.
@@ -120,22 +119,22 @@ impl<'a> Job<'a> {
         Self { call, chunk, uses, columns, starts, stride }
     }
 
-    fn kinds(&self) -> [Kind; 2] {
-        [0, 1].map(|axis| self.call.plan.covers[axis].kind)
+    fn axes(&self) -> [AxisTiles; 2] {
+        [0, 1].map(|axis| self.call.plan.covers[axis].axis)
     }
 
     fn rows(&self) -> impl Iterator<Item = TileRow> {
-        let (kind, tiles) = (self.kinds()[0], &self.call.plan.covers[0].tiles);
+        let (axis, tiles) = (self.axes()[0], &self.call.plan.covers[0].tiles);
         let first = tiles[self.chunk.rows.start].start;
         self.chunk.images.clone().enumerate().flat_map(move |(index, image)| {
             self.chunk.rows.clone().enumerate().map(move |(row, tile)| {
                 let tile = tiles[tile];
-                let transformed = kind.transformed(tile.outputs);
+                let transformed = axis.transformed(tile.outputs);
                 let slots = std::array::from_fn(|slot| {
-                    if slot >= kind.slots(tile.outputs) {
+                    if slot >= axis.slots(tile.outputs) {
                         return (0, 0);
                     }
-                    let weight = kind.weight(tile.outputs, slot);
+                    let weight = axis.weight(tile.outputs, slot);
                     let within = if slot < transformed { row } else { tile.start - first + slot - transformed };
                     (weight, index * self.uses[weight] + within)
                 });
@@ -146,8 +145,8 @@ impl<'a> Job<'a> {
 
     /// The lines of a segment for each of its runs, in a block of V or a register of M. The scratch has lines of `width`
     /// columns, where a run that starts at output `o` starts at column `first(o)`.
-    fn lines(&self, row: &TileRow, segment: &Segment, width: usize, first: impl Fn(usize) -> usize) -> Table {
-        let [vertical, horizontal] = self.kinds();
+    fn lines(&self, row: &TileRow, segment: &RowSegment, width: usize, first: impl Fn(usize) -> usize) -> Table {
+        let [vertical, horizontal] = self.axes();
         let uses = &self.call.plan.covers[1].uses;
         let mut table = [[Line::default(); MAX_SLOTS]; MAX_RUNS];
         for (run, lines) in segment.runs.iter().zip(&mut table) {
@@ -183,7 +182,7 @@ impl Kernel for Gather<'_> {
         let Self { job, blocks, v, scratch } = self;
         let plan = job.call.plan;
         let [height, width] = plan.size;
-        let [vertical, horizontal] = job.kinds();
+        let [vertical, horizontal] = job.axes();
         let plane = height * width * S::LANES;
         for row in job.rows() {
             let slots = vertical.slots(row.outputs);
@@ -220,19 +219,19 @@ impl Kernel for Gather<'_> {
                     for (slot, target) in targets.iter_mut().enumerate() {
                         *target = base.wrapping_add((slot * columns + inside.start) * S::LANES);
                     }
-                    let size = [vertical.stride, vertical.family, row.outputs];
+                    let shape = vertical.shape(row.outputs);
                     let from = Streams { at: rows, step: S::LANES };
                     let to = Streams { at: targets, step: S::LANES };
                     // SAFETY: each input row was sliced to the columns inside the image, and zeros are as long as a
                     // row of the scratch; each of the tile's slots has a row of the scratch of its own.
-                    unsafe { passes::input(simd, size, inside.len(), from, to) };
+                    unsafe { passes::input(simd, shape, inside.len(), from, to) };
                     for (run, lines) in segment.runs.iter().zip(&lines) {
-                        let size = [horizontal.stride, horizontal.family, run.outputs];
+                        let shape = horizontal.shape(run.outputs);
                         let lines = Lines { lines: &lines[..slots], count: run.count };
                         // SAFETY: a run reads the columns of the scratch that its tiles read, which are the segment's.
                         // What it writes belongs to this task's block; its columns are those that its tiles count, all
                         // inside the block, which has room for every column of every pair of points.
-                        unsafe { passes::input_lines(simd, size, lines, base, v.at(block * job.stride)) };
+                        unsafe { passes::input_lines(simd, shape, lines, base, v.at(block * job.stride)) };
                     }
                 }
             }
@@ -332,12 +331,13 @@ struct Raw<'a> {
 #[inline(always)]
 fn transform<S: Simd>(simd: S, job: &Job<'_>, raw: Raw<'_>, transformed: &mut [f32], stride: usize) {
     let Raw { width, taps, rows } = raw;
-    let [vertical, horizontal] = job.kinds();
-    let [tall, wide] = [vertical, horizontal].map(|kind| [kind.stride, kind.family, kind.largest]);
+    let [vertical, horizontal] = job.axes();
+    let [tall, wide] = [vertical, horizontal].map(|axis| axis.shape(axis.largest));
     let rows = &mut rows[..vertical.weights() * 3 * width];
     for (channel, taps) in taps.chunks_exact(9 * width).enumerate() {
         passes::filter_columns(simd, tall, width, taps, rows);
-        passes::filter_rows(simd, wide, (width, stride), rows, &mut transformed[channel * width..]);
+        let filters = HalfTransformed { width, rows };
+        passes::filter_rows(simd, wide, filters, &mut transformed[channel * width..], stride);
     }
 }
 
@@ -356,24 +356,25 @@ struct Filters<'a> {
 #[inline(always)]
 fn multiply<S: Simd>(simd: S, job: &Job<'_>, point: usize, filters: Filters<'_>, v: &[f32], m: &mut [f32]) {
     let Filters { weights, next, panel, blocks } = filters;
-    let wide = job.kinds()[1].weights();
+    let wide = job.axes()[1].weights();
     let (row, column) = (point / wide, point % wide);
     let (count, start) = (job.columns[row][column], job.starts[row][column]);
     if count == 0 {
         return;
     }
-    let reads_ahead = product::reads_ahead(job.call.weights.bytes(), count);
+    let reads_ahead = tile::reads_ahead(job.call.weights.bytes(), count);
     let product = Product {
-        weights,
+        panel: weights,
         vectors: panel.vectors.len(),
         columns: &v[blocks.start * job.stride + start..],
         layout: Columns::Blocks(S::LANES),
-        depth: Depth::blocks(blocks.len(), job.stride),
+        depth: Depth::packed([1, 1, blocks.len()], [0, 0, job.stride], S::LANES * panel.vectors.len() * S::LANES),
         next: if reads_ahead { next } else { &[] },
         sum: if blocks.start == panel.blocks.start { Sum::Start } else { Sum::Continue },
     };
     for span in product.tiles(simd, count) {
-        product.tile(simd, span, &mut m[start + span.first * S::LANES..], job.stride);
+        let floats = &mut m[start + span.first * S::LANES..];
+        product.tile(simd, span, Target { floats, register: job.stride, column: S::LANES });
     }
 }
 
@@ -381,7 +382,7 @@ fn multiply<S: Simd>(simd: S, job: &Job<'_>, point: usize, filters: Filters<'_>,
 #[inline(always)]
 fn scatter<S: Simd>(simd: S, job: &Job<'_>, row: &TileRow, registers: Range<usize>, m: &[f32], scratch: &mut [f32]) {
     let plan = job.call.plan;
-    let [vertical, horizontal] = job.kinds();
+    let [vertical, horizontal] = job.axes();
     let [height, width] = [0, 1].map(|axis| plan.covers[axis].extent());
     let slots = vertical.slots(row.outputs);
     for segment in &plan.segments {
@@ -393,11 +394,11 @@ fn scatter<S: Simd>(simd: S, job: &Job<'_>, row: &TileRow, registers: Range<usiz
             let m = m[(register - registers.start) * job.stride..][..job.stride].as_ptr();
             let base = scratch.as_mut_ptr();
             for (run, lines) in segment.runs.iter().zip(&lines) {
-                let size = [horizontal.stride, horizontal.family, run.outputs];
+                let shape = horizontal.shape(run.outputs);
                 let lines = Lines { lines: &lines[..slots], count: run.count };
                 // SAFETY: the columns that the run's tiles count lie inside the register of M, which has room for every
                 // column of every pair of points; its outputs are the segment's, which the scratch has room for.
-                unsafe { passes::output_lines(simd, size, lines, m, base) };
+                unsafe { passes::output_lines(simd, shape, lines, m, base) };
             }
             let plane = (row.image * plan.registers + register) * height * width;
             let start = |i: usize| (plane + (row.start + i) * width + segment.outputs.start) * S::LANES;
@@ -411,19 +412,19 @@ fn scatter<S: Simd>(simd: S, job: &Job<'_>, row: &TileRow, registers: Range<usiz
                 *target = unsafe { job.call.output.slice(start(i), len) }.as_mut_ptr();
             }
             let channels = register * S::LANES..(register + 1) * S::LANES;
-            let addend = job.call.epilogue.addend.map(|(values, scale)| {
+            let addend = job.call.epilogue.addend.map(|Addend { values, scale }| {
                 let mut rows = [std::ptr::null(); MAX_SLOTS];
                 for (i, row) in rows.iter_mut().enumerate().take(row.outputs) {
                     *row = values[start(i)..][..len].as_ptr();
                 }
-                (Streams { at: rows, step: S::LANES }, &scale[channels.clone()])
+                AddendStreams { values: Streams { at: rows, step: S::LANES }, scale: &scale[channels.clone()] }
             });
             let ending = Ending { bias: &job.call.epilogue.bias[channels], floor: job.call.epilogue.floor, addend };
-            let size = [vertical.stride, vertical.family, row.outputs];
+            let shape = vertical.shape(row.outputs);
             let from = Streams { at: from, step: S::LANES };
             let to = Streams { at: targets, step: S::LANES };
             // SAFETY: each slot of the tile has a row of the scratch; targets and addends were sliced to what is written.
-            unsafe { passes::finish(simd, size, columns, from, to, ending) };
+            unsafe { passes::finish(simd, shape, columns, from, to, ending) };
         }
     }
 }

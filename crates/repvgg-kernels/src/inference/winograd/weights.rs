@@ -2,10 +2,9 @@
 //! for [`Storage::Raw`].
 
 use super::{FilterForm, Storage};
-use crate::panels::{PackedPanels, Panel, Panels};
-use crate::product::MAX_VECTORS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::winograd::cover::Kind;
+use crate::tile::{MAX_VECTORS, PackedPanels, Panel, Panels};
+use crate::winograd::cover::AxisTiles;
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};
 
@@ -33,7 +32,7 @@ impl WinogradWeights {
         let len = |panel: &Panel| form.stored() * panel.area(lanes);
         let pack = |panel: &Panel, target: &mut [f32]| match form.storage {
             Storage::Transformed => {
-                level.run(Transform { geometry, kinds: form.kinds, weights, panel, target });
+                level.run(TransformFilters { geometry, axes: form.axes, weights, panel, target });
             }
             Storage::Raw => pack_raw(geometry, lanes, panel, weights, target),
         };
@@ -71,23 +70,23 @@ fn pack_raw(geometry: &Geometry, lanes: usize, panel: &Panel, weights: &[f32], t
 }
 
 /// Transforms the filters of one panel: `[point][c][V · lanes]`.
-struct Transform<'a> {
+struct TransformFilters<'a> {
     geometry: &'a Geometry,
-    kinds: [Kind; 2],
+    axes: [AxisTiles; 2],
     weights: &'a [f32],
     panel: &'a Panel,
     target: &'a mut [f32],
 }
 
-impl Kernel for Transform<'_> {
+impl Kernel for TransformFilters<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         const WIDTH: usize = MAX_VECTORS * MAX_LANES;
-        let Self { geometry, kinds, weights, panel, target } = self;
-        let [vertical, horizontal] = kinds.map(Kind::filter);
-        let [rows, columns] = kinds.map(Kind::weights);
+        let Self { geometry, axes, weights, panel, target } = self;
+        let [vertical, horizontal] = axes.map(AxisTiles::filter);
+        let [rows, columns] = axes.map(AxisTiles::weights);
         let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
         let width = panel.vectors.len() * S::LANES;
         let first = panel.vectors.start * S::LANES;

@@ -1,13 +1,15 @@
-//! Why there is no derivation, or no proof.
+//! Why a derivation fails, or its proof.
 
 use std::fmt;
 
 use num_rational::BigRational;
 
 use super::MAX_PRODUCTS;
+use crate::winograd::families::Family;
 
 /// Why a derivation cannot be made from points, or does not compute the convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DerivationError {
     /// No outputs, no taps, or too many products.
     Size {
@@ -16,7 +18,7 @@ pub enum DerivationError {
         /// `r`.
         taps: usize,
     },
-    /// Too few points or too many.
+    /// The wrong number of points.
     Count {
         /// `m`.
         outputs: usize,
@@ -24,7 +26,7 @@ pub enum DerivationError {
         taps: usize,
         /// Finite points that the size asks for.
         expected: usize,
-        /// Points there are.
+        /// Points that were given.
         found: usize,
     },
     /// A point is given twice.
@@ -32,30 +34,30 @@ pub enum DerivationError {
         /// Which.
         point: BigRational,
     },
-    /// A point is no number.
+    /// A point is not a number.
     Number {
-        /// What it is.
+        /// As it was written.
         text: String,
     },
-    /// A point is a fraction of nothing.
+    /// A point has the denominator 0.
     Denominator {
-        /// Which.
+        /// As it was written.
         text: String,
     },
-    /// The engine has no tiles of this size.
+    /// The kernels have no tiles of this size.
     Engine {
         /// `m`.
         outputs: usize,
         /// `r`.
         taps: usize,
     },
-    /// The matrices compute something else.
+    /// The matrices do not compute the convolution.
     Refuted {
-        /// Which output.
+        /// The output.
         output: usize,
-        /// Which tap.
+        /// The tap.
         tap: usize,
-        /// Which input.
+        /// The input.
         input: usize,
         /// The coefficient that the matrices give the product of the two.
         found: BigRational,
@@ -72,15 +74,19 @@ impl fmt::Display for DerivationError {
             Self::Count { outputs, taps, expected, found } => {
                 write!(f, "points: expected {expected} beside infinity for F({outputs}, {taps}), found {found}")
             }
-            Self::Repeated { point } => write!(f, "points: expected different ones, found {point} twice"),
+            Self::Repeated { point } => write!(f, "points: expected distinct numbers, found {point} twice"),
             Self::Number { text } => {
                 write!(f, "points: expected numbers such as 2, -3/2 or 0.625, of up to 18 digits, found {text:?}")
             }
             Self::Denominator { text } => write!(f, "points: expected a denominator other than 0, found {text}"),
-            Self::Engine { outputs, taps } => write!(
-                f,
-                "points: expected a size that the engine has, F(1, 3) to F(8, 3) or F(1, 2) to F(4, 2), found F({outputs}, {taps})"
-            ),
+            Self::Engine { outputs, taps } => {
+                let sizes = [1, 2].map(|stride| {
+                    let taps = Family::smallest(stride, 1).map_or(0, |family| family.taps);
+                    format!("F(1, {taps}) to F({}, {taps})", Family::largest(stride))
+                });
+                let sizes = sizes.join(" or ");
+                write!(f, "points: expected a size that the engine has, {sizes}, found F({outputs}, {taps})")
+            }
             Self::Refuted { output, tap, input, found } => write!(
                 f,
                 "output {output}: expected tap {tap} times input {input} with coefficient {}, found {found}",

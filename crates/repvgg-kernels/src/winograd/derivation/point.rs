@@ -1,4 +1,4 @@
-//! Which points: the usual ones, and those that somebody writes down.
+//! Interpolation points: the usual ones, and those of a list.
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -28,7 +28,7 @@ pub(super) fn standard(count: usize) -> Vec<BigRational> {
 ///
 /// # Errors
 ///
-/// What is no integer, fraction or decimal of up to 18 digits, or has a denominator of zero.
+/// An entry that is not an integer, fraction or decimal of up to 18 digits, or has the denominator 0.
 pub fn parse_points(list: &str) -> Result<Vec<BigRational>, DerivationError> {
     if list.trim().is_empty() { Ok(Vec::new()) } else { list.split(',').map(|text| parse(text.trim())).collect() }
 }

@@ -1,33 +1,33 @@
-//! What rounding does to a derivation in single precision, measured beside direct convolution.
+//! The rounding error of a derivation in single precision, measured beside that of direct convolution.
 
 use num_traits::Float;
 
 use super::{Derivation, to_f64};
 
-/// How far results are from the exact ones.
+/// The distance of results from exact ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {
-    /// The largest error, in the largest result; infinite where a number is too large for single precision.
+    /// The largest error over the largest result; infinite where a number overflows single precision.
     pub max: f64,
-    /// The root mean square of the errors, in that of the results; infinite likewise.
+    /// The root mean square of the errors over that of the results; infinite likewise.
     pub rms: f64,
 }
 
 /// The deviations of the same convolutions in single precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rounding {
-    /// By the derivation.
+    /// Of the derivation.
     pub winograd: Deviation,
-    /// As a sum of products, term after term.
+    /// Of a sum of products, term after term.
     pub direct: Deviation,
 }
 
 /// A square of numbers.
-type Tile<T> = Vec<Vec<T>>;
+type Square<T> = Vec<Vec<T>>;
 
 impl Derivation {
     /// Computes `tiles` two-dimensional tiles of a convolution over `channels` in single precision, and compares them with
-    /// double precision. The numbers are `sample`'s, of variance 1; weights are divided so that results are of variance 1, too.
+    /// double precision. Numbers come from `sample` and have variance 1; weights are scaled so that results have it too.
     ///
     /// As in the engine, weights are transformed in double precision and rounded once; all else is rounded step by step.
     pub fn rounding(&self, channels: usize, tiles: usize, mut sample: impl FnMut() -> f64) -> Rounding {
@@ -35,7 +35,7 @@ impl Derivation {
         let [output, input] = [&self.output, &self.input].map(|matrix| rounded(&to_f64(matrix)));
         let filter = to_f64(&self.filter);
         let scale = 1.0 / (channels as f64 * (r * r) as f64).sqrt();
-        let mut square = |side: usize, scale: f64| -> Tile<f32> {
+        let mut square = |side: usize, scale: f64| -> Square<f32> {
             (0..side).map(|_| (0..side).map(|_| (scale * sample()) as f32).collect()).collect()
         };
         let (mut winograd, mut direct) = (Tally::default(), Tally::default());
@@ -58,14 +58,14 @@ impl Derivation {
     }
 }
 
-fn rounded(tile: &Tile<f64>) -> Tile<f32> {
+fn rounded(tile: &Square<f64>) -> Square<f32> {
     tile.iter().map(|row| row.iter().map(|&x| x as f32).collect()).collect()
 }
 
 /// `M X Mᵀ`.
-fn nest<T: Float>(matrix: &Tile<T>, x: &Tile<T>) -> Tile<T> {
+fn nest<T: Float>(matrix: &Square<T>, x: &Square<T>) -> Square<T> {
     // The product with the matrix, transposed; twice transposed is as it was.
-    let apply = |x: &Tile<T>| -> Tile<T> {
+    let apply = |x: &Square<T>| -> Square<T> {
         let product = |row: &Vec<T>, j: usize| row.iter().zip(x).fold(T::zero(), |sum, (&a, x)| sum + a * x[j]);
         (0..x[0].len()).map(|j| matrix.iter().map(|row| product(row, j)).collect()).collect()
     };
@@ -73,13 +73,13 @@ fn nest<T: Float>(matrix: &Tile<T>, x: &Tile<T>) -> Tile<T> {
 }
 
 /// Adds `u ⊙ v`.
-fn add_products(sums: &mut Tile<f32>, u: &Tile<f32>, v: &Tile<f32>) {
+fn add_products(sums: &mut Square<f32>, u: &Square<f32>, v: &Square<f32>) {
     let rows = sums.iter_mut().zip(u.iter().zip(v));
     rows.for_each(|(sums, (u, v))| sums.iter_mut().zip(u.iter().zip(v)).for_each(|(sum, (u, v))| *sum += u * v));
 }
 
 /// Adds `g ∗ d`.
-fn add_convolution<T: Float>(y: &mut Tile<T>, d: &Tile<T>, g: &Tile<T>) {
+fn add_convolution<T: Float>(y: &mut Square<T>, d: &Square<T>, g: &Square<T>) {
     for (p, y) in y.iter_mut().enumerate() {
         for (q, y) in y.iter_mut().enumerate() {
             for (r, g) in g.iter().enumerate() {
@@ -99,7 +99,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, got: &Tile<f32>, exact: &Tile<f64>) {
+    fn add(&mut self, got: &Square<f32>, exact: &Square<f64>) {
         for (&got, &exact) in got.iter().flatten().zip(exact.iter().flatten()) {
             let error = if got.is_finite() { (f64::from(got) - exact).abs() } else { f64::INFINITY };
             self.error = self.error.max(error);

@@ -133,7 +133,7 @@ fn wrong_points_get_one_sentence() {
     };
     assert_eq!(new(2, 3, "0,1"), "points: expected 3 beside infinity for F(2, 3), found 2");
     assert_eq!(new(1, 1, "0"), "points: expected 0 beside infinity for F(1, 1), found 1");
-    assert_eq!(new(2, 3, "0,1/2,0.5"), "points: expected different ones, found 1/2 twice");
+    assert_eq!(new(2, 3, "0,1/2,0.5"), "points: expected distinct numbers, found 1/2 twice");
     for (outputs, taps) in [(0, 3), (3, 0), (30, 4), (usize::MAX, usize::MAX)] {
         let size = format!(
             "size: expected M and R of at least 1 with M + R - 1 of at most 32, found M = {outputs}, R = {taps}"

@@ -5,11 +5,13 @@ use num_rational::BigRational;
 use super::Points;
 use crate::winograd::Derivation;
 use crate::winograd::derivation::to_f64;
+use crate::winograd::families::Family;
 
 #[test]
 fn every_tile_has_the_matrices_of_its_derivation() {
-    for (taps, largest) in [(3, 2), (3, 4), (3, 6), (3, 8), (2, 2), (2, 4)] {
-        let points = Points::of(taps, largest);
+    for family in Family::ALL {
+        let Family { taps, largest, .. } = *family;
+        let points = Points::of(family);
         for outputs in 1..=largest {
             let what = format!("F({outputs}, {taps}) of {largest}");
             let derivation = Derivation::of(&points, outputs);

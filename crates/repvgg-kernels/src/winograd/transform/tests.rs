@@ -2,9 +2,10 @@
 
 #![expect(clippy::needless_range_loop, reason = "indices are those of the matrices")]
 
-use super::{MAX_SLOTS, Tile};
+use super::{MAX_SLOTS, TileTransform};
 use crate::cases::levels;
 use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::winograd::families::for_each_family;
 
 /// Applies the three transforms of a tile to every unit vector.
 struct Check<const TAPS: usize, const FAMILY: usize, const M: usize>;
@@ -14,8 +15,8 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TA
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let points = Tile::<TAPS, FAMILY, M>::POINTS;
-        let transformed = Tile::<TAPS, FAMILY, M>::TRANSFORMED;
+        let points = TileTransform::<TAPS, FAMILY, M>::POINTS;
+        let transformed = TileTransform::<TAPS, FAMILY, M>::TRANSFORMED;
         let step = if TAPS == 3 { 1 } else { 2 };
         let first = |x: S::Vector| {
             let mut out = [0.0; MAX_LANES];
@@ -27,9 +28,9 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TA
             unit[i] = simd.splat(1.0);
             unit
         };
-        for i in 0..Tile::<TAPS, FAMILY, M>::INPUTS {
-            let slots = Tile::<TAPS, FAMILY, M>::input(simd, &unit(i));
-            for slot in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
+        for i in 0..TileTransform::<TAPS, FAMILY, M>::INPUTS {
+            let slots = TileTransform::<TAPS, FAMILY, M>::input(simd, &unit(i));
+            for slot in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
                 let expected = if slot >= transformed {
                     f64::from(u8::from(i == 2 * (slot - transformed) + 1))
                 } else if i % step == 0 {
@@ -40,8 +41,8 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TA
                 assert_eq!(first(slots[slot]), expected, "input {i}, slot {slot} of F({M}, {TAPS}) of {FAMILY}");
             }
         }
-        for slot in 0..Tile::<TAPS, FAMILY, M>::SLOTS {
-            let outputs = Tile::<TAPS, FAMILY, M>::output(simd, &unit(slot));
+        for slot in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
+            let outputs = TileTransform::<TAPS, FAMILY, M>::output(simd, &unit(slot));
             for output in 0..M {
                 let expected = if slot < transformed {
                     points.output(M)[output][slot]
@@ -54,8 +55,8 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TA
         for tap in 0..3 {
             let mut taps = [simd.splat(0.0); 3];
             taps[tap] = simd.splat(1.0);
-            let weights = Tile::<TAPS, FAMILY, M>::filter(simd, taps);
-            for weight in 0..Tile::<TAPS, FAMILY, M>::WEIGHTS {
+            let weights = TileTransform::<TAPS, FAMILY, M>::filter(simd, taps);
+            for weight in 0..TileTransform::<TAPS, FAMILY, M>::WEIGHTS {
                 let expected = match (TAPS, tap) {
                     (2, 1) => f64::from(u8::from(weight == transformed)),
                     (2, _) if weight == transformed => 0.0,
@@ -68,20 +69,15 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TA
     }
 }
 
-macro_rules! check_all {
-    ($(($taps:literal, $family:literal, $m:literal))*) => {
-        for level in levels() {
-            $(level.run(Check::<$taps, $family, $m>);)*
-        }
+macro_rules! check_families {
+    ($level:ident $((stride $stride:literal, taps $taps:literal, largest $largest:literal, outputs ($($outputs:literal)*), pairs $pairs:tt))*) => {
+        $($($level.run(Check::<$taps, $largest, $outputs>);)*)*
     };
 }
 
 #[test]
 fn registers_follow_the_matrices() {
-    check_all! {
-        (3, 2, 1) (3, 2, 2) (3, 4, 1) (3, 4, 2) (3, 4, 3) (3, 4, 4)
-        (3, 6, 1) (3, 6, 2) (3, 6, 3) (3, 6, 4) (3, 6, 5) (3, 6, 6)
-        (3, 8, 1) (3, 8, 2) (3, 8, 3) (3, 8, 4) (3, 8, 5) (3, 8, 6) (3, 8, 7) (3, 8, 8)
-        (2, 2, 1) (2, 2, 2) (2, 4, 1) (2, 4, 2) (2, 4, 3) (2, 4, 4)
+    for level in levels() {
+        for_each_family!(check_families level);
     }
 }

@@ -5,8 +5,9 @@
 
 use super::super::proto;
 use super::build::{Builder, Extent, float, int, integers, ints};
+use crate::algebra::normalized;
 use crate::error::expected;
-use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
+use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
 /// The first opsets with another form of an operator.

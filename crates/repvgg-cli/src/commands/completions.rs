@@ -1,0 +1,29 @@
+//! `repvgg completions`: completions for a shell, from the same definitions as `--help`.
+
+use std::process::ExitCode;
+
+use clap::Command;
+use clap_complete::Shell;
+
+use super::Outcome;
+use crate::output::print_script;
+
+/// Print the completion script of a shell
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg completions bash > ~/.local/share/bash-completion/completions/repvgg
+  repvgg completions zsh > ~/.zfunc/_repvgg
+  repvgg completions fish > ~/.config/fish/completions/repvgg.fish")]
+pub(crate) struct Arguments {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub(crate) fn run(arguments: &Arguments, mut program: Command) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut program, "repvgg", &mut script);
+    print_script(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
