@@ -1,19 +1,22 @@
 //! Pictures with their predictions, side by side in one image.
 
+use std::convert::Infallible;
+
+use embedded_graphics::mono_font::MonoTextStyle;
+use embedded_graphics::mono_font::iso_8859_1::FONT_10X20;
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::text::{Baseline, Text};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
-
-mod font;
 
 /// Small pictures are enlarged by whole factors to at most so many pixels a side; larger ones stay as they are.
 const SIDE: u32 = 128;
 const BORDER: u32 = 4;
 /// Around and between the tiles.
 const MARGIN: u32 = 14;
-/// Pixels to a dot of a letter.
-const DOT: u32 = 2;
 /// From one letter, and from one line, to the next.
-const LETTER: [u32; 2] = [(font::SIZE[0] + 1) * DOT, (font::SIZE[1] + 1) * DOT];
+const LETTER: [u32; 2] = [FONT_10X20.character_size.width, FONT_10X20.character_size.height];
 /// Between a picture and its caption.
 const GAP: u32 = 6;
 
@@ -37,7 +40,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Tile {
     /// The picture, as the network saw it.
     pub(crate) image: RgbImage,
-    /// What stands below it. Lines break at spaces, not at no-break spaces; characters beyond ASCII show as a box.
+    /// What stands below it. Lines break at spaces, not at no-break spaces; characters beyond Latin-1 show as a
+    /// question mark.
     pub(crate) caption: String,
     /// The colour of the border: green for right, red for wrong.
     pub(crate) verdict: Verdict,
@@ -98,7 +102,7 @@ fn draw(sheet: &mut RgbImage, tile: &Tile, index: u32, layout: &Layout) {
     imageops::replace(sheet, &enlarged, i64::from(at[0] + BORDER), i64::from(at[1] + BORDER));
     let mut baseline = top + layout.picture[1] + GAP;
     for line in wrap(&tile.caption, letters_in(layout.picture[0])) {
-        let width = line.chars().count() as u32 * LETTER[0] - DOT;
+        let width = line.chars().count() as u32 * LETTER[0];
         write(sheet, &line, [left + layout.picture[0].saturating_sub(width) / 2, baseline]);
         baseline += LETTER[1];
     }
@@ -112,7 +116,7 @@ fn framed(image: &RgbImage) -> [u32; 2] {
 }
 
 fn letters_in(width: u32) -> usize {
-    ((width + DOT) / LETTER[0]).max(1) as usize
+    (width / LETTER[0]).max(1) as usize
 }
 
 /// `text` in lines of at most `width` characters.
@@ -133,15 +137,36 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines.into_iter().map(|line| line.into_iter().collect()).collect()
 }
 
-fn write(sheet: &mut RgbImage, line: &str, [left, top]: [u32; 2]) {
-    for (index, letter) in (0..).zip(line.chars()) {
-        let letter = if letter == '\u{a0}' { ' ' } else { letter };
-        for y in 0..font::SIZE[1] {
-            for x in (0..font::SIZE[0]).filter(|&x| font::inked(letter, [x, y])) {
-                fill(sheet, [left + index * LETTER[0] + x * DOT, top + y * DOT], [DOT, DOT], INK);
+/// A picture as a target for text.
+struct Canvas<'a>(&'a mut RgbImage);
+
+impl OriginDimensions for Canvas<'_> {
+    fn size(&self) -> Size {
+        Size::new(self.0.width(), self.0.height())
+    }
+}
+
+impl DrawTarget for Canvas<'_> {
+    type Color = Rgb888;
+    type Error = Infallible;
+
+    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+        for Pixel(Point { x, y }, colour) in pixels {
+            if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
+                && let Some(pixel) = self.0.get_pixel_mut_checked(x, y)
+            {
+                *pixel = Rgb([colour.r(), colour.g(), colour.b()]);
             }
         }
+        Ok(())
     }
+}
+
+fn write(sheet: &mut RgbImage, line: &str, [left, top]: [u32; 2]) {
+    let [red, green, blue] = INK.0;
+    let style = MonoTextStyle::new(&FONT_10X20, Rgb888::new(red, green, blue));
+    let place = Point::new(left as i32, top as i32);
+    let Ok(_) = Text::with_baseline(line, place, style, Baseline::Top).draw(&mut Canvas(sheet));
 }
 
 fn fill(sheet: &mut RgbImage, [left, top]: [u32; 2], [width, height]: [u32; 2], colour: Rgb<u8>) {
@@ -183,11 +208,10 @@ mod tests {
 
     #[test]
     fn captions_are_written_in_ink() {
-        let letters = |caption| count(&contact_sheet(&[tile(32, 32, caption)], 1), INK) / (DOT * DOT);
-        assert_eq!(letters(""), 0);
-        assert_eq!(letters("I"), 3 + 5 + 3);
-        assert_eq!(letters("I I"), 2 * (3 + 5 + 3));
-        assert_eq!(letters("\u{a0}"), 0);
+        let ink = |caption| count(&contact_sheet(&[tile(32, 32, caption)], 1), INK);
+        assert_eq!((ink(""), ink("\u{a0}")), (0, 0));
+        assert!(ink("I") > 20 && ink("é") > ink("e"));
+        assert_eq!(ink("I I"), 2 * ink("I"));
     }
 
     #[test]

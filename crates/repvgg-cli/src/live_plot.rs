@@ -1,6 +1,8 @@
 //! Live memory over the nodes of a network, as bars of text and as a picture.
+//!
+//! The SVG is written by hand, on the axes of `repvgg_train::curves`, for the reasons given there.
 
-use repvgg_train::curves::{Axis, Escaped};
+use repvgg_train::curves::{Axis, Escaped, document};
 
 /// Bytes alive over the nodes: steps, one after another.
 #[derive(Debug, Clone)]
@@ -74,13 +76,7 @@ pub(crate) fn svg(panels: &[Panel]) -> String {
         plots += &panel.draw(top);
         top += panel.height();
     }
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
-<title>Live activation memory</title>
-<rect width="{WIDTH}" height="{top}" fill="#fff"/>
-{plots}</svg>
-"##
-    )
+    document("Live activation memory", [WIDTH, top], &plots)
 }
 
 impl Panel {

@@ -46,7 +46,8 @@ pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
 }
 
-/// Columns of text, aligned: the first to the left, the others to the right.
+/// Columns of text, aligned: the first to the left, the others to the right. A table crate would bring borders, wrapping and
+/// terminal detection to switch off.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
     let width = |column: usize| {

@@ -1,8 +1,10 @@
 //! Accuracy against speed: a point for each network, as one self-contained SVG.
+//!
+//! The SVG is written by hand: no plot crate places the names of neighbouring points clear of each other.
 
 use std::fmt::Write as _;
 
-use repvgg_train::curves::{Axis, Escaped};
+use repvgg_train::curves::{Axis, Escaped, document};
 
 /// A network in the picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,19 +84,16 @@ pub(crate) fn svg(chart: &Chart) -> String {
     let labels: String = labels(placed().collect(), spreads);
     let (title, speed) = (Escaped(&chart.title), Escaped(&chart.speed));
     let (legend, middle) = (legend(&chart.points), (LEFT + RIGHT) / 2.0);
-    let ([width, height], below, centre) = (SIZE, BOTTOM + 42.0, (TOP + BOTTOM) / 2.0);
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
-<title>{title}</title>
-<rect width="{width}" height="{height}" fill="#fff"/>
-<text x="{LEFT}" y="30" font-size="16" font-weight="600" fill="#111">{title}</text>
+    let (below, centre) = (BOTTOM + 42.0, (TOP + BOTTOM) / 2.0);
+    let content = format!(
+        r##"<text x="{LEFT}" y="30" font-size="16" font-weight="600" fill="#111">{title}</text>
 {legend}
 {grid}<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="#888"/>
 <text x="{middle}" y="{below}" text-anchor="middle">{speed}</text>
 <text transform="translate(18 {centre}) rotate(-90)" text-anchor="middle">ImageNet top-1 (%), the paper's</text>
-{marks}{labels}</svg>
-"##
-    )
+{marks}{labels}"##
+    );
+    document(&chart.title, SIZE, &content)
 }
 
 fn colour(point: &Point) -> &'static str {

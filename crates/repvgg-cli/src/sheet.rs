@@ -1,4 +1,6 @@
 //! A table with footnotes, as aligned text, Markdown or comma-separated values.
+//!
+//! Written by hand: no table crate keeps numbers aligned beside the marks of footnotes, or writes the same table in all three formats.
 
 use anyhow::Context;
 

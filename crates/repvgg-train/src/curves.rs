@@ -1,5 +1,8 @@
 //! A run's metrics, and their picture.
 //!
+//! The SVG is written by hand: plotters has had no release since 2024, kuva is younger than a year, and both draw more than the three
+//! panels of lines that are needed here.
+//!
 //! ```
 //! use repvgg_train::curves::{EpochMetrics, svg};
 //!
@@ -130,21 +133,30 @@ pub fn svg(metrics: &[EpochMetrics], title: &str) -> String {
     }
     let bottom = top - GAP;
     let height = bottom + BOTTOM;
-    let title = Escaped(title);
     let names: String = epochs.ticks().map(|(x, text)| middle(x, bottom + 18.0, &text)).collect();
     let axis_name = middle((PLOT[0] + PLOT[1]) / 2.0, bottom + 38.0, "epoch");
     let legend = legend();
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
-<title>{title}</title>
-<rect width="{WIDTH}" height="{height}" fill="#fff"/>
-<text x="{left}" y="34" font-size="17" font-weight="600" fill="#111">{title}</text>
+    let content = format!(
+        r##"<text x="{left}" y="34" font-size="17" font-weight="600" fill="#111">{escaped}</text>
 {legend}
 {plots}{names}
 {axis_name}
-</svg>
 "##,
-        left = PLOT[0]
+        left = PLOT[0],
+        escaped = Escaped(title),
+    );
+    document(title, [WIDTH, height], &content)
+}
+
+/// A self-contained SVG document on white, `[width, height]` pixels large.
+pub fn document(title: &str, [width, height]: [f64; 2], content: &str) -> String {
+    let title = Escaped(title);
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
+<title>{title}</title>
+<rect width="{width}" height="{height}" fill="#fff"/>
+{content}</svg>
+"##
     )
 }
 

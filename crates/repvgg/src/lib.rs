@@ -68,6 +68,7 @@
 //! |---|---|
 //! | [`zoo`] | the networks: every RepVGG, the paper's baselines, and your own from a short file |
 //! | [`graph`] | nodes and operations: build any network |
+//! | [`algebra`] | the algebra of linear layers that fusing is made of |
 //! | [`fuse`] | turns every linear region into one convolution, in double precision, and names what cannot be fused |
 //! | [`check`] | proves a fusion; compares two models |
 //! | [`classify`] | images to ranked class names |

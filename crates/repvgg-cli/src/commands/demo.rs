@@ -230,13 +230,13 @@ impl Results {
             ("Train on your own images", "repvgg train photos/ -o run".to_owned()),
         ];
         let commands: Vec<Command<'_>> = lines.iter().map(|(purpose, line)| Command { purpose, line }).collect();
-        Ok(report::html(&Report {
+        let report = Report {
             title: "RepVGG, from images to a fused network",
             environment: &environment,
             data: report::Data {
                 classes: &data.labels,
-                training_images: data.train.len(),
-                validation_images: data.validation.len(),
+                training_images: data.train.len() as u64,
+                validation_images: data.validation.len() as u64,
             },
             architecture: &architecture,
             training: Training {
@@ -252,6 +252,7 @@ impl Results {
             parameters: self.parameters,
             contact_sheet_png: &self.contact_sheet,
             commands: &commands,
-        }))
+        };
+        Ok(report.html())
     }
 }
