@@ -11,5 +11,5 @@ fuzz_target!(|bytes: &[u8]| {
     let written = model.to_bytes().expect("a model that was read can be written");
     let (again, _) = checkpoint::from_bytes(written, None).expect("a model that was written can be read");
     assert_eq!(again.weights, model.weights);
-    assert_eq!(again.architecture, model.architecture);
+    assert_eq!(again.architecture(), model.architecture());
 });

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use repvgg::Form;
 use repvgg::engine::{Plan, Settings, fma_peak};
 use repvgg::fuse;
-use repvgg::zoo::Form;
 use repvgg::{Architecture, Graph, Result, Weights};
 use repvgg_train::{Device, Network};
 

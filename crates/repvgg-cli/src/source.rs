@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use repvgg::checkpoint::{self, Config, Origin};
 use repvgg::engine::Tuning;
-use repvgg::zoo::{BLOCKS, Form};
+use repvgg::zoo::BLOCKS;
 use repvgg::{Architecture, Error, Model, Result};
 use repvgg_hub::{Repository, Settings, Snapshot};
 
@@ -131,11 +131,7 @@ pub(crate) fn is_model(name: &str) -> bool {
 
 /// A fresh network in plain form.
 fn fresh(name: &str) -> anyhow::Result<Model> {
-    let fresh = Model::initialise(architecture(name)?, 0)?;
-    if repvgg::fuse::Plan::new(&fresh.graph()?).is_plain() {
-        return Ok(Model { form: Form::Plain, ..fresh });
-    }
-    fresh.fuse().context("fresh weights")
+    Model::initialise(architecture(name)?, 0)?.fuse().context("fresh weights")
 }
 
 /// Threads to use where none are asked for: all that the machine offers.

@@ -59,7 +59,7 @@ impl Ablation {
     /// The network of a block.
     pub fn architecture(&self, block: BlockKind, classes: usize) -> Architecture {
         let name = format!("{}:{}", self.network.name, block.block().name);
-        Architecture::RepVgg(RepVgg { name, block, classes, ..self.network.clone() })
+        RepVgg { name, block, classes, ..self.network.clone() }.into()
     }
 
     /// The run of a training, new or as far as it has come; `data` are those of its seed.

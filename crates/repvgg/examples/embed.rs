@@ -2,11 +2,11 @@
 
 use repvgg::engine::{Plan, Settings};
 use repvgg::fuse::fuse;
-use repvgg::{Architecture, Result, Tensor, Weights};
+use repvgg::{Result, Specification, Tensor, Weights};
 
 fn main() -> Result<()> {
     // A real program calls `repvgg::Model::load("plain.safetensors")`, which holds the graph's architecture and its weights.
-    let training = Architecture::named("repvgg-a0").expect("an official name").with_classes(10)?.training_graph()?;
+    let training = Specification::named("repvgg-a0").expect("an official name").with_classes(10)?.training_graph()?;
     let weights: Weights = training.parameters().map(|(name, p)| (name, Tensor::full(p.shape, 0.01))).collect();
     let plain = fuse(&training, &weights)?;
 

@@ -1,8 +1,9 @@
-//! Models from any file: told apart by content, never by extension; architecture and form told by names and shapes.
+//! Models from any file. The content decides on the kind of file, never the extension.
 //!
 //! ```text
-//! bytes ──► tensors by the file's names ──► official names ──► architecture, form ──► Model
-//!           safetensors, pytorch            dialect            zoo::infer
+//! bytes ──► tensors, document ──────────────► described by the document ────────────────────────► Model
+//!           safetensors, pytorch, onnx   └──► official names ──► inferred from names and shapes ──┘
+//!                                             dialect            zoo
 //! ```
 //!
 //! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
@@ -10,12 +11,12 @@
 
 mod config;
 pub mod dialect;
+mod document;
+mod foreign;
 mod names;
 pub mod pytorch;
-mod recognise;
 pub mod safetensors;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -23,15 +24,12 @@ use serde::Serialize;
 
 pub use config::{Config, read_config};
 pub use dialect::Dialect;
+pub use document::save;
 
 use crate::error::expected;
-use crate::file::{read_bounded, write_atomically};
-use crate::fuse::Plan;
-use crate::image::Preprocessing;
-use crate::model::{self, Model};
-use crate::zoo::{self, Architecture, Form};
-use crate::{Error, ErrorKind, Result, Tensor, Weights, onnx};
-use names::Named;
+use crate::file::read_bounded;
+use crate::{Error, ErrorKind, Model, Result, Specification, Tensor, onnx};
+use document::Document;
 
 /// A tensor as a file holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,23 +95,23 @@ const LIMIT: u64 = 16 << 30;
 
 /// Opens a model file of any kind.
 ///
-/// `named` is what the caller holds the network to be: layers that differ are an error that states both, and its strides,
-/// which leave no trace in a file of weights, are taken over.
+/// `claimed` is what the caller says the network is: layers that differ are an error that states both. Its strides, which
+/// a file of weights does not show, are taken over.
 ///
 /// # Errors
 /// When the file cannot be read, is of no known kind, or its tensors are not exactly a network's.
-pub fn open(path: &Path, named: Option<&Architecture>) -> Result<(Model, Origin)> {
+pub fn open(path: &Path, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
     let bytes = read_bounded(path, LIMIT)?;
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    decode(bytes, named, folder).map_err(|error| blame_file(error).within(path.display()))
+    decode(bytes, claimed, folder).map_err(|error| blame_file(error).within(path.display()))
 }
 
 /// Opens a model from the bytes of a file that needs no other file.
 ///
 /// # Errors
 /// As [`open`].
-pub fn from_bytes(bytes: Vec<u8>, named: Option<&Architecture>) -> Result<(Model, Origin)> {
-    decode(bytes, named, None).map_err(blame_file)
+pub fn from_bytes(bytes: Vec<u8>, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
+    decode(bytes, claimed, None).map_err(blame_file)
 }
 
 /// A specification that was read from a file is the file's fault, not the caller's.
@@ -121,149 +119,28 @@ fn blame_file(error: Error) -> Error {
     if error.is_spec() { error.with_kind(ErrorKind::Format) } else { error }
 }
 
-/// The model in these bytes; `folder` is where an ONNX file's further files lie.
-fn decode(bytes: Vec<u8>, named: Option<&Architecture>, folder: Option<&Path>) -> Result<(Model, Origin)> {
+/// The model in these bytes; `folder` holds an ONNX file's further files.
+fn decode(bytes: Vec<u8>, claimed: Option<&Specification>, folder: Option<&Path>) -> Result<(Model, Origin)> {
     if safetensors::is_safetensors(&bytes) {
         let contents = safetensors::read(&bytes)?;
         drop(bytes);
-        let document = contents.metadata.get(model::KEY).map(|text| model::Document::read(text)).transpose()?;
-        return from_tensors(contents.tensors, document, named, Container::Safetensors);
+        let (model, names) = match Document::find(&contents.metadata)? {
+            Some(document) => document.open(contents.tensors, claimed)?,
+            None => foreign::open_tensors(contents.tensors, claimed)?,
+        };
+        return Ok((model, Origin { container: Container::Safetensors, names }));
     }
     if pytorch::is_pytorch(&bytes) {
         let tensors = pytorch::read(&bytes)?;
         drop(bytes);
-        return from_tensors(tensors, None, named, Container::Pytorch);
+        let (model, names) = foreign::open_tensors(tensors, claimed)?;
+        return Ok((model, Origin { container: Container::Pytorch, names }));
     }
     if onnx::is_onnx(&bytes) {
-        return recognise::model(onnx::read(bytes, folder)?, named);
+        return foreign::open_onnx(onnx::read(bytes, folder)?, claimed);
     }
-    let what = expected("safetensors, a PyTorch checkpoint or ONNX").found(describe(&bytes));
-    Err(Error::format("file", what))
-}
-
-/// Writes a model as safetensors, its parameters named as a code base expects them.
-///
-/// # Errors
-/// When the code base has no name for a parameter, a value does not fit the precision, or the file cannot be written.
-pub fn save(model: &Model, path: &Path, dialect: Dialect, precision: Precision) -> Result<()> {
-    let is_repvgg = matches!(model.architecture, Architecture::RepVgg(_));
-    let spell = |name: &str| match dialect {
-        Dialect::Official => Some(name.to_owned()),
-        _ => dialect.spell(name).filter(|_| is_repvgg),
-    };
-    let tensors = model.weights.iter().map(|(name, tensor)| {
-        let none = || Error::weights(name, format!("{} has no name for this parameter", dialect.name()));
-        Ok((spell(name).ok_or_else(none)?, tensor.clone()))
-    });
-    let weights = tensors.collect::<Result<Weights>>()?;
-    let metadata = HashMap::from([(model::KEY.to_owned(), model.document()?)]);
-    let bytes = safetensors::write(&weights, precision, metadata)?;
-    write_atomically(path, |file| file.write_all(&bytes))
-}
-
-/// The model of these tensors, whatever their names.
-fn from_tensors(
-    tensors: Vec<(String, Stored)>,
-    document: Option<model::Document>,
-    named: Option<&Architecture>,
-    container: Container,
-) -> Result<(Model, Origin)> {
-    let (tensors, architecture, form) = match &document {
-        Some(document) => described(tensors, document, named)?,
-        None => undescribed(tensors, named)?,
-    };
-    let origin = Origin { container, names: tensors.dialect };
-    let graph = model::graph(&architecture, form)?;
-    let weights = tensors.account(&graph)?;
-    let model = match document {
-        Some(document) => Model { architecture, ..document.into_model(weights) },
-        None => {
-            let size = architecture.image_size();
-            let preprocessing = Preprocessing { size, ..Preprocessing::default() };
-            let preprocessing = preprocessing.for_channels(architecture.input_channels());
-            Model { architecture, form, weights, labels: Vec::new(), preprocessing, training: None }
-        }
-    };
-    model.check_document()?;
-    Ok((model, origin))
-}
-
-/// The network that a file of ours says it holds.
-fn described(
-    tensors: Vec<(String, Stored)>,
-    document: &model::Document,
-    named: Option<&Architecture>,
-) -> Result<(Named, Architecture, Form)> {
-    let architecture = document.architecture.clone();
-    let tensors = match architecture {
-        Architecture::Graph(_) => Named::as_they_are(tensors)?,
-        Architecture::RepVgg(_) => Named::translated(tensors)?,
-    };
-    let architecture = match named {
-        Some(named) => agree(architecture, named, true)?,
-        None => architecture,
-    };
-    Ok((tensors, architecture, document.form))
-}
-
-/// The network that names and shapes speak of: a RepVGG, or one of the zoo's other networks.
-fn undescribed(tensors: Vec<(String, Stored)>, named: Option<&Architecture>) -> Result<(Named, Architecture, Form)> {
-    let tensors = Named::translated(tensors)?;
-    if let Some(named) = named.filter(|named| !named.is_inferred()) {
-        let tensors = tensors.unwrapped();
-        let architecture = named.clone().suited_to(&tensors.weights);
-        return with_form(tensors, architecture);
-    }
-    match (zoo::infer(&tensors.weights), named) {
-        (Ok((found, form)), Some(named)) => Ok((tensors, agree(found, named, false)?, form)),
-        (Ok((found, form)), None) => Ok((tensors, found, form)),
-        (Err(error), Some(_)) => Err(tensors.spelled(error)),
-        (Err(error), None) => {
-            let error = tensors.spelled(error);
-            let tensors = tensors.unwrapped();
-            let mut known = zoo::known(&tensors.weights);
-            if known.len() > 1 {
-                let names = known.iter().map(Architecture::name).collect::<Vec<_>>().join(", ");
-                let problem = format!("ambiguous: the parameters of {names} have the same names and shapes");
-                return Err(Error::new(ErrorKind::Ambiguous, problem).within("architecture"));
-            }
-            match known.pop() {
-                Some(architecture) => with_form(tensors, architecture),
-                None => Err(error),
-            }
-        }
-    }
-}
-
-/// The architecture with the form that its own graph is: training, unless there is nothing to fuse.
-fn with_form(tensors: Named, architecture: Architecture) -> Result<(Named, Architecture, Form)> {
-    let is_plain = matches!(&architecture, Architecture::Graph(any) if Plan::new(&any.graph).is_plain());
-    Ok((tensors, architecture, if is_plain { Form::Plain } else { Form::Training }))
-}
-
-/// The architecture that a file has, with the strides of the one it was said to have.
-fn agree(found: Architecture, named: &Architecture, strides_known: bool) -> Result<Architecture> {
-    let refuse = |[ours, theirs]: [String; 2]| {
-        let what = expected(format_args!("{} with {theirs}", named.name()))
-            .found(format_args!("{} with {ours}", found.name()));
-        Err(Error::format("architecture", what))
-    };
-    match (&found, named) {
-        (Architecture::RepVgg(spec), Architecture::RepVgg(other)) => match spec.differs_from(other) {
-            Some(difference) => refuse(difference),
-            None if strides_known && spec.strides != other.strides => {
-                refuse([spec.strides, other.strides].map(|strides| format!("strides {strides:?}")))
-            }
-            None => {
-                let (name, strides) = (other.name.clone(), other.strides);
-                Ok(Architecture::RepVgg(zoo::RepVgg { name, strides, ..spec.clone() }))
-            }
-        },
-        (Architecture::Graph(found_graph), Architecture::Graph(named)) if found_graph.is_form_of(named) => {
-            Ok(found.clone())
-        }
-        _ => refuse(["another graph", "its own graph"].map(str::to_owned)),
-    }
+    let kinds = expected("safetensors, a PyTorch checkpoint or ONNX");
+    Err(Error::format("file", kinds.found(describe(&bytes))))
 }
 
 /// What bytes that are no model seem to be.

@@ -163,6 +163,28 @@ impl Graph {
         channels.expect("a graph has an input")
     }
 
+    /// The channels of the main output: its classes, if the network is a classifier; 0 where the size of the image decides.
+    ///
+    /// # Panics
+    /// When the graph has no output.
+    pub fn classes(&self) -> usize {
+        self.channels()[self.main_output().index()].unwrap_or(0)
+    }
+
+    /// The fully connected layers that compute outputs: the classifiers.
+    pub fn heads(&self) -> Vec<(NodeId, Linear)> {
+        let outputs = self.outputs.iter().map(|output| output.node);
+        outputs
+            .filter_map(|id| if let Op::Linear(layer) = self.node(id).op { Some((id, layer)) } else { None })
+            .collect()
+    }
+
+    /// Whether a parameter belongs to one of the [heads](Self::heads), whose rows are the classes.
+    pub fn is_head(&self, parameter: &str) -> bool {
+        let node = parameter.rsplit_once('.').and_then(|(node, _)| self.find(node));
+        self.heads().iter().any(|(id, _)| Some(*id) == node)
+    }
+
     /// The channels of each node's value; `None` where the size of the image decides.
     pub fn channels(&self) -> Vec<Option<usize>> {
         let mut channels: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());

@@ -28,10 +28,12 @@ pub mod zoo;
 
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Graph, NodeId, Op};
-pub use model::Model;
+pub use model::{Form, Model};
 pub use tensor::{Tensor, element_count};
 pub use weights::Weights;
-pub use zoo::Architecture;
+pub use zoo::Specification;
+#[doc(hidden)]
+pub use zoo::Specification as Architecture;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use repvgg::cost::cost;
 use repvgg::fuse::Plan;
 use repvgg::graph::Role;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Graph, Op, Specification, Tensor, Weights};
 
 /// Trained parameters of RepVGG-B0 with 1000 classes, in training form; `None` where the source gives no figure.
 ///
@@ -33,7 +33,7 @@ const B0: [(&str, Option<u64>); 13] = [
 const B0_PLAIN: u64 = 14_339_048;
 
 fn b0(block: &str) -> Graph {
-    Architecture::named(&format!("repvgg-b0:{block}")).unwrap().training_graph().unwrap()
+    Specification::named(&format!("repvgg-b0:{block}")).unwrap().training_graph().unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use repvgg::check::verify;
 use repvgg::fuse::{Plan, fuse};
 use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
-use repvgg::{Architecture, Tensor, Weights};
+use repvgg::{Specification, Tensor, Weights};
 
 /// Random parameters with batch-norm statistics far from those of a fresh network, which would hide errors.
 fn random_weights(graph: &Graph, seed: u64) -> Weights {
@@ -147,7 +147,7 @@ proptest! {
 
 fn tiny(extra: &str) -> Graph {
     let text = format!("depths = [2, 2, 3, 1]\nwidth = [0.25, 0.25, 0.125, 0.125]\nclasses = 5\n{extra}");
-    Architecture::from_toml(&text, "tiny").unwrap().training_graph().unwrap()
+    Specification::from_toml(&text, "tiny").unwrap().training_graph().unwrap()
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use repvgg::check::{Parts, compare_parts};
 use repvgg::checkpoint::{self, Container, Dialect, Precision};
 use repvgg::engine::{Plan, Settings};
-use repvgg::zoo::Form;
-use repvgg::{Architecture, Model, Tensor};
+use repvgg::zoo::RepVgg;
+use repvgg::{Form, Model, Specification, Tensor};
 
 fn seeds() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
@@ -19,7 +19,7 @@ fn open(name: &str) -> (Model, checkpoint::Origin) {
 
 fn logits(model: &Model) -> Vec<f32> {
     let settings = Settings { batch: 2, size: [32, 32], threads: 1, ..Settings::default() };
-    let mut plan = Plan::new(&model.graph().unwrap(), &model.weights, settings).unwrap();
+    let mut plan = Plan::new(model.graph(), &model.weights, settings).unwrap();
     let input: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
     let mut logits = vec![0.0; 2 * 3];
     plan.run(&input, &mut logits);
@@ -49,7 +49,7 @@ fn one_network_is_the_same_in_every_file() {
         ("branches.onnx", Onnx, None, Form::Training, 0.0),
     ] {
         let (model, origin) = open(name);
-        assert_eq!((origin.container, origin.names, model.form), (container, names, form), "{name}");
+        assert_eq!((origin.container, origin.names, model.form()), (container, names, form), "{name}");
         assert_close(name, &expected, &logits(&model), tolerance);
         let fused = if form == Form::Training { model.fuse().unwrap() } else { model };
         assert_close(name, &expected, &logits(&fused), tolerance.max(2e-6));
@@ -66,7 +66,7 @@ fn models_survive_every_dialect_and_precision() {
             checkpoint::save(&model, &path, dialect, Precision::Single).unwrap();
             let (read, origin) = checkpoint::open(&path, None).unwrap();
             assert_eq!(origin.names, Some(dialect));
-            assert_eq!((read.form, &read.weights), (model.form, &model.weights));
+            assert_eq!((read.form(), &read.weights), (model.form(), &model.weights));
         }
     }
     checkpoint::save(&model, &path, Dialect::Timm, Precision::Half).unwrap();
@@ -86,7 +86,7 @@ fn a_graph_of_its_own_has_no_other_dialect() {
 #[test]
 fn another_architecture_than_named_is_told_with_both() {
     let path = seeds().join("model/wrapped-half.safetensors");
-    let named = Architecture::named("repvgg-a0").unwrap();
+    let named = Specification::named("repvgg-a0").unwrap();
     let error = checkpoint::open(&path, Some(&named)).unwrap_err().to_string();
     assert!(
         error.ends_with("expected repvgg-a0 with depths [2, 4, 14, 1], found custom with depths [1, 2, 1, 1]"),
@@ -99,10 +99,9 @@ fn another_architecture_than_named_is_told_with_both() {
 fn named_strides_are_taken_over() {
     let path = seeds().join("model/wrapped-half.safetensors");
     let (model, _) = checkpoint::open(&path, None).unwrap();
-    let Architecture::RepVgg(mut spec) = model.architecture else { panic!("expected a RepVGG") };
-    spec.strides = [1, 2, 2, 1, 2];
-    let named = Architecture::RepVgg(spec);
-    assert_eq!(checkpoint::open(&path, Some(&named)).unwrap().0.architecture, named);
+    let spec = model.specification().and_then(Specification::repvgg).unwrap().clone();
+    let named = Specification::from(RepVgg { strides: [1, 2, 2, 1, 2], ..spec });
+    assert_eq!(checkpoint::open(&path, Some(&named)).unwrap().0.specification(), Some(&named));
 }
 
 /// What does not fit is told as the file spells it, with the nearest name that would.

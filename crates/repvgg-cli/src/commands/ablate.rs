@@ -119,7 +119,7 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
         Some(name) => architecture(name)?,
         None => preset.model,
     };
-    let Architecture::RepVgg(network) = network else {
+    let Some(network) = network.repvgg().cloned() else {
         let what = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
         return Err(Error::spec("model", what).into());
     };
@@ -244,7 +244,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], side: O
         row.parameters =
             Forms { training: cost::parameters(plan.original()), plain: cost::parameters(Plan::graph(&plan)) };
         for model in [model, plain] {
-            candidates.push(Candidate { graph: model.graph()?.inference(), weights: model.weights, size: [size; 2] });
+            candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size: [size; 2] });
         }
     }
     let protocol =

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let model = arguments.model.open_or_fresh()?;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
     let settings = arguments.engine.settings(arguments.batch as usize, size);
-    let graph = model.graph()?;
+    let graph = model.graph();
     let known = arguments.model.tuning();
     // What cannot be read is written anew.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
@@ -80,8 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
     let measurement = measure(&mut plan, load, arguments.iterations as usize);
     let roofline = macs as f64 / (measurement.peak * settings.threads as f64);
-    let name = model.architecture.name();
-    let report = Report { arguments, plan: &plan, name, form: model.form, macs, roofline, measurement };
+    let name = model.name();
+    let report = Report { arguments, plan: &plan, name, form: model.form(), macs, roofline, measurement };
     if arguments.json {
         print_json(&report.json())?;
     } else {

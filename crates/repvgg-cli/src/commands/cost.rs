@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use repvgg::Form;
 use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
-use repvgg::zoo::Form;
 use repvgg::{Graph, Result};
 use serde_json::json;
 
@@ -111,16 +111,17 @@ fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
 impl Network {
     /// Counts what `name` means, for images of `size` or of its own one.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
-        let (architecture, own) = if is_model(name) {
+        let (known, graph, own) = if is_model(name) {
             let (model, _) = open(name, None)?;
-            (model.architecture, model.preprocessing.size)
+            let training = model.training_specification().map(|known| known.training_graph()).transpose()?;
+            let graph = training.unwrap_or_else(|| model.graph().clone());
+            (model.name().to_owned(), graph, model.preprocessing.size)
         } else {
-            let architecture = architecture(name)?;
-            let own = architecture.image_size();
-            (architecture, own)
+            let specification = architecture(name)?;
+            (specification.name().to_owned(), specification.training_graph()?, specification.image_size())
         };
         let size = size.unwrap_or([own; 2]);
-        let plan = Plan::new(&architecture.training_graph()?);
+        let plan = Plan::new(&graph);
         let training = (!plan.is_plain()).then(|| {
             let ends = (1..=plan.original().nodes().len()).collect();
             Counted::count(Form::Training, plan.original().clone(), ends, size)
@@ -129,7 +130,7 @@ impl Network {
         let plain = Counted::count(Form::Plain, plan.graph().clone(), ends, size);
         let forms = training.into_iter().chain([plain]).collect::<Result<Vec<Counted>>>();
         let forms = forms.map_err(|error| error.within(name))?;
-        Ok(Self { name: architecture.name().to_owned(), size, forms })
+        Ok(Self { name: known, size, forms })
     }
 
     /// The most bytes alive in any form.

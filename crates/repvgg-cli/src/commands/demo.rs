@@ -157,7 +157,7 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 fn speeds(model: &Model, plain: &Model, threads: usize) -> anyhow::Result<Forms<f64>> {
     let size = [model.preprocessing.size; 2];
     let plan = |model: &Model| {
-        Plan::new(&model.graph()?, &model.weights, Settings { batch: BATCH, size, threads, ..Settings::default() })
+        Plan::new(model.graph(), &model.weights, Settings { batch: BATCH, size, threads, ..Settings::default() })
     };
     let mut plans = [plan(model)?, plan(plain)?];
     let elements = |shape: [usize; 3]| BATCH * shape.iter().product::<usize>();

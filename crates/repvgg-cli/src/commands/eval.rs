@@ -64,7 +64,7 @@ pub(crate) fn evaluate_with_progress(
     settings: &EvaluationSettings,
 ) -> repvgg::Result<Evaluation> {
     let progress = bar(dataset.len(), "evaluating");
-    let evaluation = evaluate(&model.graph()?, &model.weights, dataset, &model.preprocessing, settings, |done| {
+    let evaluation = evaluate(model.graph(), &model.weights, dataset, &model.preprocessing, settings, |done| {
         progress.set_position(done as u64)
     });
     progress.finish_and_clear();
@@ -72,7 +72,7 @@ pub(crate) fn evaluate_with_progress(
 }
 
 fn check_labels(model: &Model, labels: &[String], arguments: &Arguments) -> repvgg::Result<()> {
-    let classes = model.architecture.classes();
+    let classes = model.classes();
     let place = arguments.data.display();
     if labels.len() != classes {
         return Err(Error::shape(place, format!("expected the model's {classes} classes, found {}", labels.len())));

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use repvgg::Form;
 use repvgg::checkpoint::{self, Dialect, Precision};
 use repvgg::fuse::Plan;
-use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result, check, onnx};
 use serde_json::json;
 
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             checkpoint::save(&model, &arguments.output, dialect, precision).with_context(place)?;
         }
     }
-    if target == Target::Onnx && model.form == Form::Training {
+    if target == Target::Onnx && model.form() == Form::Training {
         eprintln!("warning: {}", unfused(&model, &arguments.output)?);
     }
     arguments.report(&model, target)?;
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// That a file is unfused, and what to do about it.
 fn unfused(model: &Model, output: &Path) -> Result<String> {
-    let regions = Plan::new(&model.graph()?).regions().len();
+    let regions = Plan::new(model.graph()).regions().len();
     Ok(format!(
         "{} holds the training form, which runs slower: {regions} blocks are not fused; add --form plain to fuse them",
         output.display()
@@ -131,7 +131,7 @@ impl Arguments {
 
     /// The model in the form that is asked for.
     fn in_form(&self, model: Model) -> anyhow::Result<Model> {
-        match (self.form, model.form) {
+        match (self.form, model.form()) {
             (None, _) | (Some(WantedForm::Training), Form::Training) | (Some(WantedForm::Plain), Form::Plain) => {
                 Ok(model)
             }
@@ -182,8 +182,8 @@ impl Arguments {
             let names = (target == Target::Safetensors).then(|| self.dialect());
             return print_json(&json!({
                 "output": self.output.display().to_string(),
-                "name": model.architecture.name(),
-                "form": model.form,
+                "name": model.name(),
+                "form": model.form(),
                 "opset": opset,
                 "names": names,
                 "dtype": if self.dtype == Dtype::F16 { "f16" } else { "f32" },
@@ -194,8 +194,8 @@ impl Arguments {
         print(&format!(
             "{}: {} in {}, {} values, {} bytes\n",
             self.output.display(),
-            model.architecture.name(),
-            model.form,
+            model.name(),
+            model.form(),
             thousands(parameters),
             thousands(bytes)
         ))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use repvgg::Form;
 use repvgg::image::Preprocessing;
-use repvgg::zoo::Form;
 use repvgg::{Error, Model, Weights};
 use repvgg_train::EpochMetrics;
 use repvgg_train::data::{self, BUILT_IN, Data};
@@ -143,7 +143,7 @@ fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
     let pretrained = arguments.init_from.as_deref().map(|name| open(name, None)).transpose()?.map(|(model, _)| model);
     let network = match (&arguments.model, &pretrained) {
         (Some(name), _) => architecture(name)?,
-        (None, Some(pretrained)) => pretrained.architecture.clone(),
+        (None, Some(pretrained)) => pretrained.training_specification().ok_or_else(plain_form)?,
         (None, None) => preset.model,
     };
     let network = network.with_classes(data.labels.len())?;
@@ -190,12 +190,16 @@ fn preprocessing(
     Preprocessing { size, crop_fraction, ..known }.for_channels(channels)
 }
 
+fn plain_form() -> Error {
+    let what =
+        "expected a model in training form, found plain form: a network without its branches does not train well";
+    Error::weights("weights", what)
+}
+
 /// `fresh` with everything that `pretrained` has: all but a head for other classes.
 fn transfer(mut fresh: Weights, pretrained: &Model) -> anyhow::Result<Weights> {
-    if pretrained.form == Form::Plain {
-        let what =
-            "expected a model in training form, found plain form: a network without its branches does not train well";
-        return Err(Error::weights("weights", what).into());
+    if pretrained.form() == Form::Plain {
+        return Err(plain_form().into());
     }
     let mut moved = 0;
     for (name, tensor) in pretrained.weights.iter() {
@@ -205,7 +209,7 @@ fn transfer(mut fresh: Weights, pretrained: &Model) -> anyhow::Result<Weights> {
         if target.shape() == tensor.shape() {
             fresh.insert(name, tensor.clone());
             moved += 1;
-        } else if target.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
+        } else if target.shape()[1..] != tensor.shape()[1..] || !pretrained.graph().is_head(name) {
             let what = format!("expected {:?}, found {:?}", target.shape(), tensor.shape());
             return Err(Error::weights(name, what).into());
         }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Problem, expected};
 use crate::image::{Interpolation, Preprocessing};
-use crate::{Architecture, Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Model, Result, Specification};
 
 const PLACE: &str = "config.json";
 
@@ -30,8 +30,8 @@ pub struct Config {
 
 impl Config {
     /// The architecture of that name, if it is one of ours: `repvgg_a0` is `repvgg-a0`.
-    pub fn named(&self) -> Option<Architecture> {
-        Architecture::named(&self.architecture.as_ref()?.replace('_', "-"))
+    pub fn named(&self) -> Option<Specification> {
+        Specification::named(&self.architecture.as_ref()?.replace('_', "-"))
     }
 
     /// The model with the labels and the preprocessing that the file gives.
@@ -39,11 +39,14 @@ impl Config {
     /// # Errors
     /// When there are not as many labels as classes.
     pub fn apply(self, model: Model) -> Result<Model> {
-        let labels = if self.labels.is_empty() { model.labels } else { self.labels };
-        let channels = model.architecture.input_channels();
-        let preprocessing = self.preprocessing.map(|given| given.for_channels(channels)).unwrap_or(model.preprocessing);
-        let model = Model { labels, preprocessing, ..model };
-        model.check_document().map_err(|error| error.within(PLACE))?;
+        let mut model = model;
+        if !self.labels.is_empty() {
+            model.labels = self.labels;
+        }
+        if let Some(given) = self.preprocessing {
+            model.preprocessing = given.for_channels(model.input_channels());
+        }
+        model.check_annotations().map_err(|error| error.within(PLACE))?;
         Ok(model)
     }
 }

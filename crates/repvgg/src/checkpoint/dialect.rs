@@ -3,10 +3,10 @@
 //! Inside this project parameters have the names of the official PyTorch code; other names are translated when a file is
 //! read or written, by one table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A code base's way of naming RepVGG's parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// The authors' PyTorch code: `stage1.0.rbr_dense.conv.weight`.

@@ -1,6 +1,6 @@
 //! From a file's names to the official ones, and the account of every name.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::dialect::unwrapped;
 use super::{Dialect, Stored};
@@ -27,8 +27,17 @@ pub(super) struct Named {
 const COUNTER: &str = ".num_batches_tracked";
 
 impl Named {
+    /// The parameters of `graph` as `dialect` names them; other names, and all without a dialect, are left as they are.
+    pub(super) fn documented(tensors: Vec<(String, Stored)>, graph: &Graph, dialect: Option<Dialect>) -> Result<Self> {
+        let Some(dialect) = dialect else { return Self::as_they_are(tensors) };
+        let counters = counters(graph);
+        let names = graph.parameters().map(|(name, _)| name).chain(counters);
+        let official: HashMap<String, String> = names.filter_map(|name| Some((dialect.spell(&name)?, name))).collect();
+        Self::new(tensors, Some(dialect), |name| official.get(name).cloned().unwrap_or_else(|| name.to_owned()))
+    }
+
     /// Names left as they are.
-    pub(super) fn as_they_are(tensors: Vec<(String, Stored)>) -> Result<Self> {
+    fn as_they_are(tensors: Vec<(String, Stored)>) -> Result<Self> {
         Self::new(tensors, None, |name| name.to_owned())
     }
 
@@ -86,11 +95,9 @@ impl Named {
     /// # Errors
     /// Names those that are missing, unexpected or wrong, as the file spells them.
     pub(super) fn account(mut self, graph: &Graph) -> Result<Weights> {
-        let norms = graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
-        let counters: HashSet<String> = norms.map(|node| format!("{}{COUNTER}", node.name)).collect();
-        for counter in &counters {
-            self.weights.remove(counter);
-            self.others.remove(counter);
+        for counter in counters(graph) {
+            self.weights.remove(&counter);
+            self.others.remove(&counter);
         }
         let mut misfits = Misfits::of(graph, &self.weights);
         let known: HashSet<String> = graph.parameters().map(|(name, _)| name).collect();
@@ -120,6 +127,12 @@ impl Named {
         let spelled = self.dialect.and_then(|dialect| dialect.spell(name));
         spelled.map_or_else(|| name.to_owned(), |spelled| format!("{}{spelled}", self.wrapper))
     }
+}
+
+/// The names of PyTorch's counters of the graph's batch norms.
+fn counters(graph: &Graph) -> impl Iterator<Item = String> {
+    let norms = graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
+    norms.map(|node| format!("{}{COUNTER}", node.name))
 }
 
 /// What stands before the name of a file's first tensor; mmpretrain's `backbone.` is its own.

@@ -1,14 +1,14 @@
 //! DenseNet (Huang et al., 1608.06993), the bottlenecked and compressed kind, under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network whose layers each read all that those before them in their block have written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DenseNet {
     /// Layers in each of the four blocks.
@@ -31,8 +31,6 @@ impl Default for DenseNet {
 }
 
 impl Family for DenseNet {
-    const NAME: &'static str = "densenet";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, depths, growth| Network {
             name,
@@ -46,6 +44,8 @@ impl Family for DenseNet {
             row("densenet-201", [6, 12, 48, 32], 32),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, growth, stem, bottleneck, classes, input_channels } = *self;

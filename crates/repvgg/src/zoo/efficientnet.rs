@@ -1,15 +1,15 @@
 //! EfficientNet (Tan & Le, 1905.11946), under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, SqueezeExcite, divisible};
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
 /// EfficientNet-B0, scaled.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct EfficientNet {
     /// The factor of all channels.
@@ -61,8 +61,6 @@ impl Default for EfficientNet {
 }
 
 impl Family for EfficientNet {
-    const NAME: &'static str = "efficientnet";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, size, width, depth, eps| Network {
             name,
@@ -80,6 +78,8 @@ impl Family for EfficientNet {
             row("efficientnet-b7", 600, 2.0, 3.1, 1e-3),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { width, depth, eps, classes, input_channels } = *self;

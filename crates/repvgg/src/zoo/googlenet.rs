@@ -3,15 +3,15 @@
 //! As in torchvision, the branch that the paper gives a 5×5 kernel has a 3×3 one. Its published weights want pixels in −1 to
 //! 1, not the usual mean and deviation.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts};
+use super::family::{Family, Network, check_counts, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
 /// GoogLeNet.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GoogLeNet {
     /// Whether two more classifiers help to train it; they suit images of about 224 pixels alone.
@@ -44,11 +44,15 @@ impl Default for GoogLeNet {
 }
 
 impl Family for GoogLeNet {
-    const NAME: &'static str = "googlenet";
-
     fn networks() -> Vec<Network<Self>> {
         vec![Network { name: "googlenet", size: 224, spec: Self::default() }]
     }
+
+    fn without_auxiliary_heads(self) -> Self {
+        Self { auxiliary_heads: false, ..self }
+    }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { auxiliary_heads, classes, input_channels } = *self;

@@ -1,15 +1,15 @@
 //! RegNetX (Radosavovic et al., 2003.13678, Sect. 3.3), under torchvision's names or timm's.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, divisible};
 use crate::graph::Conv2d;
 use crate::{Graph, Result};
 
 /// A residual network whose stages follow from a line of block widths.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RegNet {
     /// Blocks in all, d.
@@ -29,7 +29,7 @@ pub(super) struct RegNet {
 }
 
 /// The code base whose state dict the network's parameters are.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Names {
     /// A width half-way between two multiples of the group's goes up, and none loses more than a tenth.
@@ -60,8 +60,6 @@ impl Default for RegNet {
 }
 
 impl Family for RegNet {
-    const NAME: &'static str = "regnet";
-
     fn networks() -> Vec<Network<Self>> {
         use Names::{Timm, Torchvision};
         let row = |name, depth, w0, (wa, wm), group_width, names| Network {
@@ -84,6 +82,8 @@ impl Family for RegNet {
             row("regnetx-32gf", 23, 320, (69.86, 2.0), 168, Torchvision),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { names, classes, input_channels, .. } = *self;

@@ -1,15 +1,15 @@
 //! ShuffleNet (Zhang et al., 1707.01083), under the names and with the order of channels of its authors' PyTorch code.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network of grouped 1×1 convolutions with shuffled channels between them (Table 1).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ShuffleNetV1 {
     /// Groups of the 1×1 convolutions.
@@ -35,8 +35,6 @@ impl Default for ShuffleNetV1 {
 }
 
 impl Family for ShuffleNetV1 {
-    const NAME: &'static str = "shufflenet-v1";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, groups, channels| Network {
             name,
@@ -51,6 +49,8 @@ impl Family for ShuffleNetV1 {
             row("shufflenet-v1-g8", 8, 384),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { groups, channels, width, stem, depths, classes, input_channels } = *self;

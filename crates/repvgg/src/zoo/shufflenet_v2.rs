@@ -1,15 +1,15 @@
 //! ShuffleNet V2 (Ma et al., 1807.11164), under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network whose units split channels and shuffle them.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ShuffleNetV2 {
     /// Units in each stage.
@@ -28,8 +28,6 @@ impl Default for ShuffleNetV2 {
 }
 
 impl Family for ShuffleNetV2 {
-    const NAME: &'static str = "shufflenet-v2";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, channels| Network { name, size: 224, spec: Self { channels, ..Self::default() } };
         vec![
@@ -39,6 +37,8 @@ impl Family for ShuffleNetV2 {
             row("shufflenet-v2-2.0", [24, 244, 488, 976, 2048]),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, channels, classes, input_channels } = *self;

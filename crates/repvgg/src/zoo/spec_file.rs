@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Architecture, FAMILIES};
+use super::Specification;
+use super::family::one_line;
 use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
@@ -10,7 +11,7 @@ use crate::{Error, Result};
 /// The largest specification file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-impl Architecture {
+impl Specification {
     /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
     /// fields of their own, and `size`, the side of their images.
     ///
@@ -45,26 +46,19 @@ impl Architecture {
         table.entry("family").or_insert_with(|| "repvgg".into());
         table.entry("name").or_insert_with(|| name.into());
         let family = table["family"].as_str().unwrap_or_default();
-        if let Some(family) = FAMILIES.iter().find(|entry| entry.name == family) {
-            let name = table.remove("name").and_then(|name| name.as_str().map(str::to_owned));
-            table.remove("family");
-            return family.read(table, &name.unwrap_or_default()).map(Self::Graph);
+        if !Self::families().any(|(known, _)| known == family) {
+            let known = Self::families().map(|(known, _)| known).collect::<Vec<_>>().join(", ");
+            return Err(Error::spec("family", expected(format_args!("one of {known}")).found(&table["family"])));
         }
-        if family != "repvgg" {
-            let known = FAMILIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
-            return Err(Error::spec(
-                "family",
-                expected(format_args!("one of repvgg, {known}")).found(&table["family"]),
-            ));
-        }
-        let architecture: Self = table
+        let specification: Self = table
             .try_into()
             .map_err(|error: toml::de::Error| Error::spec("specification", one_line(error.message())))?;
-        architecture.training_graph()?;
-        Ok(architecture)
+        let graph = specification.training_graph()?;
+        graph.check()?;
+        if specification.repvgg().is_none() {
+            // What does not fit together is an error now, not when images arrive.
+            graph.shapes([specification.image_size(); 2])?;
+        }
+        Ok(specification)
     }
-}
-
-pub(super) fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

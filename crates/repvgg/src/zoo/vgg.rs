@@ -1,14 +1,14 @@
 //! VGG (Simonyan & Zisserman, 1409.1556), with batch norm or without, under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
 /// A plain network of 3×3 convolutions, five pools and three fully connected layers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Vgg {
     /// Convolutions before each of the five pools.
@@ -43,8 +43,6 @@ impl Default for Vgg {
 }
 
 impl Family for Vgg {
-    const NAME: &'static str = "vgg";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, depths, batch_norm| Network {
             name,
@@ -66,6 +64,8 @@ impl Family for Vgg {
     fn sized(self, size: usize) -> Self {
         Self { map: size / 32, ..self }
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, channels, batch_norm, hidden, classes, input_channels, map } = *self;

@@ -1,14 +1,14 @@
 //! Xception (Chollet, 1610.02357), under the names of timm's `legacy_xception`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network of depthwise separable convolutions in residual blocks (Fig. 5).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Xception {
     /// Channels after each block of the entry flow.
@@ -31,11 +31,11 @@ impl Default for Xception {
 }
 
 impl Family for Xception {
-    const NAME: &'static str = "xception";
-
     fn networks() -> Vec<Network<Self>> {
         vec![Network { name: "xception", size: 299, spec: Self::default() }]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { entry, middle, exit, classes, input_channels } = *self;

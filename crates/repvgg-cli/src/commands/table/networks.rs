@@ -1,9 +1,9 @@
 //! Tables 4 to 7: networks with the paper's figures, what is counted here, and speeds that are measured here.
 
+use repvgg::Form;
 use repvgg::Result;
 use repvgg::cost::{Cost, cost};
 use repvgg::fuse::{Blocked, Plan};
-use repvgg::zoo::Form;
 use repvgg::zoo::paper::{self, Figure, Published};
 use serde_json::{Value, json};
 
