@@ -24,7 +24,7 @@ use std::path::Path;
 use crate::engine::{Plan, Settings, Tuning};
 use crate::error::expected;
 use crate::image::{self, Preprocessing, RgbImage};
-use crate::{Error, Model, Result};
+use crate::{Error, Form, Model, Result};
 
 /// A class and how likely the network finds it.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,7 +23,7 @@ pub mod npy;
 pub mod onnx;
 pub mod random;
 mod tensor;
-mod weights;
+pub mod weights;
 pub mod zoo;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,4 +1,15 @@
 //! Parameters by PyTorch's own names.
+//!
+//! ```
+//! use repvgg::{Tensor, Weights};
+//! use repvgg::weights::Renaming;
+//!
+//! let mut weights = Weights::new();
+//! weights.insert("head.fc.bias", Tensor::full([10], 0.0));
+//! let names = [Renaming { from: "head.fc.bias".to_owned(), to: "linear.bias".to_owned() }];
+//! let weights = weights.renamed(names).unwrap();
+//! assert_eq!(weights.require("linear.bias").unwrap().shape(), [10]);
+//! ```
 
 mod initialise;
 mod misfits;

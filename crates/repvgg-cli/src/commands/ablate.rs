@@ -8,7 +8,7 @@ use repvgg::check::CheckedFusion;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
-use repvgg::{Architecture, Error, Model, cost};
+use repvgg::{Error, Model, cost};
 use repvgg_train::ablation::{Ablation, Trial};
 use repvgg_train::data::{self, BUILT_IN, Data};
 use repvgg_train::recipe::{Preset, Recipe};

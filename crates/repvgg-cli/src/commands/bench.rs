@@ -71,11 +71,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
             return Err(Error::spec("tune", what).into());
         };
-        tuning.extend(tune(&graph, &model.weights, settings)?);
+        tuning.extend(tune(graph, &model.weights, settings)?);
         tuning.save(&Tuning::path(&file))?;
     }
     let start = Instant::now();
-    let mut plan = Plan::tuned(&graph, &model.weights, settings, &tuning)?;
+    let mut plan = Plan::tuned(graph, &model.weights, settings, &tuning)?;
     let load = start.elapsed();
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
     let measurement = measure(&mut plan, load, arguments.iterations as usize);
@@ -145,7 +145,7 @@ struct Report<'a> {
     arguments: &'a Arguments,
     plan: &'a Plan,
     name: &'a str,
-    form: repvgg::zoo::Form,
+    form: repvgg::Form,
     /// Multiply-adds of one run.
     macs: u64,
     /// Seconds that a perfect direct convolution would take.

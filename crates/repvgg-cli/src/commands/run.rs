@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Error::shape(place(), what).into());
     }
     let settings = arguments.engine.strict_settings(n.min(BATCH), [height, width]);
-    let plan = Plan::tuned(&graph, &model.weights, settings, &arguments.model.tuning()?);
+    let plan = Plan::tuned(graph, &model.weights, settings, &arguments.model.tuning()?);
     let mut plan = plan.with_context(|| arguments.model.model.clone())?;
     let classes = plan.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);

@@ -171,9 +171,9 @@ struct Inferred {
 
 /// The RepVGG with parameters of these names and shapes, if they are a RepVGG's.
 fn inferred(weights: &Weights) -> Option<Inferred> {
-    let dialect = Dialect::of(weights.iter().map(|(name, _)| name));
-    let official = |name: String| dialect.and_then(|dialect| dialect.official(&name)).unwrap_or(name);
     let shapes = weights.shapes();
+    let dialect = Dialect::of(shapes.keys().map(String::as_str));
+    let official = |name: String| dialect.and_then(|dialect| dialect.official(&name)).unwrap_or(name);
     let count = shapes.len();
     let shapes: Shapes = shapes.into_iter().map(|(name, shape)| (official(name), shape)).collect();
     if shapes.len() != count {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::Form;
+use crate::Form;
 use crate::cost::Cost;
 
 /// What a row of a table of the paper, or the official repository, publishes about one network, in its own units.
