@@ -127,7 +127,7 @@ struct Block<'a> {
 fn for_each_block(
     pool: &ThreadPool,
     all: Block<'_>,
-    results: [Disjoint<'_>; 3],
+    results: [Disjoint<'_, f32>; 3],
     derive: &(dyn Fn(usize, [f64; 2]) -> (Affine, [f32; 2]) + Sync),
 ) {
     let level = Level::detect();
@@ -196,7 +196,7 @@ impl Kernel for Sums<'_> {
 struct Map<'a> {
     block: &'a Block<'a>,
     maps: [Affine; CHANNELS],
-    result: Disjoint<'a>,
+    result: Disjoint<'a, f32>,
 }
 
 impl Kernel for Map<'_> {

@@ -30,7 +30,7 @@ pub(crate) fn apply(
     let output = Output::new(application, channels, output);
     let blocks = channels.div_ceil(CHANNELS);
     let workspace = &mut workspace[..pool.threads() * scratch_len(filters, windows)];
-    pool.run_with_scratch(windows.count() * blocks, workspace, &|task, scratch| {
+    pool.run_with_scratch(windows.count() * blocks, workspace, |task, scratch| {
         let channels = task % blocks * CHANNELS..((task % blocks + 1) * CHANNELS).min(channels);
         let window = windows.get(task / blocks);
         filters.level.run(Task { filters, application, window, channels, scratch, output });

@@ -68,7 +68,7 @@ impl Filters {
         let panels = shape.rows.div_ceil(panel_rows);
         let panel_len = shape.channels * taps.len() * panel_rows;
         let mut packed = vec![0.0; shape.groups * panels * panel_len];
-        pool.run_chunks(&mut packed, panel_len.max(1), &|panel, packed| {
+        pool.for_each_chunk(&mut packed, panel_len, |panel, packed| {
             let (group, first) = (panel / panels, panel % panels * panel_rows);
             let valid = panel_rows.min(shape.rows - first);
             let width = valid.next_power_of_two();
@@ -116,7 +116,7 @@ impl Filters {
         pool.run_with_scratch(
             tasks * splits,
             &mut workspace[..pool.threads() * blocking.scratch()],
-            &|task, scratch| {
+            |task, scratch| {
                 let (part, task) = (task % splits, task / splits);
                 let block = Block {
                     filters: self,

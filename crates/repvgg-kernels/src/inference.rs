@@ -6,13 +6,13 @@ mod depthwise;
 mod direct;
 mod epilogue;
 mod estimate;
-mod logistic;
+pub mod maps;
 mod packing;
+mod winograd;
 
 pub use algorithm::{Algorithm, TileSize};
 pub use conv::{Activation, ConvPlan, PackedConv2d, Parameters, Pass};
 pub use estimate::{Accuracy, Estimate, Machine};
-pub use logistic::{sigmoid, silu};
 pub use packing::{ConvSpec, Layout, Packing, Site};
 
 pub(crate) use epilogue::{Arguments, Epilogue};

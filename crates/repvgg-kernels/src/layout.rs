@@ -19,10 +19,15 @@ impl Blocked {
         self.shape[1].div_ceil(self.lanes)
     }
 
-    /// Floats of the batch.
+    /// Elements of a block, `[H, W, L]`.
+    pub fn block_len(&self) -> usize {
+        let [_, _, height, width] = self.shape;
+        height * width * self.lanes
+    }
+
+    /// Elements of the batch.
     pub fn len(&self) -> usize {
-        let [batch, _, height, width] = self.shape;
-        batch * self.blocks() * height * width * self.lanes
+        self.shape[0] * self.blocks() * self.block_len()
     }
 
     /// Whether there is nothing.
@@ -71,7 +76,7 @@ impl Blocked {
 
     /// Floats of an image in blocks.
     fn image_len(&self) -> usize {
-        self.blocks() * self.shape[2] * self.shape[3] * self.lanes
+        self.blocks() * self.block_len()
     }
 
     /// Elements of a plane and of an image.

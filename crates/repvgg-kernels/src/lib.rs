@@ -61,7 +61,9 @@
 //! | `inference/algorithm`, `estimate`, `packing` | the algorithms, the time that each takes, the weights that each reads |
 //! | `inference/direct`, `depthwise` | direct convolution of any kind, depthwise convolution |
 //! | `inference/epilogue` | bias, sum and activation in the same pass |
-//! | `winograd` | minimal filtering: transforms, tiles, weights, the passes over memory |
+//! | `inference/winograd` | Winograd convolution: packed filters, plans, the passes over memory |
+//! | [`maps`] | everything between convolutions: sums, pooling, softmax, functions of each element, moves |
+//! | `winograd` | minimal filtering: the algebra, tiles, transforms |
 //! | `winograd/derivation`, `winograd/points` | its matrices: derived and proved for any size; the engine's points and constants |
 //! | `product`, `panels` | the register tile that inference comes down to, and how filters are divided among tiles |
 //! | `layout`, `memory` | blocks of channels; huge pages |
@@ -100,7 +102,7 @@ pub use geometry::{Geometry, GeometryError};
 pub use gradients::Problem;
 pub use inference::{
     Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
-    Pass, Site, TileSize, sigmoid, silu,
+    Pass, Site, TileSize, maps,
 };
 pub use layout::Blocked;
 pub use memory::Buffer;

@@ -45,7 +45,7 @@ pub(crate) struct Output<'a> {
     bias: Option<&'a [f32]>,
     activation: Activation,
     filters: usize,
-    planes: Disjoint<'a>,
+    planes: Disjoint<'a, f32>,
 }
 
 impl<'a> Output<'a> {

@@ -94,7 +94,7 @@ impl PackedPanels {
             starts.push(starts[starts.len() - 1] + len(panel));
         }
         let mut weights = Buffer::zeroed(starts[panels.len()])?;
-        pool.for_each_part(&mut weights, &starts, &|index, part| pack(&panels[index], part));
+        pool.for_each_part(&mut weights, &starts, |index, part| pack(&panels[index], part));
         Ok(Self { panels, starts, weights })
     }
 

@@ -1,8 +1,8 @@
-//! Persistent worker threads, shared by inference and training.
+//! Persistent worker threads, shared by inference and training, and safe ways to divide data among them.
 //!
-//! A run publishes one job; every thread claims task numbers ([`Tasks`]) until none is left. A worker that wakes up too
-//! late finds the job closed and is not waited for, so a neighbour that steals a core costs one task, not one run. Workers
-//! spin briefly before they park: the gap between two layers of a network is shorter than a wake-up.
+//! A run publishes one job; every thread claims task numbers until none is left. A worker that wakes up too late finds the
+//! job closed and is not waited for, so a neighbour that steals a core costs one task, not one run. Workers spin briefly
+//! before they park: the gap between two layers of a network is shorter than a wake-up.
 
 #![expect(
     unsafe_code,
@@ -10,6 +10,7 @@
 )]
 
 use std::any::Any;
+use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +22,18 @@ const SPINS: usize = 2000;
 const YIELDS: usize = 50;
 
 /// Threads that share out numbered tasks. The calling thread works too, as worker 0.
+///
+/// # Example
+///
+/// ```
+/// use repvgg_kernels::ThreadPool;
+///
+/// let pool = ThreadPool::new(2);
+/// let mut data = [1, 2, 3, 4, 5];
+/// pool.for_each_chunk(&mut data, 2, |index, chunk| chunk.iter_mut().for_each(|x| *x *= 10 * (index + 1)));
+/// assert_eq!(data, [10, 20, 60, 80, 150]);
+/// assert_eq!(pool.map(3, |index| index * index), [0, 1, 4]);
+/// ```
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -42,9 +55,9 @@ struct Shared {
     tasks: Tasks,
 }
 
-/// Numbered tasks that threads claim, half of the threads from the front and half from the back: from run to run a thread
-/// gets about the same part, and finds in its own cache what it wrote there itself. (A line that another core wrote takes
-/// some 80 ns to read or to write: with two threads, layers of 28×28 took 0.24 ms instead of 0.14.)
+/// Numbered tasks that threads claim, half of the threads from the front and half from the back. From run to run, a thread
+/// thus gets about the same part and finds in its own cache what it wrote there. (A line that another core wrote takes some
+/// 80 ns to read or to write: with two threads, layers of 28×28 took 0.24 ms instead of 0.14.)
 pub(crate) struct Tasks(AtomicU64);
 
 impl Tasks {
@@ -84,9 +97,6 @@ struct State {
     shutdown: bool,
 }
 
-/// `body(index, chunk, scratch)`.
-type ChunkBody<'a> = dyn Fn(usize, &mut [f32], &mut [f32]) + Sync + 'a;
-
 /// The body of a run. Its true lifetime is that of the `run` call which opened it.
 #[derive(Clone, Copy)]
 struct Job {
@@ -111,7 +121,7 @@ impl ThreadPool {
         });
         let spawn = |worker| {
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("conv-{worker}"));
+            let builder = std::thread::Builder::new().name(format!("kernels-{worker}"));
             builder.spawn(move || shared.serve(worker)).expect("the system grants a thread")
         };
         let workers = (1..threads).map(spawn).collect();
@@ -123,13 +133,15 @@ impl ThreadPool {
         self.workers.len() + 1
     }
 
-    /// Calls `body(task, worker)` once for every task in `0..tasks`, and returns when all calls have. At any time each
-    /// `worker` in `0..threads` is inside at most one call. Runs of several callers take turns; a task must not start
-    /// a run of the same pool.
+    /// Calls `body(task, worker)` once for every task in `0..tasks`, and returns when all calls have returned. At any time,
+    /// each `worker` in `0..threads` is inside at most one call. Runs of several callers take turns. Allocates nothing.
+    ///
+    /// A task must not start a run of the same pool: it would wait for itself.
     ///
     /// # Panics
     ///
-    /// With the payload of the first task that panicked; unclaimed tasks are then skipped. The pool stays usable.
+    /// With the payload of the first task that panicked; tasks that nobody has claimed by then are skipped. The pool stays
+    /// usable.
     pub fn run(&self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
         let _turn = lock(&self.turn);
         if self.workers.is_empty() || tasks <= 1 {
@@ -148,12 +160,11 @@ impl ThreadPool {
     }
 
     /// [`ThreadPool::run`] with an equal part of `scratch` for each worker: `body(task, part)`.
-    pub(crate) fn run_with_scratch(
-        &self,
-        tasks: usize,
-        scratch: &mut [f32],
-        body: &(dyn Fn(usize, &mut [f32]) + Sync),
-    ) {
+    ///
+    /// # Panics
+    ///
+    /// As [`ThreadPool::run`].
+    pub fn run_with_scratch<U: Send>(&self, tasks: usize, scratch: &mut [U], body: impl Fn(usize, &mut [U]) + Sync) {
         let part = scratch.len() / self.threads();
         let scratch = Disjoint::new(scratch);
         self.run(tasks, &|task, worker| {
@@ -163,42 +174,73 @@ impl ThreadPool {
         });
     }
 
-    /// Calls `body(index, chunk)` for every chunk of `len` elements of `data`, the last one possibly shorter.
-    pub(crate) fn run_chunks(&self, data: &mut [f32], len: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        self.run_chunks_with_scratch(data, len, &mut [], &|index, chunk, _| body(index, chunk));
-    }
-
-    /// Calls `body(index, part)` for the parts of `data` between neighbouring `starts`, of which the last is the end.
+    /// Calls `body(index, chunk)` for every chunk of `len` elements of `data`; the last one may be shorter. Allocates
+    /// nothing.
+    ///
+    /// Chunks of several slices in step are elements of a slice of tuples: `&mut [(&mut [f32], &mut [f32])]` with `len` 1.
     ///
     /// # Panics
     ///
-    /// If the starts do not ascend or leave `data`.
-    pub(crate) fn for_each_part(&self, data: &mut [f32], starts: &[usize], body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        assert!(starts.is_sorted(), "starts ascend");
-        let data = Disjoint::new(data);
-        self.run(starts.len().saturating_sub(1), &|index, _| {
-            // SAFETY: every task is claimed once, and parts between ascending starts do not overlap.
-            let part = unsafe { data.slice(starts[index], starts[index + 1] - starts[index]) };
-            body(index, part);
-        });
+    /// If `len` is zero and `data` is not empty, and as [`ThreadPool::run`].
+    pub fn for_each_chunk<T: Send>(&self, data: &mut [T], len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
+        self.for_each_chunk_with_scratch::<T, ()>(data, len, &mut [], |index, chunk, _| body(index, chunk));
     }
 
-    /// [`ThreadPool::run_chunks`] with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
-    pub(crate) fn run_chunks_with_scratch(
+    /// [`ThreadPool::for_each_chunk`] with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
+    ///
+    /// # Panics
+    ///
+    /// As [`ThreadPool::for_each_chunk`].
+    pub fn for_each_chunk_with_scratch<T: Send, U: Send>(
         &self,
-        data: &mut [f32],
+        data: &mut [T],
         len: usize,
-        scratch: &mut [f32],
-        body: &ChunkBody<'_>,
+        scratch: &mut [U],
+        body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
     ) {
+        if data.is_empty() {
+            return;
+        }
         let total = data.len();
         let data = Disjoint::new(data);
-        self.run_with_scratch(total.div_ceil(len), scratch, &|index, part| {
+        self.run_with_scratch(total.div_ceil(len), scratch, |index, part| {
             let start = index * len;
             // SAFETY: every task is claimed once, and chunks of different tasks do not overlap.
             let chunk = unsafe { data.slice(start, len.min(total - start)) };
             body(index, chunk, part);
         });
+    }
+
+    /// Calls `body(index, part)` for the parts of `data` between neighbouring `bounds`.
+    ///
+    /// # Panics
+    ///
+    /// If the bounds descend or leave `data`, and as [`ThreadPool::run`].
+    pub fn for_each_part<T: Send>(&self, data: &mut [T], bounds: &[usize], body: impl Fn(usize, &mut [T]) + Sync) {
+        assert!(bounds.is_sorted(), "bounds ascend");
+        let data = Disjoint::new(data);
+        self.run(bounds.len().saturating_sub(1), &|index, _| {
+            // SAFETY: every task is claimed once, and parts between ascending bounds do not overlap.
+            let part = unsafe { data.slice(bounds[index], bounds[index + 1] - bounds[index]) };
+            body(index, part);
+        });
+    }
+
+    /// The results of `body(index)` for every index in `0..count`.
+    ///
+    /// # Panics
+    ///
+    /// As [`ThreadPool::run`].
+    pub fn map<R: Send>(&self, count: usize, body: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        let mut results: Vec<Option<R>> = std::iter::repeat_with(|| None).take(count).collect();
+        self.for_each_chunk(&mut results, 1, |index, result| result[0] = Some(body(index)));
+        results.into_iter().map(|result| result.expect("every task ran")).collect()
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPool").field("threads", &self.threads()).finish_non_exhaustive()
     }
 }
 
@@ -283,32 +325,39 @@ fn wait_briefly(condition: impl Fn() -> bool) {
     }
 }
 
-/// No invariant of a lock here can be broken by a panic, so poison carries no news.
+/// A panic cannot break an invariant of these locks, so poison is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A slice whose parts are written by several tasks at once.
-#[derive(Clone, Copy)]
-pub(crate) struct Disjoint<'a> {
-    start: *mut f32,
+pub(crate) struct Disjoint<'a, T> {
+    start: *mut T,
     len: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [f32]` whose exclusive use is split up by the contract of `slice`.
-unsafe impl Send for Disjoint<'_> {}
-// SAFETY: as above; sharing the pointer itself touches no element.
-unsafe impl Sync for Disjoint<'_> {}
+impl<T> Clone for Disjoint<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl<'a> Disjoint<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<T> Copy for Disjoint<'_, T> {}
+
+// SAFETY: it is a `&mut [T]` whose exclusive use is split up by the contract of `slice`.
+unsafe impl<T: Send> Send for Disjoint<'_, T> {}
+// SAFETY: as above; sharing the pointer itself touches no element.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+
+impl<'a, T> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
-    /// Where element `start` lies, or would lie if there were so many.
+    /// A pointer to element `start`, which need not exist.
     #[inline(always)]
-    pub(crate) fn at(&self, start: usize) -> *mut f32 {
+    pub(crate) fn at(&self, start: usize) -> *mut T {
         self.start.wrapping_add(start)
     }
 
@@ -323,7 +372,7 @@ impl<'a> Disjoint<'a> {
     /// If the range is out of bounds.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
-    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start, "slice of {len} at {start} leaves {}", self.len);
         // SAFETY: in bounds as just checked.
         let first = unsafe { self.start.add(start) };

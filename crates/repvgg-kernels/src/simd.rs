@@ -73,6 +73,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a · b`, lane by lane.
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a / b`, lane by lane.
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The larger of `a` and `b`, lane by lane: NaN where either is, and `a` where they are equal.
+    fn larger(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a · b + c`, lane by lane, fused where the level can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `max(floor, x)`, lane by lane; where `x` is NaN it stays NaN, as in every framework.

@@ -23,50 +23,9 @@
 
 pub(crate) mod cover;
 mod derivation;
-mod passes;
-mod plan;
 pub(crate) mod points;
-mod run;
-mod transform;
-mod weights;
+pub(crate) mod transform;
 
 pub use derivation::{
     Derivation, DerivationError, Deviation, MAX_PRODUCTS, Matrix, Operations, Rounding, parse_points, to_f64,
 };
-pub(crate) use plan::WinogradPlan;
-pub(crate) use weights::WinogradWeights;
-
-use cover::Kind;
-
-/// How filters are stored, and for which tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FilterForm {
-    /// `[vertical, horizontal]`.
-    pub(crate) kinds: [Kind; 2],
-    pub(crate) storage: Storage,
-}
-
-/// How filters are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Storage {
-    /// Transformed.
-    Transformed,
-    /// As they are; a few channels at a time are transformed while the convolution runs. Where weights come from main
-    /// memory and meet few tiles, reading them takes longer than transforming them.
-    Raw,
-}
-
-impl FilterForm {
-    /// Pairs of points of transformed filters.
-    pub(crate) fn points(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.weights()).product()
-    }
-
-    /// Floats stored for a pair of a filter and a channel.
-    pub(crate) fn stored(&self) -> usize {
-        match self.storage {
-            Storage::Transformed => self.points(),
-            Storage::Raw => 9,
-        }
-    }
-}

@@ -11,10 +11,10 @@ mod kernel;
 mod lower;
 mod settings;
 mod tune;
-mod window;
 
 use std::time::{Duration, Instant};
 
+use repvgg_kernels::maps::{self, Cpu};
 use repvgg_kernels::{
     Buffer, ConvPlan, ConvSpec, Geometry, Layout, PackedConv2d, Packing, Parameters, Site, ThreadPool,
 };
@@ -215,10 +215,13 @@ impl Plan {
             step.kernel.run(call);
             after();
         }
-        let result = Values::all(input, &self.arena, images).map(self.output).data;
+        let values = Values::all(input, &self.arena, images);
         match self.output.source {
-            Source::Input => output.copy_from_slice(result),
-            Source::Arena(_) => self.output.layout(images).unpack(result, output),
+            Source::Input => output.copy_from_slice(values.data(self.output)),
+            Source::Arena(_) => {
+                let cpu = Cpu { pool: &self.pool, level: self.settings.level };
+                maps::unpack(cpu, values.map(self.output), output);
+            }
         }
     }
 }

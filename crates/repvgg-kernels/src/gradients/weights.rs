@@ -35,10 +35,10 @@ pub(super) fn gradient(problem: &Problem, pool: &ThreadPool, (x, dy): (&[f32], &
     let dy = Images { data: dy, channels: problem.geometry.out_channels, size: problem.output_size };
     let mut sums = vec![0.0; plan.tasks() * plan.sums_len()];
     let mut scratch = vec![0.0; pool.threads() * plan.scratch().iter().sum::<usize>()];
-    pool.run_chunks_with_scratch(&mut sums, plan.sums_len(), &mut scratch, &|task, sums, scratch| {
+    pool.for_each_chunk_with_scratch(&mut sums, plan.sums_len(), &mut scratch, |task, sums, scratch| {
         plan.level.run(Task { plan: &plan, part: plan.part(task), x, dy, sums, scratch });
     });
-    pool.run_chunks(dw, plan.lanes * plan.products, &|filter, dw| plan.collect(&sums, filter, dw));
+    pool.for_each_chunk(dw, plan.lanes * plan.products, |filter, dw| plan.collect(&sums, filter, dw));
 }
 
 /// One task of a [`Plan`].

@@ -3,9 +3,9 @@
 use super::depthwise::{DepthwisePlan, DepthwiseWeights};
 use super::direct::{DirectPlan, DirectWeights};
 use super::packing::{ConvSpec, Layout, Packing, Scheme, Site};
+use super::winograd::{WinogradPlan, WinogradWeights};
 use super::{Arguments, Epilogue};
 use crate::geometry::checked_product;
-use crate::winograd::{WinogradPlan, WinogradWeights};
 use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
 
 /// What follows the bias.

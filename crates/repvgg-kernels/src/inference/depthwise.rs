@@ -85,7 +85,7 @@ struct Task<'a> {
     rows: Range<usize>,
     input: &'a [f32],
     epilogue: Epilogue<'a>,
-    output: Disjoint<'a>,
+    output: Disjoint<'a, f32>,
 }
 
 impl Kernel for Task<'_> {

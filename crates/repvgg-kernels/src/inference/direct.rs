@@ -157,7 +157,7 @@ impl DirectPlan {
         let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(count);
         let splits = if pool.threads() == 1 { 1 } else { splits };
         let output = Disjoint::new(output);
-        pool.run_with_scratch(windows * splits, workspace, &|task, staged| {
+        pool.run_with_scratch(windows * splits, workspace, |task, staged| {
             let (window, part) = (task / splits, task % splits);
             let (plane, index) = (window / per_plane, window % per_plane);
             // A grid is cut along one axis only.
@@ -212,7 +212,7 @@ struct Task<'a> {
     panels: Range<usize>,
     input: &'a [f32],
     epilogue: Epilogue<'a>,
-    output: Disjoint<'a>,
+    output: Disjoint<'a, f32>,
     staged: &'a mut [f32],
 }
 

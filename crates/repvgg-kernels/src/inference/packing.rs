@@ -1,8 +1,8 @@
 //! How the weights of a convolution are packed.
 
 use super::algorithm::{Algorithm, TileSize};
+use super::winograd::{FilterForm, Storage};
 use crate::winograd::cover::{Cover, Kind};
-use crate::winograd::{FilterForm, Storage};
 use crate::{Geometry, GeometryError};
 
 /// The kind of a convolution: its geometry, and how its input lies in memory.

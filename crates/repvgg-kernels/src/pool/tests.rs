@@ -67,16 +67,51 @@ fn callers_take_turns() {
 fn chunks_cover_the_slice() {
     let pool = ThreadPool::new(3);
     let mut data = vec![0.0; 23];
-    pool.run_chunks(&mut data, 5, &|index, chunk| chunk.fill(index as f32 + 1.0));
+    pool.for_each_chunk(&mut data, 5, |index, chunk| chunk.fill(index as f32 + 1.0));
     let expected: Vec<f32> = (0..23).map(|i| (i / 5) as f32 + 1.0).collect();
     assert_eq!(data, expected);
+}
+
+#[test]
+fn parts_lie_between_their_bounds() {
+    let pool = ThreadPool::new(3);
+    let mut data = vec![0; 20];
+    pool.for_each_part(&mut data, &[1, 1, 4, 15], |index, part| part.fill(index + 1));
+    let expected: Vec<usize> = [0; 1].into_iter().chain([2; 3]).chain([3; 11]).chain([0; 5]).collect();
+    assert_eq!(data, expected);
+    pool.for_each_part(&mut data, &[], |_, _| unreachable!("there is no part"));
+    for bounds in [&[3, 2][..], &[0, 21]] {
+        let call = || pool.for_each_part(&mut [0; 20], bounds, |_, _| ());
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err(), "{bounds:?}");
+    }
+}
+
+#[test]
+fn chunks_of_two_slices_go_in_step() {
+    let pool = ThreadPool::new(2);
+    let (mut a, mut b) = ([0; 6], [0; 3]);
+    let mut pairs: Vec<_> = a.chunks_mut(2).zip(b.iter_mut()).collect();
+    pool.for_each_chunk(&mut pairs, 1, |index, pair| {
+        let (a, b) = &mut pair[0];
+        a.fill(index);
+        **b = 10 * index;
+    });
+    assert_eq!((a, b), ([0, 0, 1, 1, 2, 2], [0, 10, 20]));
+}
+
+#[test]
+fn nothing_is_no_chunk_and_no_result() {
+    let pool = ThreadPool::new(2);
+    pool.for_each_chunk(&mut [0; 0], 0, |_, _| unreachable!("there is no chunk"));
+    assert_eq!(pool.map(0, |index| index), []);
+    assert_eq!(pool.map(100, |index| index.to_string())[99], "99");
 }
 
 #[test]
 fn scratch_is_private_to_a_worker() {
     let pool = ThreadPool::new(4);
     let mut scratch = vec![0.0; 4 * 64];
-    pool.run_with_scratch(200, &mut scratch, &|task, part| {
+    pool.run_with_scratch(200, &mut scratch, |task, part| {
         assert_eq!(part.len(), 64);
         part.fill(task as f32);
         std::thread::yield_now();

@@ -57,6 +57,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn div(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn larger(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if b[i] > a[i] || b[i].is_nan() { b[i] } else { a[i] })
+    }
+
+    #[inline(always)]
     fn at_least(self, floor: [f32; 8], x: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| if x[i] < floor[i] { floor[i] } else { x[i] })
     }

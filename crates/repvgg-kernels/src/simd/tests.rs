@@ -25,6 +25,34 @@ impl Kernel for Arithmetic {
         assert_eq!(array(simd.mul_add(vector(&a), vector(&b), simd.splat(7.0))), products);
         let sums: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
         assert_eq!(array(simd.add(vector(&a), vector(&b))), sums);
+        let quotients: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a / b).collect();
+        assert_eq!(array(simd.div(vector(&a), vector(&b))), quotients);
+    }
+}
+
+/// The larger of two, at the ends of the range and where either is NaN.
+struct Larger;
+
+impl Kernel for Larger {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let values = [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        for (a, b) in values.into_iter().flat_map(|a| values.map(|b| (a, b))) {
+            let mut out = vec![0.0; S::LANES];
+            simd.store(simd.larger(simd.splat(a), simd.splat(b)), &mut S::blocks_mut(&mut out)[0]);
+            let expected = if b > a || b.is_nan() { b } else { a };
+            let is_expected = |x: &f32| x.to_bits() == expected.to_bits() || x.is_nan() && expected.is_nan();
+            assert!(out.iter().all(is_expected), "{a} and {b}: expected {expected}, found {out:?}");
+        }
+    }
+}
+
+#[test]
+fn the_larger_of_two_hides_no_nan() {
+    for level in levels() {
+        level.run(Larger);
     }
 }
 

@@ -91,6 +91,21 @@ impl Simd for Avx2 {
         unsafe { _mm256_mul_ps(a, b) }
     }
 
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when the two are equal or either is NaN.
+    #[inline(always)]
+    fn larger(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: self proves AVX2.
+        let (larger, unordered) = unsafe { (_mm256_max_ps(b, a), _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) };
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_blendv_ps(larger, b, unordered) }
+    }
+
     /// The instruction returns its second operand when either is NaN.
     #[inline(always)]
     fn at_least(self, floor: __m256, x: __m256) -> __m256 {
@@ -193,6 +208,21 @@ impl Simd for Avx512 {
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    /// The instruction returns its second operand when the two are equal or either is NaN.
+    #[inline(always)]
+    fn larger(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        let (larger, unordered) = unsafe { (_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b)) };
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_mask_blend_ps(unordered, larger, b) }
     }
 
     /// The instruction returns its second operand when either is NaN.

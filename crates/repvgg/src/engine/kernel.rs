@@ -1,15 +1,12 @@
 //! What a step computes, and the memory it sees.
 //!
-//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. Convolutions
-//! are `repvgg-kernels`'s; all else is a plain loop over blocks `[H, W, L]`, which threads take in turn. Which thread
-//! computes a block never changes what is computed.
+//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]); only the caller's images do not. What is computed
+//! with them is `repvgg-kernels`'s.
 
-use std::sync::Mutex;
-
-use repvgg_kernels::{Blocked, ConvPlan, Level, PackedConv2d, Pass, ThreadPool, sigmoid, silu};
+use repvgg_kernels::maps::{self, Cpu, Divisor, Map, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
+use repvgg_kernels::{Blocked, ConvPlan, Level, PackedConv2d, Pass, ThreadPool};
 
 use super::lower::Affine;
-use super::window;
 use crate::graph::{ActivationKind, Pool, Shape, Softmax};
 
 /// The work of one step, its weights packed.
@@ -87,14 +84,6 @@ pub(super) struct Values<'a> {
     images: usize,
 }
 
-/// A value.
-#[derive(Clone, Copy)]
-pub(super) struct Map<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) shape: Shape,
-    lanes: usize,
-}
-
 impl<'a> Values<'a> {
     /// Parts `output` from all else.
     pub(super) fn split(input: &'a [f32], arena: &'a mut [f32], images: usize, output: Slot) -> (Self, &'a mut [f32]) {
@@ -110,31 +99,19 @@ impl<'a> Values<'a> {
         Self { input, before: arena, after: &[], gap_end: arena.len(), images }
     }
 
-    /// The value in `slot`.
+    /// The value in `slot`, in blocks.
     pub(super) fn map(&self, slot: Slot) -> Map<'a> {
+        Map::new(self.data(slot), slot.layout(self.images))
+    }
+
+    /// The elements of the value in `slot`.
+    pub(super) fn data(&self, slot: Slot) -> &'a [f32] {
         let memory = match slot.source {
             Source::Input => self.input,
             Source::Arena(offset) if offset < self.before.len() => &self.before[offset..],
             Source::Arena(offset) => &self.after[offset - self.gap_end..],
         };
-        Map { data: &memory[..slot.len(self.images)], shape: slot.shape, lanes: slot.lanes }
-    }
-}
-
-impl<'a> Map<'a> {
-    /// Elements of one block.
-    fn block_len(self) -> usize {
-        self.shape[1] * self.shape[2] * self.lanes
-    }
-
-    /// One block of one image, counted through the batch.
-    fn block(self, index: usize) -> &'a [f32] {
-        &self.data[index * self.block_len()..][..self.block_len()]
-    }
-
-    /// Blocks of an image.
-    fn blocks(self) -> usize {
-        self.shape[0].div_ceil(self.lanes)
+        &memory[..slot.len(self.images)]
     }
 }
 
@@ -164,214 +141,55 @@ impl Kernel {
 
     /// Writes the output.
     pub(super) fn run(&self, call: Call<'_>) {
+        let Call { pool, level, images, inputs, values, output, slot, workspace } = call;
+        if let Self::Conv { packed, plan } = self {
+            let input = values.data(inputs[0]);
+            let addend = inputs.get(1).map(|&addend| values.data(addend));
+            return packed.run(plan, pool, Pass { images, input, addend, output, workspace });
+        }
+        let cpu = Cpu { pool, level };
+        let output = MapMut::new(output, slot.layout(images));
+        if let Self::Block = self {
+            return maps::pack(cpu, values.data(inputs[0]), output);
+        }
+        let input = values.map(inputs[0]);
         match self {
-            Self::Conv { packed, plan } => {
-                let Call { pool, images, inputs, values, output, workspace, .. } = call;
-                let input = values.map(inputs[0]).data;
-                let addend = inputs.get(1).map(|&addend| values.map(addend).data);
-                packed.run(plan, pool, Pass { images, input, addend, output, workspace });
+            Self::Conv { .. } | Self::Block => unreachable!("handled above"),
+            Self::Sum { affines, activation } => {
+                let terms = affines.iter().zip(inputs).map(|(affine, &input)| {
+                    let affine = affine.as_ref().map(|Affine { scale, shift }| maps::Affine { scale, shift });
+                    Term { map: values.map(input), affine }
+                });
+                maps::sum(cpu, terms, activation.map(pointwise), output);
             }
-            Self::Sum { affines, activation } => call.sum(affines, *activation),
-            Self::Mul(activation) => call.mul(*activation),
-            Self::Concat => call.concat(),
-            Self::Gather(sources) => call.gather(sources),
-            Self::Pad(begin) => call.pad(*begin),
-            Self::MaxPool(pool) => call.pooled(|input, output| window::max(*pool, input, output)),
-            Self::AvgPool(pool) => call.pooled(|input, output| window::mean(*pool, input, output)),
-            Self::AvgPoolInside(pool) => call.pooled(|input, output| window::mean_inside(*pool, input, output)),
-            Self::GlobalAvgPool => call.pooled(|input, output| window::global_mean(input.data, output)),
-            Self::Flatten => call.flatten(),
-            Self::Softmax(kind) => call.softmax(*kind),
-            Self::Block => call.slot.layout(call.images).pack(call.values.map(call.inputs[0]).data, call.output),
+            Self::Mul(activation) => {
+                maps::product(cpu, input, values.map(inputs[1]), activation.map(pointwise), output);
+            }
+            Self::Concat => maps::concat(cpu, inputs.iter().map(|&input| values.map(input)), output),
+            Self::Gather(sources) => maps::gather(cpu, input, sources, output),
+            Self::Pad(begin) => maps::pad(cpu, input, *begin, output),
+            Self::MaxPool(pool) => maps::max_pool(cpu, window(pool), input, output),
+            Self::AvgPool(pool) => maps::mean_pool(cpu, window(pool), Divisor::Window, input, output),
+            Self::AvgPoolInside(pool) => maps::mean_pool(cpu, window(pool), Divisor::Inside, input, output),
+            Self::GlobalAvgPool => maps::global_mean(cpu, input, output),
+            Self::Flatten => maps::flatten(cpu, input, output),
+            Self::Softmax(Softmax::Probabilities) => maps::softmax(cpu, SoftmaxForm::Probabilities, input, output),
+            Self::Softmax(Softmax::Logarithms) => maps::softmax(cpu, SoftmaxForm::Logarithms, input, output),
         }
     }
 }
 
-/// The elements that a thread takes at once: enough to make the taking cheap.
-const TASK_ELEMENTS: usize = 8192;
-
-impl Call<'_> {
-    fn sum(self, affines: &[Option<Affine>], activation: Option<ActivationKind>) {
-        let (inputs, values, lanes, level) = (self.inputs, self.values, self.slot.lanes, self.level);
-        let blocks = self.slot.shape[0].div_ceil(lanes);
-        self.each_block(inputs.len(), |index, block| {
-            let channels = index % blocks * lanes..(index % blocks + 1) * lanes;
-            for (term, (affine, &input)) in affines.iter().zip(inputs).enumerate() {
-                let input = values.map(input).block(index);
-                let pixels = block.chunks_exact_mut(lanes).zip(input.chunks_exact(lanes));
-                // The first term overwrites what an earlier value left here.
-                match (affine, term) {
-                    (None, 0) => pixels.for_each(|(y, x)| y.copy_from_slice(x)),
-                    (None, _) => pixels.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x)),
-                    (Some(Affine { scale, shift }), _) => {
-                        let (scale, shift) = (&scale[channels.clone()], &shift[channels.clone()]);
-                        for (y, x) in pixels {
-                            for lane in 0..lanes {
-                                let before = if term == 0 { 0.0 } else { y[lane] };
-                                y[lane] = scale[lane] * x[lane] + shift[lane] + before;
-                            }
-                        }
-                    }
-                }
-            }
-            activate(level, block, activation);
-        });
-    }
-
-    fn mul(self, activation: Option<ActivationKind>) {
-        let [x, factor] = [self.values.map(self.inputs[0]), self.values.map(self.inputs[1])];
-        let (lanes, level) = (self.slot.lanes, self.level);
-        self.each_block(1, |index, block| {
-            let factors = factor.block(index);
-            // One factor for each channel, or for each element.
-            for (i, (y, x)) in block.chunks_exact_mut(lanes).zip(x.block(index).chunks_exact(lanes)).enumerate() {
-                let factors = if factors.len() == lanes { factors } else { &factors[i * lanes..][..lanes] };
-                y.iter_mut().zip(x).zip(factors).for_each(|((y, x), factor)| *y = x * factor);
-            }
-            activate(level, block, activation);
-        });
-    }
-
-    fn concat(self) {
-        let (inputs, values, lanes) = (self.inputs, self.values, self.slot.lanes);
-        let blocks = self.slot.shape[0].div_ceil(lanes);
-        self.each_block(1, |index, block| {
-            let (image, first) = (index / blocks, index % blocks * lanes);
-            block.fill(0.0);
-            let mut before = 0;
-            for map in inputs.iter().map(|&input| values.map(input)) {
-                let channels = first.max(before)..(first + lanes).min(before + map.shape[0]);
-                for channel in channels {
-                    let (from, to) = (channel - before, channel - first);
-                    let source = map.block(image * map.blocks() + from / lanes);
-                    let pixels =
-                        block[to..].iter_mut().step_by(lanes).zip(source[from % lanes..].iter().step_by(lanes));
-                    pixels.for_each(|(y, x)| *y = *x);
-                }
-                before += map.shape[0];
-            }
-        });
-    }
-
-    fn gather(self, sources: &[usize]) {
-        let (map, lanes) = (self.values.map(self.inputs[0]), self.slot.lanes);
-        let blocks = self.slot.shape[0].div_ceil(lanes);
-        self.each_block(1, |index, block| {
-            let (image, first) = (index / blocks, index % blocks * lanes);
-            block.fill(0.0);
-            for (lane, &from) in sources[first..].iter().take(lanes).enumerate() {
-                let source = map.block(image * map.blocks() + from / lanes);
-                let pixels = block[lane..].iter_mut().step_by(lanes).zip(source[from % lanes..].iter().step_by(lanes));
-                pixels.for_each(|(y, x)| *y = *x);
-            }
-        });
-    }
-
-    fn pad(self, begin: [isize; 2]) {
-        let (map, slot) = (self.values.map(self.inputs[0]), self.slot);
-        let [_, height, width] = map.shape;
-        // Of the output's columns, those that are the map's, and the first of the map's among them.
-        let columns = begin[1].max(0) as usize..slot.shape[2].min((width as isize + begin[1]).max(0) as usize);
-        let first = (-begin[1]).max(0) as usize;
-        self.each_block(1, |index, block| {
-            let source = map.block(index);
-            block.fill(0.0);
-            for (p, row) in block.chunks_exact_mut(slot.shape[2] * slot.lanes).enumerate() {
-                let from = p.checked_add_signed(-begin[0]).filter(|&row| row < height && !columns.is_empty());
-                if let Some(from) = from {
-                    let target = &mut row[columns.start * slot.lanes..columns.end * slot.lanes];
-                    target.copy_from_slice(&source[(from * width + first) * slot.lanes..][..target.len()]);
-                }
-            }
-        });
-    }
-
-    /// Each block of the output from the same block of the input.
-    fn pooled(self, body: impl Fn(window::Block<'_>, &mut [f32]) + Sync) {
-        let (input, slot) = (self.values.map(self.inputs[0]), self.slot);
-        let work = input.block_len() / (slot.shape[1] * slot.shape[2] * slot.lanes);
-        self.each_block(work.max(1), |index, output| {
-            let data = input.block(index);
-            body(window::Block { data, width: input.shape[2], output_width: slot.shape[2], lanes: slot.lanes }, output);
-        });
-    }
-
-    /// `[C, H, W]` in the order of PyTorch, image after image.
-    fn flatten(self) {
-        let slot = self.inputs[0];
-        let (input, row) = (self.values.map(slot), self.slot.layout(1).len());
-        let features = slot.shape.iter().product::<usize>();
-        let image = slot.layout(1).len();
-        for (row, image) in self.output.chunks_exact_mut(row).zip(input.data.chunks_exact(image)) {
-            slot.layout(1).unpack(image, &mut row[..features]);
-            row[features..].fill(0.0);
-        }
-    }
-
-    /// Each pixel of each image for itself: its channels lie in the lanes of several blocks.
-    fn softmax(self, kind: Softmax) {
-        let (input, channels, lanes) = (self.values.map(self.inputs[0]), self.slot.shape[0], self.slot.lanes);
-        let (block_len, image_len) = (input.block_len(), input.blocks() * input.block_len());
-        each_chunk(self.pool, self.output, image_len, |index, output| {
-            let input = &input.data[index * image_len..][..image_len];
-            output.fill(0.0);
-            for pixel in (0..block_len).step_by(lanes) {
-                let place = |channel: usize| channel / lanes * block_len + pixel + channel % lanes;
-                let values = (0..channels).map(|channel| input[place(channel)]);
-                let largest = values.clone().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = values.clone().map(|x| (x - largest).exp()).sum();
-                for (channel, x) in values.enumerate() {
-                    output[place(channel)] = match kind {
-                        Softmax::Probabilities => (x - largest).exp() / sum,
-                        Softmax::Logarithms => x - largest - sum.ln(),
-                    };
-                }
-            }
-        });
-    }
-
-    /// Calls `body` with each block of the output and its index through the batch; `work` is what an element costs, in
-    /// elements.
-    fn each_block(self, work: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
-        let block_len = self.slot.shape[1] * self.slot.shape[2] * self.slot.lanes;
-        let blocks_each = (TASK_ELEMENTS / (work * block_len)).max(1);
-        each_chunk(self.pool, self.output, blocks_each * block_len, |task, chunk| {
-            for (offset, block) in chunk.chunks_exact_mut(block_len).enumerate() {
-                body(task * blocks_each + offset, block);
-            }
-        });
-    }
+fn window(pool: &Pool) -> PoolWindow {
+    PoolWindow { kernel: pool.kernel, stride: pool.stride, padding: pool.padding.map(|[begin, _]| begin) }
 }
 
-/// Calls `body` with each chunk of `len` elements and its index, on whichever thread is free.
-fn each_chunk(pool: &ThreadPool, data: &mut [f32], len: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
-    let tasks = data.len().div_ceil(len);
-    let chunks = Mutex::new(data.chunks_mut(len).enumerate());
-    pool.run(tasks, &|_, _| {
-        let next = chunks.lock().expect("taking a chunk does not panic").next();
-        let (index, chunk) = next.expect("there is a chunk for each task");
-        body(index, chunk);
-    });
-}
-
-fn activate(level: Level, block: &mut [f32], activation: Option<ActivationKind>) {
+fn pointwise(activation: ActivationKind) -> Pointwise {
     match activation {
-        None => (),
-        Some(ActivationKind::Relu) => block.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Some(ActivationKind::Sigmoid) => sigmoid(level, block),
-        Some(ActivationKind::Silu) => silu(level, block),
-        Some(ActivationKind::Clip { low, high }) => block.iter_mut().for_each(|x| *x = clip(*x, low, high)),
-        Some(ActivationKind::LeakyRelu { slope }) => {
-            block.iter_mut().for_each(|x| *x = if *x < 0.0 { *x * slope } else { *x });
-        }
-        Some(ActivationKind::HardSigmoid { slope, offset }) => {
-            block.iter_mut().for_each(|x| *x = clip(*x * slope + offset, 0.0, 1.0));
-        }
+        ActivationKind::Relu => Pointwise::Relu,
+        ActivationKind::Sigmoid => Pointwise::Sigmoid,
+        ActivationKind::Silu => Pointwise::Silu,
+        ActivationKind::Clip { low, high } => Pointwise::Clip { low, high },
+        ActivationKind::LeakyRelu { slope } => Pointwise::LeakyRelu { slope },
+        ActivationKind::HardSigmoid { slope, offset } => Pointwise::HardSigmoid { slope, offset },
     }
-}
-
-/// `x` within the bounds; NaN stays NaN, and no order of the bounds panics.
-fn clip(x: f32, low: f32, high: f32) -> f32 {
-    let raised = if x < low { low } else { x };
-    if raised > high { high } else { raised }
 }

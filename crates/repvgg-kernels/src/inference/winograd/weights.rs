@@ -1,12 +1,12 @@
 //! `U = G g Gᵀ`, in `f64`, rounded once, and packed in the order in which products read it; or the filters as they are,
 //! for [`Storage::Raw`].
 
-use super::cover::Kind;
-use super::transform::MAX_SLOTS;
 use super::{FilterForm, Storage};
 use crate::panels::{PackedPanels, Panel, Panels};
 use crate::product::MAX_VECTORS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::winograd::cover::Kind;
+use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};
 
 /// The filters of a 3×3 convolution: `[panel][point][c][V · lanes]`, or as they are, `[panel][c][r][s][V · lanes]`.

@@ -11,8 +11,8 @@
 #![expect(unsafe_code, reason = "streams of registers are read and written at several places in step")]
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
 
-use super::transform::{MAX_SLOTS, Tile};
 use crate::simd::{Kernel, Simd};
+use crate::winograd::transform::{MAX_SLOTS, Tile};
 
 /// Registers in step: item `i` of stream `s` is at `at[s] + i · step`.
 #[derive(Clone, Copy)]

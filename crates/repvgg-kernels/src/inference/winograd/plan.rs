@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::cover::{Cover, Kind, Run};
-use super::transform::MAX_SLOTS;
 use super::{FilterForm, Storage, WinogradWeights};
 use crate::inference::Site;
 use crate::panels::Panel;
+use crate::winograd::cover::{Cover, Kind, Run};
+use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level};
 
 /// Tiles of a chunk, at most: enough that reading the weights once per chunk is not the limit.

@@ -4,10 +4,8 @@
 
 use std::ops::Range;
 
-use super::cover::{Kind, MAX_RUNS};
 use super::passes::{self, Ending, Line, Lines, Streams};
 use super::plan::{self, Chunk, Parts, SKEW, Segment, Sharing};
-use super::transform::MAX_SLOTS;
 use super::{Storage, WinogradPlan, WinogradWeights};
 use crate::ThreadPool;
 use crate::inference::{Arguments, Epilogue};
@@ -15,6 +13,8 @@ use crate::panels::Panel;
 use crate::pool::{Disjoint, Tasks};
 use crate::product::{self, Columns, Depth, Product, Sum};
 use crate::simd::{Kernel, Simd};
+use crate::winograd::cover::{Kind, MAX_RUNS};
+use crate::winograd::transform::MAX_SLOTS;
 
 /// Tasks per thread where a phase is shared out.
 const TASKS_PER_THREAD: usize = 4;
@@ -25,7 +25,7 @@ struct Call<'a> {
     weights: &'a WinogradWeights,
     input: &'a [f32],
     epilogue: Epilogue<'a>,
-    output: Disjoint<'a>,
+    output: Disjoint<'a, f32>,
 }
 
 impl WinogradPlan {
@@ -37,7 +37,7 @@ impl WinogradPlan {
         let call = Call { plan: self, weights, input, epilogue, output: Disjoint::new(output) };
         let job = |chunk: usize| Job::new(&call, self.chunking.get(chunk, images, rows));
         match self.chunking.sharing {
-            Sharing::Chunks => pool.run_with_scratch(chunks, workspace, &|chunk, workspace| {
+            Sharing::Chunks => pool.run_with_scratch(chunks, workspace, |chunk, workspace| {
                 self.work(&job(chunk), workspace, 0..self.groups.len());
             }),
             Sharing::Filters => (0..chunks).for_each(|chunk| self.share_filters(&job(chunk), pool, workspace)),
@@ -48,7 +48,7 @@ impl WinogradPlan {
     /// Threads share the filters of a chunk, and each transforms all of its input.
     fn share_filters(&self, job: &Job<'_>, pool: &ThreadPool, workspace: &mut [f32]) {
         let groups = Tasks::new(self.groups.len());
-        pool.run_with_scratch(pool.threads(), workspace, &|task, workspace| {
+        pool.run_with_scratch(pool.threads(), workspace, |task, workspace| {
             // Half of the tasks claim groups from the front, half from the back; a late one finds none left.
             if !groups.is_empty() {
                 self.work(job, workspace, std::iter::from_fn(|| groups.claim(task)));
@@ -62,11 +62,11 @@ impl WinogradPlan {
         let (v, workspace) = workspace.split_at_mut(v);
         let tasks = (pool.threads() * TASKS_PER_THREAD).min(self.blocks);
         let shared = Disjoint::new(v);
-        pool.run_with_scratch(tasks, workspace, &|task, workspace| {
+        pool.run_with_scratch(tasks, workspace, |task, workspace| {
             let blocks = task * self.blocks / tasks..(task + 1) * self.blocks / tasks;
             self.level.run(Gather { job, blocks, v: shared, scratch: &mut workspace[m..] });
         });
-        pool.run_with_scratch(self.groups.len(), workspace, &|group, workspace| {
+        pool.run_with_scratch(self.groups.len(), workspace, |group, workspace| {
             let (m, scratch) = workspace.split_at_mut(m);
             self.level.run(Multiply { job, group: self.groups[group].clone(), v, m, scratch });
         });
@@ -171,7 +171,7 @@ type Table = [[Line; MAX_SLOTS]; MAX_RUNS];
 struct Gather<'a> {
     job: &'a Job<'a>,
     blocks: Range<usize>,
-    v: Disjoint<'a>,
+    v: Disjoint<'a, f32>,
     scratch: &'a mut [f32],
 }
 

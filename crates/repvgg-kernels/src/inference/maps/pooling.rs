@@ -1,0 +1,158 @@
+//! Pooling. Each lane of a register is a channel of its own, so there is no product and no register tile here.
+
+use std::ops::Range;
+
+use super::{BlockKernel, Cpu, Map, MapMut};
+use crate::simd::Simd;
+
+/// The window of a pooling operation. Pairs are `[vertical, horizontal]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolWindow {
+    /// Rows and columns.
+    pub kernel: [usize; 2],
+    /// Pixels between neighbouring windows.
+    pub stride: [usize; 2],
+    /// Rows above and columns left of the map that the first window covers. Windows may leave the map at its other end too.
+    pub padding: [usize; 2],
+}
+
+/// What a sum over a window is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divisor {
+    /// The pixels of the window: padding counts as zeros.
+    Window,
+    /// The pixels of the window that lie on the map.
+    Inside,
+}
+
+/// The largest value of each window; padding is never the largest, and NaN is not hidden. A window that lies off the map
+/// gives −∞.
+///
+/// # Panics
+///
+/// If input and output differ in batch, channels or lanes.
+pub fn max_pool(cpu: Cpu<'_>, window: PoolWindow, input: Map<'_>, output: MapMut<'_>) {
+    output.expect_channels(&input);
+    let width = output.layout().shape[3];
+    output.compute(cpu, window.kernel[0] * window.kernel[1], &Windows { window, input, width, fold: Fold::Max });
+}
+
+/// The mean of each window.
+///
+/// # Panics
+///
+/// If input and output differ in batch, channels or lanes.
+pub fn mean_pool(cpu: Cpu<'_>, window: PoolWindow, divisor: Divisor, input: Map<'_>, output: MapMut<'_>) {
+    output.expect_channels(&input);
+    let width = output.layout().shape[3];
+    let fold = Fold::Mean(divisor);
+    output.compute(cpu, window.kernel[0] * window.kernel[1], &Windows { window, input, width, fold });
+}
+
+/// The mean of each plane, `[N, C, 1, 1]`, in four interleaved sums: more exact than a running sum.
+///
+/// # Panics
+///
+/// If input and output differ in batch, channels or lanes, or the output has not one pixel.
+pub fn global_mean(cpu: Cpu<'_>, input: Map<'_>, output: MapMut<'_>) {
+    output.expect_channels(&input);
+    assert_eq!(output.layout().shape[2..], [1, 1], "the output has one pixel");
+    output.compute(cpu, input.size().iter().product(), &GlobalMean { input });
+}
+
+#[derive(Clone, Copy)]
+enum Fold {
+    Max,
+    Mean(Divisor),
+}
+
+struct Windows<'a> {
+    window: PoolWindow,
+    input: Map<'a>,
+    /// Columns of the output.
+    width: usize,
+    fold: Fold,
+}
+
+impl Windows<'_> {
+    /// The part of the window of output `index` that lies on the map, along one axis.
+    #[inline(always)]
+    fn inside(&self, axis: usize, index: usize) -> Range<usize> {
+        let PoolWindow { kernel, stride, padding } = self.window;
+        let begin = index * stride[axis];
+        let clamp = |place: usize| place.saturating_sub(padding[axis]).min(self.input.size()[axis]);
+        clamp(begin)..clamp(begin + kernel[axis])
+    }
+
+    /// Folds the pixels of each window.
+    #[inline(always)]
+    fn fold<S: Simd>(
+        &self,
+        simd: S,
+        index: usize,
+        block: &mut [f32],
+        start: f32,
+        step: impl Fn(S::Vector, S::Vector) -> S::Vector,
+        finish: impl Fn(S::Vector, usize) -> S::Vector,
+    ) {
+        let pixels = S::blocks(self.input.block(index));
+        let [_, width] = self.input.size();
+        for (p, row) in S::blocks_mut(block).chunks_exact_mut(self.width).enumerate() {
+            let rows = self.inside(0, p);
+            for (q, pixel) in row.iter_mut().enumerate() {
+                let columns = self.inside(1, q);
+                let mut folded = simd.splat(start);
+                for y in rows.clone() {
+                    for x in &pixels[y * width..][columns.clone()] {
+                        folded = step(folded, simd.load(x));
+                    }
+                }
+                simd.store(finish(folded, rows.len() * columns.len()), pixel);
+            }
+        }
+    }
+}
+
+impl BlockKernel for Windows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
+        let PoolWindow { kernel, .. } = self.window;
+        let window = simd.splat((kernel[0] * kernel[1]) as f32);
+        match self.fold {
+            Fold::Max => {
+                self.fold(simd, index, block, f32::NEG_INFINITY, |a, b| simd.larger(a, b), |x, _| x);
+            }
+            Fold::Mean(Divisor::Window) => {
+                self.fold(simd, index, block, 0.0, |sum, x| simd.add(sum, x), |sum, _| simd.div(sum, window));
+            }
+            Fold::Mean(Divisor::Inside) => {
+                let mean = |sum, count: usize| simd.div(sum, simd.splat(count as f32));
+                self.fold(simd, index, block, 0.0, |sum, x| simd.add(sum, x), mean);
+            }
+        }
+    }
+}
+
+struct GlobalMean<'a> {
+    input: Map<'a>,
+}
+
+impl BlockKernel for GlobalMean<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
+        const PARTS: usize = 4;
+        let pixels = S::blocks(self.input.block(index));
+        let mut sums = [simd.splat(0.0); PARTS];
+        let (quads, rest) = pixels.as_chunks::<PARTS>();
+        for quad in quads {
+            for part in 0..PARTS {
+                sums[part] = simd.add(sums[part], simd.load(&quad[part]));
+            }
+        }
+        for (sum, pixel) in sums.iter_mut().zip(rest) {
+            *sum = simd.add(*sum, simd.load(pixel));
+        }
+        let total = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
+        simd.store(simd.div(total, simd.splat(pixels.len() as f32)), &mut S::blocks_mut(block)[0]);
+    }
+}

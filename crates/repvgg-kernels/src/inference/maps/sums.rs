@@ -1,0 +1,128 @@
+//! Sums and products of maps, with a function of each element in the same pass.
+
+use super::pointwise::Pointwise;
+use super::{BlockKernel, Cpu, Map, MapMut};
+use crate::simd::Simd;
+
+/// Elements that all terms are added to before the next ones: they stay in the first-level cache.
+const PIECE: usize = 4096;
+
+/// A term of [`sum`]: a map, or `scale · map + shift`.
+#[derive(Debug, Clone, Copy)]
+pub struct Term<'a> {
+    /// A map of the output's shape.
+    pub map: Map<'a>,
+    /// What is applied to each channel first.
+    pub affine: Option<Affine<'a>>,
+}
+
+/// `scale · x + shift` for each channel, both `[C]` padded to whole blocks: `⌈C/L⌉ · L` elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Affine<'a> {
+    /// The factors.
+    pub scale: &'a [f32],
+    /// The summands.
+    pub shift: &'a [f32],
+}
+
+/// `output = function(Σ terms)`. The terms are added in their order.
+///
+/// # Panics
+///
+/// If there is no term, a map differs from the output in shape or lanes, or an affine has another length.
+pub fn sum<'a>(
+    cpu: Cpu<'_>,
+    terms: impl Iterator<Item = Term<'a>> + Clone + Sync,
+    function: Option<Pointwise>,
+    output: MapMut<'_>,
+) {
+    let layout = output.layout();
+    let channels = layout.blocks() * layout.lanes;
+    for term in terms.clone() {
+        assert_eq!(term.map.layout(), layout, "a term has the output's layout");
+        let lens = term.affine.map_or([channels; 2], |Affine { scale, shift }| [scale.len(), shift.len()]);
+        assert_eq!(lens, [channels; 2], "an affine has ⌈C/L⌉ · L elements");
+    }
+    let count = terms.clone().count();
+    assert!(count > 0, "a sum has terms");
+    output.compute(cpu, count, &Sum { terms, blocks: layout.blocks(), function });
+}
+
+/// `output = function(x · factor)`, where `factor` has the shape of `x` or is one number per channel, `[N, C, 1, 1]`.
+///
+/// # Panics
+///
+/// If `x` differs from the output in shape or lanes, or `factor` has neither of its shapes.
+pub fn product(cpu: Cpu<'_>, x: Map<'_>, factor: Map<'_>, function: Option<Pointwise>, output: MapMut<'_>) {
+    assert_eq!(x.layout(), output.layout(), "x has the output's layout");
+    output.expect_channels(&factor);
+    assert!(factor.size() == x.size() || factor.size() == [1, 1], "factors are one per element or one per channel");
+    output.compute(cpu, 1, &Product { x, factor, function });
+}
+
+struct Sum<I> {
+    terms: I,
+    /// Blocks of an image.
+    blocks: usize,
+    function: Option<Pointwise>,
+}
+
+impl<'a, I: Iterator<Item = Term<'a>> + Clone + Sync> BlockKernel for Sum<I> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
+        let first_channel = index % self.blocks * S::LANES;
+        for (piece, y) in block.chunks_mut(PIECE).enumerate() {
+            for (i, Term { map, affine }) in self.terms.clone().enumerate() {
+                let x = &map.block(index)[piece * PIECE..][..y.len()];
+                let pairs = S::blocks_mut(y).iter_mut().zip(S::blocks(x));
+                let channels = |values: &'a [f32]| simd.load(&S::blocks(&values[first_channel..])[0]);
+                // The first term overwrites what an earlier value left here.
+                match (affine, i) {
+                    (None, 0) => pairs.for_each(|(y, x)| *y = *x),
+                    (None, _) => pairs.for_each(|(y, x)| simd.store(simd.add(simd.load(y), simd.load(x)), y)),
+                    (Some(Affine { scale, shift }), 0) => {
+                        let [scale, shift] = [scale, shift].map(channels);
+                        pairs.for_each(|(y, x)| simd.store(simd.mul_add(scale, simd.load(x), shift), y));
+                    }
+                    (Some(Affine { scale, shift }), _) => {
+                        let [scale, shift] = [scale, shift].map(channels);
+                        for (y, x) in pairs {
+                            let term = simd.mul_add(scale, simd.load(x), shift);
+                            simd.store(simd.add(term, simd.load(y)), y);
+                        }
+                    }
+                }
+            }
+            if let Some(function) = self.function {
+                function.apply(simd, y);
+            }
+        }
+    }
+}
+
+struct Product<'a> {
+    x: Map<'a>,
+    factor: Map<'a>,
+    function: Option<Pointwise>,
+}
+
+impl BlockKernel for Product<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
+        let (x, factor) = (self.x.block(index), S::blocks(self.factor.block(index)));
+        for (piece, y) in block.chunks_mut(PIECE).enumerate() {
+            let x = &x[piece * PIECE..][..y.len()];
+            let pairs = S::blocks_mut(y).iter_mut().zip(S::blocks(x));
+            if let [factor] = factor {
+                let factor = simd.load(factor);
+                pairs.for_each(|(y, x)| simd.store(simd.mul(simd.load(x), factor), y));
+            } else {
+                let factors = &factor[piece * PIECE / S::LANES..];
+                pairs.zip(factors).for_each(|((y, x), f)| simd.store(simd.mul(simd.load(x), simd.load(f)), y));
+            }
+            if let Some(function) = self.function {
+                function.apply(simd, y);
+            }
+        }
+    }
+}
