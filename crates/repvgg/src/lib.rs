@@ -8,28 +8,31 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
-pub mod checkpoint;
 pub mod classify;
 pub mod cost;
 pub mod engine;
 pub mod error;
 pub mod file;
+pub mod formats;
 pub mod fuse;
 pub mod graph;
 pub mod image;
 pub mod interpret;
 mod model;
 pub mod npy;
-pub mod onnx;
 pub mod random;
 mod tensor;
 pub mod weights;
 pub mod zoo;
 
 pub use error::{Error, ErrorKind, Result};
+#[doc(hidden)]
+pub use formats as checkpoint;
+#[doc(hidden)]
+pub use formats::onnx;
 pub use graph::{Graph, NodeId, Op};
 pub use model::{Form, Model};
-pub use tensor::{Tensor, element_count};
+pub use tensor::{Precision, Tensor, element_count};
 pub use weights::Weights;
 pub use zoo::Specification;
 #[doc(hidden)]

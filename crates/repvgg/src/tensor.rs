@@ -97,6 +97,17 @@ impl Tensor<f64> {
     }
 }
 
+/// How parameters are stored in a file; the arithmetic is in single precision either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits, as they are.
+    #[default]
+    Single,
+    /// 16 bits, rounded to nearest.
+    Half,
+}
+
 /// The product of the extents, or `None` when it overflows.
 pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |count, &extent| count.checked_mul(extent))

@@ -8,9 +8,9 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::{Precision, Stored};
+use super::Stored;
 use crate::error::expected;
-use crate::{Error, Result, Tensor, Weights};
+use crate::{Error, Precision, Result, Tensor, Weights};
 
 /// What a safetensors file holds.
 pub struct Contents {

@@ -1,11 +1,11 @@
 use super::*;
 
-fn read(text: &str) -> Config {
-    read_config(text.as_bytes()).unwrap()
+fn read(text: &str) -> HubConfig {
+    super::read(text.as_bytes()).unwrap()
 }
 
 fn refusal(text: &str) -> String {
-    let error = read_config(text.as_bytes()).unwrap_err();
+    let error = super::read(text.as_bytes()).unwrap_err();
     assert!(error.is_format(), "{error}");
     error.to_string()
 }
@@ -89,7 +89,7 @@ fn what_is_not_json_is_refused() {
     assert!(refusal("<html>").starts_with("config.json: expected a JSON document, found expected value"));
     assert!(refusal("{\"mean\": [NaN]}").starts_with("config.json: expected a JSON document, found "));
     assert!(refusal(&"[".repeat(1 << 20)).starts_with("config.json: expected a JSON document, found recursion limit"));
-    assert!(read_config(b"{\"architecture\": \"\xff\"}").is_err());
+    assert!(super::read(b"{\"architecture\": \"\xff\"}").is_err());
     assert_eq!(refusal("[1, 2]"), "config.json: expected an object, found a list of 2");
 }
 

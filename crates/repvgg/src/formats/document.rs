@@ -16,13 +16,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{Strides, agree, identify};
 use super::names::Named;
-use super::{Dialect, Precision, Stored, foreign, safetensors};
+use super::{Dialect, Stored, onnx, safetensors};
 use crate::error::expected;
 use crate::file::write_atomically;
 use crate::image::Preprocessing;
 use crate::model::{Form, Model, Network};
-use crate::{Error, Result, Specification, Weights, onnx};
+use crate::{Error, Precision, Result, Specification, Weights};
 
 /// The key of the document in a file's metadata.
 pub(super) const KEY: &str = "repvgg";
@@ -96,7 +97,7 @@ impl Document {
         let architecture = self.architecture.clone();
         if architecture.repvgg().is_some() {
             let agreed = match claimed {
-                Some(claimed) => foreign::agree(&architecture, claimed, foreign::Strides::Known)?,
+                Some(claimed) => agree(&architecture, claimed, Strides::Known)?,
                 None => architecture,
             };
             return Network::new(agreed, self.form);
@@ -105,12 +106,10 @@ impl Document {
         let name = architecture.name().to_owned();
         let mut network = Network { name, specification: None, graph, form: self.form };
         network.specification = match (&self.specification, claimed) {
-            (_, Some(claimed)) => Some(foreign::identify(&network, claimed)?),
+            (_, Some(claimed)) => Some(identify(&network, claimed)?),
             (Some(own), None) => Some(own.clone()).filter(|own| own.classes() == network.graph.classes()),
             // Files did not always hold the specification; the name of a published network leads to it.
-            (None, None) => {
-                Specification::named(&network.name).and_then(|known| foreign::identify(&network, &known).ok())
-            }
+            (None, None) => Specification::named(&network.name).and_then(|known| identify(&network, &known).ok()),
         };
         Ok(network)
     }
@@ -163,14 +162,6 @@ impl Model {
                 Specification::from_graph(self.name(), size, self.graph().clone())
             }
         }
-    }
-
-    /// Reads a model file of any kind that [`open`](super::open) knows.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn load(path: &Path) -> Result<Self> {
-        super::open(path, None).map(|(model, _)| model)
     }
 
     /// Writes the model file: beside its place first, then renamed, so that it is there whole or not at all.

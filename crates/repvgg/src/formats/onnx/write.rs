@@ -1,9 +1,11 @@
 //! Writing: a graph's nodes as ONNX operators, its parameters as initializers under their own names.
 
 mod build;
+mod initializer;
 mod nodes;
 mod preprocess;
 mod store;
+mod value_info;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +13,12 @@ use std::path::Path;
 use prost::Message;
 
 use super::proto;
-use crate::checkpoint::Precision;
 use crate::error::expected;
 use crate::file::write_atomically;
 use crate::image::Preprocessing;
-use crate::{Error, Graph, Result, Weights};
+use crate::{Error, Graph, Precision, Result, Weights};
 use build::Builder;
+use initializer::Initializer;
 
 /// The versions of ONNX's operators that can be written, and for each the version of the file format it came with.
 const VERSIONS: [(i64, i64); 15] = [
@@ -86,7 +88,7 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -
     let tensors = if total > options.external_over {
         store::beside(path, &initializers)?
     } else {
-        initializers.iter().map(store::Initializer::inside).collect()
+        initializers.iter().map(Initializer::inside).collect()
     };
     let graph = model.graph.get_or_insert_default();
     graph.initializer = tensors;
@@ -100,11 +102,7 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -
 }
 
 /// The file but for its initializers, and these.
-fn model<'a>(
-    graph: &Graph,
-    weights: &'a Weights,
-    options: &Options,
-) -> Result<(proto::Model, Vec<store::Initializer<'a>>)> {
+fn model<'a>(graph: &Graph, weights: &'a Weights, options: &Options) -> Result<(proto::Model, Vec<Initializer<'a>>)> {
     let version = VERSIONS.iter().find(|(opset, _)| *opset == options.opset);
     let &(opset, ir_version) = version.ok_or_else(|| {
         Error::spec("opset", expected(format_args!("{} to {}", VERSIONS[0].0, VERSIONS[14].0)).found(options.opset))

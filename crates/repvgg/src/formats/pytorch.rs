@@ -21,12 +21,13 @@ mod value;
 
 use std::borrow::Cow;
 
-use crate::checkpoint::Stored;
 use crate::error::expected;
+use crate::formats::Stored;
 use crate::{Error, Result};
 use archive::Archive;
+use elements::ByteOrder;
 use pickle::Pickle;
-use tensor::{ByteOrder, Reader};
+use tensor::Reader;
 
 /// Whether these are the first bytes of a file that `torch.save` wrote: a zip archive, or a stream with PyTorch's magic
 /// number.

@@ -1,22 +1,11 @@
-//! Where constants lie: inside the model, or beside it.
+//! Constants of a file.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
-use std::path::Path;
 
 use half::f16;
 
 use super::super::proto::{self, data_type};
-use super::build::{Extent, value_info};
-use crate::error::expected;
-use crate::file::write_atomically;
-use crate::{Error, Result};
-
-/// Each constant beside the model begins at a multiple of this many bytes, so that it can be mapped into memory.
-const ALIGNMENT: u64 = 4096;
-
-/// Constants of fewer bytes stay inside: readers want the lists of integers there.
-const SMALLEST_BESIDE: usize = 1024;
+use super::value_info::{Extent, value_info};
 
 /// A constant of the file.
 pub(super) struct Initializer<'a> {
@@ -51,7 +40,7 @@ impl Initializer<'_> {
     }
 
     /// Its elements, the lowest byte of each first.
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         match &self.elements {
             Elements::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Elements::F16(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -80,7 +69,7 @@ impl Initializer<'_> {
     }
 
     /// The constant with its elements at `offset` of the file `location`.
-    fn elsewhere(&self, location: &str, offset: u64) -> proto::Tensor {
+    pub(super) fn elsewhere(&self, location: &str, offset: u64) -> proto::Tensor {
         let entry = |key: &str, value: String| proto::Entry { key: key.to_owned(), value };
         let external_data = vec![
             entry("location", location.to_owned()),
@@ -89,37 +78,4 @@ impl Initializer<'_> {
         ];
         proto::Tensor { external_data, data_location: proto::EXTERNAL, ..self.head() }
     }
-}
-
-/// Writes large constants to `<file name>.data` beside `path`; all of them as the model has them.
-pub(super) fn beside(path: &Path, initializers: &[Initializer<'_>]) -> Result<Vec<proto::Tensor>> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name =
-        name.ok_or_else(|| Error::spec(path.display(), expected("a file name in Unicode").found("other bytes")))?;
-    let location = format!("{name}.data");
-    let mut end = 0_u64;
-    let mut placed = Vec::new();
-    let mut tensors = Vec::new();
-    for initializer in initializers {
-        if initializer.bytes() < SMALLEST_BESIDE {
-            tensors.push(initializer.inside());
-            continue;
-        }
-        let offset = end.next_multiple_of(ALIGNMENT);
-        tensors.push(initializer.elsewhere(&location, offset));
-        placed.push((offset, initializer));
-        end = offset + initializer.bytes() as u64;
-    }
-    write_atomically(&path.with_file_name(&location), |file| write_all(file, &placed))?;
-    Ok(tensors)
-}
-
-fn write_all(file: &mut dyn Write, placed: &[(u64, &Initializer<'_>)]) -> io::Result<()> {
-    let mut end = 0;
-    for (offset, initializer) in placed {
-        file.write_all(&vec![0; (offset - end) as usize])?;
-        file.write_all(&initializer.to_bytes())?;
-        end = offset + initializer.bytes() as u64;
-    }
-    Ok(())
 }

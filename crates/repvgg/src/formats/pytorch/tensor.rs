@@ -4,19 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::element::{Element, Kind};
-use super::elements::{self, Layout};
+use super::elements::{self, ByteOrder, Layout};
 use super::names::{Name, Rebuild};
 use super::value::{Id, Value, Values};
-use crate::checkpoint::Stored;
 use crate::error::expected;
+use crate::formats::Stored;
 use crate::{Error, Result, Tensor};
-
-/// The order of the bytes of an element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ByteOrder {
-    Little,
-    Big,
-}
 
 /// All tensors together may have this many elements and axes for every byte of the file, so that many views of one storage do
 /// not fill the memory; half-precision weights may have four names.

@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod attributes;
+mod budget;
 mod channels;
 mod constant;
 mod convolution;
@@ -30,7 +31,8 @@ use prost::bytes::Bytes;
 use super::{proto, wire};
 use crate::error::{Problem, expected};
 use crate::{Error, ErrorKind, Graph, Result, Weights};
-use constant::{Budget, Constant};
+use budget::Budget;
+use constant::Constant;
 use draft::Drafts;
 use external::External;
 use value::{Data, Value};

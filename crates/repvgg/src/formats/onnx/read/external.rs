@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::constant::Budget;
+use super::budget::Budget;
 use super::{Found, proto, short};
 
 /// The folder that a model's other files lie in, and the files that were opened.

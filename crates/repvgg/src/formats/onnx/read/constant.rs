@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use half::{bf16, f16};
 
+use super::budget::Budget;
 use super::external::External;
 use super::{Found, Trouble, proto, short};
 use crate::error::expected;
-use crate::onnx::proto::data_type;
+use crate::formats::onnx::proto::data_type;
 use crate::{Tensor, element_count};
 
 /// The longest list of integers: they are shapes, axes and sizes.
@@ -150,33 +151,6 @@ impl Iterator for Odometer<'_> {
             self.index[axis] = 0;
         }
         Some(place)
-    }
-}
-
-/// The elements that may still be made of a file: a few times as many as it has bytes.
-#[derive(Debug)]
-pub(super) struct Budget(usize);
-
-impl Budget {
-    /// What is granted beyond the bytes: small files may repeat small constants.
-    const FREE: usize = 1 << 20;
-
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(bytes.saturating_add(Self::FREE))
-    }
-
-    /// More bytes were found.
-    pub(super) fn extend(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
-    }
-
-    /// Pays for elements before they are allocated.
-    pub(super) fn take(&mut self, elements: usize) -> Found<()> {
-        match self.0.checked_sub(elements) {
-            Some(left) => self.0 = left,
-            None => return Err(expected("constants in proportion to the file").found("far more").into()),
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use half::f16;
 
 use super::super::proto::{self, attribute_kind, data_type};
-use super::store::{Elements, Initializer};
+use super::initializer::{Elements, Initializer};
+use super::value_info::{Extent, value_info};
 use super::{Options, Precision};
 use crate::error::expected;
 use crate::{Error, Graph, Result, Tensor};
@@ -23,12 +24,6 @@ pub(super) struct Builder<'a> {
     initializers: Vec<Initializer<'a>>,
     input: Option<proto::ValueInfo>,
     output: Option<proto::ValueInfo>,
-}
-
-/// An extent of the graph's input or output.
-pub(super) enum Extent<'a> {
-    Known(usize),
-    Named(&'a str),
 }
 
 impl<'a> Builder<'a> {
@@ -165,17 +160,6 @@ fn halves(name: &str, values: &[f32]) -> Result<Vec<f16>> {
             expected(format_args!("values of at most {} for half precision", f16::MAX)).found(x),
         )),
     }
-}
-
-/// The description of a value of the graph.
-pub(super) fn value_info(name: &str, elem_type: i32, extents: &[Extent<'_>]) -> proto::ValueInfo {
-    let dimension = |extent: &Extent<'_>| match *extent {
-        Extent::Known(extent) => proto::Dimension { value: Some(extent as i64), name: None },
-        Extent::Named(name) => proto::Dimension { value: None, name: Some(name.to_owned()) },
-    };
-    let shape = Some(proto::Shape { dim: extents.iter().map(dimension).collect() });
-    let kind = Some(proto::Type { tensor: Some(proto::TensorType { elem_type, shape }) });
-    proto::ValueInfo { name: name.to_owned(), kind }
 }
 
 fn attribute(name: &str, kind: i32) -> proto::Attribute {

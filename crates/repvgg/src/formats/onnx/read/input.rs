@@ -4,7 +4,7 @@ use super::attributes::count;
 use super::value::{Axis, Data, NCHW, Value};
 use super::{Reader, proto};
 use crate::error::{Problem, expected};
-use crate::onnx::proto::data_type;
+use crate::formats::onnx::proto::data_type;
 use crate::{Error, Result};
 
 /// The most rows or columns of an image.

@@ -4,7 +4,8 @@
 //! its reader wants the other form.
 
 use super::super::proto;
-use super::build::{Builder, Extent, float, int, integers, ints};
+use super::build::{Builder, float, int, integers, ints};
+use super::value_info::Extent;
 use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, NodeId, Result, Weights};

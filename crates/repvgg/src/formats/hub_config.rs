@@ -19,7 +19,7 @@ const PLACE: &str = "config.json";
 
 /// What the file says; everything it does not say is left out.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub struct HubConfig {
     /// timm's name of the network, such as `repvgg_a0`.
     pub architecture: Option<String>,
     /// The classes' names, one per logit; empty when the file names none.
@@ -28,7 +28,7 @@ pub struct Config {
     pub preprocessing: Option<Preprocessing>,
 }
 
-impl Config {
+impl HubConfig {
     /// The architecture of that name, if it is one of ours: `repvgg_a0` is `repvgg-a0`.
     pub fn named(&self) -> Option<Specification> {
         Specification::named(&self.architecture.as_ref()?.replace('_', "-"))
@@ -56,7 +56,7 @@ impl Config {
 /// # Errors
 /// When they are not JSON, an entry has another type than it should, the preprocessing cannot be followed, or there are not as
 /// many labels as classes.
-pub fn read_config(bytes: &[u8]) -> Result<Config> {
+pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     let root: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::format(PLACE, expected("a JSON document").found(error)))?;
     let root = root.as_object().ok_or_else(|| wrong(PLACE, "an object", &root))?;
@@ -64,7 +64,7 @@ pub fn read_config(bytes: &[u8]) -> Result<Config> {
         None => root,
         Some(settings) => settings.as_object().ok_or_else(|| wrong("pretrained_cfg", "an object", settings))?,
     };
-    Ok(Config {
+    Ok(HubConfig {
         architecture: entry(root, "architecture").map(|value| text("architecture", value)).transpose()?,
         labels: labels(root, settings)?,
         preprocessing: preprocessing(settings)?,

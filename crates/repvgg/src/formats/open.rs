@@ -1,59 +1,20 @@
-//! Models from any file. The content decides on the kind of file, never the extension.
-//!
-//! ```text
-//! bytes ──► tensors, document ──────────────► described by the document ────────────────────────► Model
-//!           safetensors, pytorch, onnx   └──► official names ──► inferred from names and shapes ──┘
-//!                                             dialect            zoo
-//! ```
-//!
-//! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
-//! Nothing in a file is ever executed.
-
-mod config;
-pub mod dialect;
-mod document;
-mod foreign;
-mod names;
-pub mod pytorch;
-pub mod safetensors;
+//! One function for every file.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
-pub use config::{Config, read_config};
-pub use dialect::Dialect;
-pub use document::save;
-
+use super::dialect::Dialect;
+use super::document::Document;
+use super::foreign::{self, inferred};
+use super::onnx::Onnx;
+use super::{onnx, pytorch, safetensors};
 use crate::error::expected;
 use crate::file::read_bounded;
-use crate::{Error, ErrorKind, Model, Result, Specification, Tensor, onnx};
-use document::Document;
-
-/// A tensor as a file holds it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stored {
-    /// Floating-point elements of any width, as f32.
-    Float(Tensor),
-    /// Anything else, such as PyTorch's counters `num_batches_tracked`: no parameter of a network, but accounted for.
-    Other {
-        /// The elements' type as the file calls it.
-        dtype: String,
-        /// The extent of each axis.
-        shape: Vec<usize>,
-    },
-}
-
-/// How parameters are kept in a file; the arithmetic is in single precision either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// 32 bits, as they are.
-    #[default]
-    Single,
-    /// 16 bits, rounded to nearest.
-    Half,
-}
+use crate::image::Preprocessing;
+use crate::model::{Form, Network};
+use crate::{Error, ErrorKind, Model, Result, Specification};
 
 /// The kind of a model file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,6 +67,16 @@ pub fn open(path: &Path, claimed: Option<&Specification>) -> Result<(Model, Orig
     decode(bytes, claimed, folder).map_err(|error| blame_file(error).within(path.display()))
 }
 
+impl Model {
+    /// Opens a model file of any kind, as [`open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(path: &Path) -> Result<Self> {
+        open(path, None).map(|(model, _)| model)
+    }
+}
+
 /// Opens a model from the bytes of a file that needs no other file.
 ///
 /// # Errors
@@ -137,10 +108,51 @@ fn decode(bytes: Vec<u8>, claimed: Option<&Specification>, folder: Option<&Path>
         return Ok((model, Origin { container: Container::Pytorch, names }));
     }
     if onnx::is_onnx(&bytes) {
-        return foreign::open_onnx(onnx::read(bytes, folder)?, claimed);
+        return open_onnx(onnx::read(bytes, folder)?, claimed);
     }
     let kinds = expected("safetensors, a PyTorch checkpoint or ONNX");
     Err(Error::format("file", kinds.found(describe(&bytes))))
+}
+
+/// The model in an ONNX file: a known network where its graph is one, else its own graph. Labels and preprocessing come
+/// from our own metadata, if it has them.
+///
+/// # Errors
+/// When the network is not what the caller says, or the metadata do not suit it.
+fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
+    let document = Document::find(&file.metadata)?;
+    let inferred = inferred(&file.weights);
+    let origin = Origin { container: Container::Onnx, names: inferred.as_ref().and_then(|inferred| inferred.dialect) };
+    let candidates: Vec<Network> = match claimed {
+        Some(claimed) => {
+            let forms = [Form::Plain, Form::Training].into_iter();
+            forms.filter_map(|form| Network::new(claimed.clone(), form).ok()).collect()
+        }
+        None => {
+            let described = document.as_ref().and_then(|document| document.network(None).ok());
+            let known = inferred.and_then(|inferred| Network::new(inferred.spec.into(), inferred.form).ok());
+            described.into_iter().chain(known).collect()
+        }
+    };
+    let renamed = |network: Network| Some((network.graph.renaming_from(&file.graph)?, network));
+    let (network, weights) = match (candidates.into_iter().find_map(renamed), claimed) {
+        (Some((names, network)), _) => {
+            let missing = || Error::weights("onnx", "a parameter of the graph is missing");
+            (network, file.weights.renamed(names).ok_or_else(missing)?)
+        }
+        (None, Some(claimed)) => {
+            let problem = expected(format_args!("the graph of {}", claimed.name())).found("another one");
+            return Err(Error::format("architecture", problem));
+        }
+        (None, None) => (Network::of_graph("onnx".to_owned(), file.graph), file.weights),
+    };
+    let size = file.size.map_or(Preprocessing::default().size, |[height, width]| height.min(width));
+    let model = match document {
+        Some(document) => document.into_model(network, weights),
+        None => network.into_model(weights, size),
+    };
+    model.check_annotations()?;
+    Ok((model, origin))
 }
 
 /// What bytes that are no model seem to be.

@@ -1,7 +1,8 @@
 //! The evaluation transform as nodes: any image in, the network's input out.
 
 use super::super::proto::data_type;
-use super::build::{Builder, Extent, float, int, ints, text};
+use super::build::{Builder, float, int, ints, text};
+use super::value_info::Extent;
 use crate::Result;
 use crate::image::{Interpolation, Preprocessing};
 

@@ -10,7 +10,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::tensor::ByteOrder;
+use super::elements::ByteOrder;
 use crate::error::expected;
 use crate::{Error, Result};
 

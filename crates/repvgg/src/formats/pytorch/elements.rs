@@ -3,8 +3,14 @@
 use half::{bf16, f16};
 
 use super::element::Kind;
-use super::tensor::ByteOrder;
 use crate::element_count;
+
+/// The order of the bytes of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
 
 /// Where the elements of a tensor lie in its storage.
 #[derive(Debug)]
