@@ -1,7 +1,15 @@
-//! How the code bases that hold RepVGG name its parameters.
+//! The names that other code bases give RepVGG's parameters.
 //!
-//! Inside this project parameters have the names of the official PyTorch code; other names are translated when a file is
-//! read or written, by one table.
+//! Inside this project parameters have the names of the official PyTorch code; one table translates other names when a file is
+//! read or written.
+//!
+//! ```
+//! use repvgg::formats::Dialect;
+//!
+//! let official = Dialect::Timm.official("stages.0.1.conv_kxk.bn.weight").unwrap();
+//! assert_eq!(official, "stage1.1.rbr_dense.bn.weight");
+//! assert_eq!(Dialect::Mmpretrain.spell(&official).unwrap(), "backbone.stage_1.1.branch_3x3.norm.weight");
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +25,7 @@ pub enum Dialect {
     Mmpretrain,
 }
 
-/// What the parts of a block are called: official, timm, mmpretrain.
+/// The names of a block's parts: official, timm, mmpretrain.
 const PARTS: [[&str; 3]; 8] = [
     ["rbr_dense.conv", "conv_kxk.conv", "branch_3x3.conv"],
     ["rbr_dense.bn", "conv_kxk.bn", "branch_3x3.norm"],
@@ -29,14 +37,14 @@ const PARTS: [[&str; 3]; 8] = [
     ["rbr_reparam", "reparam_conv", "branch_reparam"],
 ];
 
-/// What wrapping a network in another module puts before its names.
+/// The prefixes that wrapping a network in another module adds to its names.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "model.", "backbone."];
 
 impl Dialect {
     /// All of them, the official one first.
     pub const ALL: [Self; 3] = [Self::Official, Self::Timm, Self::Mmpretrain];
 
-    /// What it is called.
+    /// The code base's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Official => "official",
@@ -45,16 +53,16 @@ impl Dialect {
         }
     }
 
-    /// Which of them most of `names` belong to, if any do.
+    /// The dialect that most of `names` belong to, if any do.
     pub fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         let count = |dialect: Self| names.clone().filter(|name| dialect.official(name).is_some()).count();
         let counts = Self::ALL.map(|dialect| (count(dialect), dialect));
-        // The first of equals: `max_by_key` would take the last.
+        // Ties go to the first, where `max_by_key` would take the last.
         let (count, dialect) = counts.into_iter().rev().max_by_key(|(count, _)| *count)?;
         (count > 0).then_some(dialect)
     }
 
-    /// The official name of a parameter that this dialect calls `name`, wrappers apart; `None` when it has no such name.
+    /// The official name of the parameter that this dialect calls `name`, with or without wrappers; `None` for other names.
     pub fn official(self, name: &str) -> Option<String> {
         let name = unwrapped(name);
         let head = match self {
@@ -73,7 +81,7 @@ impl Dialect {
         Some(format!("{block}.{}.{leaf}", row[0]))
     }
 
-    /// The block's official name, and what follows it.
+    /// The block's official name, and the rest of the name.
     fn block(self, name: &str) -> Option<(String, &str)> {
         let numbered = |rest: &str| rest.split('.').next().is_some_and(is_number);
         match self {
@@ -95,7 +103,7 @@ impl Dialect {
         }
     }
 
-    /// What this dialect calls the parameter of this official name; `None` when it has no word for it.
+    /// This dialect's name for the parameter with this official name; `None` when it has none.
     pub fn spell(self, official: &str) -> Option<String> {
         if self == Self::Official {
             return Some(official.to_owned());
@@ -123,7 +131,7 @@ impl Dialect {
     }
 }
 
-/// The name without what wrappers put before it.
+/// The name without the prefixes of wrappers.
 pub(super) fn unwrapped(mut name: &str) -> &str {
     while let Some(inner) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         name = inner;
@@ -131,7 +139,7 @@ pub(super) fn unwrapped(mut name: &str) -> &str {
     name
 }
 
-/// A number as PyTorch's module lists spell it: digits without leading zeros, so that no two spellings mean one block.
+/// Whether this is a number as PyTorch's module lists spell it: digits without leading zeros, so that a block has one spelling.
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }

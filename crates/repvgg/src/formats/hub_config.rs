@@ -1,4 +1,4 @@
-//! What a model repository's `config.json` says besides the weights: labels and preprocessing.
+//! A model repository's `config.json`: labels and preprocessing.
 //!
 //! timm's form, the settings in `pretrained_cfg` or, in older files, beside `architecture`:
 //!
@@ -8,6 +8,12 @@
 //! ```
 //!
 //! and transformers' form, whose labels are `{"id2label": {"0": "cat", "1": "dog"}}`.
+//!
+//! ```
+//! let config = repvgg::formats::hub_config::read(br#"{"architecture": "repvgg_a0", "id2label": {"0": "cat"}}"#).unwrap();
+//! assert_eq!(config.labels, ["cat"]);
+//! assert_eq!(config.named().unwrap().name(), "repvgg-a0");
+//! ```
 
 use serde_json::{Map, Value};
 
@@ -17,27 +23,27 @@ use crate::{Error, ErrorKind, Model, Result, Specification};
 
 const PLACE: &str = "config.json";
 
-/// What the file says; everything it does not say is left out.
+/// The settings in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubConfig {
     /// timm's name of the network, such as `repvgg_a0`.
     pub architecture: Option<String>,
     /// The classes' names, one per logit; empty when the file names none.
     pub labels: Vec<String>,
-    /// How an image becomes the network's input; what timm assumes where the file gives a part only.
+    /// How an image becomes the network's input; timm's defaults fill in what the file omits. `None` when it gives nothing.
     pub preprocessing: Option<Preprocessing>,
 }
 
 impl HubConfig {
-    /// The architecture of that name, if it is one of ours: `repvgg_a0` is `repvgg-a0`.
+    /// The published network of that name: `repvgg_a0` is `repvgg-a0`.
     pub fn named(&self) -> Option<Specification> {
         Specification::named(&self.architecture.as_ref()?.replace('_', "-"))
     }
 
-    /// The model with the labels and the preprocessing that the file gives.
+    /// The model with the labels and the preprocessing of the file.
     ///
     /// # Errors
-    /// When there are not as many labels as classes.
+    /// When the number of labels is not the number of classes.
     pub fn apply(self, model: Model) -> Result<Model> {
         let mut model = model;
         if !self.labels.is_empty() {
@@ -54,8 +60,8 @@ impl HubConfig {
 /// Reads the bytes of a `config.json`.
 ///
 /// # Errors
-/// When they are not JSON, an entry has another type than it should, the preprocessing cannot be followed, or there are not as
-/// many labels as classes.
+/// When they are not JSON, an entry has the wrong type, the preprocessing is unsupported, or the number of labels is not the
+/// number of classes.
 pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     let root: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::format(PLACE, expected("a JSON document").found(error)))?;
@@ -71,12 +77,12 @@ pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     })
 }
 
-/// The entry called `key`; `null` is as good as none.
+/// The entry called `key`; `null` counts as absent.
 fn entry<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     object.get(key).filter(|value| !value.is_null())
 }
 
-/// The classes' names: timm's, which the document's own entries override, else transformers'.
+/// The classes' names: timm's, overridden by entries at the root, else transformers'.
 fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Vec<String>> {
     let either = |key| entry(root, key).map_or_else(|| entry(settings, key), Some);
     let (key, labels) = if let Some(names) = either("label_names") {
@@ -97,7 +103,7 @@ fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Ve
     Ok(labels)
 }
 
-/// `names`, such as WordNet's `n01440764`, replaced by what `descriptions` says of them, such as *tench*.
+/// `names`, such as WordNet's `n01440764`, replaced by their `descriptions`, such as *tench*.
 fn described(mut names: Vec<String>, descriptions: Option<&Value>) -> Result<Vec<String>> {
     let Some(descriptions) = descriptions else { return Ok(names) };
     let place = "label_descriptions";
@@ -125,7 +131,7 @@ fn numbered(value: &Value) -> Result<Vec<String>> {
     Ok(labels.into_iter().flatten().collect())
 }
 
-/// The evaluation transform; timm's own assumption for what is not there, nothing when none of it is there.
+/// The evaluation transform, with timm's defaults for absent entries; `None` when all are absent.
 fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>> {
     if !["input_size", "interpolation", "crop_pct", "mean", "std"].iter().any(|key| entry(settings, key).is_some()) {
         return Ok(None);
@@ -194,7 +200,7 @@ fn numbers(place: &str, value: &Value) -> Result<Vec<f32>> {
     values.iter().map(|value| number(place, value)).collect()
 }
 
-/// An entry that has another type or value than it should.
+/// The error for an entry of the wrong type or value.
 fn wrong(place: &str, due: &str, found: &Value) -> Error {
     let found = match found {
         Value::Null => "null".into(),
@@ -207,7 +213,7 @@ fn wrong(place: &str, due: &str, found: &Value) -> Error {
     refuse(place, expected(due).found(found))
 }
 
-/// The beginning of `text` in quotation marks, on one line.
+/// The beginning of `text`, quoted, on one line.
 fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(40).collect::<String>())
 }

@@ -1,4 +1,4 @@
-//! From a file's names to the official ones, and the account of every name.
+//! From a file's names to the official ones; accounts for every name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,25 +9,25 @@ use crate::graph::Op;
 use crate::weights::{Misfit, Misfits};
 use crate::{Error, Graph, Result, Weights};
 
-/// The tensors of a file under the names of this project.
+/// The tensors of a file under this project's names.
 pub(super) struct Named {
     /// Floating-point tensors.
     pub(super) weights: Weights,
-    /// Whose names the file has; `None` when they were left as they are.
+    /// The dialect of the file's names; `None` when they were left unchanged.
     pub(super) dialect: Option<Dialect>,
-    /// All other tensors: their type.
+    /// The types of all other tensors.
     others: BTreeMap<String, String>,
     /// The file's own spelling of each name.
     spelling: BTreeMap<String, String>,
-    /// What the file puts before every name.
+    /// The prefix of every name in the file.
     wrapper: String,
 }
 
-/// The end of the names of PyTorch's counters of batches, integers mostly; nothing uses them.
+/// The suffix of PyTorch's batch counters, usually integers, which nothing uses.
 const COUNTER: &str = ".num_batches_tracked";
 
 impl Named {
-    /// The parameters of `graph` as `dialect` names them; other names, and all without a dialect, are left as they are.
+    /// The parameters of `graph` as `dialect` names them; other names, and all names without a dialect, are left unchanged.
     pub(super) fn documented(tensors: Vec<(String, Stored)>, graph: &Graph, dialect: Option<Dialect>) -> Result<Self> {
         let Some(dialect) = dialect else { return Self::as_they_are(tensors) };
         let counters = counters(graph);
@@ -36,12 +36,12 @@ impl Named {
         Self::new(tensors, Some(dialect), |name| official.get(name).cloned().unwrap_or_else(|| name.to_owned()))
     }
 
-    /// Names left as they are.
+    /// The tensors under the file's own names.
     fn as_they_are(tensors: Vec<(String, Stored)>) -> Result<Self> {
         Self::new(tensors, None, |name| name.to_owned())
     }
 
-    /// Names translated from the dialect that most of them belong to; others are left as they are.
+    /// The tensors with names translated from the dialect that most of them belong to; other names are left unchanged.
     pub(super) fn translated(tensors: Vec<(String, Stored)>) -> Result<Self> {
         match Dialect::of(tensors.iter().map(|(name, _)| name.as_str())) {
             Some(dialect) => {
@@ -51,7 +51,7 @@ impl Named {
         }
     }
 
-    /// The file's own names without what wrappers put before them.
+    /// The tensors under the file's own names without the prefixes of wrappers.
     pub(super) fn unwrapped(self) -> Self {
         let Self { weights, others, spelling, .. } = self;
         let own = |name: &str| unwrapped(&spelling[name]).to_owned();
@@ -75,10 +75,7 @@ impl Named {
         for (original, stored) in tensors {
             let name = rename(&original);
             if let Some(first) = named.spelling.insert(name.clone(), original.clone()) {
-                return Err(Error::weights(
-                    original,
-                    expected("one name for each parameter").found(format_args!("{first} too")),
-                ));
+                return Err(Error::weights(original, format!("{first} names the same parameter")));
             }
             match stored {
                 Stored::Float(tensor) => named.weights.insert(name, tensor),
@@ -90,10 +87,10 @@ impl Named {
         Ok(named)
     }
 
-    /// The parameters of `graph`, when the file has exactly these.
+    /// The weights, if they are exactly the parameters of `graph`.
     ///
     /// # Errors
-    /// Names those that are missing, unexpected or wrong, as the file spells them.
+    /// Names the parameters that are missing, unexpected or wrong, as the file spells them.
     pub(super) fn account(mut self, graph: &Graph) -> Result<Weights> {
         for counter in counters(graph) {
             self.weights.remove(&counter);
@@ -115,11 +112,11 @@ impl Named {
 
     /// The error with its parameter named as the file spells it.
     pub(super) fn spelled(&self, error: Error) -> Error {
-        // Parameters have dotted names; other places are not the file's.
+        // Only parameters have dotted names.
         error.map_place(|place| if place.contains('.') { self.spell(place) } else { place.to_owned() })
     }
 
-    /// How the file spells a name, or would.
+    /// The file's spelling of a name, or the spelling it would use.
     fn spell(&self, name: &str) -> String {
         if let Some(original) = self.spelling.get(name) {
             return original.clone();
@@ -135,7 +132,7 @@ fn counters(graph: &Graph) -> impl Iterator<Item = String> {
     norms.map(|node| format!("{}{COUNTER}", node.name))
 }
 
-/// What stands before the name of a file's first tensor; mmpretrain's `backbone.` is its own.
+/// The prefix of a tensor's name; mmpretrain's `backbone.` is part of its names.
 fn wrapper(name: &str, dialect: Option<Dialect>) -> String {
     let wrapper = &name[..name.len() - unwrapped(name).len()];
     match dialect {

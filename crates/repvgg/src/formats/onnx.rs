@@ -1,8 +1,25 @@
 //! ONNX files, in both directions.
 //!
-//! Writing gives the main output of a graph as standard operators with parameters under their own names. Reading takes
-//! convolutional networks from anywhere: what an operator means is expressed in our own [`Op`](crate::Op)s, exactly or not
-//! at all, so that a network that is read runs in the engine and can be fused.
+//! A graph's main output is written as standard operators, with parameters under their own names. Convolutional networks from
+//! any exporter are read: each operator is expressed exactly in our own [`Op`](crate::Op)s or refused, so that the result runs
+//! in the engine and can be fused.
+//!
+//! ```
+//! use repvgg::formats::onnx;
+//! use repvgg::zoo::RepVgg;
+//! use repvgg::Model;
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
+//! let model = Model::initialise(small.into(), 0)?.fuse()?;
+//! let path = std::env::temp_dir().join(format!("repvgg-doctest-{}.onnx", std::process::id()));
+//! onnx::write(&path, model.graph(), &model.weights, &onnx::Options::default())?;
+//! let read = onnx::read(std::fs::read(&path).unwrap(), None)?;
+//! assert_eq!(read.graph.parameters().count(), model.weights.len());
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok(())
+//! # }
+//! ```
 
 mod proto;
 mod read;

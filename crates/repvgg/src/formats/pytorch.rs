@@ -1,10 +1,17 @@
 //! The checkpoints that `torch.save` writes: `.pth`, `.pt`, `.th`, `.bin`.
 //!
-//! Such a file is a pickle, that is a program that builds objects, and the raw elements of tensors. Here the program only
-//! builds data: it may mention no name that is not on a list, and what it would call is noted down, never called. Of the data,
-//! the state dict is read: the dictionary of tensors under the first key that training programs use for it, `state_dict` and
-//! `model` before averaged weights, or the whole. What else a checkpoint holds, such as its optimizer and settings, is passed
-//! over.
+//! Such a file consists of a pickle, which is a program that builds objects, and the raw elements of tensors. Here the program
+//! only builds data: it may mention only names on a list, and the functions it would call are recorded, never called. Of the
+//! data, the state dict is read: the dictionary of tensors under the first key that training programs use for it, `state_dict`
+//! and `model` before averaged weights, or the root. Other contents, such as the optimizer and settings, are skipped.
+//!
+//! ```
+//! use repvgg::formats::pytorch;
+//!
+//! assert!(!pytorch::is_pytorch(b"GGUF"));
+//! let error = pytorch::read(b"GGUF").unwrap_err();
+//! assert!(error.is_format());
+//! ```
 
 mod archive;
 #[cfg(test)]
@@ -37,13 +44,13 @@ pub fn is_pytorch(bytes: &[u8]) -> bool {
 
 /// All tensors of the state dict in a file that `torch.save` wrote, by name, in the file's order.
 ///
-/// Floats of 16, 32 and 64 bits become `f32`; tensors of other types are named with their shape. Strides, offsets and shared
-/// storages are followed. Memory beyond `bytes` is the elements', at most eight times the file's size, and a fixed amount for the
-/// pickle.
+/// Floats of 16, 32 and 64 bits become `f32`; tensors of other types are listed with their shapes. Strides, offsets and shared
+/// storages are supported. Besides `bytes`, memory holds the elements, at most eight times the file's size, and a fixed amount
+/// for the pickle.
 ///
 /// # Errors
-/// One sentence, when the file is cut short or corrupt, is no checkpoint, mentions a name that is not allowed, has no state
-/// dict, or has a tensor that is no plain array of real numbers.
+/// When the file is truncated, corrupt or not a checkpoint, mentions a name that is not allowed, has no state dict, or has a
+/// tensor that is not a plain array of real numbers.
 pub fn read(bytes: &[u8]) -> Result<Vec<(String, Stored)>> {
     if let Some(rest) = legacy::after_magic(bytes) {
         let (pickle, storages) = legacy::read(rest)?;

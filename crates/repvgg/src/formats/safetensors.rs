@@ -1,4 +1,15 @@
 //! The safetensors format: a JSON header, then raw little-endian elements.
+//!
+//! ```
+//! use std::collections::HashMap;
+//!
+//! use repvgg::formats::safetensors;
+//! use repvgg::{Precision, Tensor, Weights};
+//!
+//! let weights = Weights::from_iter([("bias".to_owned(), Tensor::full([3], 0.5))]);
+//! let bytes = safetensors::write(&weights, Precision::Half, HashMap::new()).unwrap();
+//! assert_eq!(safetensors::read(&bytes).unwrap().tensors[0].0, "bias");
+//! ```
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,15 +23,15 @@ use super::Stored;
 use crate::error::expected;
 use crate::{Error, Precision, Result, Tensor, Weights};
 
-/// What a safetensors file holds.
+/// The contents of a safetensors file.
 pub struct Contents {
-    /// Every tensor by its name, in the order of the names.
+    /// Every tensor with its name, sorted by name.
     pub tensors: Vec<(String, Stored)>,
-    /// The texts beside them.
+    /// The file's metadata: text by key.
     pub metadata: HashMap<String, String>,
 }
 
-/// Whether these are the first bytes of a safetensors file: the length of a header that begins with a brace.
+/// Whether a file that begins with `bytes` is a safetensors file: the length of a header that begins with a brace.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{') && header_len(bytes).is_some_and(|length| length <= HEADER_LIMIT)
 }
@@ -35,15 +46,15 @@ fn header_len(bytes: &[u8]) -> Option<u64> {
 /// Reads a whole file.
 ///
 /// # Errors
-/// When the header is not what the format asks for, a name is there twice, or tensors do not cover the file exactly.
+/// When the header violates the format, a name repeats, or the tensors do not cover the file exactly.
 pub fn read(bytes: &[u8]) -> Result<Contents> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refusal(&error))?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| refusal(&error))?;
-    // The library keeps the last of two equal names.
+    // The library silently keeps the last of two tensors with the same name.
     let length = header_len(bytes).map_or(0, |length| length as usize);
     check_names(&bytes[8..8 + length])?;
     let mut views: Vec<_> = file.iter().collect();
-    // The library gives them in no order.
+    // The library yields tensors in no particular order.
     views.sort_by_key(|(name, _)| *name);
     let tensors = views.into_iter().map(|(name, view)| Ok((name.to_owned(), stored(name, &view)?)));
     Ok(Contents { tensors: tensors.collect::<Result<_>>()?, metadata: header.metadata().clone().unwrap_or_default() })
@@ -83,7 +94,7 @@ fn encode(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<u8>> 
         Precision::Single => tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Precision::Half => {
             if let Some(x) = tensor.data().iter().find(|x| x.is_finite() && f16::from_f32(**x).is_infinite()) {
-                let what = expected("values within ±65504, the largest of 16 bits").found(x);
+                let what = expected("values within ±65504, the range of 16-bit floats").found(x);
                 return Err(Error::weights(name, what));
             }
             tensor.data().iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
@@ -91,27 +102,27 @@ fn encode(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<u8>> 
     })
 }
 
-/// What the library says, as one of our sentences.
+/// The library's error as one of ours.
 fn refusal(error: &SafeTensorError) -> Error {
     use SafeTensorError as E;
     let what = match error {
-        E::HeaderTooSmall | E::InvalidHeaderLength => expected("a whole file").found("less than its header says"),
-        E::MetadataIncompleteBuffer => expected("tensors that fill the file exactly").found("another length"),
+        E::HeaderTooSmall | E::InvalidHeaderLength => "truncated: shorter than its header states",
+        E::MetadataIncompleteBuffer => expected("tensors that cover the file exactly").found("another length"),
         E::HeaderTooLarge => expected(format_args!("a header of at most {HEADER_LIMIT} bytes")).found("a longer one"),
-        E::InvalidHeader(_) => expected("a header of text").found("other bytes"),
+        E::InvalidHeader(_) => expected("a UTF-8 header").found("other bytes"),
         E::InvalidHeaderDeserialization(error) => expected("a header of names, types, shapes and offsets").found(error),
         E::InvalidOffset(name) => {
-            let problem = expected("offsets that continue where the previous tensor ends").found("others");
+            let problem = "offsets do not continue where the previous tensor ends";
             return Error::format(name, problem).within("safetensors");
         }
-        E::TensorInvalidInfo => expected("offsets that suit shape and type").found("others"),
+        E::TensorInvalidInfo => "offsets do not match shape and type",
         E::ValidationOverflow => expected("shapes within the address space").found("larger ones"),
         other => expected("a model file").found(other),
     };
     Error::format("safetensors", what)
 }
 
-/// Refuses a header in which a name stands twice.
+/// Refuses a header in which a name repeats.
 fn check_names(header: &[u8]) -> Result<()> {
     struct Names;
 
@@ -168,7 +179,7 @@ mod tests {
         assert_eq!(tensor.data(), [1.0, -0.333_251_95]);
         let large = Weights::from_iter([("a".to_owned(), Tensor::full([1], 7e4))]);
         let error = write(&large, Precision::Half, HashMap::new()).unwrap_err();
-        assert_eq!(error.to_string(), "a: expected values within ±65504, the largest of 16 bits, found 70000");
+        assert_eq!(error.to_string(), "a: expected values within ±65504, the range of 16-bit floats, found 70000");
     }
 
     #[test]
@@ -191,14 +202,14 @@ mod tests {
             format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
         };
         let cases = [
-            (file("{}", 4), "tensors that fill the file exactly"),
+            (file("{}", 4), "tensors that cover the file exactly"),
             (
                 file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("b", "[1]", 0, 4)), 4),
                 "offsets that continue",
             ),
             (file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("a", "[1]", 0, 4)), 4), "duplicate name"),
-            (file(&format!("{{{}}}", tensor("a", "[2]", 0, 4)), 4), "offsets that suit shape and type"),
-            (file(&format!("{{{}}}", tensor("a", "[100]", 0, 400)), 4), "tensors that fill the file exactly"),
+            (file(&format!("{{{}}}", tensor("a", "[2]", 0, 4)), 4), "offsets do not match shape and type"),
+            (file(&format!("{{{}}}", tensor("a", "[100]", 0, 400)), 4), "tensors that cover the file exactly"),
             (
                 file(&format!("{{{}}}", tensor("a", "[18446744073709551615,2]", 0, 4)), 4),
                 "shapes within the address space",
@@ -206,7 +217,7 @@ mod tests {
             (file(&format!("{{{}}}", tensor("a", "[1]", 4, 0)), 4), "offsets"),
             (file("{\"a\":1}", 0), "a header of names, types, shapes and offsets"),
             (u64::MAX.to_le_bytes().to_vec(), "header"),
-            (vec![1, 2, 3], "a whole file"),
+            (vec![1, 2, 3], "truncated"),
         ];
         for (bytes, expected) in cases {
             let error = read(&bytes).map(|_| ()).unwrap_err().to_string();

@@ -26,8 +26,8 @@ fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
 
 /// The RepVGG network whose parameters have these shapes under official names, and its form.
 ///
-/// Strides leave a trace only where a stage's first block has an identity branch, which is a stride of 1; elsewhere the
-/// paper's stride of 2 in each stage is assumed.
+/// Weights show strides only where a stage's first block has an identity branch, which implies a stride of 1; elsewhere the
+/// paper's stride of 2 per stage is assumed.
 ///
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
@@ -102,7 +102,7 @@ impl Stages<'_> {
                 strides[stage + 1] = 1;
             }
         }
-        // Without it the account of names says what is missing, and what is nearest.
+        // A missing head is reported later, with the nearest name.
         let head = ["linear.weight", "linear.bias"].into_iter().find_map(|name| self.shapes.get(name));
         let classes = head.map_or(1000, |shape| shape.first().copied().unwrap_or(0));
         let bases = [64.0, 128.0, 256.0, 512.0];
@@ -122,7 +122,7 @@ impl Stages<'_> {
         Ok(spec)
     }
 
-    /// The suffixes of a block's kernels, the best witness of its channels first.
+    /// The suffixes of a block's kernels, the most informative first.
     fn kernels(&self) -> &'static [&'static str] {
         match self.form {
             Form::Training => &["rbr_dense.conv.weight", "rbr_1x1.conv.weight"],

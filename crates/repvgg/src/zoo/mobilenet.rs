@@ -37,7 +37,7 @@ const STAGES: [Stage; 5] = [
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// Channels are multiples of it.
+/// Channels are multiples of this.
 const QUANTUM: usize = 8;
 
 impl Default for MobileNet {

@@ -69,7 +69,7 @@ impl Figure {
     /// All of them, in the order of the paper's columns.
     pub const ALL: [Self; 3] = [Self::Parameters, Self::Flops, Self::WinogradMultiplies];
 
-    /// What it is called.
+    /// The code base's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Parameters => "parameters",

@@ -8,11 +8,11 @@ use super::layers::{Chain, divisible};
 use crate::graph::Conv2d;
 use crate::{Graph, Result};
 
-/// A residual network whose stages follow from a line of block widths.
+/// A residual network whose block widths follow a quantised line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RegNet {
-    /// Blocks in all, d.
+    /// The total number of blocks, d.
     depth: usize,
     /// The width where the line begins.
     w0: usize,
@@ -22,7 +22,7 @@ pub(super) struct RegNet {
     wm: f64,
     /// Channels of a group of the 3×3 convolutions.
     group_width: usize,
-    /// Whose names and whose rounding.
+    /// The code base whose names and rounding apply.
     names: Names,
     classes: usize,
     input_channels: usize,
@@ -32,16 +32,16 @@ pub(super) struct RegNet {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Names {
-    /// A width half-way between two multiples of the group's goes up, and none loses more than a tenth.
+    /// A width half-way between two multiples of the group width is rounded up, and never loses more than a tenth.
     Torchvision,
-    /// A width half-way between two multiples of the group's goes to the even one, as in the paper's code.
+    /// A width half-way between two multiples of the group width is rounded to the even one, as in the paper's code.
     Timm,
 }
 
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// Widths are multiples of it.
+/// Widths are multiples of this.
 const QUANTUM: f64 = 8.0;
 
 /// Consecutive blocks of one width.
@@ -108,7 +108,7 @@ impl Family for RegNet {
 }
 
 impl RegNet {
-    /// The line of widths in steps (Sect. 3.3, Eq. 2 to 4), each step made to suit its groups.
+    /// The quantised line of widths (Sect. 3.3, Eq. 2 to 4), each width adjusted to its groups.
     fn stages(&self) -> Result<Vec<Stage>> {
         let Self { depth, w0, wa, wm, group_width, names, .. } = *self;
         check_depths(&[depth])?;
@@ -138,7 +138,7 @@ impl RegNet {
 }
 
 impl Names {
-    /// The groups that come nearest to a width.
+    /// The number of groups that approximates a width best.
     fn groups(self, width: usize, group_width: usize) -> usize {
         match self {
             Self::Torchvision => divisible(width as f64, group_width) / group_width,
@@ -146,7 +146,7 @@ impl Names {
         }
     }
 
-    /// What a block's parameters are called.
+    /// The names of a block's parameters.
     fn block(self, stage: usize, index: usize) -> BlockNames {
         match self {
             Self::Torchvision => BlockNames {

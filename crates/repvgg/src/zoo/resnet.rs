@@ -24,7 +24,7 @@ pub(super) struct ResNet {
     input_channels: usize,
 }
 
-/// A residual block, and where its stride stands.
+/// A residual block, and the position of its stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Block {
@@ -96,7 +96,7 @@ impl Family for ResNet {
 }
 
 impl ResNet {
-    /// `ReLU(F(x) + x)`, `x` projected where shapes change (1512.03385, Sect. 3.2, option B); the channels that it gives.
+    /// `ReLU(F(x) + x)`, `x` projected where shapes change (1512.03385, Sect. 3.2, option B); returns its output channels.
     fn add_block(&self, chain: &mut Chain, name: &str, channels: usize, (base, stride): (usize, usize)) -> usize {
         let width = self.group_width * base / 64 * self.groups;
         let square = |from: usize, to: usize, kernel: usize| Conv2d::square(from, to, kernel);

@@ -92,14 +92,14 @@ fn halve(chain: &mut Chain, name: &str, from: usize, to: usize) {
     shuffle(chain, name, left);
 }
 
-/// `left` and the end, their channels in turn.
+/// `left` and the end, with their channels interleaved.
 fn shuffle(chain: &mut Chain, name: &str, left: NodeId) {
     let right = chain.end;
     chain.concat(format!("{name}.concat"), &[left, right]);
     chain.then(format!("{name}.shuffle"), Op::Shuffle { groups: 2 });
 }
 
-/// A convolution and its batch norm, which are parts `first` and `first + 1` of `name`.
+/// A convolution and its batch norm, as `{name}.{first}` and `{name}.{first + 1}`.
 fn conv_bn(chain: &mut Chain, name: &str, first: usize, conv: Conv2d) -> NodeId {
     chain.conv_bn([format!("{name}.{first}"), format!("{name}.{}", first + 1)], conv)
 }

@@ -12,8 +12,8 @@ use crate::{Error, Result};
 const LIMIT: u64 = 1 << 20;
 
 impl Specification {
-    /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
-    /// fields of their own, and `size`, the side of their images.
+    /// Reads a specification file. `family` is `repvgg` and `name` the file's stem where they are omitted. Other families have
+    /// fields of their own, and `size`, the side of their images in pixels.
     ///
     /// ```toml
     /// depths = [1, 2, 4, 1]             # blocks in stages 1 to 4
@@ -23,11 +23,11 @@ impl Specification {
     /// ```
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown field, or describes nothing that can be built.
+    /// When the file cannot be read, is not TOML, has an unknown field, or nothing can be built from it.
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
         let text = String::from_utf8(read_bounded(path, LIMIT)?)
-            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are no text")))?;
+            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are not UTF-8")))?;
         let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }

@@ -77,7 +77,7 @@ impl Family for Vgg {
         }
         let mut chain = Chain::new(input_channels);
         let mut names = (0..).map(|index| format!("features.{index}"));
-        let mut name = || names.next().expect("there is always another number");
+        let mut name = || names.next().expect("the counter is unbounded");
         let mut previous = input_channels;
         for (depth, channels) in depths.into_iter().zip(channels) {
             for _ in 0..depth {

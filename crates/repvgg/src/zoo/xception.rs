@@ -87,7 +87,7 @@ struct Block {
     name: String,
     /// Channels read and written by each separable convolution.
     layers: Vec<[usize; 2]>,
-    /// Whether a ReLU precedes the first of them.
+    /// Whether a ReLU precedes the first convolution.
     starts_with_relu: bool,
     stride: usize,
 }
@@ -99,7 +99,7 @@ impl Block {
         let [from, to] = [layers[0][0], layers[layers.len() - 1][1]];
         let x = chain.end;
         let mut parts = (0..).map(|part| format!("{name}.rep.{part}"));
-        let mut part = || parts.next().expect("there is always another number");
+        let mut part = || parts.next().expect("the counter is unbounded");
         for (index, &[from, to]) in layers.iter().enumerate() {
             if index > 0 || self.starts_with_relu {
                 chain.relu(part());
@@ -120,7 +120,7 @@ impl Block {
     }
 }
 
-/// A 3×3 convolution of each channel for itself, then a 1×1 convolution, nothing between them.
+/// A depthwise 3×3 convolution, then a 1×1 convolution, with nothing between them.
 fn separable(chain: &mut Chain, name: &str, from: usize, to: usize) {
     chain.then(format!("{name}.conv1"), Op::Conv2d(Conv2d::square(from, from, 3).groups(from)));
     chain.then(format!("{name}.pointwise"), Op::Conv2d(Conv2d::square(from, to, 1)));

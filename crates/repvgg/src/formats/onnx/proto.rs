@@ -1,6 +1,6 @@
-//! The messages of an ONNX file: of each, the fields that are read or written. Other fields are skipped.
+//! The messages of an ONNX file, with the fields that are read or written. Other fields are skipped.
 //!
-//! Attributes do not hold graphs: no operator of ours has one, and no message contains itself.
+//! Attributes hold no graphs: none of the supported operators has one, so no message contains itself.
 
 use prost::bytes::Bytes;
 
@@ -21,7 +21,7 @@ pub(super) struct Model {
     pub(super) metadata_props: Vec<Entry>,
 }
 
-/// The version of the operators of one domain; ONNX's own has no name.
+/// The version of one domain's operators; ONNX's own domain has no name.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct OperatorSet {
     #[prost(string, tag = "1")]
@@ -127,7 +127,7 @@ pub(super) struct Tensor {
 /// The value of [`Tensor::data_location`] for elements in another file.
 pub(super) const EXTERNAL: i32 = 1;
 
-/// The element types of [`Tensor::data_type`] and [`TensorType::elem_type`] that have a part in our networks.
+/// The element types of [`Tensor::data_type`] and [`TensorType::elem_type`] that are supported.
 pub(super) mod data_type {
     pub(in super::super) const FLOAT: i32 = 1;
     pub(in super::super) const UINT8: i32 = 2;
@@ -169,7 +169,7 @@ pub(super) struct Shape {
     pub(super) dim: Vec<Dimension>,
 }
 
-/// An extent: a number, a name, or nothing known.
+/// An extent: a number, a name, or unknown.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Dimension {
     #[prost(int64, optional, tag = "1")]

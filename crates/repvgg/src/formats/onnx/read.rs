@@ -1,8 +1,8 @@
-//! Reading: a file's nodes, one after another, become nodes of a graph.
+//! Reading: a file's nodes, in order, become nodes of a graph.
 //!
-//! Values of the file are arrays of any rank; ours are `[C, H, W]`. So for each value it is known which of our axes each of
-//! its axes is, and an operator is understood by the axes that it works on, whatever their order. What a node cannot be
-//! made of is its own trouble and that of its readers: it is an error only if the main output needs it.
+//! The file's values are arrays of any rank; ours are `[C, H, W]`. Each value therefore records which of our axes its own axes
+//! are, and an operator is interpreted by the axes that it works on, whatever their order. A node that cannot be read fails
+//! together with its readers; that is an error only if the main output needs it.
 
 mod arithmetic;
 mod attributes;
@@ -37,7 +37,7 @@ use draft::Drafts;
 use external::External;
 use value::{Data, Value};
 
-/// The first version of the operators that is understood: earlier ones broadcast otherwise.
+/// The first supported version of the operators: earlier ones broadcast differently.
 const OLDEST_OPSET: i64 = 7;
 
 /// A network from an ONNX file.
@@ -47,9 +47,9 @@ pub struct Onnx {
     pub graph: Graph,
     /// Its parameters.
     pub weights: Weights,
-    /// Height and width of the images, where the file says them.
+    /// Height and width of the images in pixels, where the file fixes them.
     pub size: Option<[usize; 2]>,
-    /// The file's properties.
+    /// The file's metadata properties.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -71,8 +71,8 @@ type Found<T> = Result<T, Trouble>;
 /// Reads a model. Constants in other files are read from `folder`; without one they are refused.
 ///
 /// # Errors
-/// When the bytes are no ONNX model of opset 7 or later, or a node that the main output needs has no equivalent among our
-/// operations; the sentence names the node.
+/// When the bytes are not an ONNX model of opset 7 or later, or a node that the main output needs has no equivalent among our
+/// operations; the error names the node.
 pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     let bytes: Bytes = bytes.into();
     wire::check(&bytes)?;
@@ -114,12 +114,12 @@ fn is_own_domain(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// What a sentence calls a node.
+/// A node as an error names it.
 fn place(node: &proto::Node) -> String {
     format!("node {} ({})", node.title(), short(&node.op_type))
 }
 
-/// The beginning of a name, so that a long one that is used often does not fill the memory.
+/// The beginning of a name, so that copies of a long one cannot exhaust memory.
 fn short(name: &str) -> &str {
     const LONGEST: usize = 256;
     &name[..name.floor_char_boundary(LONGEST)]
@@ -130,9 +130,9 @@ struct Reader<'m> {
     opset: i64,
     drafts: Drafts,
     values: HashMap<&'m str, Value<'m>>,
-    /// For each value, how many nodes and outputs read it.
+    /// The number of nodes and outputs that read each value.
     uses: HashMap<&'m str, usize>,
-    /// The number of images, where the file says it.
+    /// The number of images, where the file fixes it.
     batch: Option<usize>,
     size: Option<[usize; 2]>,
     external: External<'m>,
@@ -187,7 +187,7 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// The outputs by name and draft: the first, and those of the others that are understood.
+    /// The outputs by name and draft: the first, and the others that can be read.
     fn outputs(&mut self, graph: &'m proto::Graph) -> Result<Vec<(String, usize)>> {
         let mut outputs: Vec<(String, usize)> = Vec::new();
         let mut taken = HashSet::new();
@@ -233,7 +233,7 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// The value as a node of the graph, with the padding it may still lack.
+    /// The value as a node of the graph, with its pending padding applied.
     fn whole(&mut self, value: Value<'m>) -> Found<Data> {
         match value {
             Value::Data(data) => self.pad(data),

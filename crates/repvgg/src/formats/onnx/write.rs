@@ -39,25 +39,25 @@ const VERSIONS: [(i64, i64); 15] = [
     (21, 10),
 ];
 
-/// The first version of the operators that resizes as [`Preprocessing`] does.
+/// The first opset whose `Resize` can express [`Preprocessing`].
 pub const PREPROCESSING_OPSET: i64 = 18;
 
-/// The most bytes of a message that other readers take.
+/// The largest message that other readers accept, in bytes.
 const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
-/// What a written file is like.
+/// How an ONNX file is written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The version of ONNX's operators, 7 to 21; with preprocessing at least 18.
     pub opset: i64,
-    /// How parameters are kept.
+    /// The precision of stored parameters.
     pub precision: Precision,
-    /// When the parameters take more bytes than this, they go to a file beside the model.
+    /// Parameters of more bytes than this in total are written to a file beside the model.
     pub external_over: u64,
-    /// The evaluation transform, to be a part of the graph: its input is then `image`, uint8 `[batch, height, width, 3]`
+    /// The evaluation transform, if it becomes part of the graph. Its input is then `image`, uint8 `[batch, height, width, 3]`
     /// in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
     pub preprocess: Option<Preprocessing>,
-    /// Free text for the file's properties.
+    /// Text for the file's metadata properties.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -77,7 +77,7 @@ impl Default for Options {
 /// Writes the main output of `graph`: `logits` `[batch, K]` (or a map `[batch, K, height, width]`), from the input that
 /// [`Options::preprocess`] describes. The same arguments give the same bytes.
 ///
-/// Parameters beside the model lie in `<file name>.data`, which is written first. Each file is there whole or not at all.
+/// External parameters go to `<file name>.data`, which is written first. Each file is complete or absent.
 ///
 /// # Errors
 /// When the weights do not fit the graph, the options ask for what an opset or half precision cannot express, or a file
@@ -101,7 +101,7 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -
     write_atomically(path, |file| file.write_all(&bytes))
 }
 
-/// The file but for its initializers, and these.
+/// The file without its initializers, and the initializers.
 fn model<'a>(graph: &Graph, weights: &'a Weights, options: &Options) -> Result<(proto::Model, Vec<Initializer<'a>>)> {
     let version = VERSIONS.iter().find(|(opset, _)| *opset == options.opset);
     let &(opset, ir_version) = version.ok_or_else(|| {

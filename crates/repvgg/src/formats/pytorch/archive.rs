@@ -1,7 +1,7 @@
 //! The container of PyTorch 1.6 and later: a zip archive whose entries lie under one folder of any name.
 //!
-//! PyTorch stores its entries as they are, and those are borrowed from the file; deflated ones, from archives that were packed
-//! anew, are unpacked under a limit. Every entry that is read is held to its checksum.
+//! PyTorch stores its entries uncompressed; they are borrowed from the file. Deflated entries, from archives that were
+//! repacked, are unpacked up to a limit. The checksum of every entry that is read is verified.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -17,14 +17,14 @@ use crate::{Error, Result};
 /// The first bytes of an archive.
 const MAGIC: &[u8] = b"PK\x03\x04";
 
-/// The entry that says where everything else is.
+/// The entry that describes the others.
 const PICKLE: &str = "data.pkl";
 
-/// Deflated entries may unpack to this many times the file, and this many bytes more.
+/// Deflated entries may unpack to this many times the file's size plus this many bytes.
 const UNPACKED_RATIO: usize = 4;
 const UNPACKED_EXTRA: usize = 1 << 20;
 
-/// The most names in a sentence.
+/// The most names that an error lists.
 const LISTED: usize = 4;
 
 /// Whether these are the first bytes of an archive.
@@ -38,18 +38,18 @@ pub(super) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// What comes before `data.pkl`.
     root: String,
-    /// How many bytes may still be unpacked.
+    /// The bytes that may still be unpacked.
     allowance: usize,
 }
 
 impl<'a> Archive<'a> {
     /// # Errors
-    /// When it is cut short or not a checkpoint's: no or several `data.pkl`, names that repeat, a TorchScript program.
+    /// When the archive is truncated or not a checkpoint: no `data.pkl` or several, duplicate names, a TorchScript program.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self> {
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(|error| foreign("archive", &error))?;
         if zip.has_duplicate_names() {
-            return Err(Error::format("archive", expected("every entry once").found("a name twice")));
+            return Err(Error::format("archive", "duplicate entry name"));
         }
         let names: Vec<_> = zip.file_names().collect::<Result<_, _>>().map_err(|error| foreign("archive", &error))?;
         let is_folder = |root: &str| root.is_empty() || root.ends_with('/');
@@ -71,7 +71,7 @@ impl<'a> Archive<'a> {
         Ok(Self { bytes, zip, root, allowance })
     }
 
-    /// The pickle that says what the checkpoint holds.
+    /// The pickle that describes the checkpoint.
     pub(super) fn pickle(&mut self) -> Result<Cow<'a, [u8]>> {
         self.read(PICKLE)
     }
@@ -81,7 +81,7 @@ impl<'a> Archive<'a> {
         self.read(&format!("data/{key}"))
     }
 
-    /// The order of the bytes of each element; files from before PyTorch 2.1 do not say.
+    /// The byte order of the elements; files from before PyTorch 2.1 do not record it and are little-endian.
     pub(super) fn byte_order(&mut self) -> Result<ByteOrder> {
         const ENTRY: &str = "byteorder";
         if self.index(ENTRY).is_none() {
@@ -100,12 +100,10 @@ impl<'a> Archive<'a> {
 
     fn read(&mut self, name: &str) -> Result<Cow<'a, [u8]>> {
         let place = || name.escape_debug();
-        let index = self
-            .index(name)
-            .ok_or_else(|| Error::format(place(), expected("an entry of the archive").found("none")))?;
+        let index = self.index(name).ok_or_else(|| Error::format(place(), "missing from the archive"))?;
         let entry = self.zip.by_index_raw(index).map_err(|error| foreign(place(), &error))?;
         if entry.encrypted() {
-            return Err(Error::format(place(), expected("plain bytes").found("encrypted ones")));
+            return Err(Error::format(place(), "encrypted entries are not supported"));
         }
         let (method, checksum, start) = (entry.compression(), entry.crc32(), entry.data_start());
         let (packed, size) = (entry.compressed_size(), entry.size());
@@ -113,15 +111,14 @@ impl<'a> Archive<'a> {
         match method {
             CompressionMethod::Stored => {
                 let stored = start.and_then(|start| slice(self.bytes, start, packed)).filter(|_| packed == size);
-                let stored =
-                    stored.ok_or_else(|| Error::format(place(), expected("its bytes in the file").found("too few")))?;
+                let stored = stored.ok_or_else(|| Error::format(place(), "truncated"))?;
                 if crc32fast::hash(stored) != checksum {
-                    return Err(Error::format(place(), expected("bytes of their checksum").found("others")));
+                    return Err(Error::format(place(), "checksum mismatch"));
                 }
                 Ok(Cow::Borrowed(stored))
             }
             CompressionMethod::Deflated => self.unpack(index, name, size).map(Cow::Owned),
-            other => Err(Error::format(place(), expected("it stored or deflated").found(other))),
+            other => Err(Error::format(place(), expected("stored or deflated data").found(other))),
         }
     }
 
@@ -134,7 +131,7 @@ impl<'a> Archive<'a> {
         self.allowance -= size;
         let entry = self.zip.by_index(index).map_err(|error| foreign(place(), &error))?;
         let mut unpacked = Vec::with_capacity(size);
-        // One byte more than is due, so that a longer entry shows and the end of a right one is reached.
+        // One byte more than declared: it reveals a longer entry, and makes the reader reach the end of a correct one.
         let read = entry.take(size as u64 + 1).read_to_end(&mut unpacked);
         read.map_err(|error| Error::format(place(), expected("deflated bytes").found(error)))?;
         if unpacked.len() != size {
@@ -156,7 +153,7 @@ fn foreign(place: impl std::fmt::Display, error: &ZipError) -> Error {
     Error::format(place, expected("a whole zip archive").found(error))
 }
 
-/// The first of `names`, as a sentence shows them.
+/// The first of `names`, as an error shows them.
 fn list(names: &[Cow<'_, str>]) -> String {
     let shown: Vec<String> = names.iter().take(LISTED).map(|name| name.escape_debug().take(40).collect()).collect();
     match names.len() {

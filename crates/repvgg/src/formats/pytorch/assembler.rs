@@ -1,4 +1,4 @@
-//! Pickles and files by hand, for tests.
+//! Pickles and files assembled by hand, for tests.
 
 use std::io::{Cursor, Write};
 
@@ -72,7 +72,7 @@ pub(super) fn file(value: &[u8], elements: &[u8]) -> Vec<u8> {
     archive(&entries, CompressionMethod::Stored)
 }
 
-/// As [`file`], as a stream of before PyTorch 1.6; `count` elements.
+/// As [`file`], in the stream format of PyTorch before 1.6; `count` elements.
 pub(super) fn stream(value: &[u8], count: i64, elements: &[u8]) -> Vec<u8> {
     let keys = pickle(&[b"](", &text("0")[..], b"e"].concat());
     let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
@@ -91,6 +91,6 @@ pub(super) fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
             replacements += 1;
         }
     }
-    assert!(replacements > 0, "there is something to replace");
+    assert!(replacements > 0, "the text to replace occurs");
     bytes
 }

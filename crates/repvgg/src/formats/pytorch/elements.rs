@@ -5,26 +5,25 @@ use half::{bf16, f16};
 use super::element::Kind;
 use crate::element_count;
 
-/// The order of the bytes of an element.
+/// The order of an element's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteOrder {
     Little,
     Big,
 }
 
-/// Where the elements of a tensor lie in its storage.
+/// The position of a tensor's elements in its storage.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The place of the first element.
+    /// The index of the first element.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// Elements between neighbours along each axis; 0 where an axis repeats what is there once.
+    /// Elements between neighbours along each axis; 0 where an axis repeats its elements.
     pub(super) strides: Vec<usize>,
 }
 
 impl Layout {
-    /// The number of elements, and the place after the last; `None` when either is too large to count, or there is not one
-    /// stride for each axis.
+    /// The number of elements, and the index after the last; `None` when either overflows, or there is not one stride per axis.
     pub(super) fn extent(&self) -> Option<(usize, usize)> {
         let count = element_count(&self.shape).filter(|_| self.shape.len() == self.strides.len())?;
         if count == 0 {
@@ -40,7 +39,7 @@ impl Layout {
 /// The elements of a storage that `layout` names, in row-major order.
 ///
 /// # Panics
-/// When they are of no float type, or do not lie within the storage.
+/// When the elements are not floats or lie outside the storage.
 pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &Layout) -> Vec<f32> {
     match (kind, order) {
         (Kind::F64, ByteOrder::Little) => gather(storage, layout, |bytes| f64::from_le_bytes(bytes) as f32),
@@ -58,10 +57,10 @@ pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &Layout
 fn gather<const N: usize>(storage: &[u8], layout: &Layout, element: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let Some(count @ 1..) = element_count(&layout.shape) else { return Vec::new() };
     let (storage, _) = storage.as_chunks::<N>();
-    // An axis of one element is never stepped along, whatever its stride.
+    // The stride of an axis with one element is irrelevant.
     let axes = layout.shape.iter().copied().zip(layout.strides.iter().copied());
     let mut outer: Vec<(usize, usize)> = axes.filter(|&(extent, _)| extent != 1).collect();
-    // The innermost axes that lie without gaps are one run.
+    // The innermost contiguous axes form one run.
     let mut run = 1;
     while let Some((extent, _)) = outer.pop_if(|&mut (_, stride)| stride == run) {
         run *= extent;
@@ -71,7 +70,7 @@ fn gather<const N: usize>(storage: &[u8], layout: &Layout, element: impl Fn([u8;
     let mut index = vec![0; outer.len()];
     loop {
         elements.extend(storage[place..place + run].iter().map(|&bytes| element(bytes)));
-        // The next index in row-major order: the last axis that is not at its end goes one on, those after it go back.
+        // The next index in row-major order: advance the last axis that is not at its end and rewind those after it.
         let mut axes = index.iter_mut().zip(&outer).rev();
         loop {
             let Some((index, (extent, stride))) = axes.next() else { return elements };

@@ -1,9 +1,9 @@
-//! The bytes of a pickle, taken from the front.
+//! A cursor over the bytes of a pickle.
 
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// What is left to read.
+/// The bytes still to be read.
 pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -22,7 +22,7 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self.take(N as u64)?.try_into().expect("as many bytes as were asked for"))
+        Ok(self.take(N as u64)?.try_into().expect("`take` returns as many bytes as requested"))
     }
 
     pub(super) fn byte(&mut self) -> Result<u8> {
@@ -32,7 +32,7 @@ impl<'a> Input<'a> {
     /// The text up to the next line feed.
     pub(super) fn line(&mut self) -> Result<&'a str> {
         let length = self.0.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or_else(|| Error::format("pickle", expected("a line").found("no end of it")))?;
+        let length = length.ok_or_else(|| Error::format("pickle", "unterminated line"))?;
         let line = self.take(length as u64)?;
         self.byte()?;
         std::str::from_utf8(line).map_err(|_| Error::format("pickle", expected("a line of text").found("other bytes")))

@@ -1,6 +1,6 @@
-//! The stream that PyTorch wrote before 1.6, and still does on demand: five pickles (a magic number, the version of the
-//! protocol, facts of the machine, the object, the keys of its storages), then each storage as a count of elements (i64) and
-//! the elements. Both are little-endian whatever the machine, and nothing guards them: a changed bit is a changed weight.
+//! The stream format of PyTorch before 1.6, which later versions write on request: five pickles (a magic number, the protocol
+//! version, facts about the machine, the object, the keys of its storages), then each storage as an element count (i64) and
+//! its elements. Both are little-endian on every machine. The format has no checksums: a flipped bit is a changed weight.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const MAGIC_TEXT: &[u8] = b"L119547037146038801333356L\n.";
 const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// The only version of the protocol there ever was.
+/// The only version of the protocol that exists.
 const VERSION: usize = 1001;
 
 /// What follows the magic number, if these are the first bytes of such a stream.
@@ -35,7 +35,7 @@ pub(super) type Stream<'a> = (Pickle<'a>, HashMap<&'a str, &'a [u8]>);
 /// Reads what follows the magic number.
 ///
 /// # Errors
-/// When it is cut short, of another version, or its storages are not those that the object refers to.
+/// When it is truncated, has another version, or its storages are not those that the object refers to.
 pub(super) fn read(bytes: &[u8]) -> Result<Stream<'_>> {
     let (version, rest) = pickle::read(bytes)?;
     if version.values.count(version.root) != Some(VERSION) {
@@ -60,7 +60,7 @@ fn sizes<'a>(object: &Pickle<'a>) -> Result<HashMap<&'a str, (usize, usize)>> {
         let storage = Storage::read(&object.values, reference)?;
         let size = (storage.count, storage.byte_count()?);
         if *sizes.entry(storage.key).or_insert(size) != size {
-            return Err(Error::format("stream", expected("one size of a storage").found("two")));
+            return Err(Error::format("stream", "a storage has two different sizes"));
         }
     }
     Ok(sizes)
@@ -78,15 +78,14 @@ fn storages<'a>(
     let mut storages = HashMap::new();
     for &key in listed {
         let known = keys.values.text(key).and_then(|key| Some((key, *sizes.get(key)?)));
-        let (key, (count, byte_count)) =
-            known.ok_or_else(|| Error::format("stream", expected("storages of the object's").found("another")))?;
+        let (key, (count, byte_count)) = known.ok_or_else(|| Error::format("stream", "unknown storage key"))?;
         let found = i64::from_le_bytes(input.array().map_err(|error| error.within("stream"))?);
         if usize::try_from(found) != Ok(count) {
             return Err(Error::format("stream", expected(format_args!("a storage of {count} elements")).found(found)));
         }
         let elements = input.take(byte_count as u64).map_err(|error| error.within("stream"))?;
         if storages.insert(key, elements).is_some() {
-            return Err(Error::format("stream", expected("every storage once").found("one twice")));
+            return Err(Error::format("stream", "duplicate storage"));
         }
     }
     Ok(storages)

@@ -1,15 +1,15 @@
-//! The names that a pickle may mention. Nothing is ever called: a name only says what kind of data its arguments are.
+//! The names that a pickle may mention. Nothing is ever called: a name only determines what kind of data its arguments are.
 
 use super::element::Element;
 
-/// An allowed name, by what becomes of the values it is applied to.
+/// An allowed name, by what is made of the values that it is applied to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     /// `OrderedDict` and its like: a dictionary.
     Mapping,
     /// `torch.Size`: the tuple that it is given.
     Size,
-    /// `getattr`, which one training framework's logs apply to a class of theirs, see [`DATA`]; refused on anything else.
+    /// `getattr`, which one training framework's logs apply to a class of its own, see [`DATA`]; refused on anything else.
     Attribute,
     /// A function that makes a tensor.
     Rebuild(Rebuild),
@@ -34,11 +34,11 @@ pub(super) enum Rebuild {
     Parameter,
     /// `_rebuild_from_type_v2`: function, class, arguments, state.
     FromType,
-    /// What has no plain array of elements; the word is the kind of the tensor.
+    /// Makes a tensor that is not a plain array of elements.
     Unreadable(Unreadable),
 }
 
-/// A kind of tensor that is no plain array.
+/// A kind of tensor that is not a plain array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
     Quantized,
@@ -66,7 +66,7 @@ const REBUILD: [(&str, Rebuild); 13] = [
     ("_rebuild_device_tensor_from_cpu_tensor", Rebuild::Unreadable(Unreadable::Device)),
 ];
 
-/// Modules and what they have that holds data: epochs, losses, settings, arrays and times beside the weights.
+/// Modules and their names for plain data: epochs, losses, settings, arrays and times stored beside the weights.
 const DATA: [(&str, &[&str]); 24] = [
     ("_codecs", &["encode"]),
     ("argparse", &["Namespace"]),
@@ -118,8 +118,7 @@ const DATA: [(&str, &[&str]); 24] = [
 const PATHS: [&str; 6] = ["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"];
 
 impl Name {
-    /// The name `name` of `module`, or `None` when it is not allowed. Modules that Python 2 called otherwise are known by
-    /// both names.
+    /// The name `name` of `module`, or `None` when it is not allowed. Python 2's names of modules are accepted too.
     pub(super) fn find(module: &str, name: &str) -> Option<Self> {
         let module = match module {
             "__builtin__" => "builtins",

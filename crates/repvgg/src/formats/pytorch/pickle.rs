@@ -1,9 +1,9 @@
-//! Python's pickle as what it is, a stack machine, run over plain data.
+//! Python's pickle format: a stack machine, run on plain data.
 //!
-//! Protocols 1 to 5 are understood. Protocol 0 is not: PyTorch writes it, but loses the references to its storages and cannot
-//! read it itself. The machine makes no object and calls nothing: applying an allowed [`Name`] to arguments only notes down
-//! both. Every value is made once and referred to by its [`Id`], so that neither sharing nor cycles cost anything, and what a
-//! pickle can ask for is limited by two counts.
+//! Protocols 1 to 5 are supported. Protocol 0 is not: PyTorch writes it, but loses the references to storages and cannot read
+//! the result itself. The machine creates no objects and calls nothing: applying an allowed [`Name`] to arguments only records
+//! both. Every value is stored once and referred to by its [`Id`], so sharing and cycles are free, and two counters bound what
+//! a pickle can allocate.
 
 mod apply;
 mod scalars;
@@ -16,7 +16,7 @@ use super::value::{Id, Value, Values};
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The most values, items and remembered places; a checkpoint of a thousand tensors with its optimizer has about 10⁵.
+/// The most values, items and memo entries; a checkpoint of a thousand tensors with its optimizer has about 10⁵.
 const VALUE_LIMIT: usize = 1 << 22;
 
 /// The most instructions.
@@ -29,10 +29,10 @@ pub(super) struct Pickle<'a> {
     pub(super) root: Id,
 }
 
-/// Reads one pickle from the front of `bytes`; also what follows it.
+/// Reads one pickle from the front of `bytes`; returns it and the bytes that follow.
 ///
 /// # Errors
-/// When it is cut short, asks for what no checkpoint needs, mentions a name that is not allowed, or holds too much.
+/// When it is truncated, uses an instruction that no checkpoint needs, mentions a name that is not allowed, or holds too much.
 pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, &[u8])> {
     let mut machine = Machine {
         input: Input(bytes),
@@ -57,17 +57,17 @@ struct Machine<'a> {
     input: Input<'a>,
     values: Values<'a>,
     stack: Vec<Id>,
-    /// Heights of the stack; nothing below the last one may be taken.
+    /// Heights of the stack; values below the last mark cannot be popped.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Values, items and remembered places so far.
+    /// Values, items and memo entries so far.
     used: usize,
 }
 
 impl<'a> Machine<'a> {
     fn step(&mut self, instruction: u8) -> Result<()> {
         match instruction {
-            // Protocol and frame, which say nothing that the bytes do not.
+            // Protocol and frame carry no information that the bytes lack.
             0x80 => self.protocol()?,
             0x95 => drop(self.input.array::<8>()?),
             // The stack.
@@ -87,7 +87,7 @@ impl<'a> Machine<'a> {
             b'C' => self.sized::<1>(Self::plain)?,
             b'B' => self.sized::<4>(Self::plain)?,
             0x8e | 0x96 => self.sized::<8>(Self::plain)?,
-            // Whole numbers.
+            // Integers.
             b'K' => self.little_endian(1)?,
             b'M' => self.little_endian(2)?,
             b'J' => {
@@ -97,7 +97,7 @@ impl<'a> Machine<'a> {
             0x8a => self.sized::<1>(Self::long)?,
             0x8b => self.sized::<4>(Self::long)?,
             b'I' | b'L' => self.decimal()?,
-            // Text; Python 2 kept it in byte strings.
+            // Text; Python 2 stores it in byte strings.
             b'U' | 0x8c => self.sized::<1>(Self::text)?,
             b'T' | b'X' => self.sized::<4>(Self::text)?,
             0x8d => self.sized::<8>(Self::text)?,
@@ -201,7 +201,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Counts `count` more values, items or places in.
+    /// Charges for `count` more values, items or memo entries.
     fn charge(&mut self, count: usize) -> Result<()> {
         self.used = self.used.saturating_add(count);
         if self.used > VALUE_LIMIT {
@@ -235,7 +235,7 @@ impl<'a> Machine<'a> {
         Ok(top)
     }
 
-    /// Drops the top of the stack, be it a value or a mark.
+    /// Drops the top of the stack, a value or a mark.
     fn discard(&mut self) -> Result<()> {
         if self.stack.len() == self.floor() && self.marks.pop().is_some() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Where the state dict is in what a checkpoint holds.
+//! Finds the state dict among the contents of a checkpoint.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::value::{Id, Value};
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The keys under which training programs keep a state dict, those of averaged weights after those of the weights themselves.
+/// The keys under which training programs store a state dict; averaged weights come after the weights themselves.
 const KEYS: [&str; 14] = [
     "state_dict",
     "model",
@@ -26,18 +26,18 @@ const KEYS: [&str; 14] = [
     "weights",
 ];
 
-/// The most keys in a sentence, and the most characters of each.
+/// The most keys that an error lists, and the most characters of each.
 const LISTED: usize = 8;
 const KEY_LIMIT: usize = 40;
 
 /// The tensors of a state dict by name, in its order.
 ///
-/// It is the value of the first of [`KEYS`] that is a dictionary with a tensor directly in it, or else the whole, if that is
-/// such a dictionary. Entries of the state dict that hold no tensor, such as counters and settings, are left out; an entry
-/// that holds tensors within another value is refused.
+/// The state dict is the value of the first of [`KEYS`] that is a dictionary with a tensor directly in it, or else the root, if
+/// that is such a dictionary. Entries without tensors, such as counters and settings, are skipped; an entry with tensors nested
+/// in it is refused.
 ///
 /// # Errors
-/// When there is none, a name is no text, a name repeats, or tensors lie deeper in it.
+/// When there is no state dict, a name is not text, a name repeats, or tensors are nested deeper.
 pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
     let Value::Dict(root) = pickle.values.get(pickle.root) else {
         let found = pickle.values.get(pickle.root).words();
@@ -65,7 +65,7 @@ fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
     matches!(pickle.values.get(id), Value::Object { maker: Name::Rebuild(_), .. })
 }
 
-/// The sentence about a dictionary in which no state dict is found.
+/// The error for a dictionary without a state dict.
 fn none(pickle: &Pickle<'_>, root: &[(Id, Id)]) -> Error {
     let word = |&(key, _): &(Id, Id)| match pickle.values.text(key) {
         Some(text) => shown(text),
@@ -79,16 +79,16 @@ fn none(pickle: &Pickle<'_>, root: &[(Id, Id)]) -> Error {
     Error::format("pickle", expected("a dictionary of tensors, bare or under a key such as state_dict").found(found))
 }
 
-/// A key as a sentence shows it.
+/// A key as an error shows it.
 fn shown(key: &str) -> String {
     key.escape_debug().take(KEY_LIMIT).collect()
 }
 
-/// Refuses a key that is set twice, which no dictionary of Python's has.
+/// Refuses a key that is set twice, which cannot happen in Python.
 fn check_unique(pickle: &Pickle<'_>, entries: &[(Id, Id)]) -> Result<()> {
     let mut names = HashSet::new();
     match entries.iter().filter_map(|&(key, _)| pickle.values.text(key)).find(|name| !names.insert(*name)) {
-        Some(name) => Err(Error::format(shown(name), expected("every name once").found("it twice"))),
+        Some(name) => Err(Error::format(shown(name), "duplicate name")),
         None => Ok(()),
     }
 }
@@ -113,7 +113,7 @@ fn named<'a>(pickle: &Pickle<'a>, entries: &[(Id, Id)]) -> Result<Vec<(&'a str, 
     Ok(tensors)
 }
 
-/// Whether a tensor can be reached from `id`; `seen` are the values from which none can, or which are being looked at.
+/// Whether a tensor can be reached from `id`. `seen` holds the values already visited or being visited.
 fn holds_tensor(pickle: &Pickle<'_>, id: Id, seen: &mut [bool]) -> bool {
     let mut left = vec![id];
     while let Some(id) = left.pop() {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::element::{Element, Kind};
 use super::elements::{self, ByteOrder, Layout};
@@ -11,29 +12,29 @@ use crate::error::expected;
 use crate::formats::Stored;
 use crate::{Error, Result, Tensor};
 
-/// All tensors together may have this many elements and axes for every byte of the file, so that many views of one storage do
-/// not fill the memory; half-precision weights may have four names.
+/// All tensors together may have this many elements and axes per byte of the file, so that many views of one storage cannot
+/// exhaust memory. Half-precision weights may have four names.
 const ELEMENTS_PER_BYTE: usize = 2;
 
 /// The most axes of a tensor, as in PyTorch.
 const MAX_RANK: usize = 64;
 
-/// The most tensors within tensors: attributes around a parameter around a tensor.
+/// The deepest nesting of tensors: attributes around a parameter around a tensor.
 const MAX_WRAPPERS: usize = 4;
 
-/// What a pickle says of a storage.
+/// A storage as a pickle describes it.
 pub(super) struct Storage<'a> {
     pub(super) key: &'a str,
-    /// The type that its elements are counted in.
+    /// The type of its elements.
     element: Element,
     /// Elements of the whole storage.
     pub(super) count: usize,
-    /// The part that is meant, in elements: its first and how many. Only files from long ago have parts.
-    part: (usize, usize),
+    /// The elements that are referred to; only very old files refer to a part.
+    part: Range<usize>,
 }
 
 impl<'a> Storage<'a> {
-    /// Reads `("storage", class, key, location, count)`, in streams with `(key of the part, first, count)` or nothing after it.
+    /// Reads `("storage", class, key, location, count)`, which streams may follow by `(key of the part, first, count)`.
     pub(super) fn read(values: &Values<'a>, reference: Id) -> Result<Self> {
         let wrong =
             || Error::format("storage", expected("its class, key, location and number of elements").found("others"));
@@ -46,14 +47,17 @@ impl<'a> Storage<'a> {
             return Err(wrong());
         };
         if location == "meta" {
-            return Err(Error::format("storage", expected("elements").found("a meta storage, which has none")));
+            return Err(Error::format("storage", "a meta storage has no elements"));
         }
         let part = match rest.first().and_then(|&part| values.tuple(part)) {
-            None => (0, count),
-            Some(&[_, first, size]) => values.count(first).zip(values.count(size)).ok_or_else(wrong)?,
+            None => 0..count,
+            Some(&[_, first, size]) => {
+                let (first, size) = values.count(first).zip(values.count(size)).ok_or_else(wrong)?;
+                first..first.checked_add(size).ok_or_else(wrong)?
+            }
             Some(_) => return Err(wrong()),
         };
-        if part.0.checked_add(part.1).is_none_or(|end| end > count) {
+        if part.end > count {
             return Err(Error::format(
                 "storage",
                 expected(format_args!("a part of {count} elements")).found("one beyond"),
@@ -69,14 +73,14 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// Makes tensors of storages.
+/// Makes tensors from storages.
 pub(super) struct Reader<'a, F> {
     order: ByteOrder,
     /// The bytes of the storage of a key.
     fetch: F,
-    /// Storages that have been fetched, each checked once.
+    /// The storages fetched so far, each checked once.
     fetched: HashMap<&'a str, Cow<'a, [u8]>>,
-    /// How many elements and axes there may still be.
+    /// The elements and axes that may still be allocated.
     allowance: usize,
 }
 
@@ -89,7 +93,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
     /// The tensor that the value describes.
     ///
     /// # Errors
-    /// When it is no plain array of real numbers, reaches beyond its storage, or there are too many elements by now.
+    /// When it is not a plain array of real numbers, exceeds its storage, or the elements add up to too many.
     pub(super) fn tensor(&mut self, values: &Values<'v>, id: Id) -> Result<Stored> {
         let (rebuild, arguments) = unwrap(values, id)?;
         let wrong = || Error::format("tensor", expected("storage, offset, size and stride").found("other values"));
@@ -113,7 +117,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
             (_, metadata) => (storage.element, metadata),
         };
         if metadata.iter().any(|&id| !matches!(values.get(id), Value::Plain) && !values.parts(id).is_empty()) {
-            return Err(Error::format("tensor", expected("its elements").found("those of its negative or conjugate")));
+            return Err(Error::format("tensor", "negative and conjugate views are not supported"));
         }
         self.view(&storage, element, &Layout { offset, shape, strides })
     }
@@ -123,9 +127,8 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
             return Err(Error::format("tensor", expected("real numbers").found(element.name())));
         }
         storage.byte_count()?;
-        let (start, size) = (storage.part.0 * storage.element.size(), storage.part.1 * storage.element.size());
-        let (elements, end) =
-            layout.extent().ok_or_else(|| Error::format("tensor", expected("a size").found("one too large")))?;
+        let [start, size] = [storage.part.start, storage.part.len()].map(|count| count * storage.element.size());
+        let (elements, end) = layout.extent().ok_or_else(|| Error::format("tensor", "too large"))?;
         if end > size / element.size() {
             let held = size / element.size();
             return Err(Error::format(
@@ -150,7 +153,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         Ok(Stored::Float(Tensor::new(layout.shape.clone(), data)?))
     }
 
-    /// The bytes of a storage, as many as it should have.
+    /// The bytes of a storage, checked for their number.
     fn bytes(&mut self, storage: &Storage<'v>) -> Result<&[u8]> {
         let due = storage.byte_count()?;
         if !self.fetched.contains_key(storage.key) {
@@ -166,7 +169,7 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
     }
 }
 
-/// The function that makes the tensor and its arguments, what is wrapped around it taken off.
+/// The function that makes the tensor and its arguments, without wrappers around it.
 fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
     let wrong = || Error::format("tensor", expected("the arguments of a tensor").found("other values"));
     let arguments = |id: Id| match values.get(id) {
@@ -184,7 +187,7 @@ fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
                 _ => return Err(wrong()),
             },
             (Rebuild::Unreadable(kind), _) => {
-                return Err(Error::format("tensor", expected("a plain one").found(kind.words())));
+                return Err(Error::format("tensor", expected("a plain tensor").found(kind.words())));
             }
             (Rebuild::Tensor | Rebuild::TypedTensor, _) => return Ok(current),
             _ => return Err(wrong()),

@@ -1,9 +1,8 @@
-//! What a pickle builds, as plain data.
+//! The values that a pickle builds, as plain data.
 
 use super::names::Name;
 
-/// The place of a value among all values of a pickle. Values refer to one another by it: sharing costs nothing, and a
-/// list that holds itself is only a number.
+/// The index of a value among all values of a pickle. Values refer to each other by it, so sharing and cycles are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
@@ -12,14 +11,14 @@ pub(super) struct Id(u32);
 pub(super) enum Value<'a> {
     Int(i64),
     Text(&'a str),
-    /// A truth value, a float, bytes, nothing, a number beyond 64 bits: no part of what describes a tensor.
+    /// A boolean, a float, bytes, `None`, an integer beyond 64 bits: nothing that describes a tensor.
     Plain,
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    /// Entries as they were set, repeated keys included.
+    /// Entries in the order they were set, duplicate keys included.
     Dict(Vec<(Id, Id)>),
     Name(Name),
-    /// What the name `maker` was applied to: the tuple of its arguments first, then whatever was set or added later.
+    /// The values that the name `maker` was applied to: the tuple of its arguments first, then what was set or added later.
     Object {
         maker: Name,
         parts: Vec<Id>,
@@ -28,7 +27,7 @@ pub(super) enum Value<'a> {
     Outside(Id),
 }
 
-/// All values of a pickle, in the order in which they were made.
+/// All values of a pickle, in the order of creation.
 #[derive(Debug)]
 pub(super) struct Values<'a>(Vec<Value<'a>>);
 
@@ -79,7 +78,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub(super) fn count(&self, id: Id) -> Option<usize> {
         match *self.get(id) {
             Value::Int(number) => usize::try_from(number).ok(),
@@ -87,7 +86,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The values that the value holds directly.
+    /// The values directly inside a value.
     pub(super) fn parts(&self, id: Id) -> Vec<Id> {
         match self.get(id) {
             Value::Tuple(items) | Value::List(items) | Value::Object { parts: items, .. } => items.clone(),
@@ -104,7 +103,7 @@ impl Id {
 }
 
 impl Value<'_> {
-    /// The value in words.
+    /// What the value is, in words.
     pub(super) fn words(&self) -> &'static str {
         match self {
             Self::Int(_) => "a whole number",

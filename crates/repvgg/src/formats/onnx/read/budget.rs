@@ -3,19 +3,19 @@
 use super::Found;
 use crate::error::expected;
 
-/// The elements that may still be made of a file: a few times as many as it has bytes.
+/// The elements that may still be allocated for a file: a few times its size in bytes.
 #[derive(Debug)]
 pub(super) struct Budget(usize);
 
 impl Budget {
-    /// What is granted beyond the bytes: small files may repeat small constants.
+    /// The allowance beyond the file's size: small files may repeat small constants.
     const FREE: usize = 1 << 20;
 
     pub(super) fn new(bytes: usize) -> Self {
         Self(bytes.saturating_add(Self::FREE))
     }
 
-    /// More bytes were found.
+    /// Extends the budget by the bytes of a further file.
     pub(super) fn extend(&mut self, bytes: usize) {
         self.0 = self.0.saturating_add(bytes);
     }
@@ -24,7 +24,7 @@ impl Budget {
     pub(super) fn take(&mut self, elements: usize) -> Found<()> {
         match self.0.checked_sub(elements) {
             Some(left) => self.0 = left,
-            None => return Err(expected("constants in proportion to the file").found("far more").into()),
+            None => return Err("constants are out of proportion to the file".into()),
         }
         Ok(())
     }

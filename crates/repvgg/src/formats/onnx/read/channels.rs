@@ -20,7 +20,7 @@ impl<'m> Reader<'m> {
         }
         let indices = indices.known()?;
         if along != Axis::Channel || indices.is_empty() {
-            return Err(expected("to gather channels").found(format_args!("{} of {along:?}", indices.len())).into());
+            return Err(expected("a gather of channels").found(format_args!("{} of {along:?}", indices.len())).into());
         }
         let channels = self.channels(&data)?;
         let place = |index: i64| {
@@ -50,7 +50,7 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
         if along != Axis::Channel {
-            return Err(expected("to split channels").found(format_args!("a split of {along:?}")).into());
+            return Err(expected("a split of channels").found(format_args!("a split of {along:?}")).into());
         }
         let (channels, parts) = (self.channels(&data)?, node.output.len());
         let lengths: Vec<usize> = match self.list(node, "split", 1)? {

@@ -1,4 +1,4 @@
-//! Constants: decoded when a node reads them, and computed with where shapes are.
+//! Constants: decoded when a node reads them; arithmetic on shapes is evaluated.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::error::expected;
 use crate::formats::onnx::proto::data_type;
 use crate::{Tensor, element_count};
 
-/// The longest list of integers: they are shapes, axes and sizes.
+/// The longest list of integers, which are shapes, axes and sizes.
 const MOST_INTEGERS: usize = 4096;
 
 /// The most axes of an array.
@@ -33,7 +33,7 @@ pub(super) enum Values {
     Integers(Vec<Extent>),
 }
 
-/// An integer, which may come from a shape that is not known yet.
+/// An integer, possibly from a shape that is not fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Known(i64),
@@ -58,7 +58,7 @@ impl Constant {
         }
     }
 
-    /// The one floating-point number that it is.
+    /// The only element, a floating-point number.
     pub(super) fn scalar(&self) -> Found<f32> {
         match self.floats()? {
             [only] => Ok(*only),
@@ -77,10 +77,7 @@ impl Constant {
     pub(super) fn known(&self) -> Found<Vec<i64>> {
         let known = |extent: &Extent| match extent {
             Extent::Known(value) => Ok(*value),
-            _ => Err(expected("integers that do not depend on the image's size or the batch")
-                .found("such")
-                .to_owned()
-                .into()),
+            _ => Err(expected("constant integers").found("values that depend on the batch or the image size").into()),
         };
         self.extents()?.iter().map(known).collect()
     }
@@ -120,7 +117,7 @@ impl Constant {
     }
 }
 
-/// The flat places of an array's elements, in the order of `shape`, where a step along an axis is `strides` apart.
+/// The flat indices of an array's elements in row-major order of `shape`, with the given `strides`.
 struct Odometer<'a> {
     shape: &'a [usize],
     strides: &'a [usize],
@@ -202,7 +199,7 @@ pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget
     Ok(Rc::new(Constant { name: short(&tensor.name).to_owned(), shape, values }))
 }
 
-/// Elements of `N` bytes each, the lowest byte first.
+/// Elements of `N` bytes, little-endian.
 fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
     bytes.as_chunks::<N>().0.iter().copied()
 }

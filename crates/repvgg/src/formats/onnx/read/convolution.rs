@@ -14,7 +14,7 @@ use crate::{Op, Tensor};
 /// Zeros above and below, left and right.
 pub(super) type Padding = [[usize; 2]; 2];
 
-/// Where a window with these properties stands on its input.
+/// The geometry of a window on its input.
 pub(super) struct Window {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],
@@ -35,7 +35,7 @@ impl Window {
         }
     }
 
-    /// The padding that a node asks for; `size` is that of its input, where it is known.
+    /// A node's padding; `size` is the size of its input, where known.
     pub(super) fn padding(&self, node: &proto::Node, size: [Option<usize>; 2]) -> Found<Padding> {
         let mode = node.text("auto_pad", "NOTSET")?;
         match mode {
@@ -69,7 +69,7 @@ impl Window {
                 return Ok(reach - 1);
             }
             return Err(expected("an input of fixed size for automatic padding")
-                .found("one that varies")
+                .found("a variable size")
                 .to_owned()
                 .into());
         };
@@ -80,7 +80,7 @@ impl Window {
     /// The input pixels that a window covers along an axis.
     fn reach(&self, axis: usize) -> Found<usize> {
         let reach = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
-        reach.ok_or_else(|| expected("a kernel within the address space").found("a larger one").into())
+        reach.ok_or_else(|| "the kernel exceeds the address space".into())
     }
 }
 
@@ -110,7 +110,7 @@ impl<'m> Reader<'m> {
         let size =
             [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
         let own = window.padding(node, size)?;
-        let in_channels = per_group.checked_mul(groups).ok_or(expected("fewer groups").found("an overflow"))?;
+        let in_channels = per_group.checked_mul(groups).ok_or("the number of channels overflows")?;
         let mut geometry = Geometry {
             in_channels,
             out_channels,
@@ -140,15 +140,15 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The weights for a convolution that pads both sides alike: where the sides differ, the kernel grows by zeros on the
-    /// side of the smaller one, and `geometry` with it.
+    /// The weights for symmetric padding: where the sides differ, the kernel and `geometry` grow by zeros on the side with less
+    /// padding.
     fn padded_kernel(&mut self, geometry: &mut Geometry, weights: &Constant, padding: Padding) -> Found<Tensor> {
         let (old, mut before) = (geometry.kernel, [0; 2]);
         for axis in 0..2 {
             let [begin, end] = padding[axis];
             let taps = begin.abs_diff(end) / geometry.dilation[axis];
             geometry.padding[axis] = begin.max(end);
-            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or(expected("less padding").found("an overflow"))?;
+            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or("the padding overflows")?;
             before[axis] = if begin < end { taps } else { 0 };
         }
         geometry.validate().map_err(|error| error.to_string())?;
@@ -169,7 +169,7 @@ impl<'m> Reader<'m> {
         Ok(kernel)
     }
 
-    /// `Pad`: zeros that a convolution or pool which reads the value takes up, and channels of zeros.
+    /// `Pad`: zeros, which the convolution or pool that reads the value absorbs, and channels of zeros.
     pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
         let Value::Data(data) = self.any(node, 0)? else {
             return Err(expected("a value that depends on the input").found("a constant").into());
@@ -182,7 +182,7 @@ impl<'m> Reader<'m> {
         if mode != "constant" || value != 0.0 {
             return Err(expected("padding by zeros").found(format_args!("{mode} {value}")).into());
         }
-        let pads = self.list(node, "pads", 1)?.ok_or_else(|| expected("pads").found("none"))?;
+        let pads = self.list(node, "pads", 1)?.ok_or_else(|| "missing pads")?;
         let axes: Vec<usize> = match self.optional(node, 3)? {
             None => (0..data.axes.len()).collect(),
             Some(axes) => {
@@ -216,7 +216,7 @@ impl<'m> Reader<'m> {
         if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
     }
 
-    /// A `Pad` some of whose numbers are negative: rows and columns are cut off.
+    /// A `Pad` with negative numbers, which crop rows and columns.
     fn cropped(&mut self, node: &'m proto::Node, data: Data, (axes, pads): (&[usize], &[i64])) -> Found<Data> {
         let data = self.pad(data)?;
         let mut padding = [[0; 2]; 2];
@@ -226,7 +226,7 @@ impl<'m> Reader<'m> {
                 _ if sides == [0, 0] => continue,
                 Axis::Height => 0,
                 Axis::Width => 1,
-                other => return Err(expected("to cut maps").found(format_args!("{other:?} cut")).into()),
+                other => return Err(expected("cropped maps").found(format_args!("{other:?} cut")).into()),
             };
             let side = |side: i64| isize::try_from(side).map_err(|_| expected("smaller pads").found(side));
             padding[place] = [side(sides[0])?, side(sides[1])?];
@@ -245,7 +245,7 @@ impl<'m> Reader<'m> {
         let data = self.pad(data)?;
         let channels = self.channels(&data)?;
         let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
-        let total = total.ok_or(expected("fewer channels").found("an overflow"))?;
+        let total = total.ok_or("the number of channels overflows")?;
         let conv = Conv2d::square(channels, total, 1);
         conv.geometry.validate().map_err(|error| error.to_string())?;
         self.budget.take(conv.geometry.weight_len())?;
@@ -256,7 +256,7 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The value with its padding added: a convolution that changes nothing, where there is padding.
+    /// The value with its padding applied, if any, by an identity convolution.
     pub(super) fn pad(&mut self, data: Data) -> Found<Data> {
         if data.padding == [[0; 2]; 2] {
             return Ok(data);
@@ -270,22 +270,21 @@ impl<'m> Reader<'m> {
     /// The channels of a value.
     pub(super) fn channels(&self, data: &Data) -> Found<usize> {
         let channels = self.drafts.get(data.draft).extents[0];
-        channels
-            .ok_or_else(|| expected("a known number of channels").found("one that depends on the image's size").into())
+        channels.ok_or_else(|| "the number of channels depends on the image's size".into())
     }
 }
 
-/// Whether a convolution can express the padding: as far as its sides differ, its kernel grows by whole steps.
+/// Whether a convolution can express the padding: its kernel grows by whole steps where the sides differ.
 fn is_expressible(padding: Padding, dilation: [usize; 2]) -> bool {
     (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]).is_multiple_of(dilation[axis]))
 }
 
-/// The zeros of both.
+/// The sum of two paddings.
 pub(super) fn add(a: Padding, b: Padding) -> Padding {
     [0, 1].map(|axis| [0, 1].map(|side| a[axis][side] + b[axis][side]))
 }
 
-/// The name of a node with parameters: `P` where they are called `P.weight`, else the node's own.
+/// The name of a node with parameters: `P` where its parameter is `P.weight`, otherwise its own.
 pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> Name<'a> {
     let module = ["weight", "bias"].iter().find_map(|suffix| parameter.name.strip_suffix(suffix)?.strip_suffix('.'));
     match module {

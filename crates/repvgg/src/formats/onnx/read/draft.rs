@@ -1,4 +1,4 @@
-//! The graph while it is read: nodes may still change, and those that no output needs are left out at the end.
+//! The graph while it is being read: nodes may still change, and nodes that no output needs are dropped at the end.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::error::expected;
 use crate::graph::Shape;
 use crate::{Graph, NodeId, Op, Tensor, Weights};
 
-/// The most elements of one value: more is a mistake in the file, not a network.
+/// The most elements of one value; a larger one means a malformed file.
 const MOST_ELEMENTS: usize = 1 << 40;
 
 /// The extents `[C, H, W]` of a value, as far as they are known.
@@ -18,16 +18,16 @@ pub(super) type Extents = [Option<usize>; 3];
 pub(super) enum Name<'a> {
     /// `P`, where its parameters are called `P.weight`.
     Module(&'a str),
-    /// The name of the file's node, or one made of it.
+    /// The name of the file's node, or one derived from it.
     Other(&'a str),
 }
 
-/// A node of the graph to be.
+/// A node of the future graph.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// The name it will have if no other has it.
+    /// Its preferred name.
     pub(super) name: String,
-    /// Whether the name is that of its parameters.
+    /// Whether the name comes from its parameters.
     pub(super) is_named_by_parameters: bool,
     pub(super) op: Op,
     pub(super) inputs: Vec<usize>,
@@ -94,7 +94,7 @@ impl Drafts {
         &mut self.0[index]
     }
 
-    /// What is known of the value of an operation.
+    /// The extents of an operation's value, as far as they are known.
     fn extents_of(&self, op: &Op, inputs: &[usize]) -> Found<Extents> {
         let inputs: Vec<Extents> = inputs.iter().map(|&input| self.0[input].extents).collect();
         let known = |extents: &Extents| -> Option<Shape> { Some([extents[0]?, extents[1]?, extents[2]?]) };
@@ -131,7 +131,7 @@ impl Drafts {
         })
     }
 
-    /// The graph and its parameters: what the outputs need. `outputs` are names and nodes, the main one first.
+    /// The graph and its parameters, reduced to what the outputs need. `outputs` are names and nodes, the main one first.
     pub(super) fn finish(self, outputs: Vec<(String, usize)>) -> (Graph, Weights) {
         let mut is_needed = vec![false; self.0.len()];
         is_needed[0] = true;
@@ -160,7 +160,7 @@ impl Drafts {
     }
 }
 
-/// Names that were given, each with the number that its next repetition gets.
+/// The names in use, each with the number for its next repetition.
 #[derive(Default)]
 struct Names(HashMap<String, usize>);
 

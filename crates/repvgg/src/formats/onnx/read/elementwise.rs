@@ -8,7 +8,7 @@ use crate::Op;
 use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Softmax};
 
-/// The first opsets with another form of an operator.
+/// The first opsets in which an operator changed.
 const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
@@ -96,7 +96,7 @@ impl<'m> Reader<'m> {
             } else if let Some(bound) = self.optional(node, index + 1)? {
                 bounds[index] = bound.scalar()?;
             }
-            // The largest numbers are how some writers say that there is no bound.
+            // Some exporters write the largest numbers for no bound.
             if bounds[index].abs() == f32::MAX {
                 bounds[index] *= 2.0;
             }
@@ -118,7 +118,7 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         let of_one_axis = self.opset >= SOFTMAX_OF_ONE_AXIS;
         let first = axis(node.int("axis", if of_one_axis { -1 } else { 1 }), data.axes.len())?;
-        // Earlier opsets take all axes from the given one on together.
+        // Earlier opsets combine all axes from the given one on.
         let end = if of_one_axis { first + 1 } else { data.axes.len() };
         let [_, height, width] = self.drafts.get(data.draft).extents;
         let is_single = |axis: &Axis| match axis {
@@ -157,7 +157,7 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// The number that a writer rounded to single precision: `1e-5`, where the file holds the nearest `f32`.
+/// The decimal number that an exporter rounded to single precision: `1e-5` for the nearest `f32`.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::NAN)
 }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::budget::Budget;
 use super::{Found, proto, short};
 
-/// The folder that a model's other files lie in, and the files that were opened.
+/// The folder of a model's external files, and the files opened so far.
 pub(super) struct External<'a> {
     folder: Option<&'a Path>,
     /// By path in the folder: the file and its length in bytes.
@@ -21,7 +21,7 @@ impl<'a> External<'a> {
         Self { folder, files: HashMap::new() }
     }
 
-    /// The bytes that `entries` describe, of which there must be `length`.
+    /// The `length` bytes that `entries` describe.
     pub(super) fn read(&mut self, entries: &[proto::Entry], length: usize, budget: &mut Budget) -> Found<Vec<u8>> {
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
         let number =
@@ -58,7 +58,7 @@ impl<'a> External<'a> {
         Ok(bytes)
     }
 
-    /// Opens a regular file inside the folder, wherever links lead.
+    /// Opens a regular file that lies inside the folder after links are resolved.
     fn open(&self, relative: &Path, location: &str) -> Found<(File, u64)> {
         let Some(folder) = self.folder else {
             return Err(expected("all data inside the model")
@@ -79,7 +79,7 @@ impl<'a> External<'a> {
     }
 }
 
-/// The path that a location says, in its simplest form; it must lead downwards.
+/// The normalised path of a location, which must lead downwards.
 fn relative(location: &str) -> Found<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(location).components() {

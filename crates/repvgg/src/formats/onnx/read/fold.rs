@@ -1,4 +1,4 @@
-//! Nodes whose value is constant: `Constant` itself, shapes, and what is computed of constants.
+//! Nodes with a constant value: `Constant`, shapes, and arithmetic on constants.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::{Found, Reader, proto, short};
 use crate::element_count;
 use crate::error::expected;
 
-/// The most elements that arithmetic of constants is done on.
+/// The most elements of constants in arithmetic.
 const MOST_ELEMENTS: usize = 1 << 16;
 
 impl<'m> Reader<'m> {
@@ -65,14 +65,14 @@ impl<'m> Reader<'m> {
                 first.transposed(&perm)?
             }
             "Unsqueeze" => {
-                let axes = self.list(node, "axes", 1)?.ok_or_else(|| expected("axes").found("none"))?;
+                let axes = self.list(node, "axes", 1)?.ok_or_else(|| "missing axes")?;
                 let rank = first.shape.len() + axes.len();
                 check_rank(rank)?;
                 let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
                 let mut old = first.shape.iter().copied();
                 let shape = (0..rank).map(|index| if axes.contains(&index) { Some(1) } else { old.next() });
                 let shape: Option<Vec<usize>> = shape.collect();
-                same_count(&first, shape.ok_or_else(|| expected("different axes").found("one twice"))?)?
+                same_count(&first, shape.ok_or_else(|| "duplicate axis")?)?
             }
             "Identity" => (*first).clone(),
             other => return Err(expected("a constant operator").found(other).into()),
@@ -91,7 +91,7 @@ impl<'m> Reader<'m> {
         if let Some(tensor) = node.tensor("value") {
             let constant = decode(tensor, &mut self.external, &mut self.budget)?;
             let mut constant = Rc::unwrap_or_clone(constant);
-            // The tensor is named in its own way, if at all; the value has the name that matters.
+            // The value's name matters, not the tensor's own.
             constant.name = node.output.first().map_or("", |name| short(name)).to_owned();
             return Ok(constant);
         }
@@ -143,7 +143,7 @@ impl<'m> Reader<'m> {
             Some(tensor) => match &decode(tensor, &mut self.external, &mut self.budget)?.values {
                 Values::Floats(values) if values.len() == 1 => Values::Floats(vec![values[0]; elements]),
                 Values::Integers(values) if values.len() == 1 => Values::Integers(vec![values[0]; elements]),
-                _ => return Err(expected("one value").found("another number of them").into()),
+                _ => return Err(expected("one value").found("several").into()),
             },
         };
         Ok(Constant { name: String::new(), shape, values })
@@ -175,7 +175,7 @@ impl<'m> Reader<'m> {
         Ok(Constant { name: String::new(), shape, values })
     }
 
-    /// Arithmetic of two constants, of which the smaller may be one number.
+    /// Arithmetic on two constants; one may be a single number.
     fn computed(&mut self, op_type: &str, first: &Constant, second: &Constant) -> Found<Constant> {
         let (a, b) = (small(&first.shape)?, small(&second.shape)?);
         let shape = match (a, b) {
@@ -205,8 +205,8 @@ impl<'m> Reader<'m> {
 
     /// `Slice` of a list, or of rows.
     fn slice(&mut self, node: &'m proto::Node, constant: &Constant) -> Found<Constant> {
-        let starts = self.list(node, "starts", 1)?.ok_or_else(|| expected("starts").found("none"))?;
-        let ends = self.list(node, "ends", 2)?.ok_or_else(|| expected("ends").found("none"))?;
+        let starts = self.list(node, "starts", 1)?.ok_or_else(|| "missing starts")?;
+        let ends = self.list(node, "ends", 2)?.ok_or_else(|| "missing ends")?;
         let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
         let steps = self.optional(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
         let ([start], [end], [0], [step], Some((&rows, inner))) =
@@ -247,13 +247,13 @@ fn picked(constant: &Constant, shape: Vec<usize>, places: impl Iterator<Item = u
 /// `Gather` from a list.
 fn gather(list: &Constant, indices: &Constant) -> Found<Constant> {
     let &[length] = list.shape.as_slice() else {
-        return Err(expected("to gather from a list").found(format_args!("an array of shape {:?}", list.shape)).into());
+        return Err(expected("a gather from a list").found(format_args!("an array of shape {:?}", list.shape)).into());
     };
     let places = indices.known()?.into_iter().map(|index| axis(index, length)).collect::<Found<Vec<usize>>>()?;
     Ok(picked(list, indices.shape.clone(), places.into_iter()))
 }
 
-/// Elements of a shape that is small enough to compute with.
+/// The number of elements, if it is small enough for arithmetic.
 fn small(shape: &[usize]) -> Found<usize> {
     let elements = element_count(shape).filter(|&elements| elements <= MOST_ELEMENTS);
     elements.ok_or_else(|| {
@@ -277,7 +277,7 @@ fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
     Ok(constant.reshaped(shape))
 }
 
-/// `Reshape`, with 0 for the extent there is and −1 for what remains.
+/// `Reshape`, where 0 copies an extent and −1 takes the rest.
 fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
     check_rank(target.len())?;
     let mut shape = Vec::with_capacity(target.len());
@@ -322,7 +322,7 @@ fn float(op_type: &str, a: f32, b: f32) -> f32 {
     }
 }
 
-/// Unknown where an operand is, or the result cannot be expressed.
+/// Unknown where an operand is unknown or the result is out of range.
 fn integer(op_type: &str, a: Extent, b: Extent) -> Extent {
     let (Extent::Known(a), Extent::Known(b)) = (a, b) else { return Extent::Unknown };
     let result = match op_type {

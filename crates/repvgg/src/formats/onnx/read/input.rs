@@ -1,4 +1,4 @@
-//! The network's input: the one of the graph's inputs that is no constant.
+//! The network's input: the graph's only input that is not a constant.
 
 use super::attributes::count;
 use super::value::{Axis, Data, NCHW, Value};
@@ -29,7 +29,7 @@ impl<'m> Reader<'m> {
         let shape = kind.and_then(|kind| kind.shape.as_ref());
         let shape = shape.ok_or_else(|| refuse(expected("a shape").found("none")))?;
         let extents = shape.dim.iter().map(|dimension| match dimension.value {
-            // Some writers say −1 for an extent that varies.
+            // Some exporters write −1 for a variable extent.
             None | Some(-1) => Ok(None),
             Some(extent) if extent > 0 => count("an extent", extent).map(Some).map_err(|_| extent),
             Some(extent) => Err(extent),
@@ -59,14 +59,14 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// Whether all that happens to the input is that `[N, H, W, C]` becomes `[N, C, H, W]`.
+/// Whether the input is only transposed from `[N, H, W, C]` to `[N, C, H, W]`.
 fn is_transposed(graph: &proto::Graph, name: &str) -> bool {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name)).peekable();
     readers.peek().is_some()
         && readers.all(|node| node.op_type == "Transpose" && node.ints("perm") == Some(&[0, 3, 1, 2]))
 }
 
-/// The channels that the convolution which reads the input wants.
+/// The channels that the convolution on the input reads.
 fn channels_by_reader(graph: &proto::Graph, name: &str) -> Option<usize> {
     let reads = |node: &&proto::Node| node.op_type == "Conv" && node.input.first().is_some_and(|input| input == name);
     let node = graph.node.iter().find(reads)?;

@@ -34,7 +34,7 @@ impl<'m> Reader<'m> {
         self.linear(node, data, &matrix, (1.0, None))
     }
 
-    /// A layer with the matrix `[out, in]`, which is multiplied by a factor, and a bias.
+    /// A layer with the matrix `[out, in]` times a factor, and a bias.
     fn linear(
         &mut self,
         node: &'m proto::Node,
@@ -81,7 +81,7 @@ fn check_matrix(constant: &Constant) -> Found<()> {
     }
 }
 
-/// Whether a bias is one zero for all features: what opsets need that have no layer without a bias.
+/// Whether a bias is a single zero: opsets without bias-free layers need one.
 fn is_zero(bias: &Constant) -> bool {
     bias.floats().is_ok_and(|values| values == [0.0]) && !bias.name.ends_with(".bias")
 }
@@ -97,7 +97,7 @@ fn row(bias: &Constant, features: usize, factor: f32) -> Found<Tensor> {
     Ok(Tensor::from_fn([features], value))
 }
 
-/// The matrix for features in the order `[C, H, W]`, of one for the order `[H, W, C]`.
+/// The matrix for features in the order `[C, H, W]`, from one for the order `[H, W, C]`.
 fn planar(weights: &Tensor, [channels, height, width]: [usize; 3]) -> Tensor {
     let (features, pixels) = (channels * height * width, height * width);
     Tensor::from_fn(weights.shape().to_vec(), |place| {

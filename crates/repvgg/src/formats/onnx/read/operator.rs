@@ -1,4 +1,4 @@
-//! Each operator of ONNX that has an equivalent.
+//! The supported operators.
 
 use crate::error::expected;
 use std::rc::Rc;
@@ -95,7 +95,7 @@ impl<'m> Reader<'m> {
 
     /// The first input, unchanged.
     fn same(&mut self, node: &'m proto::Node) -> Found<Value<'m>> {
-        // To anything but floating-point numbers, a cast would round.
+        // A cast to other types would round.
         let to = node.int("to", 1);
         if node.op_type == "Cast" && !matches!(to, 1 | 10 | 11 | 16) {
             return Err(expected("a cast to floating-point numbers")

@@ -1,4 +1,4 @@
-//! The order of the nodes: inputs before users, and as the file has them where that leaves a choice.
+//! The order of the nodes: inputs before users, otherwise the file's order.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// The nodes in order.
 ///
 /// # Errors
-/// When two nodes compute a value of one name, a node computes a constant or an input, or nodes wait for each other.
+/// When two nodes compute values of the same name, a node computes a constant or an input, or there is a cycle.
 pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
     let constants = graph.initializer.iter().map(|tensor| &tensor.name);
     let given: HashSet<&String> = constants.chain(graph.input.iter().map(|input| &input.name)).collect();

@@ -24,7 +24,7 @@ impl<'m> Reader<'m> {
         };
         let counts_padding = node.int("count_include_pad", 0) != 0;
         let (mut pool, stated) = self.window(node, &data)?;
-        // Zeros that an earlier node added count as any others; they are taken up where all padding counts.
+        // Zeros from an earlier `Pad` count like any others, so the pool absorbs them only where all padding counts.
         if data.padding != [[0; 2]; 2] {
             let all = add(pool.padding, data.padding);
             let fits = (0..2).all(|axis| all[axis].iter().all(|&pad| pad < pool.kernel[axis]));
@@ -39,7 +39,7 @@ impl<'m> Reader<'m> {
         let op = if pool.padding == [[0; 2]; 2] {
             Op::AvgPool(pool)
         } else if !counts_padding || stated == [[0; 2]; 2] {
-            // What rounding the size up adds is never counted.
+            // Pixels added by rounding the size up never count.
             Op::AvgPoolInside(pool)
         } else if stated == pool.padding {
             Op::AvgPool(pool)
@@ -51,7 +51,7 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The window of a pool; and the padding that the node states, which is less where it rounds the size up.
+    /// The window of a pool, and the node's own padding, which is smaller where the size is rounded up.
     fn window(&self, node: &proto::Node, data: &Data) -> Found<(Pool, Padding)> {
         if !data.is_nchw() {
             return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
@@ -78,7 +78,7 @@ impl<'m> Reader<'m> {
         Ok((Pool { kernel, stride, padding }, stated))
     }
 
-    /// `Slice` that takes every second, third, … row and column of maps: the means of windows of one pixel.
+    /// `Slice` of every n-th row and column of maps: a mean over windows of one pixel.
     pub(super) fn strided(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let none = |what: &str| expected(what).found("none");
@@ -116,8 +116,7 @@ impl<'m> Reader<'m> {
                 Some(axis) if is_whole && step > 0 => stride[axis] = count("steps", step)?,
                 _ if is_whole && step == 1 => {}
                 _ => {
-                    let what =
-                        expected("every so manyth row and column").found(format_args!("{start} to {end} by {step}"));
+                    let what = expected("every n-th row and column").found(format_args!("{start} to {end} by {step}"));
                     return Err(what.into());
                 }
             }
@@ -148,7 +147,7 @@ impl<'m> Reader<'m> {
     pub(super) fn global_max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let [_, Some(height), Some(width)] = self.drafts.get(data.draft).extents else {
-            return Err(expected("an input of fixed size").found("one that varies").into());
+            return Err(expected("an input of fixed size").found("a variable size").into());
         };
         if !data.is_nchw() {
             return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
@@ -188,13 +187,13 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// The padding at the end with which rounding down gives as many windows as rounding up does without; `padding` is what
-/// there is at both sides. A window never begins beyond the input.
+/// The end padding with which rounding down gives as many windows as rounding up without it; `padding` is the existing padding
+/// at both sides. A window never begins beyond the input.
 fn rounded_up(window: &Window, axis: usize, [begin, end]: [usize; 2], extent: Option<usize>) -> usize {
     let (kernel, stride) = (window.kernel[axis], window.stride[axis]);
     let most = (end + stride - 1).min((kernel - 1).max(end));
     let Some(padded) = extent.map(|extent| begin + extent) else { return most };
-    // With the size known, no more than the last window needs.
+    // If the size is known, only as much as the last window needs.
     let windows = (padded + most).checked_sub(kernel).map_or(0, |room| room / stride);
     (windows * stride + kernel).saturating_sub(padded).max(end)
 }

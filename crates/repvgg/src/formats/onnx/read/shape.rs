@@ -8,7 +8,7 @@ use crate::Op;
 use crate::error::expected;
 
 impl<'m> Reader<'m> {
-    /// What an axis of a value measures, where it is known.
+    /// The extent of an axis, where known.
     fn extent(&self, data: &Data, axis: Axis) -> Option<usize> {
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         match axis {
@@ -39,11 +39,11 @@ impl<'m> Reader<'m> {
         let data = self.data(node, 0)?;
         match axis(node.int("axis", 1), data.axes.len().max(2))? {
             1 => self.flat(node, data),
-            other => Err(expected("to flatten from axis 1 on").found(format_args!("axis {other}")).into()),
+            other => Err(expected("a flattening from axis 1").found(format_args!("axis {other}")).into()),
         }
     }
 
-    /// All axes but the first in one.
+    /// Flattens all axes but the first.
     fn flat(&mut self, node: &'m proto::Node, data: Data) -> Found<Data> {
         let data = self.whole_channels(node, data)?;
         let [channels, height, width] = self.drafts.get(data.draft).extents;
@@ -72,7 +72,7 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, row(last)))
     }
 
-    /// `Reshape` to rows, or to the same extents with others of 1.
+    /// `Reshape` to rows, or to the same extents with added or removed extents of 1.
     pub(super) fn reshape(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
         let target = match node.ints("shape") {
@@ -104,7 +104,7 @@ impl<'m> Reader<'m> {
             _ => None,
         });
         if let &[only] = rest {
-            // With both unknown, the batch alone can be what −1 stands for if the features are right.
+            // If both are unknown, −1 must stand for the batch when the features match.
             let fits = match (only, features) {
                 (Extent::Known(-1), _) => first != Extent::Known(-1),
                 (Extent::Known(found), Some(expected)) => found == expected,
@@ -123,7 +123,7 @@ impl<'m> Reader<'m> {
         Ok(data.seen_as(axes))
     }
 
-    /// The axes of the value for the extents `wanted` after the batch: those that it has, in their order, and others of 1.
+    /// The axes of the value for the extents `wanted` after the batch: its own axes in order, and axes of extent 1.
     fn relabel(&self, data: &Data, wanted: &[Extent]) -> Option<Vec<Axis>> {
         let mut left = data.axes.iter().skip(1).copied().filter(|&axis| self.extent(data, axis) != Some(1)).peekable();
         let mut axes = vec![Axis::Batch];
@@ -133,7 +133,7 @@ impl<'m> Reader<'m> {
                 continue;
             }
             let Some(next) = left.next() else {
-                // Nothing is left for −1 but an extent of 1.
+                // −1 can only be an extent of 1.
                 if matches!(extent, Extent::Known(-1)) {
                     axes.push(Axis::One);
                     continue;
@@ -180,9 +180,9 @@ impl<'m> Reader<'m> {
             let axis = data.axes[index];
             let extent = self.extent(&data, axis);
             match (axis, extent) {
-                (Axis::Batch, _) => return Err(expected("to keep the batch").found("it squeezed").into()),
+                (Axis::Batch, _) => return Err("the batch axis cannot be squeezed".into()),
                 (_, Some(1)) => {}
-                // The file promises that it is 1 for the images it takes.
+                // By this node, the file asserts that the extent is 1.
                 (Axis::Height, None) => self.drafts.get_mut(data.draft).extents[1] = Some(1),
                 (Axis::Width, None) => self.drafts.get_mut(data.draft).extents[2] = Some(1),
                 (axis, found) => {
@@ -201,7 +201,7 @@ impl<'m> Reader<'m> {
     /// `Unsqueeze`
     pub(super) fn unsqueeze(&mut self, node: &'m proto::Node) -> Found<Data> {
         let data = self.data(node, 0)?;
-        let added = self.list(node, "axes", 1)?.ok_or_else(|| expected("axes").found("none"))?;
+        let added = self.list(node, "axes", 1)?.ok_or_else(|| "missing axes")?;
         let rank = data.axes.len() + added.len();
         if rank > MOST_AXES {
             return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());

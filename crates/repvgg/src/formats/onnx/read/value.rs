@@ -5,27 +5,27 @@ use std::rc::Rc;
 use super::{Constant, proto};
 use crate::Error;
 
-/// What a name stands for.
+/// The meaning of a value's name.
 #[derive(Debug, Clone)]
 pub(super) enum Value<'m> {
     /// Computed from the input.
     Data(Data),
     Constant(Rc<Constant>),
-    /// A constant that nothing has read yet.
+    /// A constant that has not been decoded yet.
     Initializer(&'m proto::Tensor),
     /// The output of a node that could not be read.
     Failed(Error),
 }
 
-/// The value of a draft as the file sees it.
+/// The value of a draft with the file's axes.
 #[derive(Debug, Clone)]
 pub(super) struct Data {
     pub(super) draft: usize,
     /// What each axis of the file's array is.
     pub(super) axes: Vec<Axis>,
-    /// Zeros that the reader is to add around the maps: above and below, left and right.
+    /// Pending padding, which the reader applies: above and below, left and right.
     pub(super) padding: [[usize; 2]; 2],
-    /// Whether nothing else reads the draft's value, so that a reader may change the draft.
+    /// Whether the draft's value has no other reader, so that a reader may modify the draft.
     pub(super) is_exclusive: bool,
 }
 
@@ -36,11 +36,11 @@ pub(super) enum Axis {
     Channel,
     Height,
     Width,
-    /// The groups of channels, of this number.
+    /// This number of channel groups.
     Group(usize),
-    /// The channels of each of so many groups.
+    /// The channels within each of this number of groups.
     OfGroup(usize),
-    /// Height and width in one.
+    /// Height and width flattened.
     Pixels,
     /// The features of a map `[C, H, W]` that was flattened in the order of `[H, W, C]`.
     Interleaved([usize; 3]),
@@ -61,13 +61,13 @@ impl Data {
         Self { axes: axes.into(), ..self }
     }
 
-    /// Whether the axes are those of `[N, C, H, W]`; an added axis stands for any that is not there.
+    /// Whether the axes are those of `[N, C, H, W]`; an added axis of extent 1 matches any of them.
     pub(super) fn is_nchw(&self) -> bool {
         let fits = |(axis, expected): (&Axis, &Axis)| axis == expected || *axis == Axis::One;
         self.axes.len() == 4 && self.axes[0] == Axis::Batch && self.axes.iter().zip(&NCHW).all(fits)
     }
 
-    /// Whether the axes line up with those of `other`, so that elements meet as they do in our values.
+    /// Whether the axes line up with those of `other`, so that broadcasting agrees with ours.
     pub(super) fn aligns_with(&self, other: &Self) -> bool {
         let meet = |(a, b): (&Axis, &Axis)| a == b || *a == Axis::One || *b == Axis::One;
         self.axes.len() == other.axes.len() && self.axes.iter().zip(&other.axes).all(meet)

@@ -1,4 +1,4 @@
-//! A graph of the file, growing.
+//! The graph of a file under construction.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use crate::{Error, Graph, Result, Tensor};
 /// The latest format in which constants must be listed among the graph's inputs.
 const CONSTANTS_ARE_INPUTS: i64 = 3;
 
-/// Nodes and constants so far; every value has one name.
+/// The nodes and constants so far; every value has a unique name.
 pub(super) struct Builder<'a> {
     pub(super) opset: i64,
     precision: Precision,
@@ -27,7 +27,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Nothing yet; the names of the parameters, the input and the output are kept for these.
+    /// An empty graph in which the names of parameters, input and output are reserved.
     pub(super) fn new(graph: &Graph, options: &Options) -> Self {
         let reserved = ["input", "image", "logits"].map(str::to_owned);
         Self {
@@ -59,16 +59,16 @@ impl<'a> Builder<'a> {
         self.output = Some(value_info(name, data_type::FLOAT, extents));
     }
 
-    /// A name that no value has: `wish`, or that with a number.
+    /// An unused name: `wish`, or `wish` with a number.
     fn unique(&mut self, wish: &str) -> String {
         let numbered = (1..).map(|number| format!("{wish}_{number}"));
         let free = std::iter::once(wish.to_owned()).chain(numbered).find(|name| !self.taken.contains(name));
-        let free = free.expect("there is always another number");
+        let free = free.expect("the counter is unbounded");
         self.taken.insert(free.clone());
         free
     }
 
-    /// Adds a node, and names its value after it.
+    /// Adds a node, whose value has its name.
     pub(super) fn node(
         &mut self,
         name: &str,
@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
         });
     }
 
-    /// Adds a parameter under its own name, seen as `shape`; the name of its value in single precision.
+    /// Adds a parameter with the given shape under its own name; returns the name of its value in single precision.
     pub(super) fn parameter(&mut self, name: &str, tensor: &'a Tensor, shape: &[usize]) -> Result<String> {
         let elements = match self.precision {
             Precision::Single => Elements::F32(Cow::Borrowed(tensor.data())),
@@ -117,7 +117,7 @@ impl<'a> Builder<'a> {
         self.node(name, "Cast", &[value], vec![int("to", i64::from(element))])
     }
 
-    /// Adds a constant that is no parameter.
+    /// Adds a constant that is not a parameter.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> String {
         self.constant(name, shape, Elements::F32(Cow::Owned(values)))
     }
@@ -133,7 +133,7 @@ impl<'a> Builder<'a> {
         name
     }
 
-    /// The graph but for the initializers, and these.
+    /// The graph without the initializers, and the initializers.
     pub(super) fn finish(self, ir_version: i64) -> (proto::Graph, Vec<Initializer<'a>>) {
         let mut input: Vec<proto::ValueInfo> = self.input.into_iter().collect();
         if ir_version <= CONSTANTS_ARE_INPUTS {

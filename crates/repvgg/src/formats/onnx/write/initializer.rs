@@ -14,7 +14,7 @@ pub(super) struct Initializer<'a> {
     pub(super) elements: Elements<'a>,
 }
 
-/// A constant's elements in the type they are kept in.
+/// A constant's elements in their stored type.
 pub(super) enum Elements<'a> {
     F32(Cow<'a, [f32]>),
     F16(Vec<f16>),
@@ -39,7 +39,7 @@ impl Initializer<'_> {
         }
     }
 
-    /// Its elements, the lowest byte of each first.
+    /// Its elements, little-endian.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match &self.elements {
             Elements::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),

@@ -1,7 +1,7 @@
 //! Each operation of a graph as an ONNX node.
 //!
-//! Our values are `[C, H, W]` throughout. ONNX tells maps `[N, C, H, W]` from rows `[N, C]`, so a value is converted where
-//! its reader wants the other form.
+//! Our values are always `[C, H, W]`. ONNX distinguishes maps `[N, C, H, W]` from rows `[N, C]`, so a value is converted where
+//! its reader needs the other rank.
 
 use super::super::proto;
 use super::build::{Builder, float, int, integers, ints};
@@ -10,7 +10,7 @@ use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax, normalized};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
-/// The first opsets with another form of an operator.
+/// The first opsets in which an operator changed.
 const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
 const GEMM_WITHOUT_BIAS: i64 = 11;
 const PADS_ARE_INPUTS: i64 = 11;
@@ -31,9 +31,9 @@ struct Value {
     map: Option<String>,
     /// Its name as `[N, C]`.
     row: Option<String>,
-    /// Whether it is one pixel for images of any size.
+    /// Whether the map is one pixel for images of any size.
     is_pixel: bool,
-    /// The channels, where the size of the image does not matter.
+    /// The channels, where they do not depend on the image's size.
     channels: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Value {
     }
 }
 
-/// Adds the nodes of `graph`, whose input is the value `input`, and the output.
+/// Adds the nodes and the output of `graph`, whose input is the value `input`.
 pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a Weights, input: String) -> Result<()> {
     let mut writer = Writer { builder, weights, values: Vec::with_capacity(graph.nodes().len()) };
     for node in graph.nodes() {
@@ -73,7 +73,7 @@ struct Writer<'w, 'a> {
 }
 
 impl Writer<'_, '_> {
-    /// The name of a value in the form that its reader wants.
+    /// The name of a value in the rank that its reader needs.
     fn read(&mut self, id: NodeId, form: Form) -> String {
         let value = &self.values[id.index()];
         if let Some(name) = value.name(form) {
@@ -84,7 +84,7 @@ impl Writer<'_, '_> {
             Form::Row if is_pixel => {
                 self.builder.node(&format!("{name}.row"), "Flatten", &[&name], vec![int("axis", 1)])
             }
-            // What is one pixel for some sizes only: squeezing fails for the others, where flattening would go on.
+            // One pixel for some sizes only: `Squeeze` fails for the others, where `Flatten` would not.
             Form::Row => self.axes_node(&format!("{name}.row"), "Squeeze", &name),
             Form::Map => self.axes_node(&format!("{name}.map"), "Unsqueeze", &name),
         };
@@ -177,12 +177,8 @@ impl Writer<'_, '_> {
             Op::Concat => ("Concat", vec![int("axis", 1)]),
             Op::Shuffle { groups } => {
                 let channels = self.values[node.inputs[0].index()].channels;
-                let channels = channels.ok_or_else(|| {
-                    Error::spec(
-                        &node.name,
-                        expected("a known number of channels").found("one that depends on the image's size"),
-                    )
-                })?;
+                let channels = channels
+                    .ok_or_else(|| Error::spec(&node.name, "the number of channels depends on the image's size"))?;
                 let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
                 self.gather(node, (0..channels).map(source), inputs)
             }
@@ -232,7 +228,7 @@ impl Writer<'_, '_> {
         ("Pad", Vec::new())
     }
 
-    /// Early opsets have no `Gemm` without a bias: it gets one zero for all features.
+    /// In early opsets `Gemm` needs a bias: a single zero.
     fn bias_where_required(&mut self, node: &Node, linear: &Linear, inputs: &mut Vec<String>) {
         if !linear.bias && self.builder.opset < GEMM_WITHOUT_BIAS {
             inputs.push(self.builder.floats(&format!("{}.zero", node.name), &[1], vec![0.0]));
@@ -276,7 +272,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Names the main output `logits`, as rows where it is one pixel.
+    /// Names the main output `logits`: rows where the map is one pixel.
     fn output(mut self, graph: &Graph) {
         let main = graph.main_output();
         let value = &self.values[main.index()];

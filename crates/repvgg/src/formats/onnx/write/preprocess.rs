@@ -1,4 +1,4 @@
-//! The evaluation transform as nodes: any image in, the network's input out.
+//! The evaluation transform as nodes: from any image to the network's input.
 
 use super::super::proto::data_type;
 use super::build::{Builder, float, int, ints, text};
@@ -71,7 +71,7 @@ impl Nodes<'_, '_> {
             int("antialias", 1),
             ints("axes", [axis]),
             text("coordinate_transformation_mode", "half_pixel"),
-            // What lies outside of the image has no weight.
+            // Pixels outside the image have no weight.
             int("exclude_outside", 1),
         ];
         match interpolation {
@@ -82,7 +82,7 @@ impl Nodes<'_, '_> {
             }
         }
         let resized = self.builder.node(&format!("preprocess.{name}"), "Resize", &[value, "", "", extent], attributes);
-        // Half a level is rounded up, where ONNX's own rounding takes the even neighbour.
+        // Halves are rounded up, where ONNX's `Round` rounds to even.
         let half = self.number(&format!("{name}.half"), 0.5);
         let raised = self.apply(&format!("{name}.raised"), "Add", &[&resized, &half]);
         let rounded = self.apply(&format!("{name}.rounded"), "Floor", &[&raised]);
@@ -90,7 +90,7 @@ impl Nodes<'_, '_> {
         self.apply(&format!("{name}.byte"), "Clip", &[&rounded, &low, &high])
     }
 
-    /// The central square; half a pixel is rounded to the even neighbour.
+    /// The central square; half a pixel is rounded to even.
     fn crop(&mut self, value: &str, full: &[String; 2], size: i64) -> String {
         let size = self.builder.integers("preprocess.size", &[size]);
         let half = self.number("crop.half", 0.5);
@@ -112,7 +112,7 @@ impl Nodes<'_, '_> {
         self.apply("crop", "Slice", &[value, &starts, &ends, &axes])
     }
 
-    /// The Rec. 601 luma in 16-bit fixed point: every number is a whole one below 2²⁴, which single precision holds.
+    /// The Rec. 601 luma in 16-bit fixed point: all numbers are integers below 2²⁴, exact in single precision.
     fn luma(&mut self, value: &str) -> String {
         let factors = self.builder.floats("preprocess.luma.weight", &[1, 3, 1, 1], vec![19595.0, 38470.0, 7471.0]);
         let half = self.builder.floats("preprocess.luma.bias", &[1], vec![32768.0]);

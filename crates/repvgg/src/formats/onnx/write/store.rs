@@ -1,4 +1,4 @@
-//! Where constants lie: inside the model, or beside it.
+//! Constants in a file beside the model.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,13 +9,13 @@ use crate::error::expected;
 use crate::file::write_atomically;
 use crate::{Error, Result};
 
-/// Each constant beside the model begins at a multiple of this many bytes, so that it can be mapped into memory.
+/// Each external constant begins at a multiple of this many bytes, so that it can be memory-mapped.
 const ALIGNMENT: u64 = 4096;
 
-/// Constants of fewer bytes stay inside: readers want the lists of integers there.
+/// Smaller constants stay in the model: readers expect the lists of integers there.
 const SMALLEST_BESIDE: usize = 1024;
 
-/// Writes large constants to `<file name>.data` beside `path`; all of them as the model has them.
+/// Writes large constants to `<file name>.data` beside `path`; returns all constants as the model refers to them.
 pub(super) fn beside(path: &Path, initializers: &[Initializer<'_>]) -> Result<Vec<proto::Tensor>> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name =

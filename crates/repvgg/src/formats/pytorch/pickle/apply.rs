@@ -1,4 +1,4 @@
-//! Names, and what becomes of the values that they are applied to.
+//! Names, and what is made of the values that they are applied to.
 
 use super::super::names::Name;
 use super::super::value::{Id, Value};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// An attribute that every whole model has, and no state dict.
 const MODEL_ATTRIBUTE: &[u8] = b"_parameters";
 
-/// The most characters of a name in a sentence.
+/// The most characters of a name that an error shows.
 const NAME_LIMIT: usize = 80;
 
 impl Machine<'_> {
@@ -20,7 +20,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The sentence about a name that is not allowed.
+    /// The error for a name that is not allowed.
     fn foreign(&self, module: &str, name: &str) -> Error {
         let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
         let whole_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
@@ -33,7 +33,7 @@ impl Machine<'_> {
         Error::format("pickle", sentence)
     }
 
-    /// Notes down that `function` is applied to `arguments`.
+    /// Records that `function` is applied to `arguments`.
     pub(super) fn apply(&mut self, function: Id, arguments: Id) -> Result<()> {
         let Value::Name(name) = *self.values.get(function) else {
             let found = self.values.get(function).words();
@@ -64,7 +64,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The entries that a dictionary is made with: those of another, or a list of pairs, as Python 2 wrote them.
+    /// The initial entries of a dictionary: those of another, or a list of pairs, as Python 2 wrote them.
     fn entries(&mut self, from: Id) -> Result<Vec<(Id, Id)>> {
         let entries = match self.values.get(from) {
             Value::Dict(entries) => entries.clone(),
@@ -84,8 +84,8 @@ impl Machine<'_> {
         Ok(entries)
     }
 
-    /// Gives the object on top of the stack its state. The attributes of a dictionary are no entries of it; PyTorch keeps
-    /// the versions of modules there.
+    /// Gives the object on top of the stack its state. Attributes of a dictionary are not entries: PyTorch stores the
+    /// versions of modules in them.
     pub(super) fn build(&mut self, state: Id) -> Result<()> {
         let top = self.top()?;
         if matches!(self.values.get(top), Value::Dict(_)) { Ok(()) } else { self.add_part(state) }

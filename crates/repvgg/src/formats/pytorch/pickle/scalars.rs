@@ -1,4 +1,4 @@
-//! Values that hold no others.
+//! Values that contain no others.
 
 use super::super::value::{Value, Values};
 use super::Machine;
@@ -6,7 +6,7 @@ use crate::error::expected;
 use crate::{Error, Result};
 
 impl Machine<'_> {
-    /// A value whose size comes first, in `N` bytes.
+    /// A value preceded by its size in `N` bytes.
     pub(super) fn sized<const N: usize>(&mut self, value: fn(&mut Self, u64) -> Result<()>) -> Result<()> {
         let mut size = [0; 8];
         size[..N].copy_from_slice(&self.input.array::<N>()?);
@@ -29,7 +29,7 @@ impl Machine<'_> {
         self.push(Value::Int(number))
     }
 
-    /// A number in two's complement.
+    /// An integer in two's complement.
     pub(super) fn long(&mut self, size: u64) -> Result<()> {
         let bytes = self.input.take(size)?;
         let Some(&last) = bytes.last() else { return self.push(Value::Int(0)) };
@@ -41,7 +41,7 @@ impl Machine<'_> {
         self.push(Value::Int(bytes.iter().rev().fold(sign, |number, &byte| number << 8 | i64::from(byte))))
     }
 
-    /// A number in decimal, `00` and `01` for truth values, an `L` after a long one.
+    /// A decimal integer; `00` and `01` are booleans, an `L` ends a long one.
     pub(super) fn decimal(&mut self) -> Result<()> {
         let line = self.input.line()?;
         let number = line.strip_suffix('L').unwrap_or(line);
