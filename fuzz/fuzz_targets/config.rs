@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repvgg::checkpoint::read_config;
+use repvgg::formats::hub_config::read;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(config) = read_config(bytes) {
+    if let Ok(config) = read(bytes) {
         if let Some(preprocessing) = config.preprocessing {
             preprocessing.check().expect("preprocessing that was read can be applied");
         }

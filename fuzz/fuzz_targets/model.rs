@@ -4,12 +4,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repvgg::checkpoint;
+use repvgg::formats;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok((model, _)) = checkpoint::from_bytes(bytes.to_vec(), None) else { return };
+    let Ok((model, _)) = formats::from_bytes(bytes.to_vec(), None) else { return };
     let written = model.to_bytes().expect("a model that was read can be written");
-    let (again, _) = checkpoint::from_bytes(written, None).expect("a model that was written can be read");
+    let (again, _) = formats::from_bytes(written, None).expect("a model that was written can be read");
     assert_eq!(again.weights, model.weights);
-    assert_eq!(again.architecture, model.architecture);
+    assert_eq!(again.architecture(), model.architecture());
 });

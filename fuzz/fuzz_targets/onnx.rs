@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = repvgg::onnx::read(bytes.to_vec(), None);
+    let _ = repvgg::formats::onnx::read(bytes.to_vec(), None);
 });

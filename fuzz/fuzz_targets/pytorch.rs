@@ -8,7 +8,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repvgg::checkpoint::{Stored, pytorch};
+use repvgg::formats::{Stored, pytorch};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(tensors) = pytorch::read(bytes) else { return };

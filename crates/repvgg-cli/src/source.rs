@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use repvgg::file::refuse_overwrite;
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 use repvgg_hub::{OpenOptions, Opened, Transfer};
 
 use crate::progress::bytes_bar;
@@ -42,7 +42,7 @@ impl ModelOptions {
     }
 
     fn options(&self) -> Result<OpenOptions> {
-        let architecture = self.architecture.as_deref().map(Architecture::open).transpose()?;
+        let architecture = self.architecture.as_deref().map(Specification::open).transpose()?;
         Ok(OpenOptions { architecture, ..OpenOptions::default() })
     }
 

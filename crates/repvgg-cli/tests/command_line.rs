@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use repvgg::formats::onnx;
 use repvgg::graph::{Conv2d, Graph, Op};
-use repvgg::{Architecture, Weights, npy, onnx};
+use repvgg::{Specification, Weights, npy};
 use repvgg_testing::Program;
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
@@ -271,7 +272,7 @@ fn models_as_json_hold_the_published_figures() {
     let folder = tempfile::tempdir().unwrap();
     let models: Value = serde_json::from_str(&done(folder.path(), &["models", "--json"])).unwrap();
     let models = models.as_array().unwrap();
-    assert_eq!(models.len(), Architecture::names().count());
+    assert_eq!(models.len(), Specification::names().count());
     let a0 = &models[0];
     assert_eq!(
         (&a0["name"], &a0["parameters"], &a0["training_parameters"]),

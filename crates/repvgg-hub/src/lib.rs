@@ -22,9 +22,9 @@ mod settings;
 
 use std::path::PathBuf;
 
-use repvgg::checkpoint::{Config, read_config};
 use repvgg::error::expected;
 use repvgg::file::read_bounded;
+use repvgg::formats::hub_config::{self, HubConfig};
 use repvgg::{Error, ErrorKind, Result};
 
 use cache::Cached;
@@ -69,10 +69,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the file cannot be read or is not what it should be.
-    pub fn read_config(&self) -> Result<Option<Config>> {
+    pub fn read_config(&self) -> Result<Option<HubConfig>> {
         let Some(path) = &self.config else { return Ok(None) };
         let bytes = read_bounded(path, MAX_CONFIG)?;
-        read_config(&bytes).map(Some)
+        hub_config::read(&bytes).map(Some)
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use repvgg::checkpoint::{self, Config, Origin};
 use repvgg::engine::Tuning;
-use repvgg::fuse::Plan;
-use repvgg::zoo::Form;
-use repvgg::{Architecture, Model, Result};
+use repvgg::formats::{self, HubConfig, Origin};
+use repvgg::{Model, Result, Specification};
 
 use crate::{Repository, Settings, Transfer, fetch};
 
@@ -19,19 +17,19 @@ pub enum ModelName {
     /// A repository of the hub.
     Repository(Repository),
     /// A network without weights: an architecture's name or a specification file.
-    Architecture(Box<Architecture>),
+    Specification(Box<Specification>),
 }
 
 impl ModelName {
     /// The meaning of `name`: `hf:OWNER/NAME[@REVISION]` is a repository; a name that exists as a file or looks like a path
-    /// is a model file, unless it ends in `.toml`; all else is an [architecture](Architecture::open).
+    /// is a model file, unless it ends in `.toml`; all else is an [specification](Specification::open).
     ///
     /// ```
     /// use repvgg_hub::ModelName;
     ///
     /// assert!(matches!(ModelName::parse("run/best.safetensors")?, ModelName::File(_)));
     /// assert!(matches!(ModelName::parse("hf:timm/repvgg_a0.rvgg_in1k")?, ModelName::Repository(_)));
-    /// assert!(matches!(ModelName::parse("repvgg-a0")?, ModelName::Architecture(_)));
+    /// assert!(matches!(ModelName::parse("repvgg-a0")?, ModelName::Specification(_)));
     /// # Ok::<(), repvgg::Error>(())
     /// ```
     ///
@@ -45,7 +43,7 @@ impl ModelName {
         } else if !is_specification && (path.exists() || path.extension().is_some() || name.contains('/')) {
             Ok(Self::File(path.to_owned()))
         } else {
-            Architecture::open(name).map(Box::new).map(Self::Architecture)
+            Specification::open(name).map(Box::new).map(Self::Specification)
         }
     }
 }
@@ -55,7 +53,7 @@ impl ModelName {
 pub struct OpenOptions {
     /// The architecture that the weights should have: another one is an error, and its strides, which weights do not show,
     /// are used.
-    pub architecture: Option<Architecture>,
+    pub architecture: Option<Specification>,
     /// Where the hub and its cache are; none for [those of the environment](Settings::from_env).
     pub settings: Option<Settings>,
 }
@@ -81,7 +79,7 @@ impl Opened {
     }
 }
 
-/// Opens the model called `name`: a file of any kind that [`checkpoint::open`] reads, or a repository, which is fetched
+/// Opens the model called `name`: a file of any kind that [`formats::open`] reads, or a repository, which is fetched
 /// unless the cache holds it. `progress` is called while files arrive.
 ///
 /// # Errors
@@ -91,7 +89,7 @@ pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer
         return open_repository(name, options, progress);
     }
     let file = PathBuf::from(name);
-    let (model, origin) = checkpoint::open(&file, options.architecture.as_ref())?;
+    let (model, origin) = formats::open(&file, options.architecture.as_ref())?;
     Ok(Opened { model, origin: Some(origin), file: Some(file) })
 }
 
@@ -102,19 +100,15 @@ pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer
 /// use repvgg_hub::{OpenOptions, open_or_initialise};
 ///
 /// let opened = open_or_initialise("repvgg-a0", &OpenOptions::default(), &mut |_| ())?;
-/// assert_eq!(opened.model.architecture.classes(), 1000);
+/// assert_eq!(opened.model.classes(), 1000);
 /// # Ok::<(), repvgg::Error>(())
 /// ```
 ///
 /// # Errors
 /// As [`open`] and [`ModelName::parse`].
 pub fn open_or_initialise(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
-    let ModelName::Architecture(architecture) = ModelName::parse(name)? else { return open(name, options, progress) };
-    let training = Model::initialise(*architecture, 0)?;
-    let model = match Plan::new(&training.graph()?).is_plain() {
-        true => Model { form: Form::Plain, ..training },
-        false => training.fuse()?,
-    };
+    let ModelName::Specification(specification) = ModelName::parse(name)? else { return open(name, options, progress) };
+    let model = Model::initialise(*specification, 0)?.fuse()?;
     Ok(Opened { model, origin: None, file: None })
 }
 
@@ -123,8 +117,8 @@ fn open_repository(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(T
     let settings = options.settings.clone().map_or_else(Settings::from_env, Ok)?;
     let snapshot = fetch(&repository, &settings, progress)?;
     let config = snapshot.read_config().map_err(|error| error.within(name))?;
-    let architecture = options.architecture.clone().or_else(|| config.as_ref().and_then(Config::named));
-    let (model, origin) = checkpoint::open(&snapshot.weights, architecture.as_ref())?;
+    let architecture = options.architecture.clone().or_else(|| config.as_ref().and_then(HubConfig::named));
+    let (model, origin) = formats::open(&snapshot.weights, architecture.as_ref())?;
     let model = match config {
         Some(config) => config.apply(model).map_err(|error| error.within(name))?,
         None => model,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 use repvgg_train::data::{Dataset, Shapes, shapes::Part};
 use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Control, Pretrained, Run, Setup};
@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if let [model, data, folder] = &arguments[..] {
         let pretrained = Pretrained { name: model.display().to_string(), model: Model::load(model)? };
-        let setup = Setup::fine_tune(data, Preset::named("quick")?.recipe, pretrained);
+        let setup = Setup::fine_tune(data, Preset::named("quick")?.recipe, pretrained)?;
         print_last("fine-tuned", &trained(&setup, folder)?);
         return Ok(());
     }
@@ -25,13 +25,13 @@ fn main() -> Result<()> {
     let Preset { recipe, .. } = Preset::named("demo")?;
     let recipe = Recipe { batch: 20, ..recipe };
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.25, 0.25, 0.25, 0.125]\nstrides = [1, 2, 2, 2, 2]";
-    let preset = Preset { recipe: recipe.clone().with_epochs(4), model: Architecture::from_toml(spec, "small")? };
+    let preset = Preset { recipe: recipe.clone().with_epochs(4), model: Specification::from_toml(spec, "small")? };
     let first = trained(&Setup::new(path("many"), preset.clone()), &path("run"))?;
     print_last("trained on many classes", &first);
 
-    let pretrained = Pretrained { name: "run/last.safetensors".to_owned(), model: first.model() };
+    let pretrained = Pretrained { name: "run/last.safetensors".to_owned(), model: first.model()? };
     let recipe = Recipe { learning_rate: 0.2 * recipe.learning_rate, ..recipe.with_epochs(2) };
-    let setup = Setup::fine_tune(path("few"), recipe, pretrained);
+    let setup = Setup::fine_tune(path("few"), recipe, pretrained)?;
     let start = setup.assemble()?;
     println!("{} of {} parameters taken over; the head starts afresh", start.transferred, start.weights.len());
     assert_eq!(start.transferred, start.weights.len() - 2);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use repvgg::zoo::RepVgg;
-use repvgg::{Architecture, Result, check};
+use repvgg::{Result, Specification, check};
 use repvgg_train::data::{Dataset, Shapes, shapes::Part};
 use repvgg_train::evaluate::{EvaluationSettings, evaluate};
 use repvgg_train::recipe::{Preset, Recipe};
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     assert_eq!(outcome, Outcome::Finished);
 
     // The network as it is used: fused, checked against the training form, evaluated on the engine.
-    let plain = check::fuse(&run.model(), run.config().preprocessing.size, |_| ())?.accept()?;
+    let plain = check::fuse(&run.model()?, run.config().preprocessing.size, |_| ())?.accept()?;
     let evaluation = evaluate(&plain, &run.data().validation, &EvaluationSettings::default(), |_| ())?;
     println!("fused: top-1 {:.1} % on {} images", 100.0 * evaluation.top1(), evaluation.images());
 
@@ -50,6 +50,6 @@ fn small(images: &std::path::Path) -> Result<Setup> {
     }
     let Preset { recipe, .. } = Preset::named("demo")?;
     let spec = RepVgg { depths: [1, 1, 1, 1], width: [0.25, 0.25, 0.25, 0.125], ..RepVgg::default() };
-    let model = Architecture::RepVgg(RepVgg { strides: [1, 2, 2, 2, 2], name: "small".to_owned(), ..spec });
+    let model = Specification::from(RepVgg { strides: [1, 2, 2, 2, 2], name: "small".to_owned(), ..spec });
     Ok(Setup::new(images, Preset { recipe: Recipe { batch: 30, ..recipe.with_epochs(4) }, model }))
 }

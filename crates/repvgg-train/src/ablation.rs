@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use repvgg::error::expected;
 use repvgg::zoo::{BlockKind, RepVgg};
-use repvgg::{Architecture, Error, Result};
+use repvgg::{Error, Result, Specification};
 
 use crate::Device;
 use crate::data::Data;
@@ -80,9 +80,9 @@ impl Ablation {
     }
 
     /// The network of a block.
-    pub fn architecture(&self, block: BlockKind, classes: usize) -> Architecture {
+    pub fn architecture(&self, block: BlockKind, classes: usize) -> Specification {
         let name = format!("{}:{}", self.network.name, block.block().name);
-        Architecture::RepVgg(RepVgg { name, block, classes, ..self.network.clone() })
+        RepVgg { name, block, classes, ..self.network.clone() }.into()
     }
 
     /// The run of a training, new or as far as it has come; `data` are those of its seed.

@@ -101,7 +101,7 @@ impl Data {
     /// # Errors
     /// When they differ.
     pub fn check_labels(&self, model: &Model) -> Result<()> {
-        let (classes, labels) = (model.architecture.classes(), &self.labels);
+        let (classes, labels) = (model.classes(), &self.labels);
         if labels.len() != classes {
             let problem = expected(format_args!("the model's {classes} classes")).found(labels.len());
             return Err(Error::shape("labels", problem));

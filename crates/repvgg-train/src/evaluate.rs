@@ -2,13 +2,13 @@
 //!
 //! ```
 //! use repvgg::image::Preprocessing;
-//! use repvgg::{Architecture, Model};
+//! use repvgg::{Specification, Model};
 //! use repvgg_train::data;
 //! use repvgg_train::evaluate::{EvaluationSettings, evaluate};
 //!
 //! let data = data::open("shapes", 0)?;
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 12";
-//! let untrained = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?;
+//! let untrained = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
 //! let preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
 //! let model = Model { labels: data.labels.clone(), preprocessing, ..untrained.fuse()? };
 //!
@@ -112,7 +112,7 @@ pub fn evaluate(
     let preprocessing = &model.preprocessing;
     let batch = settings.batch.min(dataset.len()).max(1);
     let size = [preprocessing.size; 2];
-    let mut session = settings.engine.session(&model.graph()?, &model.weights, BatchShape { batch, size })?;
+    let mut session = settings.engine.session(model.graph(), &model.weights, BatchShape { batch, size })?;
     let classes = session.output_shape()[0];
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],

@@ -3,13 +3,13 @@
 //! ```
 //! use repvgg::engine::Settings;
 //! use repvgg::measure::Protocol;
-//! use repvgg::{Architecture, Model};
+//! use repvgg::{Specification, Model};
 //! use repvgg_train::measure::workload;
 //!
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";
-//! let model = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?.fuse()?;
+//! let model = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?.fuse()?;
 //! let settings = Settings { batch: 4, size: [32, 32], ..Settings::default() };
-//! let mut network = workload(&model.graph()?, &model.weights, settings, "cpu".parse()?)?;
+//! let mut network = workload(model.graph(), &model.weights, settings, "cpu".parse()?)?;
 //! let times = Protocol::default().measure_one(&mut *network, |_| ())?;
 //! println!("{:.0} images per second", times.speed(4).images_per_second);
 //! # Ok::<(), repvgg::Error>(())
@@ -50,16 +50,16 @@ pub fn workload(graph: &Graph, weights: &Weights, runner: &Runner, shape: BatchS
 #[cfg(test)]
 mod tests {
     use repvgg::measure::Protocol;
-    use repvgg::{Architecture, Model};
+    use repvgg::{Model, Specification};
 
     use super::*;
 
     #[test]
     fn the_engine_and_the_framework_run_the_same_network() {
         let architecture =
-            Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "small").unwrap();
+            Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "small").unwrap();
         let plain = Model::initialise(architecture, 0).unwrap().fuse().unwrap();
-        let graph = plain.graph().unwrap();
+        let graph = plain.graph();
         let runners = [Runner::Engine(Engine::with_threads(1).unwrap()), Runner::Framework(Device::cpu())];
         let shape = BatchShape { batch: 2, size: [32, 64] };
         let prepare = |index: usize| workload(&graph, &plain.weights, &runners[index], shape);

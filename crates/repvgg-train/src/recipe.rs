@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use repvgg::error::{Problem, expected};
-use repvgg::{Architecture, Error, Result};
+use repvgg::{Error, Result, Specification};
 use serde::{Deserialize, Serialize};
 
 use crate::augment::Augmentation;
@@ -56,7 +56,7 @@ pub struct Preset {
     /// The recipe.
     pub recipe: Recipe,
     /// The network used where none is named.
-    pub model: Architecture,
+    pub model: Specification,
 }
 
 static PRESETS: LazyLock<BTreeMap<String, Preset>> = LazyLock::new(|| {

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use repvgg::engine::Engine;
 use repvgg::error::expected;
-use repvgg::zoo::Form;
 use repvgg::{Error, Model, Result};
 
 use crate::augment::Transform;
@@ -290,7 +289,7 @@ impl Run {
 
     /// Evaluates the network as it will be used: fused, on the engine.
     fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
-        let plain = self.model().fuse()?;
+        let plain = self.model()?.fuse()?;
         let settings = EvaluationSettings {
             engine: Engine::with_threads(self.config.threads)?,
             batch: 64,
@@ -325,7 +324,7 @@ impl Run {
             metrics: std::mem::take(&mut self.position.metrics),
             ..Position::default()
         };
-        let model = self.model();
+        let model = self.model()?;
         self.folder.save_model("last.safetensors", &model)?;
         if best {
             self.folder.save_model("best.safetensors", &model)?;
@@ -335,24 +334,24 @@ impl Run {
     }
 
     /// The network as it is now, in training form, with what it records about its training.
-    pub fn model(&self) -> Model {
+    ///
+    /// # Errors
+    /// When a parameter is not finite.
+    pub fn model(&self) -> Result<Model> {
         let Config { architecture, labels, preprocessing, recipe, seed, fingerprint, .. } = &self.config;
         let validation = self.position.metrics.last().and_then(|metrics| metrics.validation_top1);
-        Model {
-            architecture: architecture.clone(),
-            form: Form::Training,
-            weights: self.network.weights(),
-            labels: labels.clone(),
-            preprocessing: preprocessing.clone(),
-            training: Some(serde_json::json!({
-                "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
-                "epochs": self.position.epoch,
-                "validation_top1": validation,
-                "seed": seed,
-                "data_fingerprint": fingerprint,
-                "recipe": recipe,
-            })),
-        }
+        let mut model = Model::new(architecture.clone(), self.network.weights())?;
+        model.labels = labels.clone();
+        model.preprocessing = preprocessing.clone();
+        model.training = Some(serde_json::json!({
+            "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
+            "epochs": self.position.epoch,
+            "validation_top1": validation,
+            "seed": seed,
+            "data_fingerprint": fingerprint,
+            "recipe": recipe,
+        }));
+        Ok(model)
     }
 
     fn save_state(&self) -> Result<()> {

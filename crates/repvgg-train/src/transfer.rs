@@ -1,8 +1,7 @@
 //! Weights taken over from another model.
 
 use repvgg::error::expected;
-use repvgg::zoo::Form;
-use repvgg::{Error, Model, Result, Weights};
+use repvgg::{Error, Form, Model, Result, Weights};
 
 /// Replaces the initial `weights` of a network by those of `pretrained`, all but a head for other classes, and returns
 /// how many parameters were replaced.
@@ -10,9 +9,8 @@ use repvgg::{Error, Model, Result, Weights};
 /// # Errors
 /// When `pretrained` is in plain form, or has a parameter that the network lacks or has in another shape.
 pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
-    if pretrained.form == Form::Plain {
-        let problem = expected("a model in training form").found("plain form");
-        return Err(Error::weights("weights", problem.with_hint("a network without its branches does not train well")));
+    if pretrained.form() == Form::Plain {
+        return Err(plain_form());
     }
     let mut transferred = 0;
     for (name, tensor) in pretrained.weights.iter() {
@@ -22,7 +20,7 @@ pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
         if initial.shape() == tensor.shape() {
             *initial = tensor.clone();
             transferred += 1;
-        } else if initial.shape()[1..] != tensor.shape()[1..] || !pretrained.architecture.is_head(name) {
+        } else if initial.shape()[1..] != tensor.shape()[1..] || !pretrained.graph().is_head(name) {
             let [ours, theirs] = [initial.shape(), tensor.shape()];
             let problem = expected(format_args!("{ours:?}")).found(format_args!("{theirs:?}"));
             return Err(Error::weights(name, problem));
@@ -31,15 +29,21 @@ pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
     Ok(transferred)
 }
 
+/// The error for a pretrained model without branches.
+pub(crate) fn plain_form() -> Error {
+    let problem = expected("a model in training form").found("plain form");
+    Error::weights("weights", problem.with_hint("a network without its branches does not train well"))
+}
+
 #[cfg(test)]
 mod tests {
-    use repvgg::Architecture;
+    use repvgg::Specification;
 
     use super::*;
 
     fn model(classes: usize, seed: u64) -> Model {
         let spec = format!("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = {classes}");
-        Model::initialise(Architecture::from_toml(&spec, "tiny").unwrap(), seed).unwrap()
+        Model::initialise(Specification::from_toml(&spec, "tiny").unwrap(), seed).unwrap()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use repvgg::classify::Classifier;
 use repvgg::image::RgbImage;
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 /// A model file, two images, and a file that is no image.
 fn write_inputs(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 3";
-    let mut model = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?;
+    let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
     model.labels = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
     model.preprocessing.size = 64;
     let file = folder.join("plain.safetensors");

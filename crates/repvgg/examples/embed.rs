@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::thread;
 
 use repvgg::engine::{BatchShape, Options, Prepared, Session, thread_pool};
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 
 fn main() -> Result<()> {
     // A real program calls `Model::load("plain.safetensors".as_ref())?`.
     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.5, 0.25, 0.25, 0.125]\nclasses = 10";
-    let model = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?.fuse()?;
-    let prepared = Arc::new(Prepared::new(&model.graph()?, &model.weights, Options::default())?);
+    let model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?.fuse()?;
+    let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, Options::default())?);
 
     // Each client has a session of its own: memory for activations, no weights.
     let clients = [1, 8].map(|batch| {

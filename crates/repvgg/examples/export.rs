@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use repvgg::check::{Inputs, compare};
-use repvgg::checkpoint::{self, Dialect, Precision};
-use repvgg::{Architecture, Model, Result, onnx};
+use repvgg::formats::{self, Dialect, onnx};
+use repvgg::{Model, Precision, Result, Specification};
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -24,10 +24,10 @@ fn main() -> Result<()> {
     };
     model.save_onnx(&folder.join("images.onnx"), &options)?;
     // timm loads this file by its own parameter names; 16 bits halve it.
-    checkpoint::save(&model, &folder.join("timm.safetensors"), Dialect::Timm, Precision::Half)?;
+    formats::save(&model, &folder.join("timm.safetensors"), Dialect::Timm, Precision::Half)?;
 
     for (name, tolerance) in [("model.onnx", 1e-6), ("timm.safetensors", 1e-2)] {
-        let (found, origin) = checkpoint::open(&folder.join(name), None)?;
+        let (found, origin) = formats::open(&folder.join(name), None)?;
         let size = [found.preprocessing.size; 2];
         let logits = compare([&model, &found], &Inputs::Random { images: 2, size }, 2, |_| ())?.logits;
         println!("{name:<17} {:>9} bytes, {origin}", bytes(&folder.join(name)));
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 
 fn small() -> Result<Model> {
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 3";
-    let mut model = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?;
+    let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
     model.labels = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
     model.preprocessing.size = 64;
     model.fuse()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use repvgg::graph::Role;
 use repvgg::random::Normal;
-use repvgg::{Architecture, Model, Result, check};
+use repvgg::{Model, Result, Specification, check};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,9 +37,9 @@ fn main() -> Result<()> {
 /// An untrained network whose batch norms have random statistics: those of a new one would hide an error.
 fn small() -> Result<Model> {
     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\ngroups = 2";
-    let mut model = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?;
+    let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
     let mut noise = Normal::new(1);
-    for (name, parameter) in model.graph()?.parameters() {
+    for (name, parameter) in model.graph().clone().parameters() {
         let Some(tensor) = model.weights.get_mut(&name) else { continue };
         for value in tensor.data_mut() {
             match parameter.role {

@@ -3,12 +3,12 @@
 use repvgg::cost::cost;
 use repvgg::engine::{BatchShape, Engine};
 use repvgg::measure::{Peak, Protocol, Workload, engine};
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 
 fn main() -> Result<()> {
     let architecture = match std::env::args().nth(1) {
-        Some(name) => Architecture::open(&name)?,
-        None => Architecture::from_toml("depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]", "small")?,
+        Some(name) => Specification::open(&name)?,
+        None => Specification::from_toml("depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]", "small")?,
     };
     let training = Model::initialise(architecture, 0)?;
     let models = [("training form", &training), ("fused", &training.fuse()?)];
@@ -19,14 +19,14 @@ fn main() -> Result<()> {
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {
         let (_, model) = models[index];
         peak.sample();
-        Ok(Box::new(engine(&cpu, &model.graph()?, &model.weights, shape)?))
+        Ok(Box::new(engine(&cpu, model.graph(), &model.weights, shape)?))
     };
     // Networks take turns, so that whatever slows the machine for a while slows both.
     let times = Protocol { warmup: 1, iterations: 3, rounds: 3 }.measure(models.len(), prepare, |_| ())?;
 
     for ((name, model), times) in models.iter().zip(&times) {
         let speed = times.speed(shape.batch);
-        let macs = cost(&model.graph()?.inference(), size)?.macs as f64;
+        let macs = cost(&model.graph().inference(), size)?.macs as f64;
         println!(
             "{name:<14} {:8.1} images/s ({:.1} to {:.1} by round), {:.2} times a perfect direct convolution",
             speed.images_per_second,

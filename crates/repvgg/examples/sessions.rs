@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repvgg::engine::{BatchShape, Options, Prepared, Session, Sharing, ThreadPool, thread_pool};
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 
 /// Batches of the sessions.
 const BATCHES: std::ops::RangeInclusive<usize> = 1..=8;
@@ -17,14 +17,14 @@ const OPENED: usize = 10;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let architecture = match arguments.next() {
-        Some(name) => Architecture::open(&name)?,
-        None => Architecture::from_toml("depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]", "small")?,
+        Some(name) => Specification::open(&name)?,
+        None => Specification::from_toml("depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]", "small")?,
     };
     let pool = thread_pool(arguments.next().and_then(|threads| threads.parse().ok()).unwrap_or(1))?;
     let model = Model::initialise(architecture, 0)?.fuse()?;
     for sharing in [Sharing::PerShape, Sharing::UpTo(*BATCHES.end())] {
         let options = Options { sharing, ..Options::default() };
-        let prepared = Arc::new(Prepared::new(&model.graph()?, &model.weights, options)?);
+        let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, options)?);
         let size = [model.preprocessing.size; 2];
         let open = |batch| Session::new(&prepared, &pool, BatchShape { batch, size });
         let mut sessions = BATCHES.map(open).collect::<Result<Vec<Session>>>()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use repvgg::check::{Comparison, Inputs, Parts, compare};
-use repvgg::{Architecture, Model, Result};
+use repvgg::{Model, Result, Specification};
 
 /// The largest difference of a logit that two forms of one network may have, over the largest logit.
 const TOLERANCE: f64 = 1e-5;
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 10";
-    let architecture = Architecture::from_toml(spec, "small")?;
+    let architecture = Specification::from_toml(spec, "small")?;
     let training = Model::initialise(architecture.clone(), 0)?;
 
     println!("a network and its fused form");

@@ -6,10 +6,10 @@
 //! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
 //!
 //! ```
-//! use repvgg::{Architecture, Model, check};
+//! use repvgg::{Specification, Model, check};
 //!
 //! # fn main() -> repvgg::Result<()> {
-//! let architecture = Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?;
+//! let architecture = Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?;
 //! let training = Model::initialise(architecture, 0)?;
 //! let plain = check::fuse(&training, check::image_size(&training), |_| ())?.accept()?;
 //!
@@ -24,7 +24,6 @@
 mod comparison;
 mod fusion;
 
-pub(crate) use comparison::renamed;
 pub use comparison::{Comparison, Inputs, LayerDifference, LogitComparison, Parts, Progress, compare, compare_parts};
 pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionReport, fuse, verify};
 
@@ -34,6 +33,6 @@ use crate::Model;
 /// where the network takes such images, else the side that it is meant for.
 pub fn image_size(model: &Model) -> usize {
     const SMALL: usize = 64;
-    let takes = |size: usize| model.graph().is_ok_and(|graph| graph.shapes([size; 2]).is_ok());
+    let takes = |size: usize| model.graph().shapes([size; 2]).is_ok();
     if takes(SMALL) { SMALL } else { model.preprocessing.size }
 }

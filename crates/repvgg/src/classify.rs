@@ -3,12 +3,12 @@
 //! ```
 //! use repvgg::classify::Classifier;
 //! use repvgg::image::RgbImage;
-//! use repvgg::{Architecture, Model};
+//! use repvgg::{Specification, Model};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! // A real program calls `Model::load("plain.safetensors".as_ref())?`.
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 2";
-//! let mut model = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?;
+//! let mut model = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
 //! model.labels = vec!["cat".to_owned(), "dog".to_owned()];
 //!
 //! let mut classifier = Classifier::new(&model)?;
@@ -24,8 +24,7 @@ use std::path::Path;
 use crate::engine::{BatchShape, Engine, Session};
 use crate::error::expected;
 use crate::image::{self, Preprocessing, RgbImage};
-use crate::zoo::Form;
-use crate::{Error, Model, Result};
+use crate::{Error, Form, Model, Result};
 
 /// A class and how likely the network finds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +62,7 @@ impl Classifier {
     pub fn with_engine(model: &Model, engine: &Engine, batch: usize) -> Result<Self> {
         model.check_images()?;
         let fused;
-        let model = match model.form {
+        let model = match model.form() {
             Form::Plain => model,
             Form::Training => {
                 fused = model.fuse()?;
@@ -71,7 +70,7 @@ impl Classifier {
             }
         };
         let size = [model.preprocessing.size; 2];
-        let session = engine.session(&model.graph()?, &model.weights, BatchShape { batch, size })?;
+        let session = engine.session(model.graph(), &model.weights, BatchShape { batch, size })?;
         let elements = |shape: [usize; 3]| batch * shape.iter().product::<usize>();
         Ok(Self {
             input: vec![0.0; elements(session.input_shape())],
@@ -142,11 +141,11 @@ fn rank(logits: &[f32], labels: &[String], top: usize) -> Vec<Prediction> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Architecture;
+    use crate::Specification;
 
     fn model() -> Model {
         let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 3";
-        let mut model = Model::initialise(Architecture::from_toml(spec, "tiny").unwrap(), 3).unwrap();
+        let mut model = Model::initialise(Specification::from_toml(spec, "tiny").unwrap(), 3).unwrap();
         model.preprocessing.size = 32;
         model
     }

@@ -8,15 +8,15 @@
 //! use std::sync::Arc;
 //!
 //! use repvgg::engine::{BatchShape, Options, Prepared, Session, thread_pool};
-//! use repvgg::{Architecture, Model};
+//! use repvgg::{Specification, Model};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! // A real program calls `Model::load("plain.safetensors".as_ref())?`.
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 10";
-//! let model = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?.fuse()?;
+//! let model = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?.fuse()?;
 //!
 //! let pool = thread_pool(2)?;
-//! let prepared = Arc::new(Prepared::new(&model.graph()?, &model.weights, Options::default())?);
+//! let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, Options::default())?);
 //! let mut session = Session::new(&prepared, &pool, BatchShape { batch: 8, size: [64, 64] })?;
 //!
 //! // Any number of images up to the batch: `[N, C, H, W]` to `[N, K]`.

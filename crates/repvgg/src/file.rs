@@ -1,4 +1,17 @@
-//! Files that are either whole or not there.
+//! Files that are either complete or absent.
+//!
+//! ```
+//! use repvgg::file::{read_bounded, write_atomically};
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let path = std::env::temp_dir().join(format!("repvgg-doctest-{}.txt", std::process::id()));
+//! write_atomically(&path, |file| file.write_all(b"whole"))?;
+//! assert_eq!(read_bounded(&path, 100)?, b"whole");
+//! assert!(read_bounded(&path, 4).is_err());
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,13 +26,11 @@ use crate::{Error, Result};
 
 /// Writes a file so that `path` holds either all of the new bytes or what it held before.
 ///
-/// The bytes go to a temporary file in the same folder, are synced to the disk, and take the place of `path` by a
-/// rename. On any failure the temporary file is removed. A `path` that is no regular file, such as a pipe or a device, is
-/// written as it is.
+/// The bytes go to a temporary file in the same folder, which is synced to disk and renamed to `path`. On any failure the
+/// temporary file is removed. A `path` that is not a regular file, such as a pipe or a device, is written directly.
 ///
 /// # Errors
-/// When the folder does not exist or cannot be written, the disk is full, or `write` itself fails; the sentence names
-/// `path`.
+/// When the folder does not exist or cannot be written, the disk is full, or `write` fails; the error names `path`.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let attempt = || -> io::Result<()> {
         if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
@@ -51,13 +62,13 @@ pub fn refuse_overwrite(input: &Path, output: &Path) -> Result<()> {
     }
 }
 
-/// The most that is read from a pipe or a device, whose length nobody knows beforehand.
+/// The most bytes read from a pipe or a device, whose length is not known beforehand.
 const STREAM_LIMIT: u64 = 1 << 30;
 
-/// The bytes of a file, of which no more than `limit` are read; of a pipe or a device no more than 1 GiB.
+/// The bytes of a file of at most `limit` bytes; a pipe or a device is limited to 1 GiB.
 ///
 /// # Errors
-/// When it cannot be read, is a folder, or has more bytes; the sentence names `path`.
+/// When it cannot be read, is a folder, or is longer; the error names `path`.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let failed = |error| Error::io(path.display(), error);
     let file = File::open(path).map_err(failed)?;
@@ -75,13 +86,13 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(too_long()) } else { Ok(bytes) }
 }
 
-/// Temporary files that are being written.
+/// The temporary files being written.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Removes what [`write_atomically`] has begun and not finished: for a program that is told to stop at once.
+/// Removes the temporary files of unfinished [`write_atomically`] calls: for a program that is about to exit on a signal.
 pub fn remove_unfinished() {
     for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // It may just have taken its place.
+        // It may have been renamed in the meantime.
         let _ = std::fs::remove_file(path);
     }
 }
@@ -112,10 +123,10 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private by default; this one is to be a plain file, subject to the umask like any other.
+        // Temporary files are private by default; the final file has the usual permissions, subject to the umask.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    // The library's error tells the temporary name, which nobody asked for.
+    // The library's error contains the temporary name, which means nothing to the user.
     builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))
 }
 

@@ -49,7 +49,7 @@ impl Node {
 /// A named result of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// What the result is called: `main`, `stage1_aux`.
+    /// The name of the result: `main`, `stage1_aux`.
     pub name: String,
     /// The node that computes it.
     pub node: NodeId,
@@ -66,7 +66,7 @@ pub type Shape = [usize; 3];
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<Output>,
-    /// Where each name stands.
+    /// The place of each name.
     places: HashMap<String, NodeId>,
 }
 
@@ -76,7 +76,7 @@ impl Graph {
         Self::default()
     }
 
-    /// Appends a node and says where it stands.
+    /// Appends a node and returns its place.
     ///
     /// # Panics
     /// When the name is taken, an input does not exist yet, or the op takes another number of inputs.
@@ -163,6 +163,28 @@ impl Graph {
         channels.expect("a graph has an input")
     }
 
+    /// The channels of the main output: its classes, if the network is a classifier; 0 where the size of the image decides.
+    ///
+    /// # Panics
+    /// When the graph has no output.
+    pub fn classes(&self) -> usize {
+        self.channels()[self.main_output().index()].unwrap_or(0)
+    }
+
+    /// The fully connected layers that compute outputs: the classifiers.
+    pub fn heads(&self) -> Vec<(NodeId, Linear)> {
+        let outputs = self.outputs.iter().map(|output| output.node);
+        outputs
+            .filter_map(|id| if let Op::Linear(layer) = self.node(id).op { Some((id, layer)) } else { None })
+            .collect()
+    }
+
+    /// Whether a parameter belongs to one of the [heads](Self::heads), whose rows are the classes.
+    pub fn is_head(&self, parameter: &str) -> bool {
+        let node = parameter.rsplit_once('.').and_then(|(node, _)| self.find(node));
+        self.heads().iter().any(|(id, _)| Some(*id) == node)
+    }
+
     /// The channels of each node's value; `None` where the size of the image decides.
     pub fn channels(&self) -> Vec<Option<usize>> {
         let mut channels: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
@@ -196,7 +218,7 @@ impl Graph {
     /// The shape `[C, H, W]` at each node for an input image of `[height, width]`.
     ///
     /// # Errors
-    /// Names the first node whose inputs do not suit its operation.
+    /// Names the first node whose inputs do not fit its operation.
     pub fn shapes(&self, size: [usize; 2]) -> Result<Vec<Shape>> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -207,15 +229,15 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Checks every condition on the operations that does not depend on the image: for graphs that come from a file.
+    /// Checks every condition on the operations that does not depend on the image: for graphs from a file.
     ///
     /// # Errors
-    /// Names the first node whose operation cannot be.
+    /// Names the first node whose operation is impossible.
     pub(crate) fn check(&self) -> Result<()> {
         self.nodes.iter().try_for_each(|node| node.op.check().map_err(|what| Error::spec(&node.name, what)))
     }
 
-    /// The graph that computes the main output alone: auxiliary heads and all that only they need are gone.
+    /// The graph that computes the main output alone, without auxiliary heads and the nodes that only they need.
     #[must_use]
     pub fn inference(&self) -> Self {
         let main = &self.outputs[0];
@@ -237,7 +259,7 @@ impl Graph {
     }
 }
 
-/// A shape that a network could have: maps grow little, by padding, and hold no more than memory can.
+/// The shape, if a network can have it: maps grow only by padding and fit into memory.
 fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<Shape, Problem> {
     let most = size.map(|extent| extent.saturating_mul(4).saturating_add(256));
     if height > most[0] || width > most[1] {
@@ -313,7 +335,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Graph>(&text).unwrap(), padded(1));
         let cyclic = text.replace("\"inputs\":[\"input\"]", "\"inputs\":[\"node\"]");
         let error = serde_json::from_str::<Graph>(&cyclic).unwrap_err().to_string();
-        assert!(error.starts_with("node: expected inputs that come earlier, found node"), "{error}");
+        assert!(error.starts_with("node: expected an input earlier in the graph, found node"), "{error}");
     }
 
     #[test]

@@ -4,9 +4,17 @@
 //! file ──decode──► RgbImage [H, W, 3] u8 ──Preprocessing──► Tensor [C, S, S] f32
 //! ```
 //!
-//! [`decode`] reads PNG, JPEG, GIF, WebP, BMP and TIFF by content, never by extension, and refuses what is truncated, foreign
-//! or larger than [`MAX_PIXELS`] before it allocates. [`Preprocessing`] reproduces the evaluation transform of torchvision and
-//! timm, so a network sees here what it saw in training there.
+//! [`decode`] detects PNG, JPEG, GIF, WebP, BMP and TIFF by content, never by extension, and refuses truncated, foreign and
+//! oversized files ([`MAX_PIXELS`]) before it allocates. [`Preprocessing`] reproduces the evaluation transform of torchvision and
+//! timm, so a network sees the same inputs as in training.
+//!
+//! ```
+//! use image::RgbImage;
+//! use repvgg::image::Preprocessing;
+//!
+//! let input = Preprocessing { size: 32, ..Preprocessing::default() }.apply(&RgbImage::new(48, 40));
+//! assert_eq!(input.shape(), [3, 32, 32]);
+//! ```
 
 mod decode;
 mod list;

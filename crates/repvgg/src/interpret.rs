@@ -1,7 +1,7 @@
 //! The oracle: what a graph computes, node by node, in double precision.
 //!
-//! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norm uses its running
-//! statistics. Everything faster is judged against it.
+//! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norms use their running
+//! statistics. All faster code is tested against this.
 
 use std::thread;
 
@@ -27,7 +27,7 @@ pub fn interpret(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resul
 pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<Tensor<f64>> {
     let graph = graph.inference();
     let mut readers: Vec<usize> = graph.users().iter().map(Vec::len).collect();
-    // Values that nothing reads any more are given up.
+    // Drop values that no later node reads.
     let give_up = |values: &mut [Tensor<f64>], node: &Node| {
         for input in node.inputs.iter().map(|input| input.index()) {
             readers[input] -= 1;
@@ -63,7 +63,7 @@ pub fn magnitudes(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resu
     evaluate(graph, &absolute, &input.map(f64::abs), &Nonlinear { activation: magnitude, softmax }, |_, _| ())
 }
 
-/// What an activation makes of the magnitude `x`.
+/// The magnitude after an activation of a value of magnitude `x`.
 fn magnitude(activation: ActivationKind, x: f64) -> f64 {
     match activation {
         ActivationKind::Relu => x,
@@ -88,14 +88,14 @@ fn softmax(kind: Softmax, x: &mut [f64]) {
     }
 }
 
-/// The functions that are not linear: their values, or what they make of magnitudes.
+/// The nonlinear functions, for values or for magnitudes.
 struct Nonlinear {
     activation: fn(ActivationKind, f64) -> f64,
     /// Of the channels of one pixel, in place.
     softmax: fn(Softmax, &mut [f64]),
 }
 
-/// What the functions give.
+/// How the functions act.
 const VALUES: Nonlinear = Nonlinear { activation: ActivationKind::apply, softmax };
 
 /// The most values of one node, 512 MiB: the oracle is for small images.
@@ -107,7 +107,7 @@ fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
     Tensor::new([n, c * h * w], tensor.into_data())
 }
 
-/// All values; `done` sees them after each node.
+/// The value at every node; `done` is called after each node.
 fn evaluate(
     graph: &Graph,
     weights: &Weights,
@@ -170,7 +170,7 @@ fn at(tensor: &Tensor<f64>, index: [usize; 4]) -> f64 {
     tensor.data()[index.iter().zip(shape).fold(0, |flat, (i, extent)| flat * extent + i)]
 }
 
-/// One node with all that it reads, and the shape `[N, C, H, W]` of what it gives.
+/// One node with its inputs, and the shape `[N, C, H, W]` of its output.
 struct Call<'a> {
     node: &'a Node,
     weights: &'a Weights,
@@ -288,7 +288,7 @@ impl Call<'_> {
         })
     }
 
-    /// The map moved by `begin` rows and columns; zeros where it is not.
+    /// The map moved by `begin` rows and columns, zeros elsewhere.
     fn pad(&self, begin: [isize; 2]) -> Tensor<f64> {
         let input = self.inputs[0];
         self.each(|[n, c, h, w]| {

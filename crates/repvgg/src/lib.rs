@@ -33,11 +33,11 @@
 //! ```
 //! use repvgg::classify::Classifier;
 //! use repvgg::image::RgbImage;
-//! use repvgg::{Architecture, Model, check};
+//! use repvgg::{Specification, Model, check};
 //!
 //! fn main() -> repvgg::Result<()> {
 //!     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 2";
-//!     let mut training = Model::initialise(Architecture::from_toml(spec, "small")?, 0)?;
+//!     let mut training = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
 //!     training.labels = vec!["cat".to_owned(), "dog".to_owned()];
 //!
 //!     // Every block and the whole network are compared with the branches in double precision.
@@ -55,11 +55,11 @@
 //!
 //! # Map
 //!
-//! A network is data: a [`Graph`] of nodes in topological order, and [`Weights`] under PyTorch's own parameter names. All
-//! else are folds and rewrites over these two.
+//! A network is data: a [`Graph`] of nodes in topological order, and [`Weights`] under PyTorch's own parameter names. Everything
+//! else folds or rewrites these two.
 //!
 //! ```text
-//! zoo::Architecture ──► Graph ──► fuse ──► Graph ──► engine ──► logits
+//! zoo::Specification ─► Graph ──► fuse ──► Graph ──► engine ──► logits
 //!                         │        │
 //!                       cost     check       Model = Weights + graph + labels + preprocessing
 //! ```
@@ -72,10 +72,11 @@
 //! | [`fuse`] | turns every linear region into one convolution, in double precision, and names what cannot be fused |
 //! | [`check`] | proves a fusion; compares two models |
 //! | [`classify`] | images to ranked class names |
+//! | [`program`] | what a machine must do to compute a graph: steps, values, places |
 //! | [`engine`] | the CPU engine: Winograd and direct convolution, chosen per layer, explained, tuned |
 //! | [`measure`] | speed and memory, measured so that numbers can be compared |
 //! | [`cost`](mod@cost) | parameters, multiply-adds, memory access, activation memory |
-//! | [`checkpoint`], [`onnx`], [`npy`] | files of other code bases, read and written |
+//! | [`formats`], [`npy`] | models of any kind of file, read and written; NumPy arrays |
 //! | [`image`] | decoding, resizing, cropping, normalising, as torchvision and timm do |
 //! | [`interpret`] | the oracle: every node's value in double precision |
 //! | [`mod@file`], [`random`] | files written atomically; reproducible random numbers |
@@ -95,12 +96,12 @@
 
 pub mod algebra;
 pub mod check;
-pub mod checkpoint;
 pub mod classify;
 pub mod cost;
 pub mod engine;
 pub mod error;
 pub mod file;
+pub mod formats;
 pub mod fuse;
 pub mod graph;
 pub mod image;
@@ -108,16 +109,15 @@ pub mod interpret;
 pub mod measure;
 mod model;
 pub mod npy;
-pub mod onnx;
 pub mod program;
 pub mod random;
 mod tensor;
-mod weights;
+pub mod weights;
 pub mod zoo;
 
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Graph, NodeId, Op};
-pub use model::Model;
-pub use tensor::{Tensor, element_count};
+pub use model::{Form, Model};
+pub use tensor::{Precision, Tensor, element_count};
 pub use weights::Weights;
-pub use zoo::Architecture;
+pub use zoo::Specification;

@@ -7,16 +7,16 @@
 //! ```
 //! use repvgg::engine::{BatchShape, Engine, Level};
 //! use repvgg::measure::{Peak, Protocol, Workload, engine};
-//! use repvgg::{Architecture, Model};
+//! use repvgg::{Specification, Model};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";
-//! let training = Model::initialise(Architecture::from_toml(spec, "tiny")?, 0)?;
+//! let training = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
 //! let models = [&training, &training.fuse()?];
 //!
 //! let (cpu, shape) = (Engine::on_all_cores(), BatchShape { batch: 2, size: [32, 32] });
 //! let prepare = |index: usize| -> repvgg::Result<Box<dyn Workload>> {
-//!     Ok(Box::new(engine(&cpu, &models[index].graph()?, &models[index].weights, shape)?))
+//!     Ok(Box::new(engine(&cpu, models[index].graph(), &models[index].weights, shape)?))
 //! };
 //! let protocol = Protocol { warmup: 1, iterations: 3, rounds: 2 };
 //! let times = protocol.measure(models.len(), prepare, |_| ())?;
@@ -332,10 +332,10 @@ mod tests {
     #[test]
     fn a_profile_has_a_time_for_each_layer() {
         let architecture =
-            crate::Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny").unwrap();
+            crate::Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny").unwrap();
         let model = crate::Model::initialise(architecture, 0).unwrap().fuse().unwrap();
         let (engine, shape) = (Engine::with_threads(1).unwrap(), BatchShape { batch: 1, size: [32, 32] });
-        let mut session = engine.session(&model.graph().unwrap(), &model.weights, shape).unwrap();
+        let mut session = engine.session(model.graph(), &model.weights, shape).unwrap();
         let profile = profile(&mut session, 1, 3, |_| ()).unwrap();
         assert_eq!((profile.times.samples().count(), profile.layers.len()), (3, session.layers().len()));
         assert!(profile.layers.iter().all(|layer| *layer <= profile.times.median() * 2), "{profile:?}");

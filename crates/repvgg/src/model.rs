@@ -1,52 +1,53 @@
-//! The model file: one `.safetensors` holds weights under PyTorch names and all that is needed to use them.
-//!
-//! The metadata are one JSON document under the key `repvgg`:
-//!
-//! ```json
-//! {"version": 1, "form": "plain", "architecture": {"family": "repvgg", "depths": [2, 4, 14, 1], …},
-//!  "labels": ["cat", "dog"], "preprocessing": {"size": 224, "crop_fraction": 0.875, …}, "training": {…}}
-//! ```
-//!
-//! Python's `safetensors` opens the file as it is: `json.loads(safe_open(path, "np").metadata()["repvgg"])`.
-
-use std::collections::HashMap;
-use std::path::Path;
+//! A network with its weights and everything needed to use it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Precision, safetensors};
 use crate::error::expected;
-use crate::file::write_atomically;
 use crate::fuse::Plan;
 use crate::image::Preprocessing;
-use crate::zoo::{AnyGraph, Architecture, Form};
-use crate::{Error, Graph, Result, Weights, checkpoint, onnx};
+use crate::{Error, Graph, Result, Specification, Weights};
 
-/// The key of our document in the file's metadata, and the version of the document.
-pub(crate) const KEY: &str = "repvgg";
-const VERSION: u64 = 1;
-
-/// The document in the file's metadata: a [`Model`] without its weights.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Document {
-    version: u64,
-    pub(crate) form: Form,
-    pub(crate) architecture: Architecture,
-    #[serde(default)]
-    labels: Vec<String>,
-    preprocessing: Preprocessing,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    training: Option<serde_json::Value>,
+/// Which of a network's two graphs a set of weights belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// The multi-branch graph that is trained.
+    Training,
+    /// The graph that fusing makes of it.
+    Plain,
 }
 
-/// A network with its weights and everything needed to use it.
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Training => "training form",
+            Self::Plain => "plain form",
+        })
+    }
+}
+
+/// A network: its graph, its weights, and what turns images into inputs and logits into labels.
+///
+/// ```
+/// use repvgg::zoo::RepVgg;
+/// use repvgg::{Form, Model};
+///
+/// # fn main() -> repvgg::Result<()> {
+/// let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
+/// let model = Model::initialise(small.into(), 0)?;
+/// let fused = model.fuse()?;
+/// assert_eq!((model.form(), fused.form()), (Form::Training, Form::Plain));
+/// assert!(fused.graph().nodes().len() < model.graph().nodes().len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// What builds its graph.
-    pub architecture: Architecture,
-    /// Which graph the weights belong to.
-    pub form: Form,
-    /// The parameters.
+    name: String,
+    specification: Option<Specification>,
+    graph: Graph,
+    form: Form,
+    /// The parameters of the [graph](Self::graph).
     pub weights: Weights,
     /// The classes' names, one per logit; empty when unknown.
     pub labels: Vec<String>,
@@ -56,56 +57,149 @@ pub struct Model {
     pub training: Option<serde_json::Value>,
 }
 
-impl Model {
-    /// A network that has not been trained: `architecture` in training form with [initial weights](Weights::initialise),
-    /// for images of the size that it is meant for.
+/// What a model computes, without its weights: a graph, and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Network {
+    pub(crate) name: String,
+    pub(crate) specification: Option<Specification>,
+    pub(crate) graph: Graph,
+    pub(crate) form: Form,
+}
+
+impl Network {
+    /// The network of `specification` in one of its forms.
     ///
     /// # Errors
-    /// When the architecture cannot be built.
-    pub fn initialise(architecture: Architecture, seed: u64) -> Result<Self> {
-        let weights = Weights::initialise(&architecture.training_graph()?, seed);
-        let preprocessing = Preprocessing { size: architecture.image_size(), ..Preprocessing::default() };
-        let preprocessing = preprocessing.for_channels(architecture.input_channels());
-        Ok(Self { architecture, form: Form::Training, weights, labels: Vec::new(), preprocessing, training: None })
+    /// When nothing can be built from the specification.
+    pub(crate) fn new(specification: Specification, form: Form) -> Result<Self> {
+        let training = specification.training_graph()?;
+        let graph = match form {
+            Form::Training => training,
+            Form::Plain => Plan::new(&training).into_graph(),
+        };
+        Ok(Self { name: specification.name().to_owned(), specification: Some(specification), graph, form })
+    }
+
+    /// A network that no specification describes. It is in plain form where nothing can be fused.
+    pub(crate) fn of_graph(name: String, graph: Graph) -> Self {
+        let form = if Plan::new(&graph).is_plain() { Form::Plain } else { Form::Training };
+        Self { name, specification: None, graph, form }
+    }
+
+    /// The model with these weights; labels unknown, the usual preprocessing for images of `size` pixels a side.
+    pub(crate) fn into_model(self, weights: Weights, size: usize) -> Model {
+        let preprocessing = Preprocessing { size, ..Preprocessing::default() };
+        let preprocessing = preprocessing.for_channels(self.graph.input_channels());
+        let Self { name, specification, graph, form } = self;
+        Model { name, specification, graph, form, weights, labels: Vec::new(), preprocessing, training: None }
+    }
+}
+
+impl Model {
+    /// A network in training form with its weights; labels unknown, the usual preprocessing for images of the size that the
+    /// network is meant for.
+    ///
+    /// # Errors
+    /// When nothing can be built from the specification, or the weights are not those of its training graph.
+    pub fn new(specification: Specification, weights: Weights) -> Result<Self> {
+        let network = Network::new(specification, Form::Training)?;
+        weights.check(&network.graph)?;
+        let size = network.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
+        Ok(network.into_model(weights, size))
+    }
+
+    /// A network that has not been trained: `specification` in training form with
+    /// [initial weights](Weights::initialise), for images of the size that it is meant for.
+    ///
+    /// # Errors
+    /// When nothing can be built from the specification.
+    pub fn initialise(specification: Specification, seed: u64) -> Result<Self> {
+        let size = specification.image_size();
+        let network = Network::new(specification, Form::Training)?;
+        let weights = Weights::initialise(&network.graph, seed);
+        Ok(network.into_model(weights, size))
+    }
+
+    /// Any network with its weights, labels unknown, the usual preprocessing. It is in plain form where nothing can be
+    /// fused.
+    ///
+    /// # Errors
+    /// When an operation of the graph is impossible, or the weights are not those of the graph.
+    pub fn from_graph(name: impl Into<String>, graph: Graph, weights: Weights) -> Result<Self> {
+        graph.check()?;
+        weights.check(&graph)?;
+        Ok(Network::of_graph(name.into(), graph).into_model(weights, Preprocessing::default().size))
+    }
+
+    /// The network's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What builds the network's training graph, where it is known.
+    pub fn specification(&self) -> Option<&Specification> {
+        self.specification.as_ref()
     }
 
     /// The graph that the weights belong to.
-    ///
-    /// # Errors
-    /// When the architecture cannot be built.
-    pub fn graph(&self) -> Result<Graph> {
-        graph(&self.architecture, self.form)
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Whether the graph is that of training or what fusing made of it.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.graph.classes()
+    }
+
+    /// The channels of the images that the network reads.
+    pub fn input_channels(&self) -> usize {
+        self.graph.input_channels()
+    }
+
+    /// What builds the graph that is trained: the [specification](Self::specification), or for a network in training form
+    /// that has none, the graph itself. `None` when the training form is unknown.
+    pub fn training_specification(&self) -> Option<Specification> {
+        match (&self.specification, self.form) {
+            (Some(specification), _) => Some(specification.clone()),
+            (None, Form::Training) => {
+                Some(Specification::from_graph(&self.name, self.preprocessing.size, self.graph.clone()))
+            }
+            (None, Form::Plain) => None,
+        }
     }
 
     /// The same network in plain form.
     ///
     /// # Errors
-    /// When it is plain already, or its weights do not fuse.
+    /// When it is in plain form already, or its weights do not fuse.
     pub fn fuse(&self) -> Result<Self> {
         if self.form == Form::Plain {
-            return Err(Error::fuse(self.architecture.name(), "already in plain form, there is nothing to fuse"));
+            return Err(Error::fuse(&self.name, "already in plain form, there is nothing to fuse"));
         }
-        let plan = Plan::new(&self.graph()?);
+        let plan = Plan::new(&self.graph);
         let weights = plan.apply(&self.weights)?;
         Ok(self.fused(&plan, weights))
     }
 
-    /// The plain form of this network, of which `weights` are what `plan` made of its weights.
+    /// The plain form of this network, for a `plan` of its graph and the `weights` that the plan made of its weights.
     #[must_use]
     pub fn fused(&self, plan: &Plan, weights: Weights) -> Self {
-        let architecture = match &self.architecture {
-            Architecture::Graph(any) => Architecture::Graph(AnyGraph { graph: plan.graph().clone(), ..any.clone() }),
-            known => known.clone(),
-        };
-        Self { architecture, form: Form::Plain, weights, ..self.clone() }
-    }
-
-    /// Reads a model file of any kind that [`checkpoint::open`] knows.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn load(path: &Path) -> Result<Self> {
-        checkpoint::open(path, None).map(|(model, _)| model)
+        let Self { name, specification, labels, preprocessing, training, .. } = self;
+        Self {
+            name: name.clone(),
+            specification: specification.clone(),
+            graph: plan.graph().clone(),
+            form: Form::Plain,
+            weights,
+            labels: labels.clone(),
+            preprocessing: preprocessing.clone(),
+            training: training.clone(),
+        }
     }
 
     /// Checks that the network can be given images, not only tensors.
@@ -113,101 +207,17 @@ impl Model {
     /// # Errors
     /// When the preprocessing makes another number of channels than the network reads.
     pub fn check_images(&self) -> Result<()> {
-        self.preprocessing.check_channels(self.architecture.input_channels())
+        self.preprocessing.check_channels(self.input_channels())
     }
 
-    /// Checks what stands beside the weights.
-    pub(crate) fn check_document(&self) -> Result<()> {
+    /// Checks what stands beside the weights: preprocessing and labels.
+    pub(crate) fn check_annotations(&self) -> Result<()> {
         self.preprocessing.check()?;
-        let classes = self.architecture.classes();
+        let classes = self.classes();
         if !self.labels.is_empty() && self.labels.len() != classes {
-            let what = expected(format_args!("{classes} names")).found(self.labels.len());
-            return Err(Error::format("repvgg.labels", what));
+            let problem = expected(format_args!("{classes} names")).found(self.labels.len());
+            return Err(Error::format("repvgg.labels", problem));
         }
         Ok(())
-    }
-
-    /// Writes the model file: beside its place first, then renamed, so that it is there whole or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes = self.to_bytes()?;
-        write_atomically(path, |file| file.write_all(&bytes))
-    }
-
-    /// The bytes of the model file; the same model gives the same bytes.
-    ///
-    /// # Errors
-    /// When the metadata cannot be expressed.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let metadata = HashMap::from([(KEY.to_owned(), self.document()?)]);
-        safetensors::write(&self.weights, Precision::Single, metadata)
-    }
-
-    /// Writes the network as ONNX, with labels and preprocessing in its metadata: under `repvgg` the document of a model
-    /// file, under `labels` and `preprocessing` these alone.
-    ///
-    /// # Errors
-    /// As [`onnx::write`].
-    pub fn save_onnx(&self, path: &Path, options: &onnx::Options) -> Result<()> {
-        let mut options = options.clone();
-        options.metadata.insert(KEY.to_owned(), self.document()?);
-        for (key, value) in [
-            ("labels", serde_json::to_string(&self.labels)),
-            ("preprocessing", serde_json::to_string(&self.preprocessing)),
-        ] {
-            let value = value.map_err(|error| Error::format(key, format!("cannot be written as JSON: {error}")))?;
-            options.metadata.insert(key.to_owned(), value);
-        }
-        onnx::write(path, &self.graph()?, &self.weights, &options)
-    }
-
-    /// All but the weights, as the document in a file's metadata.
-    pub(crate) fn document(&self) -> Result<String> {
-        let document = Document {
-            version: VERSION,
-            form: self.form,
-            architecture: self.architecture.clone(),
-            labels: self.labels.clone(),
-            preprocessing: self.preprocessing.clone(),
-            training: self.training.clone(),
-        };
-        serde_json::to_string(&document)
-            .map_err(|error| Error::format("metadata", format!("cannot be written as JSON: {error}")))
-    }
-}
-
-/// The graph of an architecture in a form.
-///
-/// # Errors
-/// When the architecture cannot be built.
-pub(crate) fn graph(architecture: &Architecture, form: Form) -> Result<Graph> {
-    let training = architecture.training_graph()?;
-    Ok(match (architecture, form) {
-        (Architecture::RepVgg(_), Form::Plain) => Plan::new(&training).into_graph(),
-        // A graph from elsewhere is what its weights belong to.
-        (Architecture::RepVgg(_), Form::Training) | (Architecture::Graph(_), _) => training,
-    })
-}
-
-impl Document {
-    /// The document in a file's metadata, its version looked at before the rest.
-    pub(crate) fn read(text: &str) -> Result<Self> {
-        let wrong = |error| Error::format("metadata", expected("a description of the model").found(error));
-        let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(VERSION) => serde_json::from_value(value).map_err(wrong),
-            _ => {
-                let found = value.get("version").map_or("none".to_owned(), ToString::to_string);
-                Err(Error::format("metadata", expected(format_args!("format version {VERSION}")).found(found)))
-            }
-        }
-    }
-
-    /// The model that it describes, with its weights.
-    pub(crate) fn into_model(self, weights: Weights) -> Model {
-        let Self { form, architecture, labels, preprocessing, training, .. } = self;
-        Model { architecture, form, weights, labels, preprocessing, training }
     }
 }

@@ -2,7 +2,19 @@
 //!
 //! The format is NumPy Enhancement Proposal 1 with its later versions: the magic bytes, a version, the length of the
 //! header (two bytes in version 1, four from version 2), a Python dictionary with the keys `descr`, `fortran_order`
-//! and `shape`, then the elements. Read are little-endian `f4` and `f8`; written is `f4` in C order.
+//! and `shape`, then the elements. Arrays of little-endian `f4` and `f8` are read; `f4` in C order is written.
+//!
+//! ```
+//! use repvgg::{Tensor, npy};
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let path = std::env::temp_dir().join(format!("repvgg-doctest-{}.npy", std::process::id()));
+//! npy::write(&path, &Tensor::full([2, 3], 0.5))?;
+//! assert_eq!(npy::read(&path)?.shape(), [2, 3]);
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok(())
+//! # }
+//! ```
 
 mod header;
 
@@ -19,14 +31,14 @@ use header::{Element, Header};
 ///
 /// # Errors
 /// When the file cannot be read, is not a `.npy` file of a known version, holds another type of element, or has fewer
-/// or more elements than its header says. A header cannot make it allocate more than the file holds.
+/// or more elements than its header states. A header cannot cause allocations beyond the file's size.
 pub fn read(path: &Path) -> Result<Tensor> {
     let place = path.display();
     let file = File::open(path).map_err(|error| Error::io(&place, error))?;
     let mut file = BufReader::new(file);
     let header = Header::read(&mut file).map_err(|error| error.within(&place))?;
     let mut bytes = Vec::new();
-    // One byte more than is due, so that a longer file shows.
+    // One byte more than declared, to detect a longer file.
     let due = header.byte_count();
     file.take(due.saturating_add(1) as u64).read_to_end(&mut bytes).map_err(|error| Error::io(&place, error))?;
     if bytes.len() != due {
@@ -52,7 +64,7 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     })
 }
 
-/// Elements stored with the first axis fastest, put in the order with the last axis fastest.
+/// Reorders elements from first axis fastest to last axis fastest.
 fn row_major(shape: &[usize], elements: &[f32]) -> Vec<f32> {
     let place = |mut index: usize| {
         // Peel the row-major digits off, last axis first, and give each its Fortran stride.

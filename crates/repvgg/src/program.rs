@@ -9,10 +9,10 @@
 //! convolutions absorb them. [`Program::training`] normalises by the batch, so sums of batch norms are steps.
 //!
 //! ```
-//! use repvgg::Architecture;
+//! use repvgg::Specification;
 //! use repvgg::program::{Operation, Program};
 //!
-//! let graph = Architecture::named("repvgg-a0").expect("an official name").training_graph()?;
+//! let graph = Specification::named("repvgg-a0").expect("an official name").training_graph()?;
 //! // A training block `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps:
 //! // `t = conv3×3(x) + scale · x`, then `ReLU(conv1×1(x) + t)`.
 //! let program = Program::inference(&graph);

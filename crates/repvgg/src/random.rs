@@ -1,4 +1,10 @@
-//! Numbers that look random and are the same on every machine.
+//! Pseudo-random numbers that are the same on every machine.
+//!
+//! ```
+//! use repvgg::random::Normal;
+//!
+//! assert_eq!(Normal::new(7).sample(), Normal::new(7).sample());
+//! ```
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

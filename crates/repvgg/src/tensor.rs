@@ -1,11 +1,18 @@
-//! A dense row-major array, nothing more.
+//! A dense row-major array.
 
 use crate::error::expected;
 use crate::{Error, Result};
 
 /// A dense row-major array: activations are `[N, C, H, W]`, convolution kernels `[O, I/G, R, S]`.
 ///
-/// `T` is `f32` for what is stored and run, `f64` for what the oracle computes.
+/// `T` is `f32` for stored and computed values, `f64` for the oracle.
+///
+/// ```
+/// use repvgg::Tensor;
+///
+/// let tensor = Tensor::from_fn([1, 2, 2, 2], |index| index as f32);
+/// assert_eq!((tensor.nchw().unwrap(), tensor.data()[5]), ([1, 2, 2, 2], 5.0));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {
     shape: Vec<usize>,
@@ -95,6 +102,17 @@ impl Tensor<f64> {
     pub fn to_f32(&self) -> Tensor<f32> {
         self.map(|x| x as f32)
     }
+}
+
+/// How parameters are stored in a file; the arithmetic is in single precision either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits, unchanged.
+    #[default]
+    Single,
+    /// 16 bits, rounded to nearest.
+    Half,
 }
 
 /// The product of the extents, or `None` when it overflows.

@@ -1,4 +1,15 @@
 //! Parameters by PyTorch's own names.
+//!
+//! ```
+//! use repvgg::{Tensor, Weights};
+//! use repvgg::weights::Renaming;
+//!
+//! let mut weights = Weights::new();
+//! weights.insert("head.fc.bias", Tensor::full([10], 0.0));
+//! let names = [Renaming { from: "head.fc.bias".to_owned(), to: "linear.bias".to_owned() }];
+//! let weights = weights.renamed(names).unwrap();
+//! assert_eq!(weights.require("linear.bias").unwrap().shape(), [10]);
+//! ```
 
 mod initialise;
 mod misfits;
@@ -9,6 +20,9 @@ use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
 use crate::{Error, Graph, Result, Tensor};
+
+/// The shapes of parameters by name.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A map from parameter names (`stage1.0.rbr_dense.conv.weight`) to tensors, in the order of the names.
 ///
@@ -55,6 +69,22 @@ impl Weights {
         self.0.iter().map(|(name, tensor)| (name.as_str(), &**tensor))
     }
 
+    /// The shape of each tensor.
+    pub fn shapes(&self) -> Shapes {
+        self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
+    }
+
+    /// The same tensors, moved, under the names that `names` gives them; tensors that it does not mention are dropped.
+    ///
+    /// `None` when `names` mentions a tensor that is not there.
+    pub fn renamed(mut self, names: impl IntoIterator<Item = Renaming>) -> Option<Self> {
+        names
+            .into_iter()
+            .map(|Renaming { from, to }| Some((to, self.0.remove(&from)?)))
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
     /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -73,6 +103,15 @@ impl Weights {
     pub fn check(&self, graph: &Graph) -> Result<()> {
         Misfits::of(graph, self).refuse(&str::to_owned)
     }
+}
+
+/// A parameter's old name and its new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renaming {
+    /// The old name.
+    pub from: String,
+    /// The new name.
+    pub to: String,
 }
 
 impl FromIterator<(String, Tensor)> for Weights {

@@ -6,7 +6,7 @@ use repvgg::cost::cost;
 use repvgg::fuse::Plan;
 use repvgg::graph::Role;
 use repvgg::interpret::logits;
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Graph, Op, Specification, Tensor, Weights};
 use serde::Deserialize;
 
 /// The size of a network's images, its parameters, and its multiply-adds in evaluation, counted in PyTorch 2.15.0 on the
@@ -73,13 +73,13 @@ const PLAIN: [(&str, &str, &str, &str); 12] = [
 ];
 
 fn training_graph(name: &str) -> Graph {
-    Architecture::named(name).unwrap().training_graph().unwrap()
+    Specification::named(name).unwrap().training_graph().unwrap()
 }
 
 #[test]
 fn counts_are_those_of_torchvision_and_timm() {
     for (name, size, parameters, macs) in COUNTS {
-        let network = Architecture::named(name).unwrap();
+        let network = Specification::named(name).unwrap();
         let graph = network.training_graph().unwrap();
         assert_eq!(network.image_size(), size, "{name}");
         assert_eq!(cost(&graph, [size; 2]).unwrap().parameters, parameters, "{name}: parameters");
@@ -91,7 +91,7 @@ fn counts_are_those_of_torchvision_and_timm() {
 fn plain_forms_cost_what_the_paper_says() {
     let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
     for (name, parameters, macs, winograd) in PLAIN {
-        let size = Architecture::named(name).unwrap().image_size();
+        let size = Specification::named(name).unwrap().image_size();
         let plain = cost(Plan::new(&training_graph(name)).graph(), [size; 2]).unwrap();
         assert_eq!(format!("{:.4}", plain.parameters as f64 / 1e6), parameters, "{name}: parameters");
         assert_eq!(billions(plain.macs), macs, "{name}: multiply-adds");
@@ -117,7 +117,7 @@ fn both_resnets_have_the_same_parameters() {
 fn a_regnet_rounds_as_whoever_names_it() {
     let line = "family = \"regnet\"\ndepth = 22\nw0 = 24\nwa = 24.48\nwm = 2.54\ngroup_width = 16\n";
     for (names, parameters) in [("timm", 5_157_512), ("torchvision", 5_495_976)] {
-        let network = Architecture::from_toml(&format!("{line}names = \"{names}\""), "400mf").unwrap();
+        let network = Specification::from_toml(&format!("{line}names = \"{names}\""), "400mf").unwrap();
         assert_eq!(cost(&network.training_graph().unwrap(), [224; 2]).unwrap().parameters, parameters, "{names}");
     }
 }
@@ -127,7 +127,7 @@ fn auxiliary_heads_of_googlenet_are_outputs_for_training() {
     let outputs = |graph: &Graph| graph.outputs().iter().map(|output| output.name.clone()).collect::<Vec<_>>();
     let graph = training_graph("googlenet");
     assert_eq!(outputs(&graph), ["main", "aux1", "aux2"]);
-    let alone = Architecture::from_toml("family = \"googlenet\"\nauxiliary_heads = false", "googlenet").unwrap();
+    let alone = Specification::from_toml("family = \"googlenet\"\nauxiliary_heads = false", "googlenet").unwrap();
     let alone = alone.training_graph().unwrap();
     assert_eq!(alone, graph.inference());
     assert_eq!(cost(&alone, [224; 2]).unwrap().parameters, 6_624_904);
@@ -146,8 +146,8 @@ struct Golden {
 
 impl Golden {
     fn graph(&self) -> Graph {
-        let spec = || Architecture::from_toml(&self.network, "golden").ok();
-        Architecture::named(&self.network).or_else(spec).unwrap().training_graph().unwrap()
+        let spec = || Specification::from_toml(&self.network, "golden").ok();
+        Specification::named(&self.network).or_else(spec).unwrap().training_graph().unwrap()
     }
 }
 
@@ -237,7 +237,7 @@ fn large_networks_compute_what_pytorch_computes() {
 fn a_vgg_is_one_for_images_of_its_size() {
     for (size, features) in [(32, 512), (100, 512 * 9), (224, 512 * 49)] {
         let text = format!("family = \"vgg\"\nsize = {size}\nclasses = 10");
-        let graph = Architecture::from_toml(&text, "custom").unwrap().training_graph().unwrap();
+        let graph = Specification::from_toml(&text, "custom").unwrap().training_graph().unwrap();
         let Op::Linear(first) = graph.node(graph.find("classifier.0").unwrap()).op else { panic!("it is no layer") };
         assert_eq!(first.in_features, features, "{size}");
     }
@@ -291,7 +291,7 @@ fn specifications_that_describe_nothing_are_refused() {
         ),
     ] {
         let text = format!("family = \"{family}\"\n{fields}");
-        let error = Architecture::from_toml(&text, "custom").unwrap_err().to_string();
+        let error = Specification::from_toml(&text, "custom").unwrap_err().to_string();
         assert_eq!(error, message.replace("LARGEST", &usize::MAX.to_string()), "{text}");
     }
 }

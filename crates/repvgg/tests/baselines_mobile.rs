@@ -4,7 +4,7 @@
 use repvgg::check::verify;
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
-use repvgg::{Architecture, Graph, Op};
+use repvgg::{Graph, Op, Specification};
 use repvgg_testing::random_weights;
 
 /// The size of a network's images, its parameters, and its multiply-adds, counted in PyTorch 2.15.0 on the networks of
@@ -34,7 +34,7 @@ const COUNTS: [(&str, usize, u64, u64); 21] = [
 ];
 
 fn network(name: &str) -> (Graph, usize) {
-    let network = Architecture::named(name).unwrap();
+    let network = Specification::named(name).unwrap();
     (network.training_graph().unwrap(), network.image_size())
 }
 
@@ -79,7 +79,7 @@ fn shufflenets_cost_what_their_paper_says() {
         assert_eq!(millions(of_convolutions.sum()), macs, "{groups} groups");
     }
     // Twice as wide, the classifier counted (Table 5).
-    let wide = Architecture::from_toml("family = \"shufflenet-v1\"\nwidth = 2.0\nstem = 48", "wide").unwrap();
+    let wide = Specification::from_toml("family = \"shufflenet-v1\"\nwidth = 2.0\nstem = 48", "wide").unwrap();
     assert_eq!(millions(cost(&wide.training_graph().unwrap(), [224; 2]).unwrap().macs), 524);
 }
 
@@ -146,7 +146,7 @@ const SMALL: [&str; 7] = [
 #[test]
 fn plain_forms_compute_what_training_forms_do() {
     for text in SMALL {
-        let network = Architecture::from_toml(text, "small").unwrap();
+        let network = Specification::from_toml(text, "small").unwrap();
         let graph = network.training_graph().unwrap();
         let (plan, weights) = (Plan::new(&graph), random_weights(&graph, 1));
         let fused = plan.apply(&weights).unwrap();
@@ -160,7 +160,7 @@ fn plain_forms_compute_what_training_forms_do() {
 #[test]
 fn another_number_of_classes() {
     for text in SMALL {
-        let network = Architecture::from_toml(text, "small").unwrap().with_classes(3).unwrap();
+        let network = Specification::from_toml(text, "small").unwrap().with_classes(3).unwrap();
         let graph = network.training_graph().unwrap();
         let shapes = graph.shapes([network.image_size(); 2]).unwrap();
         assert_eq!(shapes[graph.main_output().index()], [3, 1, 1], "{text}");
@@ -206,9 +206,9 @@ fn specifications_that_describe_nothing_are_refused() {
         ("family = \"xception\"\nexit = [1, 0, 1]", "specification: exit: expected 1 to 65536, found 0"),
         ("family = \"xception\"\nsize = 4", "conv2: "),
     ] {
-        let error = Architecture::from_toml(text, "custom").unwrap_err().to_string();
+        let error = Specification::from_toml(text, "custom").unwrap_err().to_string();
         assert!(error.trim_start_matches("custom: ").starts_with(message), "{text}: {error}");
     }
     // The least image of a NASNet.
-    Architecture::from_toml("family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nsize = 19", "least").unwrap();
+    Specification::from_toml("family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nsize = 19", "least").unwrap();
 }

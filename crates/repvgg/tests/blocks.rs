@@ -4,7 +4,7 @@ use repvgg::check::verify;
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
-use repvgg::{Architecture, Graph, Op};
+use repvgg::{Graph, Op, Specification};
 use repvgg_testing::random_weights;
 
 /// Trained parameters of RepVGG-B0 with 1000 classes, in training form; `None` where the source gives no figure.
@@ -31,7 +31,7 @@ const B0: [(&str, Option<u64>); 13] = [
 const B0_PLAIN: u64 = 14_339_048;
 
 fn b0(block: &str) -> Graph {
-    Architecture::named(&format!("repvgg-b0:{block}")).unwrap().training_graph().unwrap()
+    Specification::named(&format!("repvgg-b0:{block}")).unwrap().training_graph().unwrap()
 }
 
 #[test]

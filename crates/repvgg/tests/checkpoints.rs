@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use repvgg::checkpoint::{Stored, pytorch};
+use repvgg::formats::{Stored, pytorch};
 use repvgg_testing::goldens;
 use safetensors::{Dtype, SafeTensors};
 

@@ -7,7 +7,7 @@ use repvgg::check::verify;
 use repvgg::fuse::{Plan, fuse};
 use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
-use repvgg::{Architecture, Tensor, Weights};
+use repvgg::{Specification, Tensor, Weights};
 use repvgg_testing::random_weights;
 
 fn random_input(shape: [usize; 4], seed: u64) -> Tensor<f64> {
@@ -132,7 +132,7 @@ proptest! {
 
 fn tiny(extra: &str) -> Graph {
     let text = format!("depths = [2, 2, 3, 1]\nwidth = [0.25, 0.25, 0.125, 0.125]\nclasses = 5\n{extra}");
-    Architecture::from_toml(&text, "tiny").unwrap().training_graph().unwrap()
+    Specification::from_toml(&text, "tiny").unwrap().training_graph().unwrap()
 }
 
 #[test]

@@ -4,22 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repvgg::check::{Parts, compare_parts};
-use repvgg::checkpoint::{self, Container, Dialect, Precision};
 use repvgg::engine::{BatchShape, Engine};
-use repvgg::zoo::Form;
-use repvgg::{Architecture, Model, Tensor};
+use repvgg::formats::{self, Container, Dialect};
+use repvgg::zoo::RepVgg;
+use repvgg::{Form, Model, Precision, Specification, Tensor};
 
 fn seeds() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
 }
 
-fn open(name: &str) -> (Model, checkpoint::Origin) {
-    checkpoint::open(&seeds().join("model").join(name), None).unwrap()
+fn open(name: &str) -> (Model, formats::Origin) {
+    formats::open(&seeds().join("model").join(name), None).unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {
     let (engine, shape) = (Engine::with_threads(1).unwrap(), BatchShape { batch: 2, size: [32, 32] });
-    let mut session = engine.session(&model.graph().unwrap(), &model.weights, shape).unwrap();
+    let mut session = engine.session(model.graph(), &model.weights, shape).unwrap();
     let input: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
     let mut logits = vec![0.0; 2 * 3];
     session.run(&input, &mut logits).unwrap();
@@ -49,7 +49,7 @@ fn one_network_is_the_same_in_every_file() {
         ("branches.onnx", Onnx, None, Form::Training, 0.0),
     ] {
         let (model, origin) = open(name);
-        assert_eq!((origin.container, origin.names, model.form), (container, names, form), "{name}");
+        assert_eq!((origin.container, origin.names, model.form()), (container, names, form), "{name}");
         assert_close(name, &expected, &logits(&model), tolerance);
         let fused = if form == Form::Training { model.fuse().unwrap() } else { model };
         assert_close(name, &expected, &logits(&fused), tolerance.max(2e-6));
@@ -63,13 +63,13 @@ fn models_survive_every_dialect_and_precision() {
     let path = folder.path().join("model.safetensors");
     for dialect in Dialect::ALL {
         for model in [model.clone(), model.fuse().unwrap()] {
-            checkpoint::save(&model, &path, dialect, Precision::Single).unwrap();
-            let (read, origin) = checkpoint::open(&path, None).unwrap();
+            formats::save(&model, &path, dialect, Precision::Single).unwrap();
+            let (read, origin) = formats::open(&path, None).unwrap();
             assert_eq!(origin.names, Some(dialect));
-            assert_eq!((read.form, &read.weights), (model.form, &model.weights));
+            assert_eq!((read.form(), &read.weights), (model.form(), &model.weights));
         }
     }
-    checkpoint::save(&model, &path, Dialect::Timm, Precision::Half).unwrap();
+    formats::save(&model, &path, Dialect::Timm, Precision::Half).unwrap();
     assert_close("half", &logits(&model), &logits(&Model::load(&path).unwrap()), 2e-3);
 }
 
@@ -78,7 +78,7 @@ fn a_graph_of_its_own_has_no_other_dialect() {
     let (model, _) = open("branches.onnx");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let error = checkpoint::save(&model, &path, Dialect::Timm, Precision::Single).unwrap_err();
+    let error = formats::save(&model, &path, Dialect::Timm, Precision::Single).unwrap_err();
     assert!(error.to_string().contains("timm has no name for this parameter"), "{error}");
     assert!(!path.exists());
 }
@@ -86,8 +86,8 @@ fn a_graph_of_its_own_has_no_other_dialect() {
 #[test]
 fn another_architecture_than_named_is_told_with_both() {
     let path = seeds().join("model/wrapped-half.safetensors");
-    let named = Architecture::named("repvgg-a0").unwrap();
-    let error = checkpoint::open(&path, Some(&named)).unwrap_err().to_string();
+    let named = Specification::named("repvgg-a0").unwrap();
+    let error = formats::open(&path, Some(&named)).unwrap_err().to_string();
     assert!(
         error.ends_with("expected repvgg-a0 with depths [2, 4, 14, 1], found custom with depths [1, 2, 1, 1]"),
         "{error}"
@@ -98,11 +98,10 @@ fn another_architecture_than_named_is_told_with_both() {
 #[test]
 fn named_strides_are_taken_over() {
     let path = seeds().join("model/wrapped-half.safetensors");
-    let (model, _) = checkpoint::open(&path, None).unwrap();
-    let Architecture::RepVgg(mut spec) = model.architecture else { panic!("expected a RepVGG") };
-    spec.strides = [1, 2, 2, 1, 2];
-    let named = Architecture::RepVgg(spec);
-    assert_eq!(checkpoint::open(&path, Some(&named)).unwrap().0.architecture, named);
+    let (model, _) = formats::open(&path, None).unwrap();
+    let spec = model.specification().and_then(Specification::repvgg).unwrap().clone();
+    let named = Specification::from(RepVgg { strides: [1, 2, 2, 1, 2], ..spec });
+    assert_eq!(formats::open(&path, Some(&named)).unwrap().0.specification(), Some(&named));
 }
 
 /// What does not fit is told as the file spells it, with the nearest name that would.
@@ -116,8 +115,8 @@ fn every_key_is_accounted_for_in_the_file_s_own_spelling() {
             .map(|(name, t)| (format!("module.{}", Dialect::Timm.spell(name).unwrap()), t.clone()))
             .collect();
         spoil(&mut weights);
-        let bytes = checkpoint::safetensors::write(&weights, Precision::Single, Default::default()).unwrap();
-        checkpoint::from_bytes(bytes, None).map(|_| ()).unwrap_err().to_string()
+        let bytes = formats::safetensors::write(&weights, Precision::Single, Default::default()).unwrap();
+        formats::from_bytes(bytes, None).map(|_| ()).unwrap_err().to_string()
     };
     let extra = |weights: &mut repvgg::Weights| weights.insert("module.neck.weight", Tensor::full([1], 0.0));
     assert_eq!(spoilt(&extra), "module.neck.weight: unexpected, the network has no such parameter");
@@ -132,7 +131,7 @@ fn every_key_is_accounted_for_in_the_file_s_own_spelling() {
          module.stages.1.1.identity.bias)"
     );
     let twice = |weights: &mut repvgg::Weights| weights.insert("head.fc.bias", Tensor::full([3], 0.0));
-    assert_eq!(spoilt(&twice), "module.head.fc.bias: expected one name for each parameter, found head.fc.bias too");
+    assert_eq!(spoilt(&twice), "module.head.fc.bias: head.fc.bias names the same parameter");
     let headless = |weights: &mut repvgg::Weights| drop(weights.remove("module.head.fc.weight"));
     assert_eq!(spoilt(&headless), "module.head.fc.weight: missing, expected [3, 4]");
 }
@@ -160,12 +159,12 @@ fn damaged_files_are_refused_or_read() {
     for entry in fs::read_dir(seeds().join("model")).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         for length in (0..bytes.len()).step_by(bytes.len() / 64) {
-            assert!(checkpoint::from_bytes(bytes[..length].to_vec(), None).is_err());
+            assert!(formats::from_bytes(bytes[..length].to_vec(), None).is_err());
         }
         for bit in (0..8 * bytes.len()).step_by(8 * bytes.len() / 512) {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Ok((model, _)) = checkpoint::from_bytes(bytes, None) {
+            if let Ok((model, _)) = formats::from_bytes(bytes, None) {
                 model.to_bytes().unwrap();
             }
         }
@@ -178,8 +177,8 @@ fn every_seed_of_the_fuzz_targets_returns() {
         let mut count = 0;
         for entry in fs::read_dir(seeds().join(folder)).unwrap() {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
-            let _ = checkpoint::read_config(&bytes);
-            let _ = checkpoint::from_bytes(bytes, None);
+            let _ = formats::hub_config::read(&bytes);
+            let _ = formats::from_bytes(bytes, None);
             count += 1;
         }
         assert!(count > 0, "{folder}: expected seeds, found none");

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use repvgg::checkpoint::Precision;
+use repvgg::Precision;
+use repvgg::formats::onnx::{Onnx, Options, is_onnx, read, write};
 use repvgg::fuse::fuse;
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::image::Preprocessing;
 use repvgg::interpret::{interpret, magnitudes};
-use repvgg::onnx::{Onnx, Options, is_onnx, read, write};
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 use repvgg::{Graph, NodeId, Op, Tensor, Weights};
 use repvgg_testing::random_weights;

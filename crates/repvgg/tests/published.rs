@@ -3,7 +3,7 @@
 use repvgg::cost::cost;
 use repvgg::fuse::Plan;
 use repvgg::zoo::paper::{Figure, Stage, models, networks, stages};
-use repvgg::zoo::{Architecture, VARIANTS};
+use repvgg::zoo::{Specification, VARIANTS};
 
 /// Parameters fused and in training, then 10⁹ multiply-adds fused and in training and 10⁹ Winograd multiplies, to the
 /// three decimals that are known, at 224×224.
@@ -33,7 +33,7 @@ fn billions(count: u64) -> String {
 fn counts_of_all_official_networks() {
     assert_eq!(VARIANTS.each_ref().map(|row| row.name), FIGURES.map(|row| row.0));
     for (name, parameters, training_parameters, [macs, training_macs, winograd]) in FIGURES {
-        let training = Architecture::named(name).unwrap().training_graph().unwrap();
+        let training = Specification::named(name).unwrap().training_graph().unwrap();
         let plain = Plan::new(&training).into_graph();
         let (of_plain, of_training) = (cost(&plain, [224; 2]).unwrap(), cost(&training, [224; 2]).unwrap());
         assert_eq!(of_plain.parameters, parameters, "{name}: parameters");
@@ -49,7 +49,7 @@ fn counts_of_all_official_networks() {
 #[test]
 fn counts_at_320() {
     for (name, macs) in [("repvgg-d2se", "66.994"), ("repvggplus-l2pse", "67.001")] {
-        let plain = Plan::new(&Architecture::named(name).unwrap().training_graph().unwrap()).into_graph();
+        let plain = Plan::new(&Specification::named(name).unwrap().training_graph().unwrap()).into_graph();
         let cost = cost(&plain, [320; 2]).unwrap();
         assert_eq!(billions(cost.macs), macs, "{name}");
         if name == "repvgg-d2se" {
@@ -63,7 +63,7 @@ fn counts_at_320() {
 fn counts_agree_with_the_paper_as_printed_or_are_explained() {
     let mut explained = Vec::new();
     for row in (4..=7).flat_map(networks) {
-        let Some(architecture) = Architecture::named(&row.name) else {
+        let Some(architecture) = Specification::named(&row.name) else {
             panic!("{}, {}: the zoo has no {}", row.source, row.title, row.name);
         };
         let plain = Plan::new(&architecture.training_graph().unwrap()).into_graph();
@@ -98,7 +98,8 @@ fn counts_agree_with_the_paper_as_printed_or_are_explained() {
 #[test]
 fn specifications_agree_with_the_paper() {
     for model in models() {
-        let Some(Architecture::RepVgg(spec)) = Architecture::named(&model.name) else { panic!("{}", model.name) };
+        let specification = Specification::named(&model.name).unwrap();
+        let spec = specification.repvgg().unwrap();
         assert_eq!(model.layers, [&[1], &spec.depths[..]].concat()[..], "{}: layers", model.name);
         assert_eq!(spec.width, [model.a, model.a, model.a, model.b], "{}: multipliers", model.name);
         let channels: Vec<usize> = stages().iter().map(|stage| stage.channels(model)).collect();
@@ -116,7 +117,7 @@ fn parameter_names_are_as_many_as_in_official_checkpoints() {
         ("repvgg-b0", 28 * 2 + 23, 453, 58),
         ("repvgg-d2se", 48 * 2 + 43, 985, 290),
     ] {
-        let graph = Architecture::named(name).unwrap().training_graph().unwrap();
+        let graph = Specification::named(name).unwrap().training_graph().unwrap();
         assert_eq!(graph.parameters().count() + norms, training, "{name}");
         assert_eq!(Plan::new(&graph).graph().parameters().count(), plain, "{name}");
     }
@@ -132,7 +133,7 @@ fn cifar_networks_of_the_literature() {
         [(0.75, 2.5, [2, 4, 14, 1], 372_690, 418_146), (1.0, 2.5, [4, 6, 16, 1], 726_954, 814_122)];
     for (a, b, depths, parameters, training_parameters) in rows {
         let text = spec([a / 4.0, a / 4.0, a / 4.0, b / 8.0], depths);
-        let training = Architecture::from_toml(&text, "cifar").unwrap().training_graph().unwrap();
+        let training = Specification::from_toml(&text, "cifar").unwrap().training_graph().unwrap();
         assert_eq!(cost(&training, [32; 2]).unwrap().parameters, training_parameters);
         assert_eq!(cost(Plan::new(&training).graph(), [32; 2]).unwrap().parameters, parameters);
     }
@@ -141,7 +142,7 @@ fn cifar_networks_of_the_literature() {
 /// The paper's memory argument (Sect. 1): a plain chain needs an input and an output, branches hold more.
 #[test]
 fn branches_hold_their_input_and_a_plain_chain_does_not() {
-    let training = Architecture::named("repvgg-a0").unwrap().training_graph().unwrap();
+    let training = Specification::named("repvgg-a0").unwrap().training_graph().unwrap();
     let plain = Plan::new(&training).into_graph();
     let map = 48 * 112 * 112 * 4;
     assert_eq!(cost(&plain, [224; 2]).unwrap().peak_activation_bytes, 3 * 224 * 224 * 4 + map);
@@ -161,11 +162,11 @@ fn specifications_that_describe_nothing_are_refused() {
         ("classes = 0", "custom: classes: expected 1 to 65536, found 0"),
         ("strides = [0, 1, 1, 1, 1]", "custom: strides: expected 1 to 8, found 0"),
     ] {
-        let error = Architecture::from_toml(text, "custom").unwrap_err();
+        let error = Specification::from_toml(text, "custom").unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    let error = Architecture::from_toml("depth = [1, 1, 1, 1]", "custom").unwrap_err().to_string();
+    let error = Specification::from_toml("depth = [1, 1, 1, 1]", "custom").unwrap_err().to_string();
     assert!(error.contains("unknown field `depth`"), "{error}");
-    let error = Architecture::from_toml("a = 1\ndepths = [1,", "custom").unwrap_err().to_string();
+    let error = Specification::from_toml("a = 1\ndepths = [1,", "custom").unwrap_err().to_string();
     assert!(error.starts_with("line 2: ") && !error.contains('\n'), "{error}");
 }

@@ -9,7 +9,7 @@ use repvgg::file::write_atomically;
 use repvgg::fuse::Plan;
 use repvgg::measure::Speed;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
-use repvgg::{Architecture, Error, Model, Result, cost};
+use repvgg::{Error, Model, Result, Specification, cost};
 use repvgg_train::ablation::{Ablation, Trial};
 use repvgg_train::data::{self, Data};
 use repvgg_train::recipe::{Preset, Recipe};
@@ -115,10 +115,10 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
         None => preset.recipe,
     };
     let network = match &arguments.model {
-        Some(name) => Architecture::open(name)?,
+        Some(name) => Specification::open(name)?,
         None => preset.model,
     };
-    let Architecture::RepVgg(network) = network else {
+    let Some(network) = network.repvgg().cloned() else {
         let what = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
         return Err(Error::spec("model", what).into());
     };
@@ -232,7 +232,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: u
         row.parameters =
             Forms { training: cost::parameters(plan.original()), plain: cost::parameters(Plan::graph(&plan)) };
         for model in [model, plain] {
-            candidates.push(Candidate { graph: model.graph()?.inference(), weights: model.weights, size: [size; 2] });
+            candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size: [size; 2] });
         }
     }
     let protocol =

@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let shape = BatchShape { batch: arguments.batch as usize, size };
     let pool = thread_pool(arguments.engine.threads)?;
     let options = arguments.engine.options();
-    let graph = model.graph()?;
+    let graph = model.graph();
     let known = opened.tuning();
     // A file that cannot be read is replaced.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
@@ -77,8 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
     let profile = profile(&mut session, arguments.iterations as usize)?;
     let roofline = macs as f64 / (profile.peak.macs_per_second() * pool.threads() as f64);
-    let name = model.architecture.name();
-    let report = Report { arguments, session: &session, name, form: model.form, macs, roofline, load, profile };
+    let name = model.name();
+    let report = Report { arguments, session: &session, name, form: model.form(), macs, roofline, load, profile };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -116,7 +116,7 @@ struct Report<'a> {
     arguments: &'a Arguments,
     session: &'a Session,
     name: &'a str,
-    form: repvgg::zoo::Form,
+    form: repvgg::Form,
     /// Multiply-adds per run.
     macs: u64,
     /// Seconds that a perfect direct convolution takes per run.

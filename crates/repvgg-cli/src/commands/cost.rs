@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use repvgg::Form;
 use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
 use repvgg::file::{refuse_overwrite, write_atomically};
 use repvgg::fuse::Plan;
 use repvgg::measure::Memory;
-use repvgg::zoo::Form;
 use repvgg::{Graph, Result};
 use repvgg_hub::ModelName;
 use serde_json::json;
@@ -114,18 +114,19 @@ fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
 impl Network {
     /// Counts the network called `name` at `size`, by default its own.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
-        let (architecture, own) = match ModelName::parse(name)? {
-            ModelName::Architecture(architecture) => {
-                let own = architecture.image_size();
-                (*architecture, own)
+        let (title, graph, own) = match ModelName::parse(name)? {
+            ModelName::Specification(specification) => {
+                (specification.name().to_owned(), specification.training_graph()?, specification.image_size())
             }
             _ => {
                 let model = open(name)?.model;
-                (model.architecture, model.preprocessing.size)
+                let training = model.training_specification().map(|known| known.training_graph()).transpose()?;
+                let graph = training.unwrap_or_else(|| model.graph().clone());
+                (model.name().to_owned(), graph, model.preprocessing.size)
             }
         };
         let size = size.unwrap_or([own; 2]);
-        let plan = Plan::new(&architecture.training_graph()?);
+        let plan = Plan::new(&graph);
         let training = (!plan.is_plain()).then(|| {
             let ends = (1..=plan.original().nodes().len()).collect();
             Counted::count(Form::Training, plan.original().clone(), ends, size)
@@ -134,7 +135,7 @@ impl Network {
         let plain = Counted::count(Form::Plain, plan.graph().clone(), ends, size);
         let forms = training.into_iter().chain([plain]).collect::<Result<Vec<Counted>>>();
         let forms = forms.map_err(|error| error.within(name))?;
-        Ok(Self { name: architecture.name().to_owned(), size, forms })
+        Ok(Self { name: title, size, forms })
     }
 
     /// The most bytes alive in any form.

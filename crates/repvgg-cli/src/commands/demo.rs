@@ -144,7 +144,7 @@ fn speeds(model: &Model, plain: &Model, cpu: &Engine) -> Result<Forms<f64>> {
     let models = [model, plain];
     let shape = BatchShape { batch: BATCH, size: [model.preprocessing.size; 2] };
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {
-        Ok(Box::new(engine(cpu, &models[index].graph()?, &models[index].weights, shape)?))
+        Ok(Box::new(engine(cpu, models[index].graph(), &models[index].weights, shape)?))
     };
     let times = PROTOCOL.measure(models.len(), prepare, |_| ())?;
     let speed = |index: usize| times[index].speed(BATCH).images_per_second;

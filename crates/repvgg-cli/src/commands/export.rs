@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use repvgg::checkpoint::{self, Dialect, Precision};
+use repvgg::Form;
+use repvgg::formats::{self, Dialect, onnx};
 use repvgg::fuse::Plan;
-use repvgg::zoo::Form;
-use repvgg::{Error, Model, Result, check, onnx};
+use repvgg::{Error, Model, Precision, Result, check};
 use serde_json::json;
 
 use super::Outcome;
@@ -87,10 +87,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Target::Onnx => model.save_onnx(&arguments.output, &arguments.onnx_options(&model)).with_context(place)?,
         Target::Safetensors => {
             let (dialect, precision) = (arguments.dialect(), arguments.precision());
-            checkpoint::save(&model, &arguments.output, dialect, precision).with_context(place)?;
+            formats::save(&model, &arguments.output, dialect, precision).with_context(place)?;
         }
     }
-    if target == Target::Onnx && model.form == Form::Training {
+    if target == Target::Onnx && model.form() == Form::Training {
         eprintln!("warning: {}", unfused(&model, &arguments.output)?);
     }
     arguments.report(&model, target)?;
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// A warning that a file is not fused, with the remedy.
 fn unfused(model: &Model, output: &Path) -> Result<String> {
-    let regions = Plan::new(&model.graph()?).regions().len();
+    let regions = Plan::new(model.graph()).regions().len();
     Ok(format!(
         "{} holds the training form, which runs slower: {regions} blocks are not fused; add --form plain to fuse them",
         output.display()
@@ -132,7 +132,7 @@ impl Arguments {
 
     /// The model in the requested form.
     fn in_form(&self, model: Model) -> anyhow::Result<Model> {
-        match (self.form, model.form) {
+        match (self.form, model.form()) {
             (None, _) | (Some(WantedForm::Training), Form::Training) | (Some(WantedForm::Plain), Form::Plain) => {
                 Ok(model)
             }
@@ -183,8 +183,8 @@ impl Arguments {
             let names = (target == Target::Safetensors).then(|| self.dialect());
             return print_json(&json!({
                 "output": self.output.display().to_string(),
-                "name": model.architecture.name(),
-                "form": model.form,
+                "name": model.name(),
+                "form": model.form(),
                 "opset": opset,
                 "names": names,
                 "dtype": if self.dtype == Dtype::F16 { "f16" } else { "f32" },
@@ -195,8 +195,8 @@ impl Arguments {
         print(&format!(
             "{}: {} in {}, {} values, {} bytes\n",
             self.output.display(),
-            model.architecture.name(),
-            model.form,
+            model.name(),
+            model.form(),
             thousands(parameters),
             thousands(bytes)
         ))

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Fuses a model and checks the result, with a progress bar.
 pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> {
-    let progress = bar(Plan::new(&model.graph()?).regions().len(), "checking");
+    let progress = bar(Plan::new(model.graph()).regions().len(), "checking");
     let fusion = check::fuse(model, size, |region| {
         progress.set_message(region.name.clone());
         progress.inc(1);

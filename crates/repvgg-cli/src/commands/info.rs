@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use repvgg::checkpoint::Origin;
 use repvgg::cost::{Cost, cost};
+use repvgg::formats::Origin;
 use repvgg::fuse::Plan;
-use repvgg::zoo::{Form, published};
-use repvgg::{Architecture, Graph, Model};
-use repvgg_hub::ModelName;
+use repvgg::zoo::published;
+use repvgg::{Form, Graph, Model, Result, Specification};
+use repvgg_hub::{ModelName, Opened};
 use serde_json::json;
 
 use super::Outcome;
@@ -29,35 +29,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let (opened, architecture) = match ModelName::parse(&arguments.model.model)? {
-        ModelName::Architecture(architecture) => (None, *architecture),
-        _ => {
-            let opened = arguments.model.open_with_origin()?;
-            let architecture = opened.model.architecture.clone();
-            (Some(opened), architecture)
-        }
-    };
-    let model = opened.as_ref().map(|opened| &opened.model);
-    let training = architecture.training_graph()?;
-    let form = model.map_or(Form::Plain, |model| model.form);
-    let size = arguments
-        .size
-        .unwrap_or_else(|| [model.map_or(architecture.image_size(), |model| model.preprocessing.size); 2]);
-    let plan = Plan::new(&training);
-    let shown = match form {
-        Form::Training => &training,
-        Form::Plain => plan.graph(),
-    };
+    let subject = Subject::open(&arguments.model)?;
+    let size = arguments.size.unwrap_or([subject.image_size; 2]);
     let facts = Facts {
-        architecture: &architecture,
-        model,
-        origin: opened.as_ref().and_then(|opened| opened.origin),
-        form,
         size,
-        graph: shown,
-        shown: cost(shown, size)?,
-        training: cost(&training, size)?,
-        plain: cost(plan.graph(), size)?,
+        shown: cost(&subject.graph, size)?,
+        training: cost(&subject.training, size)?,
+        plain: cost(&subject.plain, size)?,
+        subject: &subject,
     };
     if arguments.json {
         print_json(&facts.json())?;
@@ -67,13 +46,71 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-struct Facts<'a> {
-    architecture: &'a Architecture,
-    model: Option<&'a Model>,
+/// The network that is shown: a model's, or a named one without weights.
+struct Subject {
+    name: String,
+    architecture: Specification,
+    specification: Option<Specification>,
+    model: Option<Model>,
     origin: Option<Origin>,
     form: Form,
+    image_size: usize,
+    /// The graph that is shown.
+    graph: Graph,
+    /// The graph that is trained; the plain one where the training form is unknown.
+    training: Graph,
+    plain: Graph,
+}
+
+impl Subject {
+    fn open(options: &ModelOptions) -> Result<Self> {
+        if let ModelName::Specification(specification) = ModelName::parse(&options.model)? {
+            return Self::new(*specification);
+        }
+        let Opened { model, origin, .. } = options.open_with_origin()?;
+        let graph = model.graph().clone();
+        let plain = if model.form() == Form::Plain { graph.clone() } else { Plan::new(&graph).into_graph() };
+        let training = model.training_specification().map(|known| known.training_graph()).transpose()?;
+        Ok(Self {
+            name: model.name().to_owned(),
+            architecture: model.architecture(),
+            specification: model.specification().cloned(),
+            form: model.form(),
+            image_size: model.preprocessing.size,
+            training: training.unwrap_or_else(|| graph.clone()),
+            model: Some(model),
+            origin,
+            graph,
+            plain,
+        })
+    }
+
+    fn new(specification: Specification) -> Result<Self> {
+        let training = specification.training_graph()?;
+        let plain = Plan::new(&training).into_graph();
+        let (name, image_size) = (specification.name().to_owned(), specification.image_size());
+        let architecture = match specification.repvgg() {
+            Some(_) => specification.clone(),
+            None => Specification::from_graph(&name, image_size, training.clone()),
+        };
+        Ok(Self {
+            name,
+            architecture,
+            specification: Some(specification),
+            model: None,
+            origin: None,
+            form: Form::Plain,
+            image_size,
+            graph: plain.clone(),
+            training,
+            plain,
+        })
+    }
+}
+
+struct Facts<'a> {
+    subject: &'a Subject,
     size: [usize; 2],
-    graph: &'a Graph,
     shown: Cost,
     training: Cost,
     plain: Cost,
@@ -93,11 +130,11 @@ impl Facts<'_> {
             })
             .collect();
         json!({
-            "name": self.architecture.name(),
-            "form": self.form,
-            "file": self.origin,
+            "name": self.subject.name,
+            "form": self.subject.form,
+            "file": self.subject.origin,
             "size": self.size,
-            "classes": self.architecture.classes(),
+            "classes": self.subject.graph.classes(),
             "parameters": self.plain.parameters,
             "training_parameters": self.training.parameters,
             "macs": self.plain.macs,
@@ -105,11 +142,12 @@ impl Facts<'_> {
             "winograd_multiplies": self.plain.winograd_multiplies,
             "peak_activation_bytes": self.plain.peak_activation_bytes,
             "training_peak_activation_bytes": self.training.peak_activation_bytes,
-            "architecture": self.architecture,
-            "labels": self.model.map(|model| &model.labels),
-            "preprocessing": self.model.map(|model| &model.preprocessing),
-            "training": self.model.and_then(|model| model.training.as_ref()),
-            "paper": published(self.architecture.name()).map(|paper| json!({"source": paper.source, "top1": paper.top1})),
+            "architecture": self.subject.architecture,
+            "specification": self.subject.specification,
+            "labels": self.subject.model.as_ref().map(|model| &model.labels),
+            "preprocessing": self.subject.model.as_ref().map(|model| &model.preprocessing),
+            "training": self.subject.model.as_ref().and_then(|model| model.training.as_ref()),
+            "paper": published(&self.subject.name).map(|paper| json!({"source": paper.source, "top1": paper.top1})),
             "layers": layers,
         })
     }
@@ -120,7 +158,7 @@ impl Facts<'_> {
             .shown
             .layers
             .iter()
-            .zip(self.graph.nodes())
+            .zip(self.subject.graph.nodes())
             .map(|(layer, node)| {
                 let [c, h, w] = layer.shape;
                 vec![
@@ -146,20 +184,20 @@ impl Facts<'_> {
         };
         text.push_str(&format!(
             "\n{} for {} classes, shown in {} for one {height}x{width} image\n",
-            self.architecture.name(),
-            self.architecture.classes(),
-            self.form
+            self.subject.name,
+            self.subject.graph.classes(),
+            self.subject.form
         ));
-        if let Some(origin) = self.origin {
+        if let Some(origin) = self.subject.origin {
             text.push_str(&format!("file           {origin}\n"));
         }
         text.push_str(&line("training form", &self.training));
         text.push_str(&line("plain form", &self.plain));
-        if let Some(paper) = published(self.architecture.name()) {
+        if let Some(paper) = published(&self.subject.name) {
             let millions = paper.parameters.map_or(String::new(), |millions| format!(", {millions:.2} M parameters"));
             text.push_str(&format!("paper          top-1 {:.2} %{millions} ({})\n", paper.top1, paper.source));
         }
-        if let Some(model) = self.model {
+        if let Some(model) = &self.subject.model {
             if !model.labels.is_empty() {
                 text.push_str(&format!("labels         {}\n", shortened(&model.labels)));
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use repvgg::cost::{self, Cost, cost};
 use repvgg::fuse::Plan;
 use repvgg::zoo::{BLOCKS, Published, published};
-use repvgg::{Architecture, Result};
+use repvgg::{Result, Specification};
 use serde_json::json;
 
 use super::Outcome;
@@ -33,7 +33,7 @@ struct Row {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let rows = Architecture::names().map(|name| row(name, arguments.size)).collect::<Result<Vec<_>>>()?;
+    let rows = Specification::names().map(|name| row(name, arguments.size)).collect::<Result<Vec<_>>>()?;
     if arguments.json {
         print_json(&rows.iter().map(json_row).collect())?;
     } else {
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<Row> {
-    let architecture = Architecture::named(name).expect("a listed name has an architecture");
+    let architecture = Specification::named(name).expect("a listed name has an architecture");
     let size = size.unwrap_or([architecture.image_size(); 2]);
     let training = architecture.training_graph()?;
     let plan = Plan::new(&training);

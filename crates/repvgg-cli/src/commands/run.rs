@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let input = npy::read(&arguments.input)?;
     let place = || arguments.input.display();
     let [n, channels, height, width] = input.nchw().map_err(|error| error.within(place()))?;
-    let graph = model.graph()?;
+    let graph = model.graph();
     if channels != graph.input_channels() || [n, height, width].contains(&0) {
         let expected = graph.input_channels();
         let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());

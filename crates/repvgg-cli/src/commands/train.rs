@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use repvgg::Architecture;
+use repvgg::Specification;
 use repvgg_train::EpochMetrics;
 use repvgg_train::augment::Crop;
 use repvgg_train::data::Unreadable;
@@ -180,12 +180,12 @@ fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
     let mut setup = match &arguments.init_from {
         Some(name) => {
             let pretrained = Pretrained { name: name.clone(), model: open(name)?.model };
-            Setup::fine_tune(data, preset.recipe, pretrained)
+            Setup::fine_tune(data, preset.recipe, pretrained)?
         }
         None => Setup::new(data, preset),
     };
     if let Some(name) = &arguments.model {
-        setup.network = Architecture::open(name)?;
+        setup.network = Specification::open(name)?;
     }
     Ok(Setup {
         size: arguments.recipe.size,

@@ -112,7 +112,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn json(&self) -> Value {
-        let model = |(name, Opened { model, origin, .. }): &(&str, &Opened)| json!({"model": name, "name": model.architecture.name(), "form": model.form, "file": origin});
+        let model = |(name, Opened { model, origin, .. }): &(&str, &Opened)| json!({"model": name, "name": model.name(), "form": model.form(), "file": origin});
         let blocks: Vec<Value> = match &self.comparison.parts {
             Parts::Regions(report) => {
                 let blocks = report.regions.iter();
@@ -172,7 +172,7 @@ impl Report<'_> {
         };
         for (mark, (name, Opened { model, origin, .. })) in ["a", "b"].into_iter().zip(&self.models) {
             let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
-            text.push_str(&format!("{mark}  {name}: {}, {}{origin}\n", model.architecture.name(), model.form));
+            text.push_str(&format!("{mark}  {name}: {}, {}{origin}\n", model.name(), model.form()));
         }
         let LogitComparison { images, same_top1, largest_difference, largest_logit } = self.comparison.logits;
         text.push_str(&format!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use repvgg::error::expected;
 use repvgg::image::Preprocessing;
-use repvgg::{Architecture, Error, Result};
+use repvgg::{Error, Result, Specification};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
@@ -36,7 +36,7 @@ pub struct Config {
     /// How an image becomes an input when the network is used.
     pub preprocessing: Preprocessing,
     /// The network.
-    pub architecture: Architecture,
+    pub architecture: Specification,
 }
 
 /// The most threads, as the engine has it.

@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use repvgg::checkpoint::safetensors::{self, Contents};
-use repvgg::checkpoint::{Precision, Stored};
+use repvgg::Precision;
 use repvgg::error::expected;
 use repvgg::file::write_atomically;
+use repvgg::formats::Stored;
+use repvgg::formats::safetensors::{self, Contents};
 use repvgg::{Error, Model, Result, Weights};
 use serde::{Deserialize, Serialize};
 

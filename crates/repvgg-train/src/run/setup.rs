@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use repvgg::image::Preprocessing;
-use repvgg::{Architecture, Error, Model, Result, Weights};
+use repvgg::{Error, Model, Result, Specification, Weights};
 
 use super::{Config, Run, fingerprint};
+use crate::Device;
 use crate::data::{self, BUILT_IN, Data, Unreadable};
 use crate::recipe::{Preset, Recipe};
-use crate::{Device, transfer};
+use crate::transfer::{plain_form, transfer};
 
 /// What a new run is made from.
 ///
@@ -24,7 +25,7 @@ use crate::{Device, transfer};
 ///
 /// // Fine-tune what it learned on other images: a head for other classes starts afresh.
 /// let pretrained = Pretrained { name: "run/best.safetensors".to_owned(), model: run.model() };
-/// let setup = Setup::fine_tune("other-photos/", Preset::named("quick")?.recipe, pretrained);
+/// let setup = Setup::fine_tune("other-photos/", Preset::named("quick")?.recipe, pretrained)?;
 /// setup.start("fine-tuned".as_ref())?.train(|_| Control::Continue)?;
 /// # Ok(())
 /// # }
@@ -36,7 +37,7 @@ pub struct Setup {
     /// How the network is trained.
     pub recipe: Recipe,
     /// The network; it gets as many classes as the data have.
-    pub network: Architecture,
+    pub network: Specification,
     /// The model whose weights the run starts from; none for [initial weights](Weights::initialise).
     pub pretrained: Option<Pretrained>,
     /// The side of the network's square input in pixels; none for the images' own where they have one, else the pretrained
@@ -91,9 +92,13 @@ impl Setup {
     }
 
     /// A run that starts from the weights of `pretrained`, on the data set at `data`.
-    pub fn fine_tune(data: impl Into<PathBuf>, recipe: Recipe, pretrained: Pretrained) -> Self {
-        let preset = Preset { recipe, model: pretrained.model.architecture.clone() };
-        Self { pretrained: Some(pretrained), ..Self::new(data, preset) }
+    ///
+    /// # Errors
+    /// When the model is in plain form and nothing says how it was trained.
+    pub fn fine_tune(data: impl Into<PathBuf>, recipe: Recipe, pretrained: Pretrained) -> Result<Self> {
+        let Pretrained { name, model } = &pretrained;
+        let model = model.training_specification().ok_or_else(|| plain_form().within(name))?;
+        Ok(Self { pretrained: Some(pretrained), ..Self::new(data, Preset { recipe, model }) })
     }
 
     /// Opens the data set and works out all that the run starts with; nothing is written.

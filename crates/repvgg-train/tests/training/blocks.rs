@@ -3,7 +3,7 @@
 use repvgg::cost::cost;
 use repvgg::graph::Role;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
-use repvgg::{Architecture, Graph, Weights};
+use repvgg::{Graph, Specification, Weights};
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
 const SETTINGS: SgdSettings =
@@ -46,9 +46,9 @@ fn every_kind_of_block_learns() {
 /// The network of the fewest multiply-adds of each family takes a step, and every parameter has a finite new value.
 #[test]
 fn every_family_takes_a_step() {
-    for (family, names) in Architecture::families() {
-        let networks = names.iter().map(|name| Architecture::named(name).unwrap());
-        let smallest = |architecture: &Architecture| {
+    for (family, names) in Specification::families() {
+        let networks = names.iter().map(|name| Specification::named(name).unwrap());
+        let smallest = |architecture: &Specification| {
             let graph = architecture.training_graph().unwrap();
             let own = architecture.image_size();
             let side = [64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(own);

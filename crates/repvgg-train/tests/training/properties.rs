@@ -3,7 +3,7 @@
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
 use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
-use repvgg::{Architecture, Graph, Op, Tensor, Weights};
+use repvgg::{Graph, Op, Specification, Tensor, Weights};
 use repvgg_testing::positive_weights;
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
@@ -208,7 +208,7 @@ fn logits_are_those_of_the_oracle() {
         "family = \"shufflenet-v1\"\ngroups = 4\nchannels = 48\nstem = 8\ndepths = [2, 1, 1]",
         "family = \"shufflenet-v2\"\ndepths = [2, 1, 1]\nchannels = [8, 20, 28, 36, 40]",
     ] {
-        let network = Architecture::from_toml(&format!("{text}\nclasses = 4\nsize = 40"), "small").unwrap();
+        let network = Specification::from_toml(&format!("{text}\nclasses = 4\nsize = 40"), "small").unwrap();
         graphs.push(network.training_graph().unwrap());
     }
     for graph in graphs {

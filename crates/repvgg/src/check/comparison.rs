@@ -1,6 +1,5 @@
 //! Two models on the same inputs, and part by part.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::fusion::{FusionReport, RegionReport, verify};
@@ -9,8 +8,7 @@ use crate::engine::{Accuracy, BatchShape, Engine, Options, Session, thread_pool}
 use crate::error::expected;
 use crate::graph::Graph;
 use crate::random::Normal;
-use crate::zoo::Form;
-use crate::{Error, Model, Result, Tensor, Weights, fuse, image};
+use crate::{Error, Form, Model, Result, Tensor, Weights, fuse, image};
 
 /// Images per run of the networks.
 const BATCH: usize = 8;
@@ -136,7 +134,7 @@ fn compare_logits(
     threads: usize,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<LogitComparison> {
-    let channels = models[0].architecture.input_channels();
+    let channels = models[0].input_channels();
     let options = Options { accuracy: Accuracy::Strict, ..Options::default() };
     let engine = Engine { options, pool: thread_pool(threads)? };
     match *inputs {
@@ -183,8 +181,8 @@ struct Pair {
 impl Pair {
     fn new(models: [&Model; 2], engine: &Engine, size: [usize; 2]) -> Result<Self> {
         let [a, b] = models.map(|model| {
-            let session = engine.session(&model.graph()?, &model.weights, BatchShape { batch: BATCH, size });
-            session.map_err(|error| error.within(model.architecture.name()))
+            let session = engine.session(model.graph(), &model.weights, BatchShape { batch: BATCH, size });
+            session.map_err(|error| error.within(model.name()))
         });
         let sessions = [a?, b?];
         for (what, shape) in
@@ -237,26 +235,26 @@ fn first_choice(logits: &[f32]) -> Option<usize> {
 /// When a graph cannot be built or cannot take images of this size.
 pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(&RegionReport)) -> Result<Parts> {
     let [a, b] = models;
-    let (training, plain) = match (a.form, b.form) {
+    let (training, plain) = match (a.form(), b.form()) {
         (Form::Training, Form::Plain) => (a, b),
         (Form::Plain, Form::Training) => (b, a),
         _ => return compare_layers(a, b),
     };
-    let plan = fuse::Plan::new(&training.graph()?);
-    match renamed(plan.graph(), &plain.graph()?, &plain.weights) {
+    let plan = fuse::Plan::new(training.graph());
+    match renamed(plan.graph(), plain) {
         Some(fused) => verify(&plan, &training.weights, &fused, size, progress).map(Parts::Regions),
         None => Ok(Parts::None),
     }
 }
 
 fn compare_layers(a: &Model, b: &Model) -> Result<Parts> {
-    let (graph, other) = (a.graph()?.inference(), b.graph()?.inference());
-    let Some(theirs) = renamed(&graph, &other, &b.weights) else { return Ok(Parts::None) };
+    let (graph, other) = (a.graph().inference(), b.graph().inference());
+    let Some(pairs) = graph.correspondence(&other) else { return Ok(Parts::None) };
     let mut layers = Vec::new();
-    for node in graph.nodes() {
+    for (id, node) in graph.iter() {
         let mut layer = LayerDifference { name: node.name.clone(), largest_difference: 0.0, largest: 0.0 };
-        for (name, _) in node.parameters() {
-            let (a, b) = (a.weights.require(&name)?, theirs.require(&name)?);
+        for ((name, _), (other_name, _)) in node.parameters().zip(other.node(pairs[&id]).parameters()) {
+            let (a, b) = (a.weights.require(&name)?, b.weights.require(&other_name)?);
             for (&a, &b) in a.data().iter().zip(b.data()) {
                 layer.largest_difference = layer.largest_difference.max((f64::from(a) - f64::from(b)).abs());
                 layer.largest = layer.largest.max(f64::from(a).abs());
@@ -269,15 +267,7 @@ fn compare_layers(a: &Model, b: &Model) -> Result<Parts> {
     Ok(Parts::Layers(layers))
 }
 
-/// `weights` of `other` under the names of `graph`, where the two graphs differ in names alone.
-pub(crate) fn renamed(graph: &Graph, other: &Graph, weights: &Weights) -> Option<Weights> {
-    let pairs = graph.correspondence(other)?;
-    let names: BTreeMap<&str, &str> =
-        pairs.iter().map(|(&a, &b)| (graph.node(a).name.as_str(), other.node(b).name.as_str())).collect();
-    let tensors = graph.nodes().iter().flat_map(|node| node.op.parameters().into_iter().map(move |p| (node, p.suffix)));
-    let tensor = |(node, suffix): (&crate::graph::Node, &str)| -> Option<(String, Tensor)> {
-        let theirs = names.get(node.name.as_str())?;
-        Some((format!("{}.{suffix}", node.name), weights.get(&format!("{theirs}.{suffix}"))?.clone()))
-    };
-    tensors.map(tensor).collect()
+/// The weights of `model` under the names of `graph`, where the two graphs differ in names alone.
+fn renamed(graph: &Graph, model: &Model) -> Option<Weights> {
+    model.weights.clone().renamed(graph.renaming_from(model.graph())?)
 }

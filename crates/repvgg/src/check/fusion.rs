@@ -8,8 +8,7 @@ use crate::fuse::{Plan, Region};
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
-use crate::zoo::Form;
-use crate::{Error, Model, Result, Tensor, Weights};
+use crate::{Error, Form, Model, Result, Tensor, Weights};
 
 /// What rounding a fused kernel once to f32 may change: half a unit in the last place.
 const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
@@ -52,10 +51,10 @@ impl CheckedFusion {
 /// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size. A fusion that
 /// drifts is no error here but in [`CheckedFusion::accept`].
 pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> Result<CheckedFusion> {
-    if model.form == Form::Plain {
-        return Err(Error::fuse(model.architecture.name(), "already in plain form, there is nothing to fuse"));
+    if model.form() == Form::Plain {
+        return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
     }
-    let plan = Plan::new(&model.graph()?);
+    let plan = Plan::new(model.graph());
     let weights = plan.apply(&model.weights)?;
     let report = verify(&plan, &model.weights, &weights, size, progress)?;
     Ok(CheckedFusion { model: model.fused(&plan, weights), plan, report })

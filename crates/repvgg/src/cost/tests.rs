@@ -1,7 +1,7 @@
 use super::*;
 use crate::fuse::Plan;
 use crate::graph::{Conv2d, Linear, Op, Pool};
-use crate::zoo::Architecture;
+use crate::zoo::Specification;
 
 /// A graph that starts with images of `channels`, and its input.
 fn start(channels: usize) -> (Graph, NodeId) {
@@ -100,7 +100,7 @@ fn cells(count: usize) -> Graph {
 }
 
 fn named(name: &str) -> Graph {
-    Architecture::named(name).unwrap().training_graph().unwrap().inference()
+    Specification::named(name).unwrap().training_graph().unwrap().inference()
 }
 
 /// `(name, live bytes, held bytes)` of each node.

@@ -1,14 +1,16 @@
 //! Two graphs that are the same but for their names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Graph, NodeId};
+use crate::weights::Renaming;
 
 impl Graph {
     /// For each node that the main output needs, the node of `other` that does the same in the same place; `None` when
-    /// the graphs compute different things, names apart.
+    /// the graphs differ in more than names. No two nodes have the same counterpart.
     pub fn correspondence(&self, other: &Self) -> Option<HashMap<NodeId, NodeId>> {
         let mut pairs = HashMap::from([(self.main_output(), other.main_output())]);
+        let mut taken = HashSet::from([other.main_output()]);
         let mut open = vec![self.main_output()];
         while let Some(id) = open.pop() {
             let (ours, theirs) = (self.node(id), other.node(pairs[&id]));
@@ -19,11 +21,26 @@ impl Graph {
                 match pairs.insert(input, counterpart) {
                     Some(before) if before != counterpart => return None,
                     Some(_) => {}
-                    None => open.push(input),
+                    None if taken.insert(counterpart) => open.push(input),
+                    None => return None,
                 }
             }
         }
         Some(pairs)
+    }
+
+    /// For each parameter, the name that it has in `other`, where the two graphs differ in names alone and this one has no
+    /// output but the main one: what gives [`Weights`](crate::Weights) of `other` the names of this graph.
+    pub fn renaming_from(&self, other: &Self) -> Option<Vec<Renaming>> {
+        let pairs = self.correspondence(other)?;
+        let mut names = Vec::new();
+        for (id, node) in self.iter() {
+            for parameter in node.op.parameters() {
+                let name = |prefix: &str| format!("{prefix}.{}", parameter.suffix);
+                names.push(Renaming { from: name(&other.node(*pairs.get(&id)?).name), to: name(&node.name) });
+            }
+        }
+        Some(names)
     }
 }
 

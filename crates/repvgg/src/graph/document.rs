@@ -1,4 +1,4 @@
-//! A graph as text: nodes that name their inputs.
+//! A graph in serialised form: nodes that name their inputs.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{Graph, Op};
 use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
-/// The most nodes of a graph that comes from a file.
+/// The most nodes of a graph from a file.
 const NODE_LIMIT: usize = 1 << 14;
 
 /// The serialised form of a [`Graph`].
@@ -51,7 +51,7 @@ impl From<Graph> for Document {
 impl TryFrom<Document> for Graph {
     type Error = Error;
 
-    /// The graph, when its nodes come in order, every name is there once, and every operation can be.
+    /// The graph, if its nodes come in order, no name repeats, and every operation is possible.
     fn try_from(document: Document) -> Result<Self> {
         let refuse = |place: &str, problem: Problem| Err(Error::spec(place, problem));
         if document.nodes.len() > NODE_LIMIT {
@@ -60,7 +60,7 @@ impl TryFrom<Document> for Graph {
         let mut graph = Self::new();
         for Node { name, op, inputs } in document.nodes {
             let found = |input: &String| {
-                let missing = || Error::spec(&name, expected("inputs that come earlier").found(input));
+                let missing = || Error::spec(&name, expected("an input earlier in the graph").found(input));
                 graph.find(input).ok_or_else(missing)
             };
             let ids = inputs.iter().map(found).collect::<Result<Vec<_>>>()?;
@@ -82,7 +82,7 @@ impl TryFrom<Document> for Graph {
         }
         for Output { name, node } in document.outputs {
             let Some(id) = graph.find(&node) else {
-                return refuse(&name, expected("a node's name").found(node));
+                return refuse(&name, expected("the name of a node").found(node));
             };
             graph.output(name, id);
         }

@@ -46,14 +46,14 @@ pub enum Op {
         /// The groups whose channels are interleaved.
         groups: usize,
     },
-    /// Some consecutive channels.
+    /// A range of channels.
     Slice {
         /// The first of them.
         start: usize,
         /// How many.
         channels: usize,
     },
-    /// Zeros around the map; where a number is negative, that many rows or columns are cut off instead.
+    /// Zeros around the map; negative numbers crop rows or columns instead.
     Pad {
         /// Rows above and below, columns left and right.
         padding: [[isize; 2]; 2],
@@ -144,7 +144,7 @@ impl Conv2d {
     }
 }
 
-/// What a filter's norm is raised to: PyTorch's `normalize`.
+/// The lower bound on a filter's norm, as in PyTorch's `normalize`.
 pub const LEAST_NORM: f64 = 1e-12;
 
 /// Batch normalisation: `y = γ (x − μ) / √(σ² + ε) + β` per channel (Ioffe & Szegedy, 1502.03167).
@@ -223,7 +223,7 @@ fn clip(x: f64, low: f64, high: f64) -> f64 {
     if raised > high { high } else { raised }
 }
 
-/// What a softmax gives for each channel.
+/// The output of a softmax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Softmax {
@@ -233,11 +233,12 @@ pub enum Softmax {
     Logarithms,
 }
 
-/// The most windows of a pool that one pixel is in, on average: more is a mistake, and takes for ever.
+/// The most windows of a pool that may cover one pixel, on average. A larger window means a malformed graph, and would take
+/// hours to compute.
 const OVERLAP_LIMIT: usize = 1 << 10;
 
 impl ActivationKind {
-    /// Checks that its numbers are finite and its bounds in order. An error says what does not fit.
+    /// Checks that its numbers are finite and its bounds in order.
     fn check(self) -> Result<(), Problem> {
         let [a, b] = match self {
             Self::Relu | Self::Sigmoid | Self::Silu => [0.0; 2],
@@ -294,7 +295,7 @@ impl Linear {
     }
 }
 
-/// What a parameter is for; recipes choose weight decay by it.
+/// The role of a parameter; recipes choose weight decay by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A convolution kernel `[K, C/G, R, S]`.
@@ -329,7 +330,7 @@ pub struct Parameter {
     pub suffix: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
 }
 
@@ -345,7 +346,7 @@ impl Op {
         Self::Conv2d(conv)
     }
 
-    /// The convolution that it is, of either kind.
+    /// The convolution, of either kind.
     pub fn convolution(&self) -> Option<&Conv2d> {
         if let Self::Conv2d(conv) | Self::NormalizedConv2d(conv) = self { Some(conv) } else { None }
     }
@@ -397,7 +398,7 @@ impl Op {
         }
     }
 
-    /// How many inputs it takes.
+    /// The number of inputs it takes.
     pub fn arity(&self) -> RangeInclusive<usize> {
         match self {
             Self::Input { .. } => 0..=0,
@@ -407,7 +408,7 @@ impl Op {
         }
     }
 
-    /// Checks every condition that does not depend on the image. An error says what does not fit.
+    /// Checks every condition that does not depend on the image.
     pub(crate) fn check(&self) -> Result<(), Problem> {
         let extents = match self {
             Self::Conv2d(Conv2d { geometry: g, .. }) | Self::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
@@ -465,7 +466,7 @@ impl Op {
         }
     }
 
-    /// The output shape for these input shapes; `size` is the image's `[height, width]`. An error says what does not fit.
+    /// The output shape for these input shapes; `size` is the image's `[height, width]`.
     pub(crate) fn shape(&self, size: [usize; 2], inputs: &[Shape]) -> Result<Shape, Problem> {
         let same = |channels: usize| match inputs[0][0] {
             found if found == channels => Ok(inputs[0]),
@@ -512,7 +513,7 @@ impl Op {
             },
             Self::Pad { padding } => {
                 let [channels, height, width] = inputs[0];
-                // Zeros do not make up for what is cut off beyond the map.
+                // Cropping applies to the map, not to zeros added on the other side.
                 let extent = |extent: usize, ends: [isize; 2]| {
                     let cut = ends.map(|end| end.min(0).unsigned_abs()).into_iter().sum::<usize>();
                     let left = extent.checked_sub(cut).filter(|left| *left > 0)?;
@@ -536,10 +537,10 @@ impl Op {
 }
 
 fn too_many() -> Problem {
-    expected("channels within the address space").found("more")
+    "the number of channels exceeds the address space".into()
 }
 
-/// Checks a window's kernel, stride, padding and dilation: far beyond any network's, arithmetic could overflow.
+/// Checks a window's kernel, stride, padding and dilation: values far beyond any network's could overflow.
 fn check_window(extents: &[[usize; 2]]) -> Result<(), Problem> {
     match extents.as_flattened().iter().find(|extent| **extent > WINDOW_LIMIT) {
         Some(extent) => {
@@ -555,7 +556,7 @@ impl Pool {
         let Self { kernel, stride, padding } = *self;
         let is_padded_away = |axis: usize| padding[axis].iter().any(|&padding| padding >= kernel[axis]);
         if kernel.contains(&0) || stride.contains(&0) || (0..2).any(is_padded_away) {
-            return Err(expected("a kernel and a stride of at least 1 and less padding than kernel")
+            return Err(expected("kernel and stride of at least 1 and padding smaller than the kernel")
                 .found(format_args!("kernel {kernel:?}, stride {stride:?}, padding {padding:?}")));
         }
         let extent = |input: usize, axis: usize| {

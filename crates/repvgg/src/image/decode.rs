@@ -32,12 +32,12 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
 
 /// Decodes an image in memory to 8-bit RGB; `place` names it in errors.
 ///
-/// The format is told by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes equal channels, a palette is looked up, CMYK is
+/// The format is detected by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes equal channels, a palette is looked up, CMYK is
 /// converted, 16 bits are rounded to 8, alpha is dropped (as Pillow's `convert("RGB")`: the colour beneath transparency shows),
 /// an animation gives its first frame, and the EXIF orientation is applied.
 ///
 /// # Errors
-/// When the bytes are not such an image, are truncated or corrupt, or claim no pixel or more than [`MAX_PIXELS`].
+/// When the bytes are not such an image, are truncated or corrupt, or the image has no pixel or more than [`MAX_PIXELS`].
 pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> {
     let Ok(format) = guess_format(bytes) else {
         return Err(Error::format(place, not_an_image(bytes)));
@@ -71,7 +71,7 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
     Ok(image.into_rgb8())
 }
 
-/// The sentence for bytes of no known image format.
+/// The problem with bytes of no known image format.
 fn not_an_image(bytes: &[u8]) -> Problem {
     if bytes.is_empty() {
         return expected("an image").found("an empty file");
@@ -84,12 +84,12 @@ fn truncated(format: ImageFormat) -> Problem {
     expected(format_args!("a whole {} image", name(format))).found("a truncated one")
 }
 
-/// The decoder's complaint as the rest of one sentence.
+/// The decoder's error as one of our problems.
 fn describe(format: ImageFormat, error: &ImageError) -> Problem {
     match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => truncated(format),
         error => {
-            // Where there is a source it is the cause itself, without the name of the format again.
+            // A source is the cause itself, without the name of the format again.
             let cause = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
             let cause = cause.replace(['\n', '\r'], " ");
             if cause.to_lowercase().contains("unexpected end of file") {
@@ -104,10 +104,10 @@ fn name(format: ImageFormat) -> String {
     format!("{format:?}").to_uppercase().replace("WEBP", "WebP")
 }
 
-/// Whether the end-of-image marker stands at the top level of a JPEG stream (ITU-T T.81, B.1.1).
+/// Whether the end-of-image marker occurs at the top level of a JPEG stream (ITU-T T.81, B.1.1).
 ///
-/// The decoder paints what a truncated file lacks grey and says nothing; Pillow refuses it, and so do we. Segments are stepped over
-/// by their length, because an embedded thumbnail has an end marker of its own.
+/// The decoder silently fills the missing part of a truncated file with grey; Pillow refuses such a file, and so do we. Segments
+/// are skipped by their length, because an embedded thumbnail has an end marker of its own.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {

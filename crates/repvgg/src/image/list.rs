@@ -11,9 +11,9 @@ use crate::{Error, Result};
 
 const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
-/// The image files under `path`, told by extension in any case, in all its folders, sorted by path.
+/// The image files under `path`, detected by extension in any case, in all its folders, sorted by path.
 ///
-/// A `path` that is a file is its own list, whatever its name. Names that begin with a dot are passed over; links are followed, each
+/// For a file the list is the file itself, whatever its name. Names that begin with a dot are skipped; links are followed, each
 /// folder once.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files among `places` as they are named, and the image files of the folders among them.
+/// The files among `places`, and the image files in the folders among them.
 ///
 /// # Errors
 /// When a folder cannot be read or holds no image.

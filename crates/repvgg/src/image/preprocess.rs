@@ -1,4 +1,4 @@
-//! The evaluation transform: an image to what the network reads.
+//! The evaluation transform: from an image to the network's input.
 
 use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Preprocessing {
     pub std: Vec<f32>,
 }
 
-/// ImageNet: 224 out of 256, bilinear, the mean and deviation everyone uses.
+/// ImageNet's defaults: 224 out of 256, bilinear, the customary mean and deviation.
 impl Default for Preprocessing {
     fn default() -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Default for Preprocessing {
 const MAX_SIZE: usize = 1 << 13;
 
 impl Preprocessing {
-    /// The same for a network that reads one channel, where `channels` is 1 and there are three: the means of the three entries.
+    /// The same for a network that reads `channels`: for one channel, three entries are replaced by their mean.
     #[must_use]
     pub fn for_channels(mut self, channels: usize) -> Self {
         if channels == 1 && self.mean.len() == 3 {
@@ -54,7 +54,7 @@ impl Preprocessing {
         self
     }
 
-    /// Checks that a network which reads `channels` can be given what the transform makes.
+    /// Checks that the transform makes as many channels as the network reads.
     ///
     /// # Errors
     /// When the numbers of channels differ.
@@ -67,7 +67,7 @@ impl Preprocessing {
         Err(Error::shape("preprocessing", what))
     }
 
-    /// Checks that the settings describe a transform; call it once on settings that come from a file.
+    /// Checks that the settings describe a transform; call this once on settings from a file.
     ///
     /// # Errors
     /// When the size is zero or above 8192, the crop fraction is outside (0, 1], or `mean` and `std` are not one or three finite
@@ -117,7 +117,7 @@ impl Preprocessing {
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let (size, short) = (self.size as u64, self.short_side());
         let (width, height) = (u64::from(image.width()), u64::from(image.height()));
-        assert!(width > 0 && height > 0, "an image has at least one pixel");
+        assert!(width > 0 && height > 0, "the image has at least one pixel");
         let full = (short * width / width.min(height), short * height / width.min(height));
         let start = |full: u64| ((full - size) as f64 / 2.0).round_ties_even() as u64;
         resize_crop(image, full, (start(full.0), start(full.1)), self.size as u32, self.interpolation)
@@ -133,7 +133,7 @@ impl Preprocessing {
         input
     }
 
-    /// Writes the network input `[C, S, S]` of an image to `out`, a slot of a batch for one.
+    /// Writes the network input `[C, S, S]` of an image to `out`, for example a slot of a batch.
     ///
     /// # Panics
     /// As [`apply`](Self::apply), and when `out` does not hold [`elements`](Self::elements) values.

@@ -40,7 +40,7 @@ impl Region {
 
 /// `region` of `image`, cropped and then resampled to `size` (width, height), within 1 of Pillow's 0 to 255 values.
 ///
-/// Pixels outside the region have no part in the result.
+/// Pixels outside the region do not contribute.
 ///
 /// # Panics
 /// When the region is empty or does not lie in the image, or `size` has a zero.
@@ -53,9 +53,9 @@ pub fn resize(image: &RgbImage, region: Region, (width, height): (u32, u32), int
     resample(&cropped, columns, rows, interpolation)
 }
 
-/// What [`resize`] of the whole image to `full` would hold in the square of `side` pixels at `(left, top)`, computed alone.
+/// The square of `side` pixels at `(left, top)` of the image [resized](resize) to `full`, computed without the rest.
 ///
-/// Never the whole: a strip of 1 × 60,000 pixels resized to a short side of 256 would have four thousand million pixels.
+/// A strip of 1 × 60,000 pixels resized to a short side of 256 would have four billion pixels.
 pub(super) fn resize_crop(
     image: &RgbImage,
     full: (u64, u64),
@@ -82,7 +82,7 @@ struct Span {
 }
 
 impl Span {
-    /// The whole source pixels, first and count, that a filter of `radius` reads; `available` there are.
+    /// The source pixels, first and count, that a filter of `radius` reads, out of `available`.
     fn support(self, radius: f64, available: u32) -> (u32, u32) {
         let reach = radius * (self.length / f64::from(self.out)).max(1.0);
         let first = (self.start - reach).floor().max(0.0) as u32;
@@ -95,13 +95,13 @@ fn view(image: &RgbImage) -> ImageRef<'_> {
     ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).expect("three bytes a pixel")
 }
 
-/// Columns first, then rows, as Pillow: between the passes values are rounded and clipped to a byte, so the order shows.
+/// Columns first, then rows, as in Pillow: values are rounded and clipped to a byte between the passes, so the order matters.
 fn resample(source: &impl IntoImageView, columns: Span, rows: Span, interpolation: Interpolation) -> RgbImage {
     let (filter, radius) = match interpolation {
         Interpolation::Bilinear => (FilterType::Bilinear, 1.0),
         Interpolation::Bicubic => (FilterType::CatmullRom, 2.0),
     };
-    assert!(columns.out > 0 && rows.out > 0, "an image has at least one pixel");
+    assert!(columns.out > 0 && rows.out > 0, "the image has at least one pixel");
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     let mut resizer = Resizer::new();
 

@@ -10,7 +10,7 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Header and prefix together fill a multiple of this many bytes, so that the elements are aligned when mapped.
 const ALIGNMENT: usize = 64;
 
-/// Far beyond the header of any array of numbers; only structured types have long ones.
+/// Far longer than the header of any array of numbers; only structured types have long headers.
 const MAX_LENGTH: usize = 1 << 16;
 
 /// The type of the elements.
@@ -29,7 +29,7 @@ impl Element {
     }
 }
 
-/// What the header says of the array.
+/// The array as the header describes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) element: Element,
@@ -98,7 +98,7 @@ fn array<const N: usize>(file: &mut impl Read) -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Reads the one dictionary; any order of the three keys, each exactly once.
+/// Parses the dictionary: the three keys in any order, each exactly once.
 struct Parser<'a> {
     rest: &'a [u8],
 }
@@ -168,7 +168,7 @@ impl<'a> Parser<'a> {
         Ok(shape)
     }
 
-    /// A quoted string without escapes, which none of the accepted values needs.
+    /// A quoted string without escapes; none of the accepted values needs them.
     fn string(&mut self) -> Result<&'a str, Problem> {
         let quote = if self.accept(b'"') { b'"' } else { b'\'' };
         if quote == b'\'' {

@@ -18,9 +18,9 @@ impl Weights {
     /// other parameters unchanged.
     ///
     /// ```
-    /// use repvgg::{Architecture, Weights};
+    /// use repvgg::{Specification, Weights};
     ///
-    /// let graph = Architecture::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?.training_graph()?;
+    /// let graph = Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?.training_graph()?;
     /// let weights = Weights::initialise(&graph, 0);
     /// weights.check(&graph)?;
     /// assert_eq!(weights, Weights::initialise(&graph, 0));

@@ -1,4 +1,4 @@
-//! The account of parameters that do not fit a network.
+//! Parameters that do not fit a network.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,7 +14,7 @@ pub(crate) enum Misfit {
     Missing(Vec<usize>),
     /// The weights have it, the network does not.
     Unexpected,
-    /// It is there, but is not what the network needs; a sentence says how.
+    /// It does not suit the network.
     Wrong(Problem),
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Misfits {
     fitting: Vec<String>,
 }
 
-/// The most names among which the nearest is looked for, and the longest.
+/// The most names that the nearest one is searched among.
 const NEAREST: usize = 4096;
 
 impl Misfits {
@@ -53,7 +53,7 @@ impl Misfits {
         misfits
     }
 
-    /// Adds those of tensors that are no weights; they replace what was said of the same names before.
+    /// Adds the misfits of tensors that are not weights; they replace earlier ones of the same names.
     pub(crate) fn replace(&mut self, misfits: BTreeMap<String, Misfit>) {
         self.found.retain(|(name, _)| !misfits.contains_key(name));
         self.found.extend(misfits);
@@ -100,14 +100,14 @@ impl Misfits {
     }
 }
 
-/// The name that takes the fewest changes to become `name`, if that is less than a third of it.
+/// The name at the smallest edit distance from `name`, if that is less than a third of its length.
 fn nearest(name: &str, others: impl Iterator<Item = String>) -> Option<String> {
     let near = others.filter(|other| other.len() <= 256 && name.len() <= 256);
     let near = near.map(|other| (strsim::levenshtein(name, &other), other));
     near.filter(|(changes, _)| 3 * changes < name.len()).min().map(|(_, other)| other)
 }
 
-/// The first value that no trained network has.
+/// The first value that no trained network can have.
 fn bad_value(role: Role, tensor: &Tensor) -> Option<Problem> {
     let at = |what: &str, index: usize| expected(what).found(format_args!("{} at index {index}", tensor.data()[index]));
     if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {

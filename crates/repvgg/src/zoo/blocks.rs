@@ -11,7 +11,7 @@ use crate::Graph;
 use crate::error::expected;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 
-/// A layer's place in the network and its extents.
+/// A layer's name and dimensions.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     /// The prefix of its parameters: `stage1.0`.
@@ -22,18 +22,18 @@ pub(super) struct Layer {
     pub(super) groups: usize,
 }
 
-/// A way to build the layers that are one 3×3 convolution in plain form.
+/// A kind of block: a way to build the layers that become one 3×3 convolution each in plain form.
 #[derive(Debug)]
 pub struct Block {
     /// Its name in specifications.
     pub name: &'static str,
     /// What it is, in a few words.
     pub about: &'static str,
-    /// Where it stands: a table of the paper, or its own paper.
+    /// Its source: a table of the paper, or its own paper.
     pub source: &'static str,
     /// Consecutive layers of a stage that make one block.
     pub(super) layers: usize,
-    /// Adds these layers; the value before the last ReLU.
+    /// Adds these layers; returns the value before the last ReLU.
     pub(super) build: fn(&mut Graph, &[Layer], NodeId) -> NodeId,
 }
 
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for BlockKind {
 }
 
 impl Layer {
-    /// Whether the value has the shape of what it is computed from.
+    /// Whether output and input have the same shape.
     fn keeps_shape(&self) -> bool {
         self.in_channels == self.out_channels && self.stride == 1
     }
@@ -143,7 +143,7 @@ impl Layer {
         self.conv_bn(graph, "rbr_1x1", self.conv(1), x)
     }
 
-    /// The branch without a convolution, where shapes allow it.
+    /// The branch without a convolution, where the shapes are equal.
     fn identity(&self, graph: &mut Graph, x: NodeId) -> Option<NodeId> {
         self.keeps_shape().then(|| self.norm(graph, "rbr_identity", x))
     }
@@ -152,7 +152,7 @@ impl Layer {
         self.add(graph, part, Op::batch_norm(self.out_channels), &[x])
     }
 
-    /// The sum of the branches; one alone is its own sum.
+    /// The sum of the branches, or the only branch.
     fn sum(&self, graph: &mut Graph, branches: &[NodeId]) -> NodeId {
         if let [only] = branches { *only } else { self.add(graph, "add", Op::Add, branches) }
     }
@@ -287,8 +287,8 @@ fn quantization_aware(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId 
 /// The diverse branch block (Ding et al., 2103.13425, Sect. 3.3): 3×3, 1×1, 1×1 then average, and 1×1 then 3×3, each
 /// convolution and average with batch norm; the first 1×1 of the last branch is `I + W`.
 ///
-/// Where a second operation follows, the image is padded before the first, which maps zeros to just what the batch norm
-/// makes of them: the border that exact fusion asks for.
+/// Where a second operation follows, the input is padded before the first, so that the border holds the batch norm's image of
+/// zero, as exact fusion requires.
 fn diverse_branches(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let Layer { in_channels, out_channels, stride, groups, .. } = *layer;

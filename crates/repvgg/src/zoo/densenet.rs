@@ -1,14 +1,14 @@
-//! DenseNet (Huang et al., 1608.06993), the bottlenecked and compressed kind, under torchvision's names.
+//! DenseNet (Huang et al., 1608.06993), with bottlenecks and compression, under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
-/// A network whose layers each read all that those before them in their block have written.
-#[derive(Debug, Clone, Deserialize)]
+/// A network whose layers read the outputs of all earlier layers in their block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DenseNet {
     /// Layers in each of the four blocks.
@@ -17,7 +17,7 @@ pub(super) struct DenseNet {
     growth: usize,
     /// Channels after the stem.
     stem: usize,
-    /// Channels between a layer's two convolutions, in multiples of those that it adds.
+    /// Channels between a layer's two convolutions, as a multiple of the channels it adds.
     bottleneck: usize,
     classes: usize,
     input_channels: usize,
@@ -31,8 +31,6 @@ impl Default for DenseNet {
 }
 
 impl Family for DenseNet {
-    const NAME: &'static str = "densenet";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, depths, growth| Network {
             name,
@@ -46,6 +44,8 @@ impl Family for DenseNet {
             row("densenet-201", [6, 12, 48, 32], 32),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, growth, stem, bottleneck, classes, input_channels } = *self;
@@ -77,7 +77,7 @@ impl Family for DenseNet {
 }
 
 impl DenseNet {
-    /// `[x, conv3×3(ReLU(BN(conv1×1(ReLU(BN(x))))))]` (Sect. 3): `x` is all that came before.
+    /// `[x, conv3×3(ReLU(BN(conv1×1(ReLU(BN(x))))))]` (Sect. 3): `x` concatenates all earlier outputs.
     fn add_layer(&self, chain: &mut Chain, name: &str, channels: usize) {
         let (x, between) = (chain.end, self.bottleneck * self.growth);
         chain.norm(format!("{name}.norm1"), channels);
@@ -89,7 +89,7 @@ impl DenseNet {
     }
 }
 
-/// Half the channels and half the map's side (Sect. 3, "Compression"); the channels that remain.
+/// Half the channels and half the map's side (Sect. 3, "Compression"); returns the remaining channels.
 fn add_transition(chain: &mut Chain, name: &str, channels: usize) -> usize {
     let half = channels / 2;
     chain.norm(format!("{name}.norm"), channels);

@@ -1,15 +1,15 @@
 //! EfficientNet (Tan & Le, 1905.11946), under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, SqueezeExcite, divisible};
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
 /// EfficientNet-B0, scaled.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct EfficientNet {
     /// The factor of all channels.
@@ -24,7 +24,7 @@ pub(super) struct EfficientNet {
 
 /// A stage of EfficientNet-B0.
 struct Stage {
-    /// The factor from a block's channels to those between its convolutions.
+    /// The expansion factor of a block.
     expansion: usize,
     /// The side of the depthwise kernels.
     kernel: usize,
@@ -47,10 +47,10 @@ const STAGES: [Stage; 7] = [
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// The factor from the last stage's channels to the classifier's features.
+/// The ratio of the classifier's features to the last stage's channels.
 const HEAD: usize = 4;
 
-/// Channels are multiples of it.
+/// Channels are multiples of this.
 const QUANTUM: usize = 8;
 
 impl Default for EfficientNet {
@@ -61,8 +61,6 @@ impl Default for EfficientNet {
 }
 
 impl Family for EfficientNet {
-    const NAME: &'static str = "efficientnet";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, size, width, depth, eps| Network {
             name,
@@ -80,6 +78,8 @@ impl Family for EfficientNet {
             row("efficientnet-b7", 600, 2.0, 3.1, 1e-3),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { width, depth, eps, classes, input_channels } = *self;
@@ -118,7 +118,7 @@ impl Family for EfficientNet {
 /// An inverted residual with squeeze-and-excitation.
 struct Block {
     name: String,
-    /// Read and written.
+    /// Input and output channels.
     channels: [usize; 2],
     expansion: usize,
     kernel: usize,
@@ -127,12 +127,12 @@ struct Block {
 
 impl Block {
     /// `project(SE(depthwise(expand(x)))) + x`, `x` added where shapes allow it (1801.04381, Sect. 3.4; 1905.11946,
-    /// Sect. 4); the channels that it gives.
+    /// Sect. 4); returns its output channels.
     fn add(&self, chain: &mut Chain) -> usize {
         let [from, to] = self.channels;
         let middle = divisible((from * self.expansion) as f64, QUANTUM);
         let mut parts = (0..).map(|part| format!("{}.block.{part}", self.name));
-        let mut part = || parts.next().expect("there is always another number");
+        let mut part = || parts.next().expect("the counter is unbounded");
         let x = chain.end;
         if middle != from {
             conv_bn_silu(chain, &part(), Conv2d::square(from, middle, 1));

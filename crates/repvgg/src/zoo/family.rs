@@ -3,37 +3,69 @@
 //! A file under `zoo/` that implements [`Family`] and is named in the list of [`zoo`](super) is all that a new
 //! architecture takes: its networks are then listed, counted, trained, fused, exported and checked like all others.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::AnyGraph;
 use crate::error::{Problem, expected};
+use crate::weights::Shapes;
 use crate::{Error, Graph, Result};
 
-/// A family of networks: its specification is data, its graph a fold over them.
-pub(super) trait Family: DeserializeOwned {
-    /// What `family` is called in specification files.
-    const NAME: &'static str;
-
+/// A family of networks: its specification is data, and its graph is built from that data alone.
+pub(super) trait Family: Clone + Serialize + DeserializeOwned {
     /// The published networks.
     fn networks() -> Vec<Network<Self>>;
 
-    /// The same for square images of another side, in pixels: a matter of those whose padding depends on it.
+    /// The same for square images of another side, in pixels; families whose padding depends on it override this.
     #[must_use]
     fn sized(self, _size: usize) -> Self {
         self
     }
 
+    /// The same without auxiliary classifiers; families that have some override this.
+    #[must_use]
+    fn without_auxiliary_heads(self) -> Self {
+        self
+    }
+
+    /// The number of classes; [`class_fields`] implements this and the next two.
+    fn classes(&self) -> usize;
+
+    /// The same for another number of classes.
+    #[must_use]
+    fn with_classes(self, classes: usize) -> Self;
+
+    /// The channels of the images.
+    fn input_channels(&self) -> usize;
+
     /// The graph that is trained, under the parameter names of torchvision, or of timm where torchvision has no such
     /// network.
     ///
     /// # Errors
-    /// When the specification describes nothing that can be built.
+    /// When nothing can be built from the specification.
     fn graph(&self) -> Result<Graph>;
 }
 
+/// Implements what a [`Family`] reads and writes of the fields `classes` and `input_channels`, which all have.
+macro_rules! class_fields {
+    () => {
+        fn classes(&self) -> usize {
+            self.classes
+        }
+
+        fn with_classes(self, classes: usize) -> Self {
+            Self { classes, ..self }
+        }
+
+        fn input_channels(&self) -> usize {
+            self.input_channels
+        }
+    };
+}
+pub(super) use class_fields;
+
 /// A published network.
 pub(super) struct Network<F> {
-    /// Its name on the command line.
+    /// Its name in the literature, in lower case.
     pub(super) name: &'static str,
     /// The side of the square images that it is published for, in pixels.
     pub(super) size: usize,
@@ -41,62 +73,126 @@ pub(super) struct Network<F> {
     pub(super) spec: F,
 }
 
-/// A family without its type.
-pub(super) struct Entry {
-    pub(super) name: &'static str,
-    names: fn() -> Vec<&'static str>,
-    named: fn(&str) -> Option<AnyGraph>,
-    read: fn(toml::Table, &str) -> Result<AnyGraph>,
+/// Any network of a family, published or not: `{"name": …, "size": …}` and the family's own fields.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Member<F> {
+    name: String,
+    /// The side of the square images that it is meant for, in pixels.
+    size: usize,
+    #[serde(flatten)]
+    spec: F,
 }
 
-impl Entry {
-    pub(super) const fn of<F: Family>() -> Self {
-        Self {
-            name: F::NAME,
-            names: || F::networks().iter().map(|network| network.name).collect(),
-            named: |name| {
-                let network = F::networks().into_iter().find(|network| network.name.eq_ignore_ascii_case(name))?;
-                let Network { name, size, spec } = network;
-                let graph = spec.sized(size).graph().expect("a published network can be built");
-                Some(AnyGraph { name: name.to_owned(), size, graph })
-            },
-            read: |mut table, name| {
-                let size = image_size(&mut table)?;
-                let spec: F = table.try_into().map_err(|error: toml::de::Error| {
-                    Error::spec("specification", super::spec_file::one_line(error.message()))
-                })?;
-                let graph = spec.sized(size).graph().map_err(|error| error.within(name))?;
-                graph.check()?;
-                // Whatever does not fit together is found now, and not when images arrive.
-                graph.shapes([size; 2])?;
-                Ok(AnyGraph { name: name.to_owned(), size, graph })
-            },
+/// What every specification answers.
+pub(super) trait Described {
+    fn name(&self) -> &str;
+    /// The side of the square images that the network is meant for, in pixels.
+    fn image_size(&self) -> usize;
+    fn classes(&self) -> usize;
+    fn input_channels(&self) -> usize;
+    /// The graph that is trained.
+    fn graph(&self) -> Result<Graph>;
+    fn set_classes(&mut self, classes: usize) -> Result<()>;
+    /// Takes over what the shapes of parameters show and a name does not: the classes, whether there are auxiliary heads.
+    fn suit(&mut self, shapes: &Shapes);
+}
+
+/// The side of images, in pixels, where a specification does not give it.
+pub(super) const IMAGE_SIZE: usize = 224;
+
+/// The largest side of images that a specification may ask for, in pixels.
+const MAX_SIZE: usize = 1 << 14;
+
+pub(super) fn image_size() -> usize {
+    IMAGE_SIZE
+}
+
+impl<F: Family> From<Network<F>> for Member<F> {
+    fn from(Network { name, size, spec }: Network<F>) -> Self {
+        Self { name: name.to_owned(), size, spec: spec.sized(size) }
+    }
+}
+
+impl<'de, F: Family> Deserialize<'de> for Member<F> {
+    /// By way of a table: `flatten` would accept unknown fields.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = toml::Table::deserialize(deserializer)?;
+        let name = fields.remove("name").map_or(Ok("custom".to_owned()), toml::Value::try_into);
+        let size = match fields.remove("size") {
+            None => IMAGE_SIZE,
+            Some(toml::Value::Integer(size)) => usize::try_from(size).unwrap_or(0),
+            Some(other) => return Err(D::Error::custom(wrong_size(other).within("specification"))),
+        };
+        let read = |error: toml::de::Error| D::Error::custom(one_line(error.message()));
+        let spec: F = fields.try_into().map_err(read)?;
+        Ok(Self { name: name.map_err(read)?, size, spec: spec.sized(size) })
+    }
+}
+
+fn wrong_size(found: impl std::fmt::Display) -> Error {
+    Error::spec("size", expected(format_args!("1 to {MAX_SIZE} pixels")).found(found))
+}
+
+/// A library's message without its line breaks.
+pub(super) fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl<F: Family> Described for Member<F> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn image_size(&self) -> usize {
+        self.size
+    }
+
+    fn classes(&self) -> usize {
+        self.spec.classes()
+    }
+
+    fn input_channels(&self) -> usize {
+        self.spec.input_channels()
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        if !(1..=MAX_SIZE).contains(&self.size) {
+            return Err(wrong_size(self.size).within("specification"));
+        }
+        self.spec.graph().map_err(|error| error.within(&self.name))
+    }
+
+    fn set_classes(&mut self, classes: usize) -> Result<()> {
+        self.spec = self.spec.clone().with_classes(classes);
+        Ok(())
+    }
+
+    fn suit(&mut self, shapes: &Shapes) {
+        let Ok(graph) = self.spec.graph() else { return };
+        if let Some(classes) = classes_in(&graph, shapes) {
+            self.spec = self.spec.clone().with_classes(classes);
+        }
+        let inference = graph.inference();
+        let is_auxiliary = |name: &str| {
+            let node = name.rsplit_once('.').map_or("", |(node, _)| node);
+            inference.find(node).is_none()
+        };
+        let mut parameters = graph.parameters();
+        if !parameters.any(|(name, _)| is_auxiliary(&name) && shapes.contains_key(&name)) {
+            self.spec = self.spec.clone().without_auxiliary_heads();
         }
     }
-
-    /// The names of its published networks.
-    pub(super) fn names(&self) -> Vec<&'static str> {
-        (self.names)()
-    }
-
-    /// The published network of a name, in any case.
-    pub(super) fn named(&self, name: &str) -> Option<AnyGraph> {
-        (self.named)(name)
-    }
-
-    /// The network that a table describes; `size` is the side of its images.
-    pub(super) fn read(&self, table: toml::Table, name: &str) -> Result<AnyGraph> {
-        (self.read)(table, name)
-    }
 }
 
-/// The side of the images that a specification is for.
-fn image_size(table: &mut toml::Table) -> Result<usize> {
-    match table.remove("size") {
-        None => Ok(super::any::IMAGE_SIZE),
-        Some(toml::Value::Integer(size)) if (1..=1 << 14).contains(&size) => Ok(size as usize),
-        Some(other) => Err(wrong("size", expected(format_args!("1 to {} pixels", 1 << 14)).found(other))),
-    }
+/// The most classes that are read from the shape of a head.
+const CLASS_LIMIT: usize = 1 << 16;
+
+/// The classes of a network like `graph` whose parameters have these shapes: the rows of its head.
+pub(super) fn classes_in(graph: &Graph, shapes: &Shapes) -> Option<usize> {
+    let main = graph.main_output();
+    graph.heads().iter().find(|(id, _)| *id == main)?;
+    let rows = shapes.get(&format!("{}.weight", graph.node(main).name))?.first().copied();
+    rows.filter(|rows| (1..=CLASS_LIMIT).contains(rows))
 }
 
 /// Checks the counts of a specification: each is at least 1 and no larger than any network's.
@@ -104,7 +200,7 @@ fn image_size(table: &mut toml::Table) -> Result<usize> {
 /// # Errors
 /// Names the first that is not, what was expected and what was found.
 pub(super) fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
-    counts.iter().try_for_each(|&(what, count)| check(what, count, 1 << 16))
+    counts.iter().try_for_each(|&(field, count)| check(field, count, 1 << 16))
 }
 
 /// Checks the numbers of layers in a specification's stages, as [`check_counts`].
@@ -115,11 +211,11 @@ pub(super) fn check_depths(depths: &[usize]) -> Result<()> {
     depths.iter().try_for_each(|&depth| check("depths", depth, 1 << 10))
 }
 
-fn check(what: &str, count: usize, most: usize) -> Result<()> {
+fn check(field: &str, count: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&count) {
         return Ok(());
     }
-    Err(wrong(what, expected(format_args!("1 to {most}")).found(count)))
+    Err(wrong(field, expected(format_args!("1 to {most}")).found(count)))
 }
 
 /// A field of a specification that nothing can be built from.

@@ -1,20 +1,20 @@
 //! GoogLeNet (Szegedy et al., 1409.4842) with batch norm, under torchvision's names.
 //!
-//! As in torchvision, the branch that the paper gives a 5×5 kernel has a 3×3 one. Its published weights want pixels in −1 to
-//! 1, not the usual mean and deviation.
+//! As in torchvision, the branch with the paper's 5×5 kernel has a 3×3 one. The published weights expect pixels in −1 to 1,
+//! not the usual mean and deviation.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts};
+use super::family::{Family, Network, check_counts, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
 /// GoogLeNet.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GoogLeNet {
-    /// Whether two more classifiers help to train it; they suit images of about 224 pixels alone.
+    /// Whether two auxiliary classifiers help training; they only fit images of about 224 pixels.
     auxiliary_heads: bool,
     classes: usize,
     input_channels: usize,
@@ -24,7 +24,7 @@ pub(super) struct GoogLeNet {
 /// the pool.
 type Inception = [usize; 6];
 
-/// All of them, by their names.
+/// The modules by name.
 const INCEPTIONS: [(&str, Inception); 9] = [
     ("inception3a", [64, 96, 128, 16, 32, 32]),
     ("inception3b", [128, 128, 192, 32, 96, 64]),
@@ -44,11 +44,15 @@ impl Default for GoogLeNet {
 }
 
 impl Family for GoogLeNet {
-    const NAME: &'static str = "googlenet";
-
     fn networks() -> Vec<Network<Self>> {
         vec![Network { name: "googlenet", size: 224, spec: Self::default() }]
     }
+
+    fn without_auxiliary_heads(self) -> Self {
+        Self { auxiliary_heads: false, ..self }
+    }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { auxiliary_heads, classes, input_channels } = *self;
@@ -88,7 +92,7 @@ impl Family for GoogLeNet {
     }
 }
 
-/// Four branches side by side (Sect. 4, Fig. 2b); the channels that they give together.
+/// Four branches side by side (Sect. 4, Fig. 2b); returns their channels.
 fn add_inception(chain: &mut Chain, name: &str, channels: usize, inception: Inception) -> usize {
     let [single, reduced_3, wide_3, reduced_5, wide_5, pooled] = inception;
     let x = chain.end;
@@ -109,8 +113,8 @@ fn add_inception(chain: &mut Chain, name: &str, channels: usize, inception: Ince
     single + wide_3 + wide_5 + pooled
 }
 
-/// A classifier half-way (Sect. 5): the paper's 5×5 average pool of stride 3, where torchvision's pool to 4×4 has windows of
-/// 4×4 three and four places apart.
+/// An auxiliary classifier (Sect. 5) with the paper's 5×5 average pool of stride 3, where torchvision's adaptive pool to 4×4
+/// has 4×4 windows three or four pixels apart.
 fn add_auxiliary_head(chain: &mut Chain, name: &str, channels: usize, classes: usize) -> NodeId {
     let pool = Pool { kernel: [5; 2], stride: [3; 2], padding: [[0; 2]; 2] };
     chain.then(format!("{name}.avgpool"), Op::AvgPool(pool));
@@ -127,7 +131,7 @@ fn conv_bn_relu(chain: &mut Chain, name: &str, conv: Conv2d) {
     chain.relu(format!("{name}.relu"));
 }
 
-/// A max pool of stride 2 whose last window may reach over the end.
+/// A max pool of stride 2 whose last window may extend beyond the map.
 fn halving_pool(kernel: usize) -> Op {
     Op::MaxPool(Pool { kernel: [kernel; 2], stride: [2; 2], padding: [[0, 1]; 2] })
 }

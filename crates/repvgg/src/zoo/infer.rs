@@ -1,39 +1,40 @@
-//! The architecture of a checkpoint that does not say: read off its names and shapes.
+//! The network of a checkpoint that does not name it, inferred from the names and shapes of its parameters.
 
-use super::{Architecture, RepVgg, SqueezeExcite, VARIANTS};
+use super::{FAMILIES, RepVgg, Specification, SqueezeExcite, VARIANTS};
 use crate::error::expected;
-use crate::{Error, Result, Weights};
+use crate::model::Form;
+use crate::weights::Shapes;
+use crate::{Error, Graph, Result};
 
-/// Which of a network's two graphs a set of weights belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// The multi-branch graph that is trained.
-    Training,
-    /// The graph that fusing makes of it.
-    Plain,
+/// The published networks, RepVGGs apart, whose parameters have exactly these names and shapes; classes may differ.
+pub(crate) fn known(shapes: &Shapes) -> Vec<Specification> {
+    let networks = FAMILIES.iter().flat_map(|family| family.networks());
+    let suited = networks.map(|(_, network)| network.suited_to(shapes));
+    suited.filter(|network| network.training_graph().is_ok_and(|graph| has_parameters(&graph, shapes))).collect()
 }
 
-impl std::fmt::Display for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Training => "training form",
-            Self::Plain => "plain form",
-        })
-    }
+/// Whether a graph's parameters have exactly these names and shapes; PyTorch's counters of batches may be there too.
+fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
+    let mut count = 0;
+    let fits = graph.parameters().all(|(name, parameter)| {
+        count += 1;
+        shapes.get(&name).is_some_and(|shape| *shape == parameter.shape)
+    });
+    let counters = shapes.keys().filter(|name| name.ends_with(".num_batches_tracked")).count();
+    fits && count + counters == shapes.len()
 }
 
-/// The RepVGG network that weights under official names belong to, and its form.
+/// The RepVGG network whose parameters have these shapes under official names, and its form.
 ///
-/// Strides leave a trace only where a stage's first block has an identity branch, which is a stride of 1; elsewhere the
-/// paper's stride of 2 in each stage is assumed.
+/// Weights show strides only where a stage's first block has an identity branch, which implies a stride of 1; elsewhere the
+/// paper's stride of 2 per stage is assumed.
 ///
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
-pub fn infer(weights: &Weights) -> Result<(Architecture, Form)> {
+pub(crate) fn infer(shapes: &Shapes) -> Result<(RepVgg, Form)> {
     let branches = |name: &str| name.contains(".rbr_dense.") || name.contains(".rbr_1x1.");
-    let of_training = weights.iter().map(|(name, _)| name).find(|name| branches(name));
-    let of_plain = weights.iter().map(|(name, _)| name).find(|name| name.contains(".rbr_reparam."));
+    let of_training = shapes.keys().find(|name| branches(name));
+    let of_plain = shapes.keys().find(|name| name.contains(".rbr_reparam."));
     let form = match (of_training, of_plain) {
         (Some(_), None) => Form::Training,
         (None, Some(_)) => Form::Plain,
@@ -43,20 +44,20 @@ pub fn infer(weights: &Weights) -> Result<(Architecture, Form)> {
             return Err(Error::weights("weights", what));
         }
         (None, None) => {
-            let found = weights.iter().next().map_or("none", |(name, _)| name);
+            let found = shapes.keys().next().map_or("none", String::as_str);
             let what = expected("a RepVGG's names, such as stage0.rbr_dense.conv.weight").found(found);
             return Err(Error::weights("weights", what));
         }
     };
-    let spec = Stages { weights, form }.spec()?;
+    let spec = Stages { shapes, form }.spec()?;
     let known = VARIANTS.iter().map(super::Variant::spec).find(|known| spec.differs_from(known).is_none());
     let name = known.map_or_else(|| "custom".to_owned(), |known| known.name);
-    Ok((Architecture::RepVgg(RepVgg { name, ..spec }), form))
+    Ok((RepVgg { name, ..spec }, form))
 }
 
 /// A checkpoint's blocks by their official names.
 struct Stages<'a> {
-    weights: &'a Weights,
+    shapes: &'a Shapes,
     form: Form,
 }
 
@@ -97,13 +98,13 @@ impl Stages<'_> {
                 return Err(Error::weights(format!("stage{}", stage + 1), what));
             }
             channels[stage] = input;
-            if self.weights.get(&format!("{}.0.rbr_identity.weight", prefixes[0])).is_some() {
+            if self.shapes.get(&format!("{}.0.rbr_identity.weight", prefixes[0])).is_some() {
                 strides[stage + 1] = 1;
             }
         }
-        // Without it the account of names says what is missing, and what is nearest.
-        let head = ["linear.weight", "linear.bias"].into_iter().find_map(|name| self.weights.get(name));
-        let classes = head.map_or(1000, |tensor| tensor.shape().first().copied().unwrap_or(0));
+        // A missing head is reported later, with the nearest name.
+        let head = ["linear.weight", "linear.bias"].into_iter().find_map(|name| self.shapes.get(name));
+        let classes = head.map_or(1000, |shape| shape.first().copied().unwrap_or(0));
         let bases = [64.0, 128.0, 256.0, 512.0];
         let mut spec = RepVgg {
             depths,
@@ -121,7 +122,7 @@ impl Stages<'_> {
         Ok(spec)
     }
 
-    /// The suffixes of a block's kernels, the best witness of its channels first.
+    /// The suffixes of a block's kernels, the most informative first.
     fn kernels(&self) -> &'static [&'static str] {
         match self.form {
             Form::Training => &["rbr_dense.conv.weight", "rbr_1x1.conv.weight"],
@@ -130,20 +131,23 @@ impl Stages<'_> {
     }
 
     fn has_block(&self, block: &str) -> bool {
-        self.kernels().iter().any(|kernel| self.weights.get(&format!("{block}.{kernel}")).is_some())
+        self.kernels().iter().any(|kernel| self.shapes.get(&format!("{block}.{kernel}")).is_some())
     }
 
     /// The shape `[K, C/G, R, S]` of one of a block's kernels.
     fn kernel_shape(&self, block: &str) -> Result<[usize; 4]> {
         let name = |kernel: &str| format!("{block}.{kernel}");
         let kernels = self.kernels().iter();
-        let found = kernels.filter_map(|kernel| Some((name(kernel), self.weights.get(&name(kernel))?.shape()))).next();
+        let found = kernels.filter_map(|kernel| Some((name(kernel), self.shapes.get(&name(kernel))?))).next();
         let (name, shape) = found.ok_or_else(|| Error::weights(name(self.kernels()[0]), "missing"))?;
-        shape.try_into().map_err(|_| Error::weights(name, expected("[K, C, R, S]").found(format_args!("{shape:?}"))))
+        shape
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::weights(name, expected("[K, C, R, S]").found(format_args!("{shape:?}"))))
     }
 
     fn squeeze_excite(&self) -> SqueezeExcite {
-        let has = |infix: &str| self.weights.iter().any(|(name, _)| name.contains(infix));
+        let has = |infix: &str| self.shapes.keys().any(|name| name.contains(infix));
         if has(".se.down.") {
             SqueezeExcite::BeforeRelu
         } else if has(".post_se.down.") {
@@ -158,21 +162,19 @@ impl Stages<'_> {
 mod tests {
     use super::*;
     use crate::fuse::Plan;
-    use crate::{Graph, Tensor};
 
-    fn weights(graph: &Graph) -> Weights {
-        graph.parameters().map(|(name, parameter)| (name, Tensor::full(parameter.shape, 0.5))).collect()
+    fn shapes(graph: &Graph) -> Shapes {
+        graph.parameters().map(|(name, parameter)| (name, parameter.shape)).collect()
     }
 
     #[test]
-    fn every_official_network_is_told_from_its_shapes_in_both_forms() {
+    fn every_official_network_is_inferred_in_both_forms() {
         for row in &VARIANTS {
             let spec = RepVgg { classes: 7, input_channels: 4, ..small(row.spec()) };
             let training = spec.training_graph().unwrap();
             let plain = Plan::new(&training).into_graph();
             for (graph, form) in [(training, Form::Training), (plain, Form::Plain)] {
-                let (architecture, found) = infer(&weights(&graph)).unwrap();
-                let Architecture::RepVgg(inferred) = architecture else { panic!("a RepVGG") };
+                let (inferred, found) = infer(&shapes(&graph)).unwrap();
                 assert_eq!(inferred.differs_from(&spec), None, "{}", row.name);
                 assert_eq!((inferred.classes, inferred.input_channels, found), (7, 4, form));
             }
@@ -185,25 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_found() {
+    fn the_name_is_inferred() {
         let spec = VARIANTS[0].spec();
         let graph = spec.training_graph().unwrap();
-        assert_eq!(infer(&weights(&graph)).unwrap().0, Architecture::RepVgg(spec));
+        assert_eq!(infer(&shapes(&graph)).unwrap().0, spec);
     }
 
     #[test]
-    fn another_stem_is_told() {
+    fn another_stem_is_inferred() {
         let spec = RepVgg { stem: Some(24), ..small(VARIANTS[0].spec()) };
-        let (architecture, _) = infer(&weights(&spec.training_graph().unwrap())).unwrap();
-        assert_eq!(architecture, Architecture::RepVgg(RepVgg { name: "custom".to_owned(), ..spec }));
+        let (inferred, _) = infer(&shapes(&spec.training_graph().unwrap())).unwrap();
+        assert_eq!(inferred, RepVgg { name: "custom".to_owned(), ..spec });
     }
 
     #[test]
     fn a_half_converted_network_is_refused() {
         let training = small(VARIANTS[0].spec()).training_graph().unwrap();
-        let mut weights = weights(&training);
-        weights.insert("stage4.0.rbr_reparam.bias", Tensor::full([1], 0.0));
-        let error = infer(&weights).unwrap_err().to_string();
+        let mut shapes = shapes(&training);
+        shapes.insert("stage4.0.rbr_reparam.bias".to_owned(), vec![1]);
+        let error = infer(&shapes).unwrap_err().to_string();
         assert!(error.contains("expected one form, found stage0.rbr_1x1.bn.bias of the training form"), "{error}");
     }
 }

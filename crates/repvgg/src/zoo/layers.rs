@@ -3,14 +3,14 @@
 use crate::Graph;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, NodeId, Op};
 
-/// The multiple of `divisor` nearest to `value`: a half goes up, and none loses more than a tenth (MobileNet's rule).
+/// The multiple of `divisor` nearest to `value`, halves rounded up, never more than a tenth below `value` (MobileNet's rule).
 pub(super) fn divisible(value: f64, divisor: usize) -> usize {
     let divisor = divisor as f64;
     let rounded = ((value + divisor / 2.0) / divisor).floor().max(1.0) * divisor;
     (if rounded < 0.9 * value { rounded + divisor } else { rounded }) as usize
 }
 
-/// A graph under construction: its end, and the layers that are put there.
+/// A graph under construction, to which layers are appended.
 pub(super) struct Chain {
     pub(super) graph: Graph,
     /// The value that the next layer reads.
@@ -20,14 +20,14 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The image and nothing else; batch norms have PyTorch's ε of 1e-5.
+    /// The input alone; batch norms will have PyTorch's ε of 1e-5.
     pub(super) fn new(input_channels: usize) -> Self {
         let mut graph = Graph::new();
         let end = graph.add("input", Op::Input { channels: input_channels }, &[]);
         Self { graph, end, eps: 1e-5 }
     }
 
-    /// A layer at the end.
+    /// Appends a layer.
     pub(super) fn then(&mut self, name: impl Into<String>, op: Op) -> NodeId {
         self.end = self.graph.add(name, op, &[self.end]);
         self.end
@@ -88,7 +88,7 @@ impl Chain {
         self.then(name, Op::Linear(Linear { in_features, out_features, bias: true }))
     }
 
-    /// The graph, its end the main output.
+    /// The graph, with its end as the main output.
     pub(super) fn finish(mut self) -> Graph {
         self.graph.output("main", self.end);
         self.graph
@@ -99,10 +99,10 @@ impl Chain {
 pub(super) struct SqueezeExcite<'a> {
     /// The prefix of its names.
     pub(super) name: &'a str,
-    /// What its two convolutions are called.
+    /// The names of its two convolutions.
     pub(super) parts: [&'a str; 2],
     pub(super) channels: usize,
     pub(super) reduced: usize,
-    /// Between the two.
+    /// The activation between the two.
     pub(super) activation: ActivationKind,
 }

@@ -1,15 +1,15 @@
 //! MobileNet (Howard et al., 1704.04861), under the names of timm's `mobilenetv1_100`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, wrong};
+use super::family::{Family, Network, check_counts, class_fields, wrong};
 use super::layers::{Chain, divisible};
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
 /// MobileNet, scaled; its resolution multiplier is the side of the images in units of 224 (Sect. 3.4).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MobileNet {
     /// The factor of all channels (Sect. 3.3).
@@ -37,7 +37,7 @@ const STAGES: [Stage; 5] = [
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// Channels are multiples of it.
+/// Channels are multiples of this.
 const QUANTUM: usize = 8;
 
 impl Default for MobileNet {
@@ -47,8 +47,6 @@ impl Default for MobileNet {
 }
 
 impl Family for MobileNet {
-    const NAME: &'static str = "mobilenet-v1";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, width| Network { name, size: 224, spec: Self { width, ..Self::default() } };
         vec![
@@ -58,6 +56,8 @@ impl Family for MobileNet {
             row("mobilenet-v1-0.25", 0.25),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { width, classes, input_channels } = *self;

@@ -1,16 +1,16 @@
 //! MobileOne (Vasu et al., 2206.04040), under timm's names: MobileNet's layers, each trained with several branches and one
 //! convolution in plain form.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, SqueezeExcite};
 use crate::graph::{ActivationKind, Conv2d, NodeId, Op};
 use crate::{Graph, Result};
 
 /// A MobileOne.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MobileOne {
     /// Pairs of a depthwise and a pointwise block in each stage.
@@ -40,8 +40,6 @@ impl Default for MobileOne {
 }
 
 impl Family for MobileOne {
-    const NAME: &'static str = "mobileone";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, width, branches, excited| Network {
             name,
@@ -56,6 +54,8 @@ impl Family for MobileOne {
             row("mobileone-s4", [3.0, 3.5, 3.5, 4.0], 1, [0, 0, 5, 1]),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, width, branches, excited, classes, input_channels } = *self;

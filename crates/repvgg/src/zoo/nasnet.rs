@@ -1,9 +1,9 @@
 //! NASNet-A (Zoph et al., 1707.07012), under the names of timm's `nasnetalarge`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use crate::graph::{BatchNorm, Conv2d, Linear, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
@@ -11,7 +11,7 @@ use Layer::{Identity, Max, Mean, Separable};
 use Source::{Current, Previous, Sum};
 
 /// A network of two repeated cells, which a search found (Fig. 4).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NasNet {
     /// Normal cells in each of the three stages: the paper's N.
@@ -48,8 +48,6 @@ impl Default for NasNet {
 }
 
 impl Family for NasNet {
-    const NAME: &'static str = "nasnet-a";
-
     fn networks() -> Vec<Network<Self>> {
         let mobile = Self {
             cells: 4,
@@ -68,6 +66,8 @@ impl Family for NasNet {
     fn sized(self, size: usize) -> Self {
         Self { size, ..self }
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { cells, features, stem, classes, input_channels, size, .. } = *self;

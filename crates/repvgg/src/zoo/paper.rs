@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::Form;
+use crate::Form;
 use crate::cost::Cost;
 
 /// What a row of a table of the paper, or the official repository, publishes about one network, in its own units.
@@ -69,7 +69,7 @@ impl Figure {
     /// All of them, in the order of the paper's columns.
     pub const ALL: [Self; 3] = [Self::Parameters, Self::Flops, Self::WinogradMultiplies];
 
-    /// What it is called.
+    /// The code base's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Parameters => "parameters",

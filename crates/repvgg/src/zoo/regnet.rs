@@ -1,18 +1,18 @@
 //! RegNetX (Radosavovic et al., 2003.13678, Sect. 3.3), under torchvision's names or timm's.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, divisible};
 use crate::graph::Conv2d;
 use crate::{Graph, Result};
 
-/// A residual network whose stages follow from a line of block widths.
-#[derive(Debug, Clone, Deserialize)]
+/// A residual network whose block widths follow a quantised line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RegNet {
-    /// Blocks in all, d.
+    /// The total number of blocks, d.
     depth: usize,
     /// The width where the line begins.
     w0: usize,
@@ -22,26 +22,26 @@ pub(super) struct RegNet {
     wm: f64,
     /// Channels of a group of the 3×3 convolutions.
     group_width: usize,
-    /// Whose names and whose rounding.
+    /// The code base whose names and rounding apply.
     names: Names,
     classes: usize,
     input_channels: usize,
 }
 
 /// The code base whose state dict the network's parameters are.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Names {
-    /// A width half-way between two multiples of the group's goes up, and none loses more than a tenth.
+    /// A width half-way between two multiples of the group width is rounded up, and never loses more than a tenth.
     Torchvision,
-    /// A width half-way between two multiples of the group's goes to the even one, as in the paper's code.
+    /// A width half-way between two multiples of the group width is rounded to the even one, as in the paper's code.
     Timm,
 }
 
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// Widths are multiples of it.
+/// Widths are multiples of this.
 const QUANTUM: f64 = 8.0;
 
 /// Consecutive blocks of one width.
@@ -60,8 +60,6 @@ impl Default for RegNet {
 }
 
 impl Family for RegNet {
-    const NAME: &'static str = "regnet";
-
     fn networks() -> Vec<Network<Self>> {
         use Names::{Timm, Torchvision};
         let row = |name, depth, w0, (wa, wm), group_width, names| Network {
@@ -84,6 +82,8 @@ impl Family for RegNet {
             row("regnetx-32gf", 23, 320, (69.86, 2.0), 168, Torchvision),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { names, classes, input_channels, .. } = *self;
@@ -108,7 +108,7 @@ impl Family for RegNet {
 }
 
 impl RegNet {
-    /// The line of widths in steps (Sect. 3.3, Eq. 2 to 4), each step made to suit its groups.
+    /// The quantised line of widths (Sect. 3.3, Eq. 2 to 4), each width adjusted to its groups.
     fn stages(&self) -> Result<Vec<Stage>> {
         let Self { depth, w0, wa, wm, group_width, names, .. } = *self;
         check_depths(&[depth])?;
@@ -138,7 +138,7 @@ impl RegNet {
 }
 
 impl Names {
-    /// The groups that come nearest to a width.
+    /// The number of groups that approximates a width best.
     fn groups(self, width: usize, group_width: usize) -> usize {
         match self {
             Self::Torchvision => divisible(width as f64, group_width) / group_width,
@@ -146,7 +146,7 @@ impl Names {
         }
     }
 
-    /// What a block's parameters are called.
+    /// The names of a block's parameters.
     fn block(self, stage: usize, index: usize) -> BlockNames {
         match self {
             Self::Torchvision => BlockNames {

@@ -10,7 +10,7 @@ use crate::{Error, Graph, NodeId, Op, Result};
 /// One row of the paper's table of models (Sect. 3.4, Table 2): layers per stage, multipliers a and b, groups.
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
-    /// The name on the command line.
+    /// Its name, in lower case.
     pub name: &'static str,
     /// Blocks in stages 1 to 4.
     pub depths: [usize; 4],
@@ -18,7 +18,7 @@ pub struct Variant {
     pub width: [f64; 4],
     /// Groups in every second layer.
     pub groups: usize,
-    /// Where squeeze-and-excitation stands.
+    /// The position of squeeze-and-excitation.
     pub se: SqueezeExcite,
     /// Whether three auxiliary classifiers help training (RepVGGplus).
     pub auxiliary_heads: bool,
@@ -70,11 +70,11 @@ impl Variant {
     }
 }
 
-/// Where a block's squeeze-and-excitation stands (Hu et al., 1709.01507).
+/// The position of squeeze-and-excitation in a block (Hu et al., 1709.01507).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SqueezeExcite {
-    /// Nowhere.
+    /// No squeeze-and-excitation.
     None,
     /// Between the sum and the ReLU, reduced to 1/16 of the channels (D2se).
     BeforeRelu,
@@ -97,14 +97,14 @@ pub struct RepVgg {
     pub stem: Option<usize>,
     /// Groups of every second layer, counted from stage 0, inside stages 1 to 4 (Sect. 3.4); 1 is dense.
     pub groups: usize,
-    /// What a block is in training form.
+    /// The kind of block in training form.
     #[serde(skip_serializing_if = "is_full")]
     pub block: BlockKind,
-    /// Where squeeze-and-excitation stands.
+    /// The position of squeeze-and-excitation.
     pub se: SqueezeExcite,
     /// RepVGGplus: stage 3 in two halves, auxiliary classifiers after stages 1, 2 and the first half of 3.
     pub auxiliary_heads: bool,
-    /// Classes told apart.
+    /// The number of classes.
     pub classes: usize,
     /// Channels of the image.
     pub input_channels: usize,
@@ -150,8 +150,8 @@ impl RepVgg {
         [stem, scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
     }
 
-    /// The first way in which the layers differ from `other`'s, in words: this one's and the other's. Names, strides,
-    /// classes and the channels of images may differ.
+    /// The first difference between these layers and `other`'s, in words: this one's value and the other's. Names, strides,
+    /// classes and input channels are not compared.
     pub fn differs_from(&self, other: &Self) -> Option<[String; 2]> {
         let describe = |spec: &Self| {
             [
@@ -168,7 +168,7 @@ impl RepVgg {
         Some([ours, theirs].map(|(what, value)| format!("{what} {value}")))
     }
 
-    /// Checks that every layer exists and its groups divide its channels.
+    /// Checks that every layer has channels and that its groups divide them.
     ///
     /// # Errors
     /// Names the field, what was expected and what was found.

@@ -1,15 +1,15 @@
 //! ResNet (He et al., 1512.03385) and ResNeXt (Xie et al., 1611.05431), under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, class_fields};
 use super::layers::Chain;
 use crate::error::expected;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Error, Graph, Result};
 
 /// A residual network.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ResNet {
     /// The layers of a residual block.
@@ -24,8 +24,8 @@ pub(super) struct ResNet {
     input_channels: usize,
 }
 
-/// A residual block, and where its stride stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A residual block, and the position of its stride.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Block {
     /// Two 3×3 convolutions, the stride in the first.
@@ -45,8 +45,6 @@ impl Default for ResNet {
 }
 
 impl Family for ResNet {
-    const NAME: &'static str = "resnet";
-
     fn networks() -> Vec<Network<Self>> {
         use Block::{Basic, Bottleneck, BottleneckV15};
         let row = |name, block, depths, groups, group_width| Network {
@@ -67,6 +65,8 @@ impl Family for ResNet {
             row("resnext-101-32x4d", BottleneckV15, [3, 4, 23, 3], 32, 4),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { block, depths, groups, group_width, classes, input_channels } = *self;
@@ -96,7 +96,7 @@ impl Family for ResNet {
 }
 
 impl ResNet {
-    /// `ReLU(F(x) + x)`, `x` projected where shapes change (1512.03385, Sect. 3.2, option B); the channels that it gives.
+    /// `ReLU(F(x) + x)`, `x` projected where shapes change (1512.03385, Sect. 3.2, option B); returns its output channels.
     fn add_block(&self, chain: &mut Chain, name: &str, channels: usize, (base, stride): (usize, usize)) -> usize {
         let width = self.group_width * base / 64 * self.groups;
         let square = |from: usize, to: usize, kernel: usize| Conv2d::square(from, to, kernel);

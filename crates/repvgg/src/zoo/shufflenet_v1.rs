@@ -1,15 +1,15 @@
 //! ShuffleNet (Zhang et al., 1707.01083), under the names and with the order of channels of its authors' PyTorch code.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::{Graph, Result};
 
-/// A network of grouped 1×1 convolutions with shuffled channels between them (Table 1).
-#[derive(Debug, Clone, Deserialize)]
+/// A network of grouped 1×1 convolutions with channel shuffles between them (Table 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ShuffleNetV1 {
     /// Groups of the 1×1 convolutions.
@@ -35,8 +35,6 @@ impl Default for ShuffleNetV1 {
 }
 
 impl Family for ShuffleNetV1 {
-    const NAME: &'static str = "shufflenet-v1";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, groups, channels| Network {
             name,
@@ -51,6 +49,8 @@ impl Family for ShuffleNetV1 {
             row("shufflenet-v1-g8", 8, 384),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { groups, channels, width, stem, depths, classes, input_channels } = *self;
@@ -77,7 +77,7 @@ impl Family for ShuffleNetV1 {
         let mut names = (0..).map(|number| format!("features.{number}"));
         for (stage, depth) in depths.into_iter().enumerate() {
             for index in 0..depth {
-                let name = names.next().expect("there is always another number");
+                let name = names.next().expect("the counter is unbounded");
                 // The stem has too few channels for groups (Sect. 3.2).
                 let first_groups = if (stage, index) == (0, 0) { 1 } else { groups };
                 let is_halved = index == 0;
@@ -97,11 +97,11 @@ const HALVED: Pool = Pool { kernel: [3; 2], stride: [2; 2], padding: [[1; 2]; 2]
 /// A ShuffleNet unit (Fig. 2).
 struct Unit {
     name: String,
-    /// Read and written.
+    /// Input and output channels.
     channels: [usize; 2],
     /// Of the two 1×1 convolutions.
     groups: [usize; 2],
-    /// Whether it halves the map and appends channels to those it reads; else it adds to them.
+    /// Whether it halves the map and concatenates its channels to its input, or adds to its input.
     is_halved: bool,
 }
 
@@ -109,7 +109,7 @@ impl Unit {
     /// `ReLU(F(x) + x)`, or `[mean(x), ReLU(F(x))]` where the map is halved; `F` is 1×1, shuffle, depthwise 3×3, 1×1.
     ///
     /// As in the authors' code, the shuffle stands after the depthwise convolution, and the second 1×1 convolution's group
-    /// `g` of `G` reads the channels `g`, `g + G`, `g + 2G`, …; the paper has both the other way round.
+    /// `g` of `G` reads the channels `g`, `g + G`, `g + 2G`, …; the paper does the opposite in both cases.
     fn add(&self, chain: &mut Chain) {
         let Self { name, channels: [from, to], groups, is_halved } = self;
         let part = |branch: usize, index: usize| format!("{name}.branch_main_{branch}.{index}");

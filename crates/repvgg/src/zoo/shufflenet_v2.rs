@@ -1,15 +1,15 @@
 //! ShuffleNet V2 (Ma et al., 1807.11164), under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network whose units split channels and shuffle them.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ShuffleNetV2 {
     /// Units in each stage.
@@ -28,8 +28,6 @@ impl Default for ShuffleNetV2 {
 }
 
 impl Family for ShuffleNetV2 {
-    const NAME: &'static str = "shufflenet-v2";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, channels| Network { name, size: 224, spec: Self { channels, ..Self::default() } };
         vec![
@@ -39,6 +37,8 @@ impl Family for ShuffleNetV2 {
             row("shufflenet-v2-2.0", [24, 244, 488, 976, 2048]),
         ]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { depths, channels, classes, input_channels } = *self;
@@ -92,14 +92,14 @@ fn halve(chain: &mut Chain, name: &str, from: usize, to: usize) {
     shuffle(chain, name, left);
 }
 
-/// `left` and the end, their channels in turn.
+/// `left` and the end, with their channels interleaved.
 fn shuffle(chain: &mut Chain, name: &str, left: NodeId) {
     let right = chain.end;
     chain.concat(format!("{name}.concat"), &[left, right]);
     chain.then(format!("{name}.shuffle"), Op::Shuffle { groups: 2 });
 }
 
-/// A convolution and its batch norm, which are parts `first` and `first + 1` of `name`.
+/// A convolution and its batch norm, as `{name}.{first}` and `{name}.{first + 1}`.
 fn conv_bn(chain: &mut Chain, name: &str, first: usize, conv: Conv2d) -> NodeId {
     chain.conv_bn([format!("{name}.{first}"), format!("{name}.{}", first + 1)], conv)
 }

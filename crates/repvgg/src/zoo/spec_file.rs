@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Architecture, BLOCKS, FAMILIES};
+use super::family::one_line;
+use super::{BLOCKS, Specification};
 use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
@@ -10,14 +11,14 @@ use crate::{Error, Result};
 /// The largest specification file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-impl Architecture {
+impl Specification {
     /// The architecture that `name` refers to: a published one by [name](Self::named), or a specification file (`*.toml`).
     ///
     /// ```
-    /// use repvgg::Architecture;
+    /// use repvgg::Specification;
     ///
-    /// assert_eq!(Architecture::open("repvgg-a0")?.classes(), 1000);
-    /// let error = Architecture::open("resnet").unwrap_err();
+    /// assert_eq!(Specification::open("repvgg-a0")?.classes(), 1000);
+    /// let error = Specification::open("resnet").unwrap_err();
     /// assert!(error.to_string().contains("the nearest names are resnet-"));
     /// # Ok::<(), repvgg::Error>(())
     /// ```
@@ -41,8 +42,8 @@ impl Architecture {
         Err(Error::spec("model", problem.with_hint(format_args!("the nearest names are {nearest}"))))
     }
 
-    /// Reads a specification; `family` may be left out and is `repvgg` then, `name` is the file's stem. Other families have
-    /// fields of their own, and `size`, the side of their images.
+    /// Reads a specification file. `family` is `repvgg` and `name` the file's stem where they are omitted. Other families have
+    /// fields of their own, and `size`, the side of their images in pixels.
     ///
     /// ```toml
     /// depths = [1, 2, 4, 1]             # blocks in stages 1 to 4
@@ -52,11 +53,11 @@ impl Architecture {
     /// ```
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown field, or describes nothing that can be built.
+    /// When the file cannot be read, is not TOML, has an unknown field, or nothing can be built from it.
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
         let text = String::from_utf8(read_bounded(path, LIMIT)?)
-            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are no text")))?;
+            .map_err(|_| Error::spec(place(), expected("TOML").found("bytes that are not UTF-8")))?;
         let stem = path.file_stem().map_or_else(|| "custom".into(), |stem| stem.to_string_lossy());
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }
@@ -75,26 +76,19 @@ impl Architecture {
         table.entry("family").or_insert_with(|| "repvgg".into());
         table.entry("name").or_insert_with(|| name.into());
         let family = table["family"].as_str().unwrap_or_default();
-        if let Some(family) = FAMILIES.iter().find(|entry| entry.name == family) {
-            let name = table.remove("name").and_then(|name| name.as_str().map(str::to_owned));
-            table.remove("family");
-            return family.read(table, &name.unwrap_or_default()).map(Self::Graph);
+        if !Self::families().any(|(known, _)| known == family) {
+            let known = Self::families().map(|(known, _)| known).collect::<Vec<_>>().join(", ");
+            return Err(Error::spec("family", expected(format_args!("one of {known}")).found(&table["family"])));
         }
-        if family != "repvgg" {
-            let known = FAMILIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
-            return Err(Error::spec(
-                "family",
-                expected(format_args!("one of repvgg, {known}")).found(&table["family"]),
-            ));
-        }
-        let architecture: Self = table
+        let specification: Self = table
             .try_into()
             .map_err(|error: toml::de::Error| Error::spec("specification", one_line(error.message())))?;
-        architecture.training_graph()?;
-        Ok(architecture)
+        let graph = specification.training_graph()?;
+        graph.check()?;
+        if specification.repvgg().is_none() {
+            // What does not fit together is an error now, not when images arrive.
+            graph.shapes([specification.image_size(); 2])?;
+        }
+        Ok(specification)
     }
-}
-
-pub(super) fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,14 +1,14 @@
 //! VGG (Simonyan & Zisserman, 1409.1556), with batch norm or without, under torchvision's names.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
 /// A plain network of 3×3 convolutions, five pools and three fully connected layers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Vgg {
     /// Convolutions before each of the five pools.
@@ -43,8 +43,6 @@ impl Default for Vgg {
 }
 
 impl Family for Vgg {
-    const NAME: &'static str = "vgg";
-
     fn networks() -> Vec<Network<Self>> {
         let row = |name, depths, batch_norm| Network {
             name,
@@ -67,6 +65,8 @@ impl Family for Vgg {
         Self { map: size / 32, ..self }
     }
 
+    class_fields!();
+
     fn graph(&self) -> Result<Graph> {
         let Self { depths, channels, batch_norm, hidden, classes, input_channels, map } = *self;
         check_depths(&depths)?;
@@ -77,7 +77,7 @@ impl Family for Vgg {
         }
         let mut chain = Chain::new(input_channels);
         let mut names = (0..).map(|index| format!("features.{index}"));
-        let mut name = || names.next().expect("there is always another number");
+        let mut name = || names.next().expect("the counter is unbounded");
         let mut previous = input_channels;
         for (depth, channels) in depths.into_iter().zip(channels) {
             for _ in 0..depth {

@@ -1,14 +1,14 @@
 //! Xception (Chollet, 1610.02357), under the names of timm's `legacy_xception`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths};
+use super::family::{Family, Network, check_counts, check_depths, class_fields};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
 
 /// A network of depthwise separable convolutions in residual blocks (Fig. 5).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Xception {
     /// Channels after each block of the entry flow.
@@ -31,11 +31,11 @@ impl Default for Xception {
 }
 
 impl Family for Xception {
-    const NAME: &'static str = "xception";
-
     fn networks() -> Vec<Network<Self>> {
         vec![Network { name: "xception", size: 299, spec: Self::default() }]
     }
+
+    class_fields!();
 
     fn graph(&self) -> Result<Graph> {
         let Self { entry, middle, exit, classes, input_channels } = *self;
@@ -87,7 +87,7 @@ struct Block {
     name: String,
     /// Channels read and written by each separable convolution.
     layers: Vec<[usize; 2]>,
-    /// Whether a ReLU precedes the first of them.
+    /// Whether a ReLU precedes the first convolution.
     starts_with_relu: bool,
     stride: usize,
 }
@@ -99,7 +99,7 @@ impl Block {
         let [from, to] = [layers[0][0], layers[layers.len() - 1][1]];
         let x = chain.end;
         let mut parts = (0..).map(|part| format!("{name}.rep.{part}"));
-        let mut part = || parts.next().expect("there is always another number");
+        let mut part = || parts.next().expect("the counter is unbounded");
         for (index, &[from, to]) in layers.iter().enumerate() {
             if index > 0 || self.starts_with_relu {
                 chain.relu(part());
@@ -120,7 +120,7 @@ impl Block {
     }
 }
 
-/// A 3×3 convolution of each channel for itself, then a 1×1 convolution, nothing between them.
+/// A depthwise 3×3 convolution, then a 1×1 convolution, with nothing between them.
 fn separable(chain: &mut Chain, name: &str, from: usize, to: usize) {
     chain.then(format!("{name}.conv1"), Op::Conv2d(Conv2d::square(from, from, 3).groups(from)));
     chain.then(format!("{name}.pointwise"), Op::Conv2d(Conv2d::square(from, to, 1)));

@@ -1,6 +1,6 @@
 //! Small networks: RepVGGs in the form they are trained in, others in both forms.
 
-use repvgg::Architecture;
+use repvgg::Specification;
 use repvgg::fuse::Plan;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
@@ -52,7 +52,7 @@ fn both_forms_of_other_networks() {
         "family = \"shufflenet-v2\"\ndepths = [2, 1, 1]\nchannels = [8, 20, 28, 36, 40]",
         "family = \"xception\"\nentry = [12, 16, 20]\nmiddle = 1\nexit = [24, 28, 32]",
     ] {
-        let network = Architecture::from_toml(&format!("{text}\nclasses = 10\nsize = 40"), "small").unwrap();
+        let network = Specification::from_toml(&format!("{text}\nclasses = 10\nsize = 40"), "small").unwrap();
         let training = network.training_graph().unwrap();
         let plain = Plan::new(&training).into_graph();
         for graph in [training, plain] {

@@ -5,7 +5,7 @@ use std::thread;
 
 use repvgg::engine::{BatchShape, Options, Prepared, Reason, Session, Sharing, ThreadPool, thread_pool};
 use repvgg::zoo::RepVgg;
-use repvgg::{Architecture, Graph, Model, Weights};
+use repvgg::{Graph, Model, Specification, Weights};
 
 use super::{Case, open, positive_weights, random_images};
 
@@ -108,9 +108,9 @@ fn one_packing_serves_all_batches_up_to_a_number() {
 
 /// Sessions of batch 1 to 8, 224×224 pixels, and how many times the packed bytes of the largest they hold together.
 fn eight_sessions(sharing: Sharing) -> f64 {
-    let model = Model::initialise(Architecture::named("repvgg-a0").unwrap(), 0).unwrap().fuse().unwrap();
+    let model = Model::initialise(Specification::named("repvgg-a0").unwrap(), 0).unwrap().fuse().unwrap();
     let options = Options { sharing, ..Options::default() };
-    let prepared = Arc::new(Prepared::new(&model.graph().unwrap(), &model.weights, options).unwrap());
+    let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, options).unwrap());
     let pool = thread_pool(2).unwrap();
     let open = |batch| Session::new(&prepared, &pool, BatchShape { batch, size: [224, 224] }).unwrap();
     let sessions: Vec<Session> = (1..=8).map(open).collect();

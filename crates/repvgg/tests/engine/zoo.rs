@@ -4,19 +4,20 @@
 
 use repvgg::cost::{cost, parameters};
 
+use repvgg::formats::onnx;
 use repvgg::fuse::{self, fuse};
 use repvgg::interpret::logits;
-use repvgg::{Architecture, Graph, Tensor, Weights, onnx};
+use repvgg::{Graph, Specification, Tensor, Weights};
 
 use super::{Case, noise, open, positive_weights, random_images};
 
-fn everything() -> impl Iterator<Item = Architecture> {
-    Architecture::names().map(|name| Architecture::named(name).unwrap())
+fn everything() -> impl Iterator<Item = Specification> {
+    Specification::names().map(|name| Specification::named(name).unwrap())
 }
 
 #[test]
 fn names_differ_and_none_is_a_prefix_of_a_block() {
-    let mut names: Vec<String> = Architecture::names().map(str::to_ascii_lowercase).collect();
+    let mut names: Vec<String> = Specification::names().map(str::to_ascii_lowercase).collect();
     assert!(names.iter().all(|name| !name.contains([':', ' ', '/', '_'])));
     let count = names.len();
     names.sort();
@@ -45,9 +46,9 @@ fn every_network_survives_its_files() {
     for architecture in everything() {
         let name = architecture.name();
         let json = serde_json::to_string(&architecture).unwrap();
-        assert_eq!(serde_json::from_str::<Architecture>(&json).unwrap(), architecture, "{name}: metadata");
+        assert_eq!(serde_json::from_str::<Specification>(&json).unwrap(), architecture, "{name}: metadata");
         let text = toml::to_string(&architecture).unwrap();
-        assert_eq!(toml::from_str::<Architecture>(&text).unwrap(), architecture, "{name}: configuration");
+        assert_eq!(toml::from_str::<Specification>(&text).unwrap(), architecture, "{name}: configuration");
     }
 }
 
@@ -77,9 +78,9 @@ const QUICK: u64 = 150_000_000;
 /// Every network that the oracle computes quickly on the smallest images it takes, and of each family at least one.
 #[test]
 fn networks_of_every_family_run_fuse_and_export() {
-    for (family, names) in Architecture::families() {
+    for (family, names) in Specification::families() {
         let networks = names.into_iter().map(|name| {
-            let architecture = Architecture::named(name).unwrap().with_classes(10).unwrap();
+            let architecture = Specification::named(name).unwrap().with_classes(10).unwrap();
             let graph = architecture.training_graph().unwrap().inference();
             let (side, macs) = smallest(&graph, architecture.image_size());
             (name, graph, side, macs)

@@ -1,11 +1,11 @@
 //! Tables 4 to 7: networks with the paper's figures, what is counted here, and speeds that are measured here.
 
+use repvgg::Form;
 use repvgg::cost::{Cost, cost};
 use repvgg::fuse::{self, Blocked, Plan};
 use repvgg::measure::Speed;
-use repvgg::zoo::Form;
 use repvgg::zoo::paper::{self, Figure, Published};
-use repvgg::{Architecture, Result, Weights};
+use repvgg::{Result, Specification, Weights};
 use serde_json::{Value, json};
 
 use super::Page;
@@ -80,7 +80,7 @@ fn title(table: u8) -> String {
 
 impl Row {
     fn count(paper: &'static Published) -> Result<Self> {
-        let training = Architecture::open(&paper.name)?.training_graph()?.inference();
+        let training = Specification::open(&paper.name)?.training_graph()?.inference();
         let plan = Plan::new(&training);
         Ok(Self {
             paper,
@@ -127,7 +127,7 @@ impl<'a> Timing<'a> {
         let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
         let measurement = protocol.measure(engine, &names, |index| {
             let Row { paper, .. } = &rows[index];
-            fresh(&Architecture::open(&paper.name)?, paper.speed().0, paper.size)
+            fresh(&Specification::open(&paper.name)?, paper.speed().0, paper.size)
         })?;
         let speeds = &measurement.speeds;
         let here = ranks(&speeds.iter().map(|speed| speed.images_per_second).collect::<Vec<_>>());
@@ -162,7 +162,7 @@ impl<'a> Timing<'a> {
 }
 
 /// An architecture's graph in a form, with initial weights.
-fn fresh(architecture: &Architecture, form: Form, size: [usize; 2]) -> Result<Candidate> {
+fn fresh(architecture: &Specification, form: Form, size: [usize; 2]) -> Result<Candidate> {
     let graph = architecture.training_graph()?.inference();
     let weights = Weights::initialise(&graph, 0);
     Ok(match form {
@@ -176,7 +176,7 @@ fn fresh(architecture: &Architecture, form: Form, size: [usize; 2]) -> Result<Ca
 
 /// Multiply-adds of the form that is timed, for one image of `size`.
 fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
-    let training = Architecture::open(&row.paper.name)?.training_graph()?.inference();
+    let training = Specification::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
         Form::Training => cost(&training, size)?.macs,
         Form::Plain => cost(Plan::new(&training).graph(), size)?.macs,

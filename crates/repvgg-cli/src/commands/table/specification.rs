@@ -2,7 +2,7 @@
 
 use repvgg::fuse::Plan;
 use repvgg::zoo::paper::{self, Model, Stage};
-use repvgg::{Architecture, Graph, Op, Result};
+use repvgg::{Graph, Op, Result, Specification};
 use serde_json::{Value, json};
 
 use super::Page;
@@ -35,7 +35,7 @@ struct Built {
 impl Built {
     fn all() -> Result<Vec<Self>> {
         let built = |model: &'static Model| {
-            let plain = Plan::new(&Architecture::open(&model.name)?.training_graph()?).into_graph();
+            let plain = Plan::new(&Specification::open(&model.name)?.training_graph()?).into_graph();
             Ok(Self { model, stages: stages(&plain)? })
         };
         paper::models().iter().map(built).collect()

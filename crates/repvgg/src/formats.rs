@@ -1,0 +1,42 @@
+//! Models from any file. The content decides on the kind of file, never the extension.
+//!
+//! ```text
+//! bytes ──► tensors, document ──────────────► described by the document ────────────────────────► Model
+//!           safetensors, pytorch, onnx   └──► official names ──► inferred from names and shapes ──┘
+//!                                             dialect            zoo
+//! ```
+//!
+//! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
+//! Nothing in a file is ever executed.
+
+//! ```
+//! use repvgg::zoo::RepVgg;
+//! use repvgg::{Model, formats};
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
+//! let bytes = Model::initialise(small.clone().into(), 0)?.to_bytes()?;
+//! let (model, origin) = formats::from_bytes(bytes, None)?;
+//! assert_eq!(origin.container, formats::Container::Safetensors);
+//! assert_eq!(model.specification(), Some(&small.into()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod claim;
+pub mod dialect;
+mod document;
+mod foreign;
+pub mod hub_config;
+mod names;
+pub mod onnx;
+mod open;
+pub mod pytorch;
+pub mod safetensors;
+mod stored;
+
+pub use dialect::Dialect;
+pub use document::save;
+pub use hub_config::HubConfig;
+pub use open::{Container, Origin, from_bytes, open};
+pub use stored::Stored;

@@ -1,0 +1,35 @@
+//! ONNX files, in both directions.
+//!
+//! A graph's main output is written as standard operators, with parameters under their own names. Convolutional networks from
+//! any exporter are read: each operator is expressed exactly in our own [`Op`](crate::Op)s or refused, so that the result runs
+//! in the engine and can be fused.
+//!
+//! ```
+//! use repvgg::formats::onnx;
+//! use repvgg::zoo::RepVgg;
+//! use repvgg::Model;
+//!
+//! # fn main() -> repvgg::Result<()> {
+//! let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
+//! let model = Model::initialise(small.into(), 0)?.fuse()?;
+//! let path = std::env::temp_dir().join(format!("repvgg-doctest-{}.onnx", std::process::id()));
+//! onnx::write(&path, model.graph(), &model.weights, &onnx::Options::default())?;
+//! let read = onnx::read(std::fs::read(&path).unwrap(), None)?;
+//! assert_eq!(read.graph.parameters().count(), model.weights.len());
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok(())
+//! # }
+//! ```
+
+mod proto;
+mod read;
+mod wire;
+mod write;
+
+pub use read::{Onnx, read};
+pub use write::{Options, PREPROCESSING_OPSET, write};
+
+/// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.
+pub fn is_onnx(bytes: &[u8]) -> bool {
+    wire::is_onnx(bytes)
+}

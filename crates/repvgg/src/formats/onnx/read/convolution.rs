@@ -1,0 +1,294 @@
+//! Convolutions, and padding of every kind.
+
+use repvgg_kernels::Geometry;
+
+use super::attributes::count;
+use super::constant::Constant;
+use super::draft::Name;
+use super::value::{Axis, Data, NCHW, Value};
+use super::{Found, Reader, proto};
+use crate::error::expected;
+use crate::graph::Conv2d;
+use crate::{Op, Tensor};
+
+/// Zeros above and below, left and right.
+pub(super) type Padding = [[usize; 2]; 2];
+
+/// The geometry of a window on its input.
+pub(super) struct Window {
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
+}
+
+impl Window {
+    /// The attributes of a node; `kernel` is that of its weights.
+    pub(super) fn new(node: &proto::Node, kernel: [usize; 2]) -> Found<Self> {
+        let (stride, dilation) = (node.pair("strides", 1)?, node.pair("dilations", 1)?);
+        let window = Self { kernel, stride, dilation };
+        let positive = [("kernel_shape", window.kernel), ("strides", window.stride), ("dilations", window.dilation)];
+        match positive.into_iter().find(|(_, pair)| pair.contains(&0)) {
+            None => Ok(window),
+            Some((name, pair)) => {
+                Err(expected(format_args!("{name} of at least 1")).found(format_args!("{pair:?}")).into())
+            }
+        }
+    }
+
+    /// A node's padding; `size` is the size of its input, where known.
+    pub(super) fn padding(&self, node: &proto::Node, size: [Option<usize>; 2]) -> Found<Padding> {
+        let mode = node.text("auto_pad", "NOTSET")?;
+        match mode {
+            "VALID" => Ok([[0; 2]; 2]),
+            "NOTSET" | "" => match node.ints("pads") {
+                None => Ok([[0; 2]; 2]),
+                Some(&[top, left, bottom, right]) => {
+                    let [top, left, bottom, right] = [top, left, bottom, right].map(|pad| count("pads", pad));
+                    Ok([[top?, bottom?], [left?, right?]])
+                }
+                Some(other) => Err(expected("pads of two axes").found(format_args!("{} numbers", other.len())).into()),
+            },
+            "SAME_UPPER" | "SAME_LOWER" => {
+                let mut padding = [[0; 2]; 2];
+                for axis in 0..2 {
+                    let total = self.same(axis, size[axis])?;
+                    let (less, more) = (total / 2, total - total / 2);
+                    padding[axis] = if mode == "SAME_UPPER" { [less, more] } else { [more, less] };
+                }
+                Ok(padding)
+            }
+            other => Err(expected("auto_pad as ONNX defines it").found(format_args!("{other:?}")).into()),
+        }
+    }
+
+    /// The zeros along an axis that make `⌈extent / stride⌉` windows.
+    fn same(&self, axis: usize, extent: Option<usize>) -> Found<usize> {
+        let reach = self.reach(axis)?;
+        let Some(extent) = extent else {
+            if self.stride[axis] == 1 {
+                return Ok(reach - 1);
+            }
+            return Err(expected("an input of fixed size for automatic padding")
+                .found("a variable size")
+                .to_owned()
+                .into());
+        };
+        let windows = extent.div_ceil(self.stride[axis]);
+        Ok((windows.saturating_sub(1) * self.stride[axis] + reach).saturating_sub(extent))
+    }
+
+    /// The input pixels that a window covers along an axis.
+    fn reach(&self, axis: usize) -> Found<usize> {
+        let reach = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
+        reach.ok_or_else(|| "the kernel exceeds the address space".into())
+    }
+}
+
+impl<'m> Reader<'m> {
+    /// `Conv`
+    pub(super) fn convolution(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let Value::Data(data) = self.any(node, 0)? else {
+            return Err(expected("a value that depends on the input").found("a constant").into());
+        };
+        let (weights, bias) = (self.constant(node, 1)?, self.optional(node, 2)?);
+        let &[out_channels, per_group, rows, columns] = weights.shape.as_slice() else {
+            let axes = weights.shape.len().saturating_sub(2);
+            return Err(expected("a convolution of two axes").found(format_args!("one of {axes}")).into());
+        };
+        if !data.is_nchw() {
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
+        }
+        let groups = count("group", node.int("group", 1))?;
+        if node.ints("kernel_shape").is_some() && node.pair("kernel_shape", 1)? != [rows, columns] {
+            let stated = node.pair("kernel_shape", 1)?;
+            return Err(expected(format_args!("kernel_shape {:?} as the weights have", [rows, columns]))
+                .found(format_args!("{stated:?}"))
+                .into());
+        }
+        let window = Window::new(node, [rows, columns])?;
+        let [_, height, width] = self.drafts.get(data.draft).extents;
+        let size =
+            [0, 1].map(|axis| [height, width][axis].map(|extent| extent + data.padding[axis].iter().sum::<usize>()));
+        let own = window.padding(node, size)?;
+        let in_channels = per_group.checked_mul(groups).ok_or("the number of channels overflows")?;
+        let mut geometry = Geometry {
+            in_channels,
+            out_channels,
+            kernel: window.kernel,
+            stride: window.stride,
+            padding: [0; 2],
+            dilation: window.dilation,
+            groups,
+        };
+        geometry.validate().map_err(|error| error.to_string())?;
+        let whole = add(data.padding, own);
+        let (source, padding) = if is_expressible(whole, window.dilation) {
+            (Data { padding: [[0; 2]; 2], ..data }, whole)
+        } else {
+            (self.pad(Data { padding: whole, ..data })?, [[0; 2]; 2])
+        };
+        let kernel = self.padded_kernel(&mut geometry, &weights, padding)?;
+        let mut parameters = vec![("weight", kernel)];
+        if let Some(bias) = &bias {
+            if bias.floats()?.len() != out_channels {
+                return Err(expected(format_args!("a bias of {out_channels}")).found(bias.floats()?.len()).into());
+            }
+            parameters.push(("bias", bias.tensor([out_channels])?));
+        }
+        let (bias, name) = (bias.is_some(), module_name(node, &weights));
+        let draft = self.drafts.add_with(name, Op::Conv2d(Conv2d { geometry, bias }), &[source.draft], parameters)?;
+        Ok(Data::new(draft, NCHW))
+    }
+
+    /// The weights for symmetric padding: where the sides differ, the kernel and `geometry` grow by zeros on the side with less
+    /// padding.
+    fn padded_kernel(&mut self, geometry: &mut Geometry, weights: &Constant, padding: Padding) -> Found<Tensor> {
+        let (old, mut before) = (geometry.kernel, [0; 2]);
+        for axis in 0..2 {
+            let [begin, end] = padding[axis];
+            let taps = begin.abs_diff(end) / geometry.dilation[axis];
+            geometry.padding[axis] = begin.max(end);
+            geometry.kernel[axis] = old[axis].checked_add(taps).ok_or("the padding overflows")?;
+            before[axis] = if begin < end { taps } else { 0 };
+        }
+        geometry.validate().map_err(|error| error.to_string())?;
+        let shape =
+            [geometry.out_channels, geometry.in_channels / geometry.groups, geometry.kernel[0], geometry.kernel[1]];
+        if geometry.kernel == old {
+            return weights.tensor(shape);
+        }
+        self.budget.take(geometry.weight_len())?;
+        let mut kernel = Tensor::full(shape, 0.0);
+        let filters = kernel.data_mut().chunks_exact_mut(shape[2] * shape[3]);
+        for (filter, weights) in filters.zip(weights.floats()?.chunks_exact(old[0] * old[1])) {
+            let rows = filter[before[0] * shape[3]..].chunks_exact_mut(shape[3]);
+            for (row, weights) in rows.zip(weights.chunks_exact(old[1])) {
+                row[before[1]..][..old[1]].copy_from_slice(weights);
+            }
+        }
+        Ok(kernel)
+    }
+
+    /// `Pad`: zeros, which the convolution or pool that reads the value absorbs, and channels of zeros.
+    pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
+        let Value::Data(data) = self.any(node, 0)? else {
+            return Err(expected("a value that depends on the input").found("a constant").into());
+        };
+        let mode = node.text("mode", "constant")?;
+        let value = match self.optional(node, 2)? {
+            Some(value) => value.scalar()?,
+            None => node.float("value", 0.0)?,
+        };
+        if mode != "constant" || value != 0.0 {
+            return Err(expected("padding by zeros").found(format_args!("{mode} {value}")).into());
+        }
+        let pads = self.list(node, "pads", 1)?.ok_or("missing pads")?;
+        let axes: Vec<usize> = match self.optional(node, 3)? {
+            None => (0..data.axes.len()).collect(),
+            Some(axes) => {
+                let axes = axes.known()?;
+                axes.into_iter().map(|axis| super::attributes::axis(axis, data.axes.len())).collect::<Found<_>>()?
+            }
+        };
+        if pads.len() != 2 * axes.len() {
+            return Err(expected(format_args!("{} pads", 2 * axes.len())).found(pads.len()).into());
+        }
+        if pads.iter().any(|pad| *pad < 0) {
+            return self.cropped(node, data, (&axes, &pads));
+        }
+        let mut padding = data.padding;
+        let mut channels = [0; 2];
+        for (index, &axis) in axes.iter().enumerate() {
+            let [begin, end] = [pads[index], pads[index + axes.len()]].map(|pad| count("pads", pad));
+            let sides = [begin?, end?];
+            match data.axes[axis] {
+                _ if sides == [0, 0] => {}
+                Axis::Height => padding[0] = [padding[0][0] + sides[0], padding[0][1] + sides[1]],
+                Axis::Width => padding[1] = [padding[1][0] + sides[0], padding[1][1] + sides[1]],
+                Axis::Channel => channels = sides,
+                other => return Err(expected("padding of maps").found(format_args!("padding of {other:?}")).into()),
+            }
+        }
+        if padding.iter().flatten().any(|&pad| pad > 1 << 16) {
+            return Err(expected("padding of at most 65536").found(format_args!("{padding:?}")).into());
+        }
+        let data = Data { padding, ..data };
+        if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
+    }
+
+    /// A `Pad` with negative numbers, which crop rows and columns.
+    fn cropped(&mut self, node: &'m proto::Node, data: Data, (axes, pads): (&[usize], &[i64])) -> Found<Data> {
+        let data = self.pad(data)?;
+        let mut padding = [[0; 2]; 2];
+        for (index, &axis) in axes.iter().enumerate() {
+            let sides = [pads[index], pads[index + axes.len()]];
+            let place = match data.axes[axis] {
+                _ if sides == [0, 0] => continue,
+                Axis::Height => 0,
+                Axis::Width => 1,
+                other => return Err(expected("cropped maps").found(format_args!("{other:?} cut")).into()),
+            };
+            let side = |side: i64| isize::try_from(side).map_err(|_| expected("smaller pads").found(side));
+            padding[place] = [side(sides[0])?, side(sides[1])?];
+        }
+        let op = Op::Pad { padding };
+        op.check()?;
+        let draft = self.drafts.add(node.title(), op, &[data.draft])?;
+        Ok(Data::new(draft, data.axes))
+    }
+
+    /// The value with channels of zeros before and after its own: a 1×1 convolution of zeros and ones.
+    fn pad_channels(&mut self, node: &'m proto::Node, data: Data, [before, after]: [usize; 2]) -> Found<Data> {
+        if !data.is_nchw() {
+            return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
+        }
+        let data = self.pad(data)?;
+        let channels = self.channels(&data)?;
+        let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
+        let total = total.ok_or("the number of channels overflows")?;
+        let conv = Conv2d::square(channels, total, 1);
+        conv.geometry.validate().map_err(|error| error.to_string())?;
+        self.budget.take(conv.geometry.weight_len())?;
+        let is_kept = |index: usize| index / channels == before + index % channels;
+        let kernel = Tensor::from_fn([total, channels, 1, 1], |index| f32::from(u8::from(is_kept(index))));
+        let op = Op::Conv2d(conv);
+        let draft = self.drafts.add_with(Name::Other(node.title()), op, &[data.draft], vec![("weight", kernel)])?;
+        Ok(Data::new(draft, NCHW))
+    }
+
+    /// The value with its padding applied, if any, by an identity convolution.
+    pub(super) fn pad(&mut self, data: Data) -> Found<Data> {
+        if data.padding == [[0; 2]; 2] {
+            return Ok(data);
+        }
+        let padding = data.padding.map(|ends| ends.map(|end| end as isize));
+        let name = format!("{}.pad", self.drafts.get(data.draft).name);
+        let draft = self.drafts.add(&name, Op::Pad { padding }, &[data.draft])?;
+        Ok(Data::new(draft, data.axes))
+    }
+
+    /// The channels of a value.
+    pub(super) fn channels(&self, data: &Data) -> Found<usize> {
+        let channels = self.drafts.get(data.draft).extents[0];
+        channels.ok_or_else(|| "the number of channels depends on the image's size".into())
+    }
+}
+
+/// Whether a convolution can express the padding: its kernel grows by whole steps where the sides differ.
+fn is_expressible(padding: Padding, dilation: [usize; 2]) -> bool {
+    (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]).is_multiple_of(dilation[axis]))
+}
+
+/// The sum of two paddings.
+pub(super) fn add(a: Padding, b: Padding) -> Padding {
+    [0, 1].map(|axis| [0, 1].map(|side| a[axis][side] + b[axis][side]))
+}
+
+/// The name of a node with parameters: `P` where its parameter is `P.weight`, otherwise its own.
+pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> Name<'a> {
+    let module = ["weight", "bias"].iter().find_map(|suffix| parameter.name.strip_suffix(suffix)?.strip_suffix('.'));
+    match module {
+        Some(module) if !module.is_empty() => Name::Module(module),
+        _ => Name::Other(node.title()),
+    }
+}

@@ -1,0 +1,335 @@
+//! Nodes with a constant value: `Constant`, shapes, and arithmetic on constants.
+
+use std::rc::Rc;
+
+use super::attributes::{axis, count};
+use super::constant::{Constant, Extent, MOST_AXES, Values, decode};
+use super::value::Value;
+use super::{Found, Reader, proto, short};
+use crate::element_count;
+use crate::error::expected;
+
+/// The most elements of constants in arithmetic.
+const MOST_ELEMENTS: usize = 1 << 16;
+
+impl<'m> Reader<'m> {
+    /// The value of a node that is constant; `None` for any other.
+    pub(super) fn fold(&mut self, node: &'m proto::Node) -> Found<Option<Constant>> {
+        match node.op_type.as_str() {
+            "Constant" => return self.literal(node).map(Some),
+            "Shape" => return self.shape(node).map(Some),
+            "ConstantOfShape" => return self.filled(node).map(Some),
+            "Concat" if self.is_constant(node, node.input.len()) => {}
+            "Range" => {}
+            "Gather" | "Slice" if self.is_constant(node, 1) => {}
+            "Cast" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze" | "Identity" if self.is_constant(node, 1) => {}
+            "Add" | "Sub" | "Mul" | "Div" if self.is_constant(node, 2) => {}
+            _ => return Ok(None),
+        }
+        let first = self.constant(node, 0)?;
+        Ok(Some(match node.op_type.as_str() {
+            "Add" | "Sub" | "Mul" | "Div" => {
+                let second = self.constant(node, 1)?;
+                self.computed(&node.op_type, &first, &second)?
+            }
+            "Cast" => cast(&first, node.int("to", 1))?,
+            "Concat" => self.joined(node)?,
+            "Gather" => gather(&first, &*self.constant(node, 1)?)?,
+            "Reshape" => {
+                let target = match node.ints("shape") {
+                    Some(ints) => ints.to_vec(),
+                    None => self.constant(node, 1)?.known()?,
+                };
+                reshaped(&first, &target)?
+            }
+            "Slice" => self.slice(node, &first)?,
+            "Squeeze" => {
+                let axes = self.list(node, "axes", 1)?;
+                let rank = first.shape.len();
+                let axes = axes.map(|axes| axes.into_iter().map(|index| axis(index, rank)).collect::<Found<Vec<_>>>());
+                let axes = axes.transpose()?;
+                let is_removed = |index: usize| match &axes {
+                    Some(axes) => axes.contains(&index),
+                    None => first.shape[index] == 1,
+                };
+                let shape = (0..rank).filter(|&index| !is_removed(index)).map(|index| first.shape[index]).collect();
+                same_count(&first, shape)?
+            }
+            "Transpose" => {
+                let rank = first.shape.len();
+                let perm: Vec<usize> = match node.ints("perm") {
+                    Some(perm) => perm.iter().map(|&index| axis(index, rank)).collect::<Found<_>>()?,
+                    None => (0..rank).rev().collect(),
+                };
+                self.budget.take(element_count(&first.shape).unwrap_or(usize::MAX))?;
+                first.transposed(&perm)?
+            }
+            "Unsqueeze" => {
+                let axes = self.list(node, "axes", 1)?.ok_or("missing axes")?;
+                let rank = first.shape.len() + axes.len();
+                check_rank(rank)?;
+                let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
+                let mut old = first.shape.iter().copied();
+                let shape = (0..rank).map(|index| if axes.contains(&index) { Some(1) } else { old.next() });
+                let shape: Option<Vec<usize>> = shape.collect();
+                same_count(&first, shape.ok_or("duplicate axis")?)?
+            }
+            "Identity" => (*first).clone(),
+            other => return Err(expected("a constant operator").found(other).into()),
+        }))
+    }
+
+    /// Whether the first inputs are all constant.
+    fn is_constant(&self, node: &'m proto::Node, inputs: usize) -> bool {
+        let is_constant =
+            |name: &String| matches!(self.values.get(name.as_str()), Some(Value::Constant(_) | Value::Initializer(_)));
+        inputs > 0 && node.input.len() >= inputs && node.input[..inputs].iter().all(is_constant)
+    }
+
+    /// `Constant`
+    fn literal(&mut self, node: &'m proto::Node) -> Found<Constant> {
+        if let Some(tensor) = node.tensor("value") {
+            let constant = decode(tensor, &mut self.external, &mut self.budget)?;
+            let mut constant = Rc::unwrap_or_clone(constant);
+            // The value's name matters, not the tensor's own.
+            constant.name = node.output.first().map_or("", |name| short(name)).to_owned();
+            return Ok(constant);
+        }
+        let floats = |shape: Vec<usize>, values: Vec<f32>| Constant {
+            name: node.output.first().map_or("", |name| short(name)).to_owned(),
+            shape,
+            values: Values::Floats(values),
+        };
+        if node.has("value_float") {
+            return Ok(floats(Vec::new(), vec![node.float("value_float", 0.0)?]));
+        }
+        if let Some(values) = node.floats("value_floats") {
+            return Ok(floats(vec![values.len()], values.to_vec()));
+        }
+        if node.has("value_int") {
+            return Ok(Constant::integers(Vec::new(), vec![Extent::Known(node.int("value_int", 0))]));
+        }
+        match node.ints("value_ints") {
+            Some(values) => Ok(Constant::list(values.iter().copied().map(Extent::Known).collect())),
+            None => Err(expected("a constant of numbers").found("another").into()),
+        }
+    }
+
+    /// `Shape`
+    fn shape(&mut self, node: &'m proto::Node) -> Found<Constant> {
+        let extents = match self.any(node, 0)? {
+            Value::Constant(constant) => constant.shape.iter().map(|&extent| Extent::Known(extent as i64)).collect(),
+            _ => {
+                let data = self.data(node, 0)?;
+                self.shape_of(&data)
+            }
+        };
+        let bound = |value: i64| {
+            let from_start = if value < 0 { value.saturating_add(extents.len() as i64) } else { value };
+            from_start.clamp(0, extents.len() as i64) as usize
+        };
+        let (start, end) = (bound(node.int("start", 0)), bound(node.int("end", i64::MAX)));
+        Ok(Constant::list(extents.get(start..end).unwrap_or_default().to_vec()))
+    }
+
+    /// `ConstantOfShape`
+    fn filled(&mut self, node: &'m proto::Node) -> Found<Constant> {
+        let shape = self.constant(node, 0)?.known()?;
+        let shape: Vec<usize> = shape.into_iter().map(|extent| count("an extent", extent)).collect::<Found<_>>()?;
+        let elements = small(&shape)?;
+        self.budget.take(elements)?;
+        let values = match node.tensor("value") {
+            None => Values::Floats(vec![0.0; elements]),
+            Some(tensor) => match &decode(tensor, &mut self.external, &mut self.budget)?.values {
+                Values::Floats(values) if values.len() == 1 => Values::Floats(vec![values[0]; elements]),
+                Values::Integers(values) if values.len() == 1 => Values::Integers(vec![values[0]; elements]),
+                _ => return Err(expected("one value").found("several").into()),
+            },
+        };
+        Ok(Constant { name: String::new(), shape, values })
+    }
+
+    /// `Concat` of lists, or along the first axis.
+    fn joined(&mut self, node: &'m proto::Node) -> Found<Constant> {
+        let parts: Vec<Rc<Constant>> =
+            (0..node.input.len()).map(|index| self.constant(node, index)).collect::<Found<_>>()?;
+        let rank = parts[0].shape.len();
+        if axis(node.int("axis", 0), rank)? != 0
+            || parts.iter().any(|part| part.shape.len() != rank || part.shape[1..] != parts[0].shape[1..])
+        {
+            return Err(expected("constants joined along their first axis").found("another").into());
+        }
+        let mut shape = parts[0].shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        self.budget.take(small(&shape)?)?;
+        let values = match &parts[0].values {
+            Values::Floats(_) => {
+                let parts = parts.iter().map(|part| part.floats()).collect::<Found<Vec<_>>>()?;
+                Values::Floats(parts.concat())
+            }
+            Values::Integers(_) => {
+                let parts = parts.iter().map(|part| part.extents()).collect::<Found<Vec<_>>>()?;
+                Values::Integers(parts.concat())
+            }
+        };
+        Ok(Constant { name: String::new(), shape, values })
+    }
+
+    /// Arithmetic on two constants; one may be a single number.
+    fn computed(&mut self, op_type: &str, first: &Constant, second: &Constant) -> Found<Constant> {
+        let (a, b) = (small(&first.shape)?, small(&second.shape)?);
+        let shape = match (a, b) {
+            _ if first.shape == second.shape => &first.shape,
+            (_, 1) if first.shape.len() >= second.shape.len() => &first.shape,
+            (1, _) if second.shape.len() >= first.shape.len() => &second.shape,
+            _ => {
+                let what =
+                    expected("constants of one shape").found(format_args!("{:?} and {:?}", first.shape, second.shape));
+                return Err(what.into());
+            }
+        };
+        let elements = small(shape)?;
+        self.budget.take(elements)?;
+        let pairs = (0..elements).map(|index| (if a == 1 { 0 } else { index }, if b == 1 { 0 } else { index }));
+        let values = match (&first.values, &second.values) {
+            (Values::Floats(a), Values::Floats(b)) => {
+                Values::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect())
+            }
+            (Values::Integers(a), Values::Integers(b)) => {
+                Values::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
+            }
+            _ => return Err(expected("constants of one type").found("integers and floats").into()),
+        };
+        Ok(Constant { name: String::new(), shape: shape.clone(), values })
+    }
+
+    /// `Slice` of a list, or of rows.
+    fn slice(&mut self, node: &'m proto::Node, constant: &Constant) -> Found<Constant> {
+        let starts = self.list(node, "starts", 1)?.ok_or("missing starts")?;
+        let ends = self.list(node, "ends", 2)?.ok_or("missing ends")?;
+        let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
+        let steps = self.optional(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
+        let ([start], [end], [0], [step], Some((&rows, inner))) =
+            (starts.as_slice(), ends.as_slice(), axes.as_slice(), steps.as_slice(), constant.shape.split_first())
+        else {
+            return Err(expected("a slice of the first axis").found("another").into());
+        };
+        let length = rows as i64;
+        let from_start = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
+        let rows: Vec<usize> = match *step {
+            1 => (from_start(*start).clamp(0, length)..from_start(*end).clamp(0, length))
+                .map(|row| row as usize)
+                .collect(),
+            -1 => {
+                let (start, end) = (from_start(*start).clamp(-1, length - 1), from_start(*end).clamp(-1, length - 1));
+                (end + 1..=start).rev().map(|row| row as usize).collect()
+            }
+            step => return Err(expected("a step of 1 or -1").found(step).into()),
+        };
+        let inner: usize = inner.iter().product();
+        let mut shape = constant.shape.clone();
+        shape[0] = rows.len();
+        let places = rows.iter().flat_map(|&row| row * inner..(row + 1) * inner);
+        self.budget.take(rows.len() * inner)?;
+        Ok(picked(constant, shape, places))
+    }
+}
+
+/// The elements at `places`.
+fn picked(constant: &Constant, shape: Vec<usize>, places: impl Iterator<Item = usize>) -> Constant {
+    let values = match &constant.values {
+        Values::Floats(values) => Values::Floats(places.map(|place| values[place]).collect()),
+        Values::Integers(values) => Values::Integers(places.map(|place| values[place]).collect()),
+    };
+    Constant { name: String::new(), shape, values }
+}
+
+/// `Gather` from a list.
+fn gather(list: &Constant, indices: &Constant) -> Found<Constant> {
+    let &[length] = list.shape.as_slice() else {
+        return Err(expected("a gather from a list").found(format_args!("an array of shape {:?}", list.shape)).into());
+    };
+    let places = indices.known()?.into_iter().map(|index| axis(index, length)).collect::<Found<Vec<usize>>>()?;
+    Ok(picked(list, indices.shape.clone(), places.into_iter()))
+}
+
+/// The number of elements, if it is small enough for arithmetic.
+fn small(shape: &[usize]) -> Found<usize> {
+    let elements = element_count(shape).filter(|&elements| elements <= MOST_ELEMENTS);
+    elements.ok_or_else(|| {
+        expected(format_args!("constants of at most {MOST_ELEMENTS} elements")).found(format_args!("{shape:?}")).into()
+    })
+}
+
+fn check_rank(rank: usize) -> Found<()> {
+    if rank > MOST_AXES {
+        return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());
+    }
+    Ok(())
+}
+
+fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
+    if element_count(&shape) != element_count(&constant.shape) {
+        return Err(expected(format_args!("as many elements as {:?} has", constant.shape))
+            .found(format_args!("{shape:?}"))
+            .into());
+    }
+    Ok(constant.reshaped(shape))
+}
+
+/// `Reshape`, where 0 copies an extent and −1 takes the rest.
+fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
+    check_rank(target.len())?;
+    let mut shape = Vec::with_capacity(target.len());
+    for (index, &extent) in target.iter().enumerate() {
+        shape.push(match extent {
+            -1 => 1,
+            0 => *constant.shape.get(index).ok_or_else(|| expected("an extent to copy").found("none"))?,
+            extent => count("an extent", extent)?,
+        });
+    }
+    let elements = element_count(&constant.shape).unwrap_or(0);
+    if let Some(open) = target.iter().position(|&extent| extent == -1) {
+        let others = element_count(&shape).unwrap_or(0);
+        shape[open] = elements.checked_div(others).unwrap_or(0);
+    }
+    same_count(constant, shape)
+}
+
+/// `Cast`: between integers, or between floats.
+fn cast(constant: &Constant, to: i64) -> Found<Constant> {
+    let values = match (&constant.values, to) {
+        (Values::Floats(values), 1 | 10 | 11 | 16) => Values::Floats(values.clone()),
+        (Values::Integers(values), 6 | 7) => Values::Integers(values.clone()),
+        (Values::Integers(_), 1 | 10 | 11 | 16) => {
+            Values::Floats(constant.known()?.into_iter().map(|value| value as f32).collect())
+        }
+        _ => {
+            return Err(expected("a cast that keeps the values")
+                .found(format_args!("one to element type {to}"))
+                .into());
+        }
+    };
+    Ok(Constant { values, ..constant.clone() })
+}
+
+fn float(op_type: &str, a: f32, b: f32) -> f32 {
+    match op_type {
+        "Add" => a + b,
+        "Sub" => a - b,
+        "Mul" => a * b,
+        _ => a / b,
+    }
+}
+
+/// Unknown where an operand is unknown or the result is out of range.
+fn integer(op_type: &str, a: Extent, b: Extent) -> Extent {
+    let (Extent::Known(a), Extent::Known(b)) = (a, b) else { return Extent::Unknown };
+    let result = match op_type {
+        "Add" => a.checked_add(b),
+        "Sub" => a.checked_sub(b),
+        "Mul" => a.checked_mul(b),
+        _ => a.checked_div(b),
+    };
+    result.map_or(Extent::Unknown, Extent::Known)
+}

@@ -1,0 +1,311 @@
+//! Each operation of a graph as an ONNX node.
+//!
+//! Our values are always `[C, H, W]`. ONNX distinguishes maps `[N, C, H, W]` from rows `[N, C]`, so a value is converted where
+//! its reader needs the other rank.
+
+use super::super::proto;
+use super::build::{Builder, float, int, integers, ints};
+use super::value_info::Extent;
+use crate::algebra::normalized;
+use crate::error::expected;
+use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax};
+use crate::{Error, Graph, NodeId, Result, Weights};
+
+/// The first opsets in which an operator changed.
+const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
+const GEMM_WITHOUT_BIAS: i64 = 11;
+const PADS_ARE_INPUTS: i64 = 11;
+const AXES_ARE_INPUTS: i64 = 13;
+const SOFTMAX_OF_ONE_AXIS: i64 = 13;
+
+/// Rank 4 or rank 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Map,
+    Row,
+}
+
+/// A node's value in the file.
+#[derive(Debug, Clone, Default)]
+struct Value {
+    /// Its name as `[N, C, H, W]`, where there is such a value.
+    map: Option<String>,
+    /// Its name as `[N, C]`.
+    row: Option<String>,
+    /// Whether the map is one pixel for images of any size.
+    is_pixel: bool,
+    /// The channels, where they do not depend on the image's size.
+    channels: Option<usize>,
+}
+
+impl Value {
+    fn form(&self) -> Form {
+        if self.row.is_some() && self.map.is_none() { Form::Row } else { Form::Map }
+    }
+
+    fn name(&self, form: Form) -> Option<&String> {
+        match form {
+            Form::Map => self.map.as_ref(),
+            Form::Row => self.row.as_ref(),
+        }
+    }
+}
+
+/// Adds the nodes and the output of `graph`, whose input is the value `input`.
+pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a Weights, input: String) -> Result<()> {
+    let mut writer = Writer { builder, weights, values: Vec::with_capacity(graph.nodes().len()) };
+    for node in graph.nodes() {
+        let value = match node.op {
+            Op::Input { channels } => {
+                Value { map: Some(input.clone()), row: None, is_pixel: false, channels: Some(channels) }
+            }
+            _ => writer.node(node)?,
+        };
+        writer.values.push(value);
+    }
+    writer.output(graph);
+    Ok(())
+}
+
+struct Writer<'w, 'a> {
+    builder: &'w mut Builder<'a>,
+    weights: &'a Weights,
+    values: Vec<Value>,
+}
+
+impl Writer<'_, '_> {
+    /// The name of a value in the rank that its reader needs.
+    fn read(&mut self, id: NodeId, form: Form) -> String {
+        let value = &self.values[id.index()];
+        if let Some(name) = value.name(form) {
+            return name.clone();
+        }
+        let (name, is_pixel) = (value.name(value.form()).expect("a value has a form").clone(), value.is_pixel);
+        let converted = match form {
+            Form::Row if is_pixel => {
+                self.builder.node(&format!("{name}.row"), "Flatten", &[&name], vec![int("axis", 1)])
+            }
+            // One pixel for some sizes only: `Squeeze` fails for the others, where `Flatten` would not.
+            Form::Row => self.axes_node(&format!("{name}.row"), "Squeeze", &name),
+            Form::Map => self.axes_node(&format!("{name}.map"), "Unsqueeze", &name),
+        };
+        let value = &mut self.values[id.index()];
+        match form {
+            Form::Map => value.map = Some(converted.clone()),
+            Form::Row => value.row = Some(converted.clone()),
+        }
+        converted
+    }
+
+    /// A node that adds or removes the axes of height and width.
+    fn axes_node(&mut self, name: &str, op_type: &str, value: &str) -> String {
+        if self.builder.opset < AXES_ARE_INPUTS {
+            return self.builder.node(name, op_type, &[value], vec![ints("axes", [2, 3])]);
+        }
+        let axes = self.builder.integers(&format!("{name}.axes"), &[2, 3]);
+        self.builder.node(name, op_type, &[value, &axes], Vec::new())
+    }
+
+    /// Adds a node; its value.
+    fn node(&mut self, node: &Node) -> Result<Value> {
+        let values = || node.inputs.iter().map(|input| &self.values[input.index()]);
+        let first = values().next().expect("only the input reads nothing").clone();
+        let rows_only = values().all(|value| value.form() == Form::Row);
+        let channels = match &node.op {
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some(conv.geometry.out_channels),
+            Op::Slice { channels, .. } => Some(*channels),
+            Op::Linear(linear) => Some(linear.out_features),
+            Op::Concat => values().map(|value| value.channels).sum(),
+            Op::Flatten if !first.is_pixel => None,
+            _ => first.channels,
+        };
+        let is_pixel = match &node.op {
+            Op::Conv2d(Conv2d { geometry: g, .. }) | Op::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
+                first.is_pixel && g.kernel == [1, 1] && g.padding == [0, 0]
+            }
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::Pad { .. } => false,
+            Op::GlobalAvgPool | Op::Flatten | Op::Linear(_) => true,
+            _ => first.is_pixel,
+        };
+        let reads = match &node.op {
+            Op::Linear(_) => Form::Row,
+            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } => Form::Map,
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Form::Map,
+            _ if rows_only => Form::Row,
+            _ => Form::Map,
+        };
+        let mut inputs: Vec<String> = node.inputs.iter().map(|&input| self.read(input, reads)).collect();
+        if matches!(node.op, Op::Softmax(_)) && !is_pixel && self.builder.opset < SOFTMAX_OF_ONE_AXIS {
+            let what = expected(format_args!("an opset of at least {SOFTMAX_OF_ONE_AXIS} for the softmax of a map"))
+                .found(self.builder.opset);
+            return Err(Error::spec(&node.name, what));
+        }
+        let (op_type, attributes) = self.operator(node, reads, &mut inputs)?;
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let name = self.builder.node(&node.name, op_type, &inputs, attributes);
+        let gives = if node.op == Op::Flatten { Form::Row } else { reads };
+        let (map, row) = if gives == Form::Map { (Some(name), None) } else { (None, Some(name)) };
+        Ok(Value { map, row, is_pixel, channels })
+    }
+
+    /// The operator and its attributes; its constants are added to `inputs`.
+    fn operator(
+        &mut self,
+        node: &Node,
+        form: Form,
+        inputs: &mut Vec<String>,
+    ) -> Result<(&'static str, Vec<proto::Attribute>)> {
+        for (name, parameter) in node.parameters() {
+            if let (Op::NormalizedConv2d(_), Role::Kernel) = (&node.op, parameter.role) {
+                let kernel = normalized(self.weights.require(&name)?).into_iter().map(|x| x as f32).collect();
+                inputs.push(self.builder.floats(&format!("{name}.normalized"), &parameter.shape, kernel));
+                continue;
+            }
+            let shape = match (&node.op, form) {
+                (Op::Scale { channels, .. }, Form::Map) => vec![*channels, 1, 1],
+                _ => parameter.shape,
+            };
+            inputs.push(self.builder.parameter(&name, self.weights.require(&name)?, &shape)?);
+        }
+        Ok(match &node.op {
+            Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => ("Conv", convolution(conv)),
+            Op::BatchNorm(BatchNorm { eps, .. }) => ("BatchNormalization", vec![float("epsilon", *eps as f32)]),
+            Op::Scale { .. } | Op::Mul => ("Mul", Vec::new()),
+            Op::Activation(kind) => self.activation(node, *kind, inputs),
+            Op::Softmax(Softmax::Probabilities) => ("Softmax", vec![int("axis", 1)]),
+            Op::Softmax(Softmax::Logarithms) => ("LogSoftmax", vec![int("axis", 1)]),
+            Op::Add => (if inputs.len() == 2 { "Add" } else { "Sum" }, Vec::new()),
+            Op::Concat => ("Concat", vec![int("axis", 1)]),
+            Op::Shuffle { groups } => {
+                let channels = self.values[node.inputs[0].index()].channels;
+                let channels = channels
+                    .ok_or_else(|| Error::spec(&node.name, "the number of channels depends on the image's size"))?;
+                let source = |channel: usize| channel % groups * (channels / groups) + channel / groups;
+                self.gather(node, (0..channels).map(source), inputs)
+            }
+            Op::Slice { start, channels } => self.gather(node, *start..start + channels, inputs),
+            Op::Pad { padding } => self.pad(node, *padding, inputs),
+            Op::MaxPool(pool) => ("MaxPool", window(pool)),
+            Op::AvgPool(pool) => {
+                let mut attributes = window(pool);
+                attributes.push(int("count_include_pad", 1));
+                ("AveragePool", attributes)
+            }
+            Op::AvgPoolInside(pool) => ("AveragePool", window(pool)),
+            Op::GlobalAvgPool => ("GlobalAveragePool", Vec::new()),
+            Op::Flatten => ("Flatten", vec![int("axis", 1)]),
+            Op::Linear(linear) => {
+                self.bias_where_required(node, linear, inputs);
+                ("Gemm", vec![int("transB", 1)])
+            }
+            Op::Input { .. } => unreachable!("the input is no node of the file"),
+        })
+    }
+
+    /// Some channels of the input, in any order.
+    fn gather(
+        &mut self,
+        node: &Node,
+        channels: impl Iterator<Item = usize>,
+        inputs: &mut Vec<String>,
+    ) -> (&'static str, Vec<proto::Attribute>) {
+        let channels: Vec<i64> = channels.map(|channel| channel as i64).collect();
+        inputs.push(self.builder.integers(&format!("{}.channels", node.name), &channels));
+        ("Gather", vec![int("axis", 1)])
+    }
+
+    fn pad(
+        &mut self,
+        node: &Node,
+        padding: [[isize; 2]; 2],
+        inputs: &mut Vec<String>,
+    ) -> (&'static str, Vec<proto::Attribute>) {
+        let [[top, bottom], [left, right]] = padding.map(|ends| ends.map(|end| end as i64));
+        let pads = [0, 0, top, left, 0, 0, bottom, right];
+        if self.builder.opset < PADS_ARE_INPUTS {
+            return ("Pad", vec![integers("pads", &pads)]);
+        }
+        inputs.push(self.builder.integers(&format!("{}.pads", node.name), &pads));
+        ("Pad", Vec::new())
+    }
+
+    /// In early opsets `Gemm` needs a bias: a single zero.
+    fn bias_where_required(&mut self, node: &Node, linear: &Linear, inputs: &mut Vec<String>) {
+        if !linear.bias && self.builder.opset < GEMM_WITHOUT_BIAS {
+            inputs.push(self.builder.floats(&format!("{}.zero", node.name), &[1], vec![0.0]));
+        }
+    }
+
+    fn activation(
+        &mut self,
+        node: &Node,
+        kind: ActivationKind,
+        inputs: &mut Vec<String>,
+    ) -> (&'static str, Vec<proto::Attribute>) {
+        match kind {
+            ActivationKind::Relu => ("Relu", Vec::new()),
+            ActivationKind::Sigmoid => ("Sigmoid", Vec::new()),
+            ActivationKind::Silu => {
+                let gate = self.builder.node(&format!("{}.sigmoid", node.name), "Sigmoid", &[&inputs[0]], Vec::new());
+                inputs.push(gate);
+                ("Mul", Vec::new())
+            }
+            ActivationKind::LeakyRelu { slope } => ("LeakyRelu", vec![float("alpha", slope)]),
+            ActivationKind::HardSigmoid { slope, offset } => {
+                ("HardSigmoid", vec![float("alpha", slope), float("beta", offset)])
+            }
+            ActivationKind::Clip { low, high } => {
+                let bounds = [("min", low), ("max", high)];
+                if self.builder.opset < CLIP_BOUNDS_ARE_INPUTS {
+                    let finite = bounds.into_iter().filter(|(_, bound)| bound.is_finite());
+                    return ("Clip", finite.map(|(name, bound)| float(name, bound)).collect());
+                }
+                for (name, bound) in bounds {
+                    let name = format!("{}.{name}", node.name);
+                    let is_bound = bound.is_finite();
+                    inputs.push(if is_bound { self.builder.floats(&name, &[], vec![bound]) } else { String::new() });
+                }
+                while inputs.last().is_some_and(String::is_empty) {
+                    inputs.pop();
+                }
+                ("Clip", Vec::new())
+            }
+        }
+    }
+
+    /// Names the main output `logits`: rows where the map is one pixel.
+    fn output(mut self, graph: &Graph) {
+        let main = graph.main_output();
+        let value = &self.values[main.index()];
+        let channels = value.channels.map_or(Extent::Named("features"), Extent::Known);
+        let batch = Extent::Named("batch");
+        let extents = if value.is_pixel {
+            vec![batch, channels]
+        } else {
+            vec![batch, channels, Extent::Named("output_height"), Extent::Named("output_width")]
+        };
+        self.builder.output("logits", &extents);
+        let form = if value.is_pixel { Form::Row } else { Form::Map };
+        let name = self.read(main, form);
+        self.builder.node_for("logits", ("Identity", "logits"), &[&name], Vec::new());
+    }
+}
+
+fn convolution(Conv2d { geometry: g, .. }: &Conv2d) -> Vec<proto::Attribute> {
+    vec![
+        ints("dilations", g.dilation),
+        int("group", g.groups as i64),
+        ints("kernel_shape", g.kernel),
+        ints("pads", [g.padding, g.padding].concat()),
+        ints("strides", g.stride),
+    ]
+}
+
+fn window(pool: &Pool) -> Vec<proto::Attribute> {
+    let Pool { kernel, stride, padding: [rows, columns] } = *pool;
+    vec![
+        ints("kernel_shape", kernel),
+        ints("pads", [rows[0], columns[0], rows[1], columns[1]]),
+        ints("strides", stride),
+    ]
+}

@@ -1,0 +1,179 @@
+//! One function for every file.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::dialect::Dialect;
+use super::document::Document;
+use super::foreign::{self, inferred};
+use super::onnx::Onnx;
+use super::{onnx, pytorch, safetensors};
+use crate::error::expected;
+use crate::file::read_bounded;
+use crate::image::Preprocessing;
+use crate::model::{Form, Network};
+use crate::{Error, ErrorKind, Model, Result, Specification};
+
+/// The kind of a model file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// Safetensors.
+    Safetensors,
+    /// What `torch.save` writes.
+    Pytorch,
+    /// ONNX.
+    Onnx,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The kind of the file.
+    pub container: Container,
+    /// Whose names its parameters have, where it is a RepVGG.
+    pub names: Option<Dialect>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.container {
+            Container::Safetensors => "safetensors",
+            Container::Pytorch => "PyTorch checkpoint",
+            Container::Onnx => "ONNX",
+        })?;
+        match self.names {
+            Some(dialect) => write!(f, " with {} names", dialect.name()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The largest model file that is read, in bytes.
+const LIMIT: u64 = 16 << 30;
+
+/// Opens a model file of any kind.
+///
+/// `claimed` is what the caller says the network is: layers that differ are an error that states both. Its strides, which
+/// a file of weights does not show, are taken over.
+///
+/// # Errors
+/// When the file cannot be read, is of no known kind, or its tensors are not exactly a network's.
+pub fn open(path: &Path, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
+    let bytes = read_bounded(path, LIMIT)?;
+    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    decode(bytes, claimed, folder).map_err(|error| blame_file(error).within(path.display()))
+}
+
+impl Model {
+    /// Opens a model file of any kind, as [`open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(path: &Path) -> Result<Self> {
+        open(path, None).map(|(model, _)| model)
+    }
+}
+
+/// Opens a model from the bytes of a file that needs no other file.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_bytes(bytes: Vec<u8>, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
+    decode(bytes, claimed, None).map_err(blame_file)
+}
+
+/// A specification that was read from a file is the file's fault, not the caller's.
+fn blame_file(error: Error) -> Error {
+    if error.is_spec() { error.with_kind(ErrorKind::Format) } else { error }
+}
+
+/// The model in these bytes; `folder` holds an ONNX file's further files.
+fn decode(bytes: Vec<u8>, claimed: Option<&Specification>, folder: Option<&Path>) -> Result<(Model, Origin)> {
+    if safetensors::is_safetensors(&bytes) {
+        let contents = safetensors::read(&bytes)?;
+        drop(bytes);
+        let (model, names) = match Document::find(&contents.metadata)? {
+            Some(document) => document.open(contents.tensors, claimed)?,
+            None => foreign::open_tensors(contents.tensors, claimed)?,
+        };
+        return Ok((model, Origin { container: Container::Safetensors, names }));
+    }
+    if pytorch::is_pytorch(&bytes) {
+        let tensors = pytorch::read(&bytes)?;
+        drop(bytes);
+        let (model, names) = foreign::open_tensors(tensors, claimed)?;
+        return Ok((model, Origin { container: Container::Pytorch, names }));
+    }
+    if onnx::is_onnx(&bytes) {
+        return open_onnx(onnx::read(bytes, folder)?, claimed);
+    }
+    let kinds = expected("safetensors, a PyTorch checkpoint or ONNX");
+    Err(Error::format("file", kinds.found(describe(&bytes))))
+}
+
+/// The model in an ONNX file: a known network where its graph is one, else its own graph. Labels and preprocessing come
+/// from our own metadata, if it has them.
+///
+/// # Errors
+/// When the network is not what the caller says, or the metadata do not suit it.
+fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
+    let document = Document::find(&file.metadata)?;
+    let inferred = inferred(&file.weights);
+    let origin = Origin { container: Container::Onnx, names: inferred.as_ref().and_then(|inferred| inferred.dialect) };
+    let candidates: Vec<Network> = match claimed {
+        Some(claimed) => {
+            let forms = [Form::Plain, Form::Training].into_iter();
+            forms.filter_map(|form| Network::new(claimed.clone(), form).ok()).collect()
+        }
+        None => {
+            let described = document.as_ref().and_then(|document| document.network(None).ok());
+            let known = inferred.and_then(|inferred| Network::new(inferred.spec.into(), inferred.form).ok());
+            described.into_iter().chain(known).collect()
+        }
+    };
+    let renamed = |network: Network| Some((network.graph.renaming_from(&file.graph)?, network));
+    let (network, weights) = match (candidates.into_iter().find_map(renamed), claimed) {
+        (Some((names, network)), _) => {
+            let missing = || Error::weights("onnx", "a parameter of the graph is missing");
+            (network, file.weights.renamed(names).ok_or_else(missing)?)
+        }
+        (None, Some(claimed)) => {
+            let problem = expected(format_args!("the graph of {}", claimed.name())).found("another one");
+            return Err(Error::format("architecture", problem));
+        }
+        (None, None) => (Network::of_graph("onnx".to_owned(), file.graph), file.weights),
+    };
+    let size = file.size.map_or(Preprocessing::default().size, |[height, width]| height.min(width));
+    let model = match document {
+        Some(document) => document.into_model(network, weights),
+        None => network.into_model(weights, size),
+    };
+    model.check_annotations()?;
+    Ok((model, origin))
+}
+
+/// What bytes that are no model seem to be.
+fn describe(bytes: &[u8]) -> &'static str {
+    const KINDS: [(&[u8], &str); 9] = [
+        (b"\x93NUMPY", "a NumPy array"),
+        (b"\x89PNG", "a PNG image"),
+        (b"\xff\xd8\xff", "a JPEG image"),
+        (b"GGUF", "a GGUF file"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"7z\xbc\xaf", "a 7z archive"),
+        (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+        (b"<", "a text of markup, perhaps a failed download"),
+    ];
+    match KINDS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        Some((_, kind)) => kind,
+        None if bytes.is_empty() => "an empty file",
+        None if bytes.iter().take(512).all(|byte| byte.is_ascii() && (*byte >= 0x20 || byte.is_ascii_whitespace())) => {
+            "text"
+        }
+        None => "bytes of another kind",
+    }
+}

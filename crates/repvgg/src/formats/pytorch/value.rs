@@ -1,0 +1,121 @@
+//! The values that a pickle builds, as plain data.
+
+use super::names::Name;
+
+/// The index of a value among all values of a pickle. Values refer to each other by it, so sharing and cycles are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Id(u32);
+
+/// A value.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Int(i64),
+    Text(&'a str),
+    /// A boolean, a float, bytes, `None`, an integer beyond 64 bits: nothing that describes a tensor.
+    Plain,
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    /// Entries in the order they were set, duplicate keys included.
+    Dict(Vec<(Id, Id)>),
+    Name(Name),
+    /// The values that the name `maker` was applied to: the tuple of its arguments first, then what was set or added later.
+    Object {
+        maker: Name,
+        parts: Vec<Id>,
+    },
+    /// A reference to data outside the pickle.
+    Outside(Id),
+}
+
+/// All values of a pickle, in the order of creation.
+#[derive(Debug)]
+pub(super) struct Values<'a>(Vec<Value<'a>>);
+
+impl<'a> Values<'a> {
+    /// Every plain value.
+    pub(super) const PLAIN: Id = Id(0);
+    /// Every empty tuple.
+    pub(super) const EMPTY: Id = Id(1);
+
+    pub(super) fn new() -> Self {
+        Self(vec![Value::Plain, Value::Tuple(Vec::new())])
+    }
+
+    /// Adds a value. The machine's limits keep their number far below 2³².
+    pub(super) fn add(&mut self, value: Value<'a>) -> Id {
+        self.0.push(value);
+        Id((self.0.len() - 1) as u32)
+    }
+
+    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+        &self.0[id.0 as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, id: Id) -> &mut Value<'a> {
+        &mut self.0[id.0 as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Value<'a>> {
+        self.0.iter()
+    }
+
+    /// The items of a tuple.
+    pub(super) fn tuple(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+        match *self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A non-negative integer.
+    pub(super) fn count(&self, id: Id) -> Option<usize> {
+        match *self.get(id) {
+            Value::Int(number) => usize::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    /// The values directly inside a value.
+    pub(super) fn parts(&self, id: Id) -> Vec<Id> {
+        match self.get(id) {
+            Value::Tuple(items) | Value::List(items) | Value::Object { parts: items, .. } => items.clone(),
+            Value::Dict(entries) => entries.iter().flat_map(|&(key, value)| [key, value]).collect(),
+            Value::Int(_) | Value::Text(_) | Value::Plain | Value::Name(_) | Value::Outside(_) => Vec::new(),
+        }
+    }
+}
+
+impl Id {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Value<'_> {
+    /// What the value is, in words.
+    pub(super) fn words(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "a whole number",
+            Self::Text(_) => "text",
+            Self::Plain => "a plain value",
+            Self::Tuple(_) => "a tuple",
+            Self::List(_) => "a list",
+            Self::Dict(_) => "a dictionary",
+            Self::Name(_) => "a name",
+            Self::Object { maker: Name::Rebuild(_), .. } => "a tensor",
+            Self::Object { .. } => "an object",
+            Self::Outside(_) => "a storage",
+        }
+    }
+}
