@@ -15,7 +15,7 @@ test:
 
 # The benchmark of the kernels, each case once: it checks its answers.
 kernels:
-    cargo run --quiet --release --example kernels
+    cargo bench --quiet --workspace --bench kernels -- --test
 
 # The libraries' examples, run.
 examples:

@@ -1,17 +1,23 @@
-//! Convolution kernels on the CPU: forward, the gradients of its input and weights, and batch normalisation.
+//! Kernels on the CPU for the inference and the training of convolutional networks.
 //!
-//! It knows nothing of networks. An inference engine packs weights once ([`PackedConv2d`]) and runs them many times without
-//! allocating; training ([`TrainingConv2d`]) packs per call, because its weights change with every call.
+//! The crate knows nothing of networks: it is given shapes, slices and threads. It is the only crate of its workspace with
+//! `unsafe` code; every function here is safe, wrong lengths and shapes panic, and what data can cause is an error.
 //!
 //! # Notation
 //!
 //! `N` images, `C` input channels, `K` filters (output channels), `G` groups, `H W` input height and width, `P Q` output
-//! height and width, `R S` kernel height and width. Activations are `[N, C, H, W]`, weights `[K, C/G, R, S]`, row-major:
-//! PyTorch's `NCHW` and `OIHW`. All sizes are in elements; the convolution is a cross-correlation, as in every framework:
+//! height and width, `R S` kernel height and width, `L` lanes of a register. Activations are `[N, C, H, W]`, weights
+//! `[K, C/G, R, S]`, row-major: PyTorch's `NCHW` and `OIHW`. All sizes are in elements; a convolution is a
+//! cross-correlation, as in every framework:
 //!
 //! `y[n,k,p,q] = b[k] + Σ_{c,r,s} x[n, c, p·stride + r·dilation − padding, q·stride + s·dilation − padding] · w[k,c,r,s]`
 //!
-//! # Example
+//! # Inference
+//!
+//! An engine packs weights once ([`PackedConv2d`]), for the algorithm that it chooses ([`Algorithm`], [`Estimate`]). Packed
+//! weights are immutable: every batch, image size and thread shares them, each with a [`ConvPlan`] of its own. A run
+//! allocates nothing. Maps between convolutions lie in blocks of channels ([`Blocked`]), and [`maps`] has what networks do with
+//! them: sums, pooling, softmax, functions of each element.
 //!
 //! ```
 //! use repvgg_kernels::{
@@ -32,13 +38,13 @@
 //! let spec = ConvSpec { geometry, layout: Layout::Planar };
 //! let site = Site { batch: 1, size: [2, 3] };
 //!
-//! // Once: the weights, packed for an algorithm. They can be shared between threads, batches and sizes.
+//! // Once: the weights, packed for an algorithm.
 //! let parameters =
 //!     Parameters { weights: &[1.0; 9], bias: Some(&[-5.0]), addend_scale: None, activation: Activation::Relu };
 //! let packing = Packing::of(Algorithm::Direct, &spec, site.size)?;
 //! let conv = PackedConv2d::new(&pool, level, &spec, packing, parameters)?;
 //!
-//! // For each batch and size: a plan.
+//! // For each batch and image size: a plan.
 //! let plan = ConvPlan::new(&conv, site, pool.threads())?;
 //! let blocks = plan.output(1);
 //! let (mut output, mut workspace) = (vec![0.0; blocks.len()], vec![0.0; plan.workspace_len()]);
@@ -52,42 +58,43 @@
 //! # Ok::<(), repvgg_kernels::GeometryError>(())
 //! ```
 //!
-//! # Map
+//! # Training
 //!
-//! | file | holds |
-//! |---|---|
-//! | `geometry` | sizes, checked |
-//! | `inference/conv` | convolutions on packed weights: weights, plans, passes |
-//! | `inference/algorithm`, `estimate`, `packing` | the algorithms, the time that each takes, the weights that each reads |
-//! | `inference/direct`, `depthwise` | direct convolution of any kind, depthwise convolution |
-//! | `inference/epilogue` | bias, sum and activation in the same pass |
-//! | `inference/winograd` | Winograd convolution: packed filters, plans, the passes over memory |
-//! | [`maps`] | everything between convolutions: sums, pooling, softmax, functions of each element, moves |
-//! | `winograd` | minimal filtering: the algebra, tiles, transforms |
-//! | `winograd/derivation`, `winograd/points` | its matrices: derived and proved for any size; the engine's points and constants |
-//! | `tile` | the register tile that all convolutions but depthwise ones come down to, and how filters are divided among tiles |
-//! | `layout`, `memory` | blocks of channels; huge pages |
-//! | `training` | a convolution and its two gradients, on `[N, C, H, W]` |
-//! | `training/norm_sum` | sums of batch norms, forward and backward |
-//! | `simd`, `pool` | instruction sets, threads |
+//! [`TrainingConv2d`] computes a convolution and the gradients of its input and weights on `[N, C, H, W]`, and packs per call,
+//! because weights change with every call. [`NormSum`] is a sum of batch norms with its gradients, the end of a RepVGG block.
 //!
 //! # Promises
 //!
 //! * Results are bit-equal for any number of threads.
 //! * The instruction set is chosen at run time ([`Level::detect`]); every level gives the same values up to rounding.
-//! * What a convolution *should* compute is [`mod@reference`], in seven plain loops.
+//! * What a convolution *should* compute is [`mod@reference`], in seven plain loops; every kernel is compared with it.
+//! * Minimal filtering is proved, not tested alone: [`winograd`] derives its matrices in exact rationals.
+//!
+//! # Map
+//!
+//! | file or folder | holds |
+//! |---|---|
+//! | `isa` | the one list of instruction sets; their tokens; dispatch |
+//! | `tile` | the register tile that every product comes down to; filters divided into panels as wide as it |
+//! | `winograd` | minimal filtering: the one list of families, derivation and proof, points, transforms, covers |
+//! | `inference` | convolutions on packed weights: direct, depthwise, Winograd; estimates; `inference/maps` all else |
+//! | `training` | a convolution, its gradients, sums of batch norms |
+//! | `threads`, `memory` | workers and disjoint chunks; buffers in huge pages |
+//! | `geometry`, `layout`, `element` | sizes, checked; blocks of channels; the numbers they are made of |
+//! | `reference` | what a convolution should compute |
+//!
+//! Depthwise convolutions and pooling do not use the register tile: no operand of theirs is used twice.
 
 #[cfg(test)]
 mod cases;
 mod element;
 mod geometry;
 mod inference;
+mod isa;
 mod layout;
 mod memory;
-mod peak;
-mod pool;
 pub mod reference;
-mod simd;
+mod threads;
 mod tile;
 mod training;
 pub mod winograd;
@@ -98,9 +105,8 @@ pub use inference::{
     Accuracy, Activation, Algorithm, ConvPlan, ConvSpec, Estimate, Layout, Machine, PackedConv2d, Packing, Parameters,
     Pass, Site, TileSize, UnknownAlgorithm, maps,
 };
+pub use isa::{Level, fma_peak};
 pub use layout::Blocked;
 pub use memory::Buffer;
-pub use peak::fma_peak;
-pub use pool::ThreadPool;
-pub use simd::Level;
+pub use threads::ThreadPool;
 pub use training::{BatchStatistics, NormBranch, NormGradients, NormSum, OutputGradient, TrainingConv2d};

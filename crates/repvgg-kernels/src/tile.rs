@@ -16,18 +16,16 @@
 
 #![expect(unsafe_code, reason = "the innermost loop reads its operands without a bounds check per element")]
 
+mod arithmetic;
 mod panels;
 
+pub(crate) use arithmetic::{Arithmetic, F32};
 pub(crate) use panels::{PackedPanels, Panel, Panels};
 
 use std::ops::Range;
 
-use crate::simd::{Kernel, Places, Simd};
-
-/// Bound over all levels on the registers of a panel.
-pub(crate) const MAX_VECTORS: usize = 4;
-/// Bound over all levels on the floats of a tile.
-pub(crate) const MAX_TILE: usize = 24 * crate::simd::MAX_LANES;
+use crate::Element;
+use crate::isa::{Kernel, Simd};
 
 /// Floats of a cache line.
 const LINE: usize = 16;
@@ -66,23 +64,23 @@ impl Depth {
 }
 
 /// A row of columns to be multiplied with one panel.
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, A: Arithmetic> {
     /// `[d][vectors · lanes]`, where steps are as far apart as `depth` says.
-    pub(crate) panel: &'a [f32],
+    pub(crate) panel: &'a [A::Panel],
     /// Registers of the panel.
     pub(crate) vectors: usize,
     /// The operand that is broadcast.
-    pub(crate) columns: &'a [f32],
+    pub(crate) columns: &'a [A::Column],
     pub(crate) layout: Columns,
     pub(crate) depth: Depth,
     /// What is read next, as long as this panel: it is prefetched while this one is multiplied. May be empty.
-    pub(crate) next: &'a [f32],
+    pub(crate) next: &'a [A::Panel],
     pub(crate) sum: Sum,
 }
 
-/// Where the sums go: those of register `v` and column `n` to `floats[v · register + n · column..]`.
-pub(crate) struct Target<'a> {
-    pub(crate) floats: &'a mut [f32],
+/// Where the sums go: those of register `v` and column `n` to `sums[v · register + n · column..]`.
+pub(crate) struct Target<'a, T: Element = f32> {
+    pub(crate) sums: &'a mut [T],
     pub(crate) register: usize,
     pub(crate) column: usize,
 }
@@ -102,25 +100,25 @@ pub(crate) fn reads_ahead(weight_bytes: usize, columns: usize) -> bool {
     weight_bytes > 1 << 20 && columns <= 64
 }
 
-impl Product<'_> {
+impl<A: Arithmetic> Product<'_, A> {
     /// Multiplies the columns of a tile. Meanwhile the tiles of a row prefetch [`Product::next`], each its part.
     #[inline(always)]
-    pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, target: Target<'_>) {
+    pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, target: Target<'_, A::Sum>) {
         let Span { first, count, part } = tile;
         let (Columns::Blocks(step) | Columns::Planar(step)) = self.layout;
         let lines = if self.next.is_empty() { 0 } else { self.vectors * S::LANES * S::LANES / LINE };
         let ahead = part[0] * lines / part[1]..(part[0] + 1) * lines / part[1];
         let operands = Operands { product: self, first: first * step, step, ahead, target };
         match self.layout {
-            Columns::Blocks(_) => dispatch::<S, true>(simd, count, operands),
-            Columns::Planar(_) => dispatch::<S, false>(simd, count, operands),
+            Columns::Blocks(_) => dispatch::<S, A, true>(simd, count, operands),
+            Columns::Planar(_) => dispatch::<S, A, false>(simd, count, operands),
         }
     }
 
     /// Columns of the tiles that `count` columns are divided into: as equal as they can be, since narrow tiles do not hide
     /// the latency of their multiply-adds.
     #[inline(always)]
-    pub(crate) fn tiles<S: Simd>(&self, _: S, count: usize) -> impl Iterator<Item = Span> + use<S> {
+    pub(crate) fn tiles<S: Simd>(&self, _: S, count: usize) -> impl Iterator<Item = Span> + use<S, A> {
         let parts = count.div_ceil(S::COLUMNS[self.vectors - 1]).max(1);
         let (each, more) = (count / parts, count % parts);
         (0..parts).map(move |i| Span {
@@ -171,24 +169,24 @@ impl TileShape {
     }
 }
 
-struct Operands<'a> {
-    product: &'a Product<'a>,
+struct Operands<'a, A: Arithmetic> {
+    product: &'a Product<'a, A>,
     /// Where the first column lies.
     first: usize,
     step: usize,
     /// The lines of each block of the next panel that this tile prefetches.
     ahead: Range<usize>,
-    target: Target<'a>,
+    target: Target<'a, A::Sum>,
 }
 
 #[inline(always)]
-fn dispatch<S: Simd, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_>) {
+fn dispatch<S: Simd, A: Arithmetic, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_, A>) {
     macro_rules! tiles {
         ($($vectors:literal: $($count:literal)*;)*) => {
             match (operands.product.vectors, count) {
                 // Tiles that the level does not have are not compiled for it.
                 $($(($vectors, $count) if const { has_tile::<S>($vectors, $count) } => {
-                    simd.run(Tile::<'_, $vectors, $count, BLOCKS>(operands));
+                    simd.run(Tile::<'_, A, $vectors, $count, BLOCKS>(operands));
                 })*)*
                 (vectors, count) => unreachable!("no tile of {vectors} registers by {count} columns"),
             }
@@ -206,9 +204,9 @@ const fn has_tile<S: Simd>(vectors: usize, count: usize) -> bool {
     vectors <= S::COLUMNS.len() && count <= S::COLUMNS[vectors - 1]
 }
 
-struct Tile<'a, const V: usize, const N: usize, const BLOCKS: bool>(Operands<'a>);
+struct Tile<'a, A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool>(Operands<'a, A>);
 
-impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, N, BLOCKS> {
+impl<A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, A, V, N, BLOCKS> {
     type Output = ();
 
     #[inline(always)]
@@ -224,7 +222,7 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
         assert!(panel_end.is_some_and(|end| end <= panel.len()), "the panel holds every step");
         let columns_end = depth.reach(depth.columns, first + (N - 1) * step + lanes);
         assert!(columns_end.is_some_and(|end| end <= columns.len()), "the columns hold every step");
-        let mut sums = [[simd.splat(0.0); V]; N];
+        let mut sums = [[A::zero(simd); V]; N];
         let (panel, mut next) = (panel.as_ptr(), product.next.as_ptr());
         // SAFETY: `first` is within the columns, by the assertion above.
         let columns = unsafe { columns.as_ptr().add(first) };
@@ -235,29 +233,25 @@ impl<const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, V, 
                 for _ in 0..depth.count[2] {
                     if BLOCKS {
                         for line in ahead.clone() {
-                            simd.prefetch(next.wrapping_add(line * LINE));
+                            simd.prefetch(next.wrapping_add(line * LINE).cast());
                         }
                         next = next.wrapping_add(registers);
                     }
-                    let at = Places::new(w, x, step * size_of::<f32>());
                     // SAFETY: the registers and elements of every step lie within the panel and the columns, by the
                     // assertions above.
-                    unsafe { simd.multiply_steps::<V, N, BLOCKS>(&mut sums, at) };
+                    unsafe { A::multiply_steps::<S, V, N, BLOCKS>(simd, &mut sums, w, x, step) };
                     w = w.wrapping_add(depth.panel[2]);
                     x = x.wrapping_add(depth.columns[2]);
                 }
             }
         }
-        let Target { floats, register, column } = target;
-        assert!((V - 1) * register + (N - 1) * column + S::LANES <= floats.len(), "the target holds every sum");
-        let floats = floats.as_mut_ptr();
+        let Target { sums: target, register, column } = target;
+        assert!((V - 1) * register + (N - 1) * column + S::LANES <= target.len(), "the target holds every sum");
+        let target = target.as_mut_ptr();
         for (n, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
                 // SAFETY: within the target, by the assertion above.
-                let block = unsafe { &mut *floats.add(v * register + n * column).cast::<S::Block>() };
-                // Sums start from zero and are added at the end, which is also the more accurate order.
-                let sum = if product.sum == Sum::Continue { simd.add(sum, simd.load(block)) } else { sum };
-                simd.store(sum, block);
+                unsafe { A::store(simd, sum, product.sum, target.add(v * register + n * column)) };
             }
         }
     }

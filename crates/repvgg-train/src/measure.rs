@@ -62,7 +62,7 @@ mod tests {
         let graph = plain.graph();
         let runners = [Runner::Engine(Engine::with_threads(1).unwrap()), Runner::Framework(Device::cpu())];
         let shape = BatchShape { batch: 2, size: [32, 64] };
-        let prepare = |index: usize| workload(&graph, &plain.weights, &runners[index], shape);
+        let prepare = |index: usize| workload(graph, &plain.weights, &runners[index], shape);
         let protocol = Protocol { warmup: 1, iterations: 3, rounds: 1 };
         for times in protocol.measure(2, prepare, |_| ()).unwrap() {
             assert!(times.samples().count() == 3 && !times.least().is_zero(), "{times:?}");

@@ -66,12 +66,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
             return Err(Error::spec("tune", what).into());
         };
-        let prepared = Prepared::new(&graph, &model.weights, options.clone())?;
+        let prepared = Prepared::new(graph, &model.weights, options.clone())?;
         tuning.extend(tune(&prepared, &pool, shape)?);
         tuning.save(&Tuning::path(file))?;
     }
     let start = Instant::now();
-    let prepared = Arc::new(Prepared::new(&graph, &model.weights, Options { tuning, ..options })?);
+    let prepared = Arc::new(Prepared::new(graph, &model.weights, Options { tuning, ..options })?);
     let mut session = Session::new(&prepared, &pool, shape)?;
     let load = start.elapsed();
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);

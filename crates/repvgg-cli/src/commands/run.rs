@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut engine = arguments.engine.strict_engine()?;
     engine.options.tuning = opened.tuning()?;
     let shape = BatchShape { batch: n.min(BATCH), size: [height, width] };
-    let session = engine.session(&graph, &model.weights, shape);
+    let session = engine.session(graph, &model.weights, shape);
     let mut session = session.with_context(|| arguments.model.model.clone())?;
     let classes = session.output_shape().iter().product::<usize>();
     let mut logits = Tensor::full([n, classes], 0.0);

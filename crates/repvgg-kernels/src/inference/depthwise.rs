@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use super::{Arguments, Epilogue};
+use crate::isa::{Kernel, Level, MAX_LANES, Simd};
 use crate::memory::Buffer;
-use crate::pool::Disjoint;
-use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+use crate::threads::Disjoint;
 use crate::{Geometry, ThreadPool};
 
 /// Outputs of a row that are summed in registers together: enough to hide the latency of a multiply-add.

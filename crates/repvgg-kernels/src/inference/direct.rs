@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use super::packing::{ConvSpec, Layout, Site};
 use super::{Arguments, Epilogue};
-use crate::pool::Disjoint;
-use crate::simd::{Kernel, Level, Simd};
-use crate::tile::{self, Columns, Depth, MAX_TILE, PackedPanels, Panel, Panels, Product, Sum, Target};
+use crate::isa::{Kernel, Level, MAX_TILE, Simd};
+use crate::threads::Disjoint;
+use crate::tile::{self, Columns, Depth, F32, PackedPanels, Panel, Panels, Product, Sum, Target};
 use crate::{Geometry, ThreadPool};
 
 /// Floats of input that a window reads: with a panel of weights, what a second-level cache of 512 KiB holds.
@@ -247,7 +247,7 @@ impl Kernel for Task<'_> {
             let strides = [map, dilation[0] * row, dilation[1] * step];
             let depth = Depth::packed(steps, strides, step * panel.vectors.len() * S::LANES);
             for y in window.rows.clone() {
-                let product = Product {
+                let product = Product::<F32> {
                     panel: weights.weights(index),
                     vectors: panel.vectors.len(),
                     columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
@@ -261,7 +261,7 @@ impl Kernel for Task<'_> {
                 };
                 for span in product.tiles(simd, count) {
                     let stride = span.count * S::LANES;
-                    product.tile(simd, span, Target { floats: &mut sums_of_tile, register: stride, column: S::LANES });
+                    product.tile(simd, span, Target { sums: &mut sums_of_tile, register: stride, column: S::LANES });
                     for (sums, register) in sums_of_tile.chunks_exact(stride).zip(panel.vectors.clone()) {
                         let first = window.columns.start + span.first;
                         if grid.column[1] == S::LANES {

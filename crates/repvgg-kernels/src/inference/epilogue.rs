@@ -1,6 +1,6 @@
 //! What follows a convolution in the same pass over memory: `y = max(floor, conv(x) + bias + scale · addend)`.
 
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// Bias, addend and activation. Per-channel slices are padded to whole registers.
 #[derive(Debug, Clone, Copy)]

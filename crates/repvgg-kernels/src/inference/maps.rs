@@ -41,7 +41,7 @@ pub use pooling::{Divisor, PoolWindow, global_mean, max_pool, mean_pool};
 pub use softmax::{SoftmaxForm, softmax};
 pub use sums::{Affine, Term, product, sum};
 
-use crate::simd::{Kernel, Simd};
+use crate::isa::{Kernel, Simd};
 use crate::{Blocked, Element, Level, ThreadPool};
 
 /// The threads and the instruction set that a kernel runs on.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::isa::{Kernel, Simd};
 use crate::memory::Buffer;
-use crate::simd::{Kernel, Simd};
 use crate::{Element, Geometry, ThreadPool};
 
 /// Registers of filters that are multiplied together, and the channel blocks that they read.

@@ -11,7 +11,7 @@ use super::planes::{Application, OutputPlanes, Sums};
 use super::product::WINDOW;
 use super::stencil::{Source, Window, Windows};
 use crate::ThreadPool;
-use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::isa::{Kernel, MAX_LANES, Simd};
 
 /// Channels per task, so that a task is long in comparison with claiming it.
 const CHANNELS: usize = 8;

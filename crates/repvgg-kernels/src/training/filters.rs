@@ -1,7 +1,7 @@
 //! Filters packed for one call, with the stencil that they are applied through.
 
 use super::stencil::Stencil;
-use crate::simd::{Kernel, Simd};
+use crate::isa::{Kernel, Simd};
 use crate::tile::TileShape;
 use crate::{Geometry, Level, ThreadPool};
 

@@ -14,8 +14,8 @@
 
 use std::ops::Range;
 
-use crate::pool::Disjoint;
-use crate::simd::{Kernel, Simd};
+use crate::isa::{Kernel, Simd};
+use crate::threads::Disjoint;
 use crate::{Activation, Level, ThreadPool};
 
 /// Partial sums of a plane: independent chains that fill the registers of any level.

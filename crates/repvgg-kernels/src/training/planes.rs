@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::stencil::{Images, Window};
-use crate::pool::Disjoint;
+use crate::threads::Disjoint;
 
 /// Output `[u, v]` of the stencil's grid is pixel `origin + step · [u, v]` of a plane.
 #[derive(Clone, Copy)]

@@ -17,9 +17,9 @@ use std::ops::Range;
 use super::filters::Filters;
 use super::planes::{Application, OutputPlanes, Sums};
 use super::stencil::{Source, Strides, Window, Windows};
-use crate::pool::ThreadPool;
-use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{Columns, Depth, MAX_VECTORS, Product, Span, Sum, Target, TileShape};
+use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
+use crate::threads::ThreadPool;
+use crate::tile::{Columns, Depth, F32, Product, Span, Sum, Target, TileShape};
 use columns::{Planes, pack_panel};
 
 /// Pixels per window: with [`DEPTH`] they make panels of 256 KiB, half of a small second-level cache.
@@ -192,7 +192,7 @@ impl WindowProduct<'_> {
             for PixelPanel { start, count, vectors, width } in self.pixel_panels(simd) {
                 let at = if is_first && is_last { 0 } else { first * padded + start * panel_rows };
                 let floats = &mut tiles[at..][..rows * width];
-                let product = Product {
+                let product = Product::<F32> {
                     panel: &packed[start * depth..][..depth * width],
                     vectors,
                     columns: weights,
@@ -201,7 +201,7 @@ impl WindowProduct<'_> {
                     next: &[],
                     sum: if is_first { Sum::Start } else { Sum::Continue },
                 };
-                product.tile(simd, Span::single(rows), Target { floats, register: S::LANES, column: width });
+                product.tile(simd, Span::single(rows), Target { sums: floats, register: S::LANES, column: width });
                 if is_last {
                     let filter = self.group * shape.rows + first;
                     let sums = Sums { floats, width, start, count };

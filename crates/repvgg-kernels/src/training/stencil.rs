@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::Geometry;
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// One kernel position along an axis.
 #[derive(Debug, Clone, Copy)]

@@ -20,8 +20,8 @@ use std::ops::Range;
 use super::TrainingConv2d;
 use super::stencil::{Images, Source, Window};
 use crate::ThreadPool;
-use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{Columns, Product, Span, Sum, Target};
+use crate::isa::{Kernel, MAX_LANES, Simd};
+use crate::tile::{Columns, F32, Product, Span, Sum, Target};
 use division::{Division, Extent, Lanes, Part};
 use transposition::{FilterPlanes, Lines, Starts, pack_positions};
 
@@ -143,7 +143,7 @@ impl Division {
             for (index, offset) in self.stencil.offsets(extent.strides).take(self.products).enumerate() {
                 let offset = if self.lanes_hold == Lanes::Channels { offset } else { 0 };
                 for (first, rows) in self.row_panels() {
-                    let product = Product {
+                    let product = Product::<F32> {
                         panel: &positions[offset * panel.width..],
                         vectors: panel.width / S::LANES,
                         columns: &packed.filters[first * pixels..][..rows * pixels],
@@ -153,7 +153,11 @@ impl Division {
                         sum,
                     };
                     let floats = &mut sums[(index * self.rows() + first) * panel.width..][..rows * panel.width];
-                    product.tile(simd, Span::single(rows), Target { floats, register: S::LANES, column: panel.width });
+                    product.tile(
+                        simd,
+                        Span::single(rows),
+                        Target { sums: floats, register: S::LANES, column: panel.width },
+                    );
                 }
             }
         }

@@ -7,7 +7,7 @@
 
 use super::families::{Family, MAX_POINTS};
 use super::points::Points;
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// Repeats a block for `$i` in `0..10`, as constants.
 macro_rules! unroll {

@@ -1,7 +1,7 @@
 //! Moves of channels and pixels, and the ways into blocks and out of them. They change no value.
 
 use super::{BlockKernel, Cpu, Map, MapMut};
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// The channels of several maps one after another.
 ///
@@ -212,7 +212,7 @@ struct Unpack<'a> {
     image: &'a mut [f32],
 }
 
-impl crate::simd::Kernel for Unpack<'_> {
+impl crate::isa::Kernel for Unpack<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! The exponential is `e^x = 2ⁿ · e^r` with `x = n ln 2 + r`, `|r| ≤ ln 2 / 2`, and `e^r` by its Taylor series to the
 //! seventh power, whose remainder is below `r⁸ / 8! < 6e-9`.
 
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// A function of each element. NaN stays NaN in all of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::Level;
     use crate::cases::levels;
-    use crate::simd::Kernel;
+    use crate::isa::Kernel;
 
     struct Apply<'a>(Pointwise, &'a mut [f32]);
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{BlockKernel, Cpu, Map, MapMut};
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// The window of a pooling operation. Pairs are `[vertical, horizontal]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

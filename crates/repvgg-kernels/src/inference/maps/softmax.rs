@@ -2,7 +2,7 @@
 
 use super::pointwise::exp_of_negative;
 use super::{BlockKernel, Cpu, Map, MapMut};
-use crate::simd::{MAX_LANES, Simd};
+use crate::isa::{MAX_LANES, Simd};
 
 /// What [`softmax`] gives for each channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

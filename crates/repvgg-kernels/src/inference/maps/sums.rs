@@ -2,7 +2,7 @@
 
 use super::pointwise::Pointwise;
 use super::{BlockKernel, Cpu, Map, MapMut};
-use crate::simd::Simd;
+use crate::isa::Simd;
 
 /// Elements that all terms are added to before the next ones: they stay in the first-level cache.
 const PIECE: usize = 4096;
@@ -45,7 +45,7 @@ pub fn sum<'a>(
     }
     let count = terms.clone().count();
     assert!(count > 0, "a sum has terms");
-    output.compute(cpu, count, &Sum { terms, blocks: layout.blocks(), function });
+    output.compute(cpu, count, &MapSum { terms, blocks: layout.blocks(), function });
 }
 
 /// `output = function(x · factor)`, where `factor` has the shape of `x` or is one number per channel, `[N, C, 1, 1]`.
@@ -57,17 +57,17 @@ pub fn product(cpu: Cpu<'_>, x: Map<'_>, factor: Map<'_>, function: Option<Point
     assert_eq!(x.layout(), output.layout(), "x has the output's layout");
     output.expect_channels(&factor);
     assert!(factor.size() == x.size() || factor.size() == [1, 1], "factors are one per element or one per channel");
-    output.compute(cpu, 1, &Product { x, factor, function });
+    output.compute(cpu, 1, &MapProduct { x, factor, function });
 }
 
-struct Sum<I> {
+struct MapSum<I> {
     terms: I,
     /// Blocks of an image.
     blocks: usize,
     function: Option<Pointwise>,
 }
 
-impl<'a, I: Iterator<Item = Term<'a>> + Clone + Sync> BlockKernel for Sum<I> {
+impl<'a, I: Iterator<Item = Term<'a>> + Clone + Sync> BlockKernel for MapSum<I> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
         let first_channel = index % self.blocks * S::LANES;
@@ -100,13 +100,13 @@ impl<'a, I: Iterator<Item = Term<'a>> + Clone + Sync> BlockKernel for Sum<I> {
     }
 }
 
-struct Product<'a> {
+struct MapProduct<'a> {
     x: Map<'a>,
     factor: Map<'a>,
     function: Option<Pointwise>,
 }
 
-impl BlockKernel for Product<'_> {
+impl BlockKernel for MapProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
         let (x, factor) = (self.x.block(index), S::blocks(self.factor.block(index)));

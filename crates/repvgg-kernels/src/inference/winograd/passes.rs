@@ -11,7 +11,7 @@
 #![expect(unsafe_code, reason = "streams of registers are read and written at several places in step")]
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
 
-use crate::simd::{Kernel, Simd};
+use crate::isa::{Kernel, Simd};
 use crate::winograd::cover::TileShape;
 use crate::winograd::families::for_each_family;
 use crate::winograd::transform::{MAX_SLOTS, TileTransform};

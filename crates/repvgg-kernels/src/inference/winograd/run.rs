@@ -9,9 +9,9 @@ use super::plan::{self, Chunk, Parts, RowSegment, SKEW, Sharing};
 use super::{Storage, WinogradPlan, WinogradWeights};
 use crate::ThreadPool;
 use crate::inference::{Addend, Arguments, Epilogue};
-use crate::pool::{Disjoint, Tasks};
-use crate::simd::{Kernel, Simd};
-use crate::tile::{self, Columns, Depth, Panel, Product, Sum, Target};
+use crate::isa::{Kernel, Simd};
+use crate::threads::{Disjoint, Tasks};
+use crate::tile::{self, Columns, Depth, F32, Panel, Product, Sum, Target};
 use crate::winograd::cover::{AxisTiles, MAX_RUNS};
 use crate::winograd::transform::MAX_SLOTS;
 
@@ -363,7 +363,7 @@ fn multiply<S: Simd>(simd: S, job: &Job<'_>, point: usize, filters: Filters<'_>,
         return;
     }
     let reads_ahead = tile::reads_ahead(job.call.weights.bytes(), count);
-    let product = Product {
+    let product = Product::<F32> {
         panel: weights,
         vectors: panel.vectors.len(),
         columns: &v[blocks.start * job.stride + start..],
@@ -374,7 +374,7 @@ fn multiply<S: Simd>(simd: S, job: &Job<'_>, point: usize, filters: Filters<'_>,
     };
     for span in product.tiles(simd, count) {
         let floats = &mut m[start + span.first * S::LANES..];
-        product.tile(simd, span, Target { floats, register: job.stride, column: S::LANES });
+        product.tile(simd, span, Target { sums: floats, register: job.stride, column: S::LANES });
     }
 }
 

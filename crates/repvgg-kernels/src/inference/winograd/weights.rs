@@ -2,8 +2,8 @@
 //! for [`Storage::Raw`].
 
 use super::{FilterForm, Storage};
-use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{MAX_VECTORS, PackedPanels, Panel, Panels};
+use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
+use crate::tile::{PackedPanels, Panel, Panels};
 use crate::winograd::cover::AxisTiles;
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};

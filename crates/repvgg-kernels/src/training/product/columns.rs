@@ -1,7 +1,7 @@
 //! Packing of pixels: `[d][pixel]` panels, gathered from staged planes.
 
 use super::{MAX_COLUMNS, PixelPanel};
-use crate::simd::Simd;
+use crate::isa::Simd;
 use crate::training::stencil::{Stencil, Strides};
 
 /// Planes of a few channels, in which output `[n, p, q]` of a window sits at `n · image + p · row + q`.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::transposition::SLACK;
 use crate::Level;
-use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{Depth, MAX_VECTORS, TileShape};
+use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
+use crate::tile::{Depth, TileShape};
 use crate::training::TrainingConv2d;
 use crate::training::stencil::{Stencil, Strides, Window, Windows};
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{MAX_LANES, Simd, transpose};
+use crate::isa::{MAX_LANES, Simd, transpose};
 use crate::training::stencil::{Images, Window};
 
 /// Elements of the largest block.

@@ -4,7 +4,7 @@
 
 use super::{MAX_SLOTS, TileTransform};
 use crate::cases::levels;
-use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::isa::{Kernel, MAX_LANES, Simd};
 use crate::winograd::families::for_each_family;
 
 /// Applies the three transforms of a tile to every unit vector.

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::Level;
-use crate::simd::{Kernel, Simd};
+use crate::isa::{Kernel, Simd};
 
 /// Multiply-adds per second of one thread on a level, measured when called: the best of many short rounds in about 20 ms.
 pub fn fma_peak(level: Level) -> f64 {
@@ -42,7 +42,7 @@ fn chains<S: Simd, const CHAINS: usize>(simd: S, steps: usize) -> usize {
             *sum = simd.mul_add(*sum, factor, factor);
         }
     }
-    let mut out = [0.0; crate::simd::MAX_LANES];
+    let mut out = [0.0; crate::isa::MAX_LANES];
     for sum in sums {
         simd.store(sum, &mut S::blocks_mut(&mut out)[0]);
         black_box(out);

@@ -4,12 +4,14 @@
 #![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
 #![expect(clippy::needless_range_loop, reason = "a tile is walked in the order in which its operands lie")]
 
+mod peak;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use std::fmt;
 
+pub use peak::fma_peak;
 use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 use x86_64::{Avx2, Avx512};
@@ -137,6 +139,27 @@ macro_rules! levels {
         pub(crate) const MAX_LANES: usize = {
             let mut most = 0;
             $($(#[$condition])? { most = if $token::LANES > most { $token::LANES } else { most }; })*
+            most
+        };
+
+        /// The most registers of a panel ([`crate::tile`]) on any level.
+        pub(crate) const MAX_VECTORS: usize = {
+            let mut most = 0;
+            $($(#[$condition])? { most = if $token::COLUMNS.len() > most { $token::COLUMNS.len() } else { most }; })*
+            most
+        };
+
+        /// The most floats of a tile on any level.
+        pub(crate) const MAX_TILE: usize = {
+            let mut most = 0;
+            $($(#[$condition])? {
+                let mut vectors = 1;
+                while vectors <= $token::COLUMNS.len() {
+                    let floats = vectors * $token::COLUMNS[vectors - 1] * $token::LANES;
+                    most = if floats > most { floats } else { most };
+                    vectors += 1;
+                }
+            })*
             most
         };
 

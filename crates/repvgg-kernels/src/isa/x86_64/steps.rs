@@ -10,7 +10,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__m256, __m512};
 
-use crate::simd::Places;
+use crate::isa::Places;
 
 /// Steps of 1 register of weights.
 macro_rules! steps1 {
