@@ -1,15 +1,16 @@
 //! Inference on any device, ready to be timed.
 //!
 //! ```
-//! use repvgg::engine::Settings;
+//! use repvgg::engine::{BatchShape, Engine};
 //! use repvgg::measure::Protocol;
 //! use repvgg::{Specification, Model};
-//! use repvgg_train::measure::workload;
+//! use repvgg_train::measure::{Runner, workload};
 //!
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";
 //! let model = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?.fuse()?;
-//! let settings = Settings { batch: 4, size: [32, 32], ..Settings::default() };
-//! let mut network = workload(model.graph(), &model.weights, settings, "cpu".parse()?)?;
+//! let runner = Runner::Engine(Engine::with_threads(1)?);
+//! let shape = BatchShape { batch: 4, size: [32, 32] };
+//! let mut network = workload(model.graph(), &model.weights, &runner, shape)?;
 //! let times = Protocol::default().measure_one(&mut *network, |_| ())?;
 //! println!("{:.0} images per second", times.speed(4).images_per_second);
 //! # Ok::<(), repvgg::Error>(())
