@@ -2,15 +2,16 @@
 //!
 //! ```
 //! use repvgg::image::Preprocessing;
-//! use repvgg::{Specification, Model};
+//! use repvgg::{Model, Specification};
 //! use repvgg_train::data;
 //! use repvgg_train::evaluate::{EvaluationSettings, evaluate};
 //!
 //! let data = data::open("shapes", 0)?;
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 12";
 //! let untrained = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
-//! let preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
-//! let model = Model { labels: data.labels.clone(), preprocessing, ..untrained.fuse()? };
+//! let mut model = untrained.fuse()?;
+//! model.labels = data.labels.clone();
+//! model.preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
 //!
 //! data.check_labels(&model)?;
 //! let evaluation = evaluate(&model, &data.validation, &EvaluationSettings::default(), |_| ())?;

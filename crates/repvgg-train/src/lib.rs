@@ -18,7 +18,7 @@
 //!     }
 //!     Control::Continue
 //! })?;
-//! run.model().fuse()?.save("plain.safetensors".as_ref())?;
+//! run.model()?.fuse()?.save("plain.safetensors".as_ref())?;
 //! # Ok(())
 //! # }
 //! ```

@@ -3,7 +3,7 @@
 //! ```
 //! use repvgg::engine::{BatchShape, Engine};
 //! use repvgg::measure::Protocol;
-//! use repvgg::{Specification, Model};
+//! use repvgg::{Model, Specification};
 //! use repvgg_train::measure::{Runner, workload};
 //!
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";

@@ -6,7 +6,7 @@
 //! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
 //!
 //! ```
-//! use repvgg::{Specification, Model, check};
+//! use repvgg::{Model, Specification, check};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! let architecture = Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "tiny")?;

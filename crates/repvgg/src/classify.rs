@@ -3,7 +3,7 @@
 //! ```
 //! use repvgg::classify::Classifier;
 //! use repvgg::image::RgbImage;
-//! use repvgg::{Specification, Model};
+//! use repvgg::{Model, Specification};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! // A real program calls `Model::load("plain.safetensors".as_ref())?`.

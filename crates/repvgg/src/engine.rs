@@ -8,7 +8,7 @@
 //! use std::sync::Arc;
 //!
 //! use repvgg::engine::{BatchShape, Options, Prepared, Session, thread_pool};
-//! use repvgg::{Specification, Model};
+//! use repvgg::{Model, Specification};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! // A real program calls `Model::load("plain.safetensors".as_ref())?`.

@@ -307,7 +307,7 @@ mod tests {
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
         graph.add("pool", Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], padding: [[0; 2]; 2] }), &[input]);
         let error = graph.shapes([8, 8]).unwrap_err().to_string();
-        assert!(error.starts_with("pool: expected a kernel and a stride of at least 1"), "{error}");
+        assert!(error.starts_with("pool: expected kernel and stride of at least 1"), "{error}");
     }
 
     #[test]

@@ -33,7 +33,7 @@
 //! ```
 //! use repvgg::classify::Classifier;
 //! use repvgg::image::RgbImage;
-//! use repvgg::{Specification, Model, check};
+//! use repvgg::{Model, Specification, check};
 //!
 //! fn main() -> repvgg::Result<()> {
 //!     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 2";

@@ -7,7 +7,7 @@
 //! ```
 //! use repvgg::engine::{BatchShape, Engine, Level};
 //! use repvgg::measure::{Peak, Protocol, Workload, engine};
-//! use repvgg::{Specification, Model};
+//! use repvgg::{Model, Specification};
 //!
 //! # fn main() -> repvgg::Result<()> {
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]";

@@ -24,7 +24,7 @@ use crate::transfer::{plain_form, transfer};
 /// run.train(|_| Control::Continue)?;
 ///
 /// // Fine-tune what it learned on other images: a head for other classes starts afresh.
-/// let pretrained = Pretrained { name: "run/best.safetensors".to_owned(), model: run.model() };
+/// let pretrained = Pretrained { name: "run/best.safetensors".to_owned(), model: run.model()? };
 /// let setup = Setup::fine_tune("other-photos/", Preset::named("quick")?.recipe, pretrained)?;
 /// setup.start("fine-tuned".as_ref())?.train(|_| Control::Continue)?;
 /// # Ok(())

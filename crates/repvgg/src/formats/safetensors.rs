@@ -205,7 +205,7 @@ mod tests {
             (file("{}", 4), "tensors that cover the file exactly"),
             (
                 file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("b", "[1]", 0, 4)), 4),
-                "offsets that continue",
+                "offsets do not continue",
             ),
             (file(&format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("a", "[1]", 0, 4)), 4), "duplicate name"),
             (file(&format!("{{{}}}", tensor("a", "[2]", 0, 4)), 4), "offsets do not match shape and type"),
