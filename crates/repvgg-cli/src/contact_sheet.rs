@@ -37,7 +37,7 @@ pub(crate) enum Verdict {
 
 /// A picture with what the network says of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Tile {
+pub(crate) struct Thumbnail {
     /// The picture, as the network saw it.
     pub(crate) image: RgbImage,
     /// What stands below it. Lines break at spaces, not at no-break spaces; characters beyond Latin-1 show as a
@@ -48,7 +48,7 @@ pub(crate) struct Tile {
 }
 
 /// Where everything lies, in pixels.
-struct Layout {
+struct SheetLayout {
     columns: u32,
     /// Width and height of the largest picture with its border.
     picture: [u32; 2],
@@ -60,10 +60,10 @@ struct Layout {
 ///
 /// # Panics
 /// When `columns` is zero.
-pub(crate) fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbImage {
+pub(crate) fn contact_sheet(tiles: &[Thumbnail], columns: usize) -> RgbImage {
     assert!(columns > 0, "a contact sheet needs at least one column");
     let columns = columns.min(tiles.len());
-    let layout = Layout::new(tiles, columns as u32);
+    let layout = SheetLayout::new(tiles, columns as u32);
     let rows = tiles.len().div_ceil(columns.max(1));
     let [width, height] = [columns, rows].map(|count| count as u32);
     let mut sheet = RgbImage::from_pixel(MARGIN + width * layout.pitch[0], MARGIN + height * layout.pitch[1], PAPER);
@@ -73,8 +73,8 @@ pub(crate) fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbImage {
     sheet
 }
 
-impl Layout {
-    fn new(tiles: &[Tile], columns: u32) -> Self {
+impl SheetLayout {
+    fn new(tiles: &[Thumbnail], columns: u32) -> Self {
         let side = |axis: usize| tiles.iter().map(|tile| framed(&tile.image)[axis]).max().unwrap_or(0);
         let picture = [side(0), side(1)];
         let lines = tiles.iter().map(|tile| wrap(&tile.caption, letters_in(picture[0])).len()).max().unwrap_or(0);
@@ -88,7 +88,7 @@ impl Layout {
     }
 }
 
-fn draw(sheet: &mut RgbImage, tile: &Tile, index: u32, layout: &Layout) {
+fn draw(sheet: &mut RgbImage, tile: &Thumbnail, index: u32, layout: &SheetLayout) {
     let [left, top] = layout.corner(index);
     let size = framed(&tile.image);
     let at = [left + (layout.picture[0] - size[0]) / 2, top + (layout.picture[1] - size[1]) / 2];
@@ -184,8 +184,12 @@ mod tests {
 
     const BLUE: Rgb<u8> = Rgb([0, 0, 200]);
 
-    fn tile(width: u32, height: u32, caption: &str) -> Tile {
-        Tile { image: RgbImage::from_pixel(width, height, BLUE), caption: caption.to_owned(), verdict: Verdict::Right }
+    fn tile(width: u32, height: u32, caption: &str) -> Thumbnail {
+        Thumbnail {
+            image: RgbImage::from_pixel(width, height, BLUE),
+            caption: caption.to_owned(),
+            verdict: Verdict::Right,
+        }
     }
 
     fn count(sheet: &RgbImage, colour: Rgb<u8>) -> u32 {

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use repvgg::formats::onnx;
 use repvgg::graph::{Conv2d, Graph, Op};
 use repvgg::{Specification, Weights, npy};
-use repvgg_testing::Program;
+use repvgg_testing::Binary;
 use repvgg_train::data::shapes::Part;
 use repvgg_train::data::{Dataset, Shapes};
 use serde_json::Value;
 use tempfile::TempDir;
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
+    Binary::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 /// The standard output of a call that must succeed.
 fn done(folder: &Path, arguments: &[&str]) -> String {
-    Program::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
+    Binary::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
 }
 
 /// The exit code and the one sentence of a call that must fail.
@@ -293,7 +293,7 @@ fn large_window(path: &Path) {
     let x = graph.add("window", Op::conv(conv), &[x]);
     let x = graph.add("pool", Op::GlobalAvgPool, &[x]);
     graph.output("main", x);
-    onnx::write(path, &graph, &Weights::initialise(&graph, 0), &onnx::Options::default()).unwrap();
+    onnx::write(path, &graph, &Weights::initialise(&graph, 0), &onnx::WriteOptions::default()).unwrap();
 }
 
 #[test]

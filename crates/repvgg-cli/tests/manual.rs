@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use repvgg_testing::Program;
+use repvgg_testing::Binary;
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> String {
-    Program::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
+    Binary::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
 }
 
 /// The commands that `repvgg --help` lists.

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use repvgg_testing::Program;
+use repvgg_testing::Binary;
 use repvgg_testing::loopback::{Hub, Reply, Server};
 
 fn seed(name: &str) -> String {
@@ -15,7 +15,7 @@ fn seed(name: &str) -> String {
 }
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
+    Binary::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {

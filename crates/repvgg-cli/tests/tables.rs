@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use repvgg_testing::Program;
+use repvgg_testing::Binary;
 use serde_json::Value;
 
 fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
-    Program::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
+    Binary::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
 /// The standard output of a call that must succeed without a word on standard error.

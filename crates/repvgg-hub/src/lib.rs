@@ -7,6 +7,16 @@
 //!
 //! [`open`] opens a model by any name that a user types: a file, a repository, an architecture.
 //!
+//! ```no_run
+//! use repvgg_hub::{OpenOptions, open};
+//!
+//! let opened = open("hf:timm/repvgg_a0.rvgg_in1k", &OpenOptions::default(), &mut |transfer| {
+//!     println!("{}: {} of {} bytes", transfer.file, transfer.done, transfer.size);
+//! })?;
+//! assert_eq!(opened.model.classes(), 1000);
+//! # Ok::<(), repvgg::Error>(())
+//! ```
+//!
 //! `hf-hub` defines addresses, answers and the layout of the cache. Transfers are our own: that client neither bounds its waiting, nor
 //! checks the status of what it resumes, nor verifies sizes and hashes.
 #![forbid(unsafe_code)]

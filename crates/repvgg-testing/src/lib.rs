@@ -11,16 +11,16 @@
 //! | `REPVGG_GOLDENS=FOLDER` | where the golden checkpoints are; the default is `../shared/goldens` beside the repository |
 #![forbid(unsafe_code)]
 
+mod binary;
 mod goldens;
 mod levels;
 pub mod loopback;
-mod program;
 mod random;
 mod skip;
 
+pub use binary::Binary;
 pub use goldens::goldens;
 pub use levels::available_levels;
-pub use program::Program;
 pub use random::{noise, positive_weights, random_weights};
 pub use skip::skip;
 

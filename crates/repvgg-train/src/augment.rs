@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use repvgg::error::{Problem, expected};
 use repvgg::{
     Error, Result,
-    image::{Preprocessing, Region, RgbImage, normalise, resize},
+    image::{PixelRect, Preprocessing, RgbImage, normalise, resize},
 };
 use serde::{Deserialize, Serialize};
 
@@ -183,7 +183,7 @@ fn shift(image: &RgbImage, (right, down): (i64, i64), border: Border) -> RgbImag
 }
 
 /// A random rectangle of the wanted area and ratio; after ten that do not fit, the largest central one of a fitting ratio.
-fn random_region(image: &RgbImage, scale: [f64; 2], ratio: [f64; 2], rng: &mut ChaCha8Rng) -> Region {
+fn random_region(image: &RgbImage, scale: [f64; 2], ratio: [f64; 2], rng: &mut ChaCha8Rng) -> PixelRect {
     let (width, height) = image.dimensions();
     let area = f64::from(width) * f64::from(height);
     for _ in 0..10 {
@@ -194,13 +194,13 @@ fn random_region(image: &RgbImage, scale: [f64; 2], ratio: [f64; 2], rng: &mut C
         if (1..=width).contains(&columns) && (1..=height).contains(&rows) {
             let top = rng.random_range(0..=height - rows);
             let left = rng.random_range(0..=width - columns);
-            return Region { left, top, width: columns, height: rows };
+            return PixelRect { left, top, width: columns, height: rows };
         }
     }
     let (wide, high) = (f64::from(width), f64::from(height));
     let columns = (high * (wide / high).min(ratio[1])).round_ties_even().clamp(1.0, wide) as u32;
     let rows = (wide / (wide / high).max(ratio[0])).round_ties_even().clamp(1.0, high) as u32;
-    Region { left: (width - columns) / 2, top: (height - rows) / 2, width: columns, height: rows }
+    PixelRect { left: (width - columns) / 2, top: (height - rows) / 2, width: columns, height: rows }
 }
 
 /// Sets a square of `side` around a uniform centre to zero, the mean; the part beyond the edge is lost.

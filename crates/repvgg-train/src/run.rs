@@ -36,7 +36,7 @@ const STATE_INTERVAL: Duration = Duration::from_secs(60);
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A step was made.
-    Step(Step),
+    Step(StepMetrics),
     /// Validation images were evaluated.
     Validation {
         /// How many so far.
@@ -52,7 +52,7 @@ pub enum Event<'a> {
 
 /// The run after a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
+pub struct StepMetrics {
     /// The epoch, counted from 0.
     pub epoch: usize,
     /// Steps done in this epoch, and steps it has.
@@ -272,11 +272,11 @@ impl Run {
         Ok(())
     }
 
-    fn report(&self, steps: usize) -> Step {
+    fn report(&self, steps: usize) -> StepMetrics {
         let Position { epoch, step, loss_sum, images, correct, seconds, .. } = self.position;
         let seen = images.max(1) as f64;
         let left = ((self.config.recipe.epochs - epoch) * steps).saturating_sub(step);
-        Step {
+        StepMetrics {
             epoch,
             step,
             steps,

@@ -15,12 +15,12 @@ fn main() -> Result<()> {
     };
 
     // ONNX takes any batch and image size; labels and preprocessing are in its metadata.
-    model.save_onnx(&folder.join("model.onnx"), &onnx::Options::default())?;
+    model.save_onnx(&folder.join("model.onnx"), &onnx::WriteOptions::default())?;
     // With the preprocessing in the graph, its input is RGB images, uint8 [N, H, W, 3].
-    let options = onnx::Options {
+    let options = onnx::WriteOptions {
         opset: onnx::PREPROCESSING_OPSET,
         preprocess: Some(model.preprocessing.clone()),
-        ..onnx::Options::default()
+        ..onnx::WriteOptions::default()
     };
     model.save_onnx(&folder.join("images.onnx"), &options)?;
     // timm loads this file by its own parameter names; 16 bits halve it.

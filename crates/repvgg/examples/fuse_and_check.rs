@@ -13,18 +13,18 @@ fn main() -> Result<()> {
         None => small()?,
     };
 
-    let fusion = check::fuse(&training, check::image_size(&training), |_| ())?;
+    let checked = check::fuse(&training, check::image_size(&training), |_| ())?;
     println!("{:<28} {:>5}  {:>13}  {:>9}", "block", "nodes", "error / bound", "max |Δ|");
-    for region in &fusion.report.regions {
+    for region in &checked.report.regions {
         println!("{:<28} {:>5}  {:>13.3}  {:>9.1e}", region.name, region.nodes, region.error, region.absolute_error);
     }
-    for blocked in fusion.plan.blocked() {
+    for blocked in checked.fusion.obstacles() {
         println!("not fused: {}: {}", blocked.sum, blocked.why);
     }
-    println!("logits of the whole network differ by {:.1e} of the largest", fusion.report.network_error);
+    println!("logits of the whole network differ by {:.1e} of the largest", checked.report.network_error);
 
     // An error of one bound is what rounding the fused weights once to single precision can change.
-    let plain = fusion.accept()?;
+    let plain = checked.accept()?;
     let values = |model: &Model| model.weights.iter().map(|(_, tensor)| tensor.data().len()).sum::<usize>();
     println!("{} values become {}", values(&training), values(&plain));
     assert!(values(&plain) < values(&training));

@@ -1,7 +1,7 @@
 //! Fuse a block that nobody named: any branches of convolutions, batch norms and identities that meet in a sum.
 
 use repvgg::check::verify;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::graph::{Conv2d, Graph, Op, Role};
 use repvgg::{Result, Tensor, Weights};
 
@@ -21,13 +21,13 @@ fn main() -> Result<()> {
     let y = graph.add("block.relu", Op::relu(), &[y]);
     graph.output("main", y);
 
-    let plan = Plan::new(&graph);
-    for region in plan.regions() {
+    let fusion = Fusion::new(&graph);
+    for region in fusion.regions() {
         println!("{} nodes become {}: {:?}", region.nodes.len(), region.name, region.geometry);
     }
     let weights = some_weights(&graph);
-    let fused = plan.apply(&weights)?;
-    let report = verify(&plan, &weights, &fused, 16, |_| {})?;
+    let fused = fusion.apply(&weights)?;
+    let report = verify(&fusion, &weights, &fused, 16, |_| {})?;
     report.accept()?;
     println!("largest error: {:.3} of its rounding bound", report.worst_error());
 
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     let y = graph.add("block.relu", Op::relu(), &[y]);
     let y = graph.add("block.add", Op::Add, &[x, y]);
     graph.output("main", y);
-    for blocked in Plan::new(&graph).blocked() {
+    for blocked in Fusion::new(&graph).obstacles() {
         println!("{} is not fused: {} ({})", blocked.sum, blocked.why, blocked.by);
     }
     Ok(())

@@ -9,14 +9,14 @@
 //!   = (t₃W₃ + pad(t₁W₁) + t₀I) * x + Σ (βᵢ − μᵢtᵢ),      t = γ / √(σ² + ε)
 //! ```
 //!
-//! Nothing here knows a RepVGG block. [`Plan::new`] looks for such regions in the graph, using shapes alone;
-//! [`Plan::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
+//! Nothing here knows a RepVGG block. [`Fusion::new`] looks for such regions in the graph, using shapes alone;
+//! [`Fusion::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
 //! result with the training form.
 
 mod region;
 
 pub use crate::algebra::{LinearConv, Unfusable};
-pub use region::{Blocked, Plan, Region};
+pub use region::{Fusion, Obstacle, Region};
 
 use crate::{Graph, Result, Weights};
 
@@ -31,13 +31,13 @@ pub struct Fused {
 
 /// Fuses every region of the main output's graph that is one convolution; auxiliary heads are dropped.
 ///
-/// A region that cannot collapse stays as it is; [`Plan::blocked`] says why.
+/// A region that cannot collapse stays as it is; [`Fusion::obstacles`] says why.
 ///
 /// # Errors
 /// When the weights are not those of the graph, or a fused value is not finite.
 pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Fused> {
     weights.check(graph)?;
-    let plan = Plan::new(&graph.inference());
-    let weights = plan.apply(weights)?;
-    Ok(Fused { graph: plan.into_graph(), weights })
+    let fusion = Fusion::new(&graph.inference());
+    let weights = fusion.apply(weights)?;
+    Ok(Fused { graph: fusion.into_graph(), weights })
 }

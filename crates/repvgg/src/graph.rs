@@ -2,6 +2,23 @@
 //!
 //! Everything the project does is a fold or a rewrite over a [`Graph`] and its [`Weights`](crate::Weights):
 //! counting, fusing, training, running, exporting. A training network and a plain one are two graphs.
+//!
+//! ```
+//! use repvgg::graph::{ActivationKind, BatchNorm, Conv2d};
+//! use repvgg::{Graph, Op};
+//!
+//! // Two branches that meet in a sum.
+//! let mut graph = Graph::new();
+//! let input = graph.add("input", Op::Input { channels: 16 }, &[]);
+//! let conv = graph.add("conv", Op::conv(Conv2d::square(16, 16, 3)), &[input]);
+//! let bn = graph.add("bn", Op::BatchNorm(BatchNorm::new(16)), &[conv]);
+//! let sum = graph.add("sum", Op::Add, &[bn, input]);
+//! let relu = graph.add("relu", Op::Activation(ActivationKind::Relu), &[sum]);
+//! graph.output("main", relu);
+//!
+//! assert_eq!(graph.shapes([8, 8])?[relu.index()], [16, 8, 8]);
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 mod correspondence;
 mod document;

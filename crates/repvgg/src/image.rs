@@ -26,4 +26,4 @@ pub use ::image::RgbImage;
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use list::{files, list};
 pub use preprocess::{Preprocessing, normalise};
-pub use resize::{Interpolation, Region, resize};
+pub use resize::{Interpolation, PixelRect, resize};

@@ -2,6 +2,19 @@
 //!
 //! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norms use their running
 //! statistics. All faster code is tested against this.
+//!
+//! ```
+//! use repvgg::interpret::interpret;
+//! use repvgg::{Graph, Op, Tensor, Weights};
+//!
+//! let mut graph = Graph::new();
+//! let input = graph.add("input", Op::Input { channels: 1 }, &[]);
+//! let sum = graph.add("sum", Op::Add, &[input, input]);
+//! graph.output("main", sum);
+//! let values = interpret(&graph, &Weights::new(), &Tensor::full([1, 1, 2, 2], 0.5))?;
+//! assert_eq!(values[sum.index()].data(), [1.0; 4]);
+//! # Ok::<(), repvgg::Error>(())
+//! ```
 
 use std::thread;
 

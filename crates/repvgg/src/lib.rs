@@ -41,9 +41,9 @@
 //!     training.labels = vec!["cat".to_owned(), "dog".to_owned()];
 //!
 //!     // Every block and the whole network are compared with the branches in double precision.
-//!     let fusion = check::fuse(&training, check::image_size(&training), |_| ())?;
-//!     println!("{} blocks fused, the worst error is {:.2} of its bound", fusion.report.regions.len(), fusion.report.worst_error());
-//!     let plain = fusion.accept()?;
+//!     let checked = check::fuse(&training, check::image_size(&training), |_| ())?;
+//!     println!("{} blocks fused, the worst error is {:.2} of its bound", checked.report.regions.len(), checked.report.worst_error());
+//!     let plain = checked.accept()?;
 //!
 //!     let image = RgbImage::from_fn(320, 240, |x, y| [(x / 2) as u8, 100, y as u8].into());
 //!     let predictions = Classifier::new(&plain)?.classify(&image, 2)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
-use crate::fuse::Plan;
+use crate::fuse::Fusion;
 use crate::image::Preprocessing;
 use crate::{Error, Graph, Result, Specification, Weights};
 
@@ -75,14 +75,14 @@ impl Network {
         let training = specification.training_graph()?;
         let graph = match form {
             Form::Training => training,
-            Form::Plain => Plan::new(&training).into_graph(),
+            Form::Plain => Fusion::new(&training).into_graph(),
         };
         Ok(Self { name: specification.name().to_owned(), specification: Some(specification), graph, form })
     }
 
     /// A network that no specification describes. It is in plain form where nothing can be fused.
     pub(crate) fn of_graph(name: String, graph: Graph) -> Self {
-        let form = if Plan::new(&graph).is_plain() { Form::Plain } else { Form::Training };
+        let form = if Fusion::new(&graph).is_plain() { Form::Plain } else { Form::Training };
         Self { name, specification: None, graph, form }
     }
 
@@ -181,19 +181,19 @@ impl Model {
         if self.form == Form::Plain {
             return Err(Error::fuse(&self.name, "already in plain form, there is nothing to fuse"));
         }
-        let plan = Plan::new(&self.graph);
-        let weights = plan.apply(&self.weights)?;
-        Ok(self.fused(&plan, weights))
+        let fusion = Fusion::new(&self.graph);
+        let weights = fusion.apply(&self.weights)?;
+        Ok(self.fused(&fusion, weights))
     }
 
-    /// The plain form of this network, for a `plan` of its graph and the `weights` that the plan made of its weights.
+    /// The plain form of this network, given the `fusion` of its graph and the fused `weights`.
     #[must_use]
-    pub fn fused(&self, plan: &Plan, weights: Weights) -> Self {
+    pub fn fused(&self, fusion: &Fusion, weights: Weights) -> Self {
         let Self { name, specification, labels, preprocessing, training, .. } = self;
         Self {
             name: name.clone(),
             specification: specification.clone(),
-            graph: plan.graph().clone(),
+            graph: fusion.graph().clone(),
             form: Form::Plain,
             weights,
             labels: labels.clone(),

@@ -21,6 +21,10 @@ use std::sync::Arc;
 
 use crate::{Error, Graph, Result, Tensor};
 
+/// The name of the convolution that replaces a block's branches, in the checkpoints of the paper's authors:
+/// `stage1.0.rbr_reparam`.
+pub const MERGED: &str = "rbr_reparam";
+
 /// The shapes of parameters by name.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 

@@ -23,7 +23,7 @@ mod specification;
 
 use serde::{Deserialize, Serialize};
 
-pub use blocks::{BLOCKS, Block, BlockKind};
+pub use blocks::{BLOCKS, BlockKind, NamedBlock};
 pub(crate) use infer::{infer, known};
 pub use paper::{Published, published};
 pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};

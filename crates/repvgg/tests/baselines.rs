@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use repvgg::cost::cost;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::graph::Role;
 use repvgg::interpret::logits;
 use repvgg::{Graph, Op, Specification, Tensor, Weights};
@@ -92,7 +92,7 @@ fn plain_forms_cost_what_the_paper_says() {
     let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
     for (name, parameters, macs, winograd) in PLAIN {
         let size = Specification::named(name).unwrap().image_size();
-        let plain = cost(Plan::new(&training_graph(name)).graph(), [size; 2]).unwrap();
+        let plain = cost(Fusion::new(&training_graph(name)).graph(), [size; 2]).unwrap();
         assert_eq!(format!("{:.4}", plain.parameters as f64 / 1e6), parameters, "{name}: parameters");
         assert_eq!(billions(plain.macs), macs, "{name}: multiply-adds");
         if !winograd.is_empty() {

@@ -3,7 +3,7 @@
 
 use repvgg::check::verify;
 use repvgg::cost::cost;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::{Graph, Op, Specification};
 use repvgg_testing::random_weights;
 
@@ -101,11 +101,11 @@ fn every_block_of_mobileone_is_one_convolution() {
     for (scale, parameters, convolutions) in
         [(0, 2_078_504, 43), (1, 4_764_840, 43), (2, 7_808_168, 43), (3, 10_078_312, 43), (4, 14_838_352, 43 + 2 * 12)]
     {
-        let plan = Plan::new(&network(&format!("mobileone-s{scale}")).0);
-        assert_eq!(plan.blocked(), []);
-        assert_eq!(plan.regions().len(), 43, "S{scale}");
-        assert_eq!(cost(plan.graph(), [224; 2]).unwrap().parameters, parameters, "S{scale}");
-        let count = |is: fn(&Op) -> bool| plan.graph().nodes().iter().filter(|node| is(&node.op)).count();
+        let fusion = Fusion::new(&network(&format!("mobileone-s{scale}")).0);
+        assert_eq!(fusion.obstacles(), []);
+        assert_eq!(fusion.regions().len(), 43, "S{scale}");
+        assert_eq!(cost(fusion.graph(), [224; 2]).unwrap().parameters, parameters, "S{scale}");
+        let count = |is: fn(&Op) -> bool| fusion.graph().nodes().iter().filter(|node| is(&node.op)).count();
         assert_eq!(count(|op| matches!(op, Op::Conv2d(_))), convolutions, "S{scale}");
         assert_eq!(count(|op| matches!(op, Op::BatchNorm(_) | Op::Add)), 0, "S{scale}");
     }
@@ -115,8 +115,8 @@ fn every_block_of_mobileone_is_one_convolution() {
 #[test]
 fn batch_norms_that_remain() {
     for (name, _, _, _) in COUNTS {
-        let plan = Plan::new(&network(name).0);
-        let norms: Vec<&str> = plan
+        let fusion = Fusion::new(&network(name).0);
+        let norms: Vec<&str> = fusion
             .graph()
             .nodes()
             .iter()
@@ -148,9 +148,9 @@ fn plain_forms_compute_what_training_forms_do() {
     for text in SMALL {
         let network = Specification::from_toml(text, "small").unwrap();
         let graph = network.training_graph().unwrap();
-        let (plan, weights) = (Plan::new(&graph), random_weights(&graph, 1));
-        let fused = plan.apply(&weights).unwrap();
-        let report = verify(&plan, &weights, &fused, network.image_size(), |_| ()).unwrap();
+        let (fusion, weights) = (Fusion::new(&graph), random_weights(&graph, 1));
+        let fused = fusion.apply(&weights).unwrap();
+        let report = verify(&fusion, &weights, &fused, network.image_size(), |_| ()).unwrap();
         report.accept().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(!report.regions.is_empty(), "{text}");
     }

@@ -2,7 +2,7 @@
 
 use repvgg::check::verify;
 use repvgg::cost::cost;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
 use repvgg::{Graph, Op, Specification};
 use repvgg_testing::random_weights;
@@ -42,13 +42,13 @@ fn counts_are_those_of_the_literature() {
         if let Some(parameters) = parameters {
             assert_eq!(cost(&training, [224; 2]).unwrap().parameters, parameters, "{block}");
         }
-        let plan = Plan::new(&training);
+        let fusion = Fusion::new(&training);
         match block {
-            "relu-in-branch" => assert!(!plan.blocked().is_empty()),
+            "relu-in-branch" => assert!(!fusion.obstacles().is_empty()),
             "residual-reorg" => {}
             _ => {
-                assert_eq!(plan.blocked(), [], "{block}");
-                assert_eq!(cost(plan.graph(), [224; 2]).unwrap().parameters, B0_PLAIN, "{block}");
+                assert_eq!(fusion.obstacles(), [], "{block}");
+                assert_eq!(cost(fusion.graph(), [224; 2]).unwrap().parameters, B0_PLAIN, "{block}");
             }
         }
     }
@@ -57,30 +57,30 @@ fn counts_are_those_of_the_literature() {
 /// All linear blocks become the same network: convolutions with biases and ReLUs, in RepVGG's own names.
 #[test]
 fn linear_blocks_are_the_same_plain_network() {
-    let plain = Plan::new(&b0("full")).into_graph();
+    let plain = Fusion::new(&b0("full")).into_graph();
     let ops = |graph: &Graph| graph.nodes().iter().map(|node| node.op.clone()).collect::<Vec<_>>();
     for block in BLOCKS.iter().filter(|block| !["relu-in-branch", "residual-reorg"].contains(&block.name)) {
-        assert_eq!(ops(Plan::new(&b0(block.name)).graph()), ops(&plain), "{}", block.name);
+        assert_eq!(ops(Fusion::new(&b0(block.name)).graph()), ops(&plain), "{}", block.name);
     }
 }
 
 #[test]
 fn residual_blocks_keep_their_shortcuts_and_say_why() {
     let training = b0("residual-reorg");
-    let plan = Plan::new(&training);
-    let sums = plan.graph().nodes().iter().filter(|node| node.op == Op::Add).count();
+    let fusion = Fusion::new(&training);
+    let sums = fusion.graph().nodes().iter().filter(|node| node.op == Op::Add).count();
     // Stages 1 to 3 have 2, 3 and 8 residual blocks (Table 7).
-    assert_eq!((sums, plan.blocked().len()), (13, 13));
-    assert_eq!(plan.blocked()[0].why, "ReLU inside a branch");
+    assert_eq!((sums, fusion.obstacles().len()), (13, 13));
+    assert_eq!(fusion.obstacles()[0].why, "ReLU inside a branch");
 }
 
 #[test]
 fn a_relu_in_a_branch_is_named() {
-    let plan = Plan::new(&b0("relu-in-branch"));
-    let first = &plan.blocked()[0];
+    let fusion = Fusion::new(&b0("relu-in-branch"));
+    let first = &fusion.obstacles()[0];
     assert_eq!((first.sum.as_str(), first.why.as_str()), ("stage0.add", "ReLU inside a branch"));
     assert!(first.by.starts_with("stage0.relu_"), "{}", first.by);
-    assert_eq!(plan.blocked().len(), 28);
+    assert_eq!(fusion.obstacles().len(), 28);
 }
 
 /// Each kind, dense and in groups, with strides 1 and 2: fused block by block and as a whole, within what rounding explains.
@@ -99,9 +99,9 @@ fn every_kind_fuses_exactly() {
             };
             let training = spec.training_graph().unwrap();
             let weights = random_weights(&training, 5);
-            let plan = Plan::new(&training);
-            let fused = plan.apply(&weights).unwrap();
-            let report = verify(&plan, &weights, &fused, 13, |_| ()).unwrap();
+            let fusion = Fusion::new(&training);
+            let fused = fusion.apply(&weights).unwrap();
+            let report = verify(&fusion, &weights, &fused, 13, |_| ()).unwrap();
             assert!(report.accept().is_ok(), "{} in {groups} groups: {report:?}", block.name);
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use repvgg::check::verify;
-use repvgg::fuse::{Plan, fuse};
+use repvgg::fuse::{Fusion, fuse};
 use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Specification, Tensor, Weights};
@@ -143,7 +143,7 @@ fn whole_networks_fuse_to_plain_chains() {
         let names: Vec<&str> = plain.nodes().iter().map(|node| node.name.as_str()).collect();
         assert!(names.contains(&"stage0.rbr_reparam"), "{names:?}");
         assert!(!plain.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_) | Op::Add)), "{names:?}");
-        assert!(Plan::new(&plain).is_plain());
+        assert!(Fusion::new(&plain).is_plain());
     }
 }
 
@@ -151,11 +151,11 @@ fn whole_networks_fuse_to_plain_chains() {
 fn counterparts_compute_the_same_values() {
     for extra in ["", "se = \"after_relu\"\nauxiliary_heads = true"] {
         let graph = tiny(extra);
-        let (plan, weights) = (Plan::new(&graph), random_weights(&graph, 3));
+        let (fusion, weights) = (Fusion::new(&graph), random_weights(&graph, 3));
         let input = random_input([1, 3, 24, 24], 4);
-        let before = interpret(plan.original(), &weights, &input).unwrap();
-        let after = interpret(plan.graph(), &plan.apply(&weights).unwrap(), &input).unwrap();
-        let counterparts = plan.counterparts();
+        let before = interpret(fusion.original(), &weights, &input).unwrap();
+        let after = interpret(fusion.graph(), &fusion.apply(&weights).unwrap(), &input).unwrap();
+        let counterparts = fusion.counterparts();
         assert!(counterparts.is_sorted() && counterparts.len() == after.len());
         for (value, counterpart) in after.iter().zip(counterparts) {
             let expected = &before[counterpart.index()];
@@ -172,15 +172,15 @@ fn counterparts_compute_the_same_values() {
 fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
     let graph = tiny("");
     let weights = random_weights(&graph, 3);
-    let plan = Plan::new(&graph);
-    let mut fused = plan.apply(&weights).unwrap();
-    let report = verify(&plan, &weights, &fused, 32, |_| {}).unwrap();
+    let fusion = Fusion::new(&graph);
+    let mut fused = fusion.apply(&weights).unwrap();
+    let report = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap();
     report.accept().unwrap();
     assert_eq!(report.regions.len(), 9);
     assert!(report.worst_error() > 0.01, "an error of {} is too good to be measured", report.worst_error());
     let value = &mut fused.get_mut("stage2.1.rbr_reparam.weight").unwrap().data_mut()[4];
     *value += 1e-4;
-    let error = verify(&plan, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
+    let error = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
     assert!(
         error.to_string().starts_with("stage2.1.rbr_reparam: expected an error of at most 1 bound, found "),
         "{error}"
@@ -197,9 +197,9 @@ fn a_relu_inside_a_branch_is_named() {
     let relu = graph.add("stage1.0.relu_1x1", Op::relu(), &[point]);
     let sum = graph.add("stage1.0.add", Op::Add, &[dense, relu]);
     graph.output("main", sum);
-    let plan = Plan::new(&graph);
-    assert!(plan.is_plain());
-    let [blocked] = plan.blocked() else { panic!("expected one blocked sum, found {:?}", plan.blocked()) };
+    let fusion = Fusion::new(&graph);
+    assert!(fusion.is_plain());
+    let [blocked] = fusion.obstacles() else { panic!("expected one blocked sum, found {:?}", fusion.obstacles()) };
     assert_eq!((blocked.by.as_str(), blocked.why.as_str()), ("stage1.0.relu_1x1", "ReLU inside a branch"));
 }
 
@@ -224,7 +224,7 @@ fn fusing_never_adds_multiply_adds() {
     let y = graph.add("depthwise", Op::conv(Conv2d::square(32, 32, 3).groups(32)), &[x]);
     let y = graph.add("pointwise", Op::conv(Conv2d::square(32, 32, 1)), &[y]);
     graph.output("main", y);
-    assert!(Plan::new(&graph).is_plain());
+    assert!(Fusion::new(&graph).is_plain());
 }
 
 #[test]
@@ -249,9 +249,9 @@ fn what_cannot_be_compared_is_refused() {
             weights.get_mut(&name).unwrap().data_mut().iter_mut().for_each(|scale| *scale *= 1e36);
         }
     }
-    let plan = Plan::new(&graph);
-    let fused = plan.apply(&weights).unwrap();
-    assert!(verify(&plan, &weights, &fused, 32, |_| {}).unwrap().accept().is_err());
+    let fusion = Fusion::new(&graph);
+    let fused = fusion.apply(&weights).unwrap();
+    assert!(verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().is_err());
 }
 
 #[test]
@@ -275,8 +275,8 @@ fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
         x = graph.add(end, Op::relu(), &[sum]);
     }
     graph.output("main", x);
-    let plan = Plan::new(&graph);
-    let names: Vec<&str> = plan.regions().iter().map(|region| region.name.as_str()).collect();
+    let fusion = Fusion::new(&graph);
+    let names: Vec<&str> = fusion.regions().iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["rbr_reparam", "rbr_reparam_2", "/i/rbr_reparam"]);
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repvgg::Precision;
-use repvgg::formats::onnx::{Onnx, Options, is_onnx, read, write};
+use repvgg::formats::onnx::{Onnx, WriteOptions, is_onnx, read, write};
 use repvgg::fuse::fuse;
 use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
 use repvgg::image::Preprocessing;
@@ -14,7 +14,7 @@ use repvgg::{Graph, NodeId, Op, Tensor, Weights};
 use repvgg_testing::random_weights;
 
 /// What is read of what is written.
-fn round_trip(graph: &Graph, weights: &Weights, options: &Options) -> Onnx {
+fn round_trip(graph: &Graph, weights: &Weights, options: &WriteOptions) -> Onnx {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     write(&path, graph, weights, options).unwrap();
@@ -98,7 +98,7 @@ fn every_operation_comes_back_as_it_was() {
     let graph = every_operation();
     let weights = random_weights(&graph, 2);
     for opset in 7..=21 {
-        let onnx = round_trip(&graph, &weights, &Options { opset, ..Options::default() });
+        let onnx = round_trip(&graph, &weights, &WriteOptions { opset, ..WriteOptions::default() });
         assert_eq!(onnx.graph, graph, "opset {opset}");
         assert_eq!(onnx.weights, weights, "opset {opset}");
         assert_eq!(onnx.size, None);
@@ -121,7 +121,7 @@ fn maps_and_flattened_maps_come_back() {
         }
         let graph = chain.finish();
         let weights = random_weights(&graph, 2);
-        let onnx = round_trip(&graph, &weights, &Options::default());
+        let onnx = round_trip(&graph, &weights, &WriteOptions::default());
         assert_eq!((onnx.graph, onnx.weights), (graph, weights));
     }
 }
@@ -137,12 +137,12 @@ fn networks_of_the_family_come_back() {
     for spec in kinds {
         let graph = spec.training_graph().unwrap();
         let weights = random_weights(&graph, 2);
-        let onnx = round_trip(&graph, &weights, &Options::default());
+        let onnx = round_trip(&graph, &weights, &WriteOptions::default());
         let main = graph.inference();
         assert_eq!(onnx.graph, main);
         assert!(main.parameters().all(|(name, _)| onnx.weights.get(&name) == weights.get(&name)));
         let fused = fuse(&onnx.graph, &onnx.weights).unwrap();
-        let onnx = round_trip(&fused.graph, &fused.weights, &Options::default());
+        let onnx = round_trip(&fused.graph, &fused.weights, &WriteOptions::default());
         assert_eq!((onnx.graph, onnx.weights), (fused.graph, fused.weights));
     }
 }
@@ -153,7 +153,7 @@ fn the_same_network_gives_the_same_bytes() {
     let weights = random_weights(&graph, 2);
     let folder = tempfile::tempdir().unwrap();
     let metadata = [("labels".to_owned(), "cat,dog".to_owned())].into_iter().collect();
-    let options = Options { metadata, ..Options::default() };
+    let options = WriteOptions { metadata, ..WriteOptions::default() };
     let bytes = ["a", "b"].map(|name| {
         let path = folder.path().join(name);
         write(&path, &graph, &weights, &options).unwrap();
@@ -167,7 +167,7 @@ fn the_same_network_gives_the_same_bytes() {
 fn half_precision_rounds_each_parameter_once() {
     let graph = every_operation();
     let mut weights = random_weights(&graph, 2);
-    let options = Options { precision: Precision::Half, ..Options::default() };
+    let options = WriteOptions { precision: Precision::Half, ..WriteOptions::default() };
     let onnx = round_trip(&graph, &weights, &options);
     assert_eq!(onnx.graph, graph);
     for (name, tensor) in onnx.weights.iter() {
@@ -191,7 +191,7 @@ fn large_parameters_lie_beside_the_model() {
     let weights = random_weights(&graph, 2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    write(&path, &graph, &weights, &Options { external_over: 1000, ..Options::default() }).unwrap();
+    write(&path, &graph, &weights, &WriteOptions { external_over: 1000, ..WriteOptions::default() }).unwrap();
     let bytes = fs::read(&path).unwrap();
     // The point's 6,400 bytes begin at the second multiple of 4,096 bytes after the 4,320 of the convolution.
     let data = folder.path().join("model.onnx.data");
@@ -225,28 +225,28 @@ fn what_cannot_be_written_is_refused() {
     let mut chain = Chain::new(3);
     chain.then("softmax", Op::Softmax(Softmax::Probabilities));
     let graph = chain.finish();
-    let sentence = |options: Options| {
+    let sentence = |options: WriteOptions| {
         write(Path::new("/nowhere/model.onnx"), &graph, &Weights::new(), &options).unwrap_err().to_string()
     };
-    let opset = |opset| Options { opset, ..Options::default() };
+    let opset = |opset| WriteOptions { opset, ..WriteOptions::default() };
     assert_eq!(sentence(opset(6)), "opset: expected 7 to 21, found 6");
     assert_eq!(sentence(opset(22)), "opset: expected 7 to 21, found 22");
     let map = "softmax: expected an opset of at least 13 for the softmax of a map, found 12";
     assert_eq!(sentence(opset(12)), map);
     let preprocess = Some(Preprocessing::default());
-    let early = Options { preprocess: preprocess.clone(), ..opset(17) };
+    let early = WriteOptions { preprocess: preprocess.clone(), ..opset(17) };
     assert_eq!(sentence(early), "opset: expected at least 18, which preprocessing needs, found 17");
     let grey = Preprocessing::default().for_channels(1);
-    let channels = Options { preprocess: Some(grey), ..opset(18) };
+    let channels = WriteOptions { preprocess: Some(grey), ..opset(18) };
     assert_eq!(sentence(channels), "preprocessing: expected 3 channels, which the network reads, found means of 1");
-    assert!(sentence(Options { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
+    assert!(sentence(WriteOptions { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
 }
 
 #[test]
 fn a_file_with_preprocessing_is_no_network_to_us() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let options = Options { opset: 18, preprocess: Some(Preprocessing::default()), ..Options::default() };
+    let options = WriteOptions { opset: 18, preprocess: Some(Preprocessing::default()), ..WriteOptions::default() };
     write(&path, &Chain::new(3).finish(), &Weights::new(), &options).unwrap();
     let error = read(fs::read(path).unwrap(), None).unwrap_err();
     assert_eq!(error.to_string(), "input image: expected floating-point elements, found element type 2");

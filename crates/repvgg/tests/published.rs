@@ -1,7 +1,7 @@
 //! Every published figure of every official network, exact.
 
 use repvgg::cost::cost;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::zoo::paper::{Figure, Stage, models, networks, stages};
 use repvgg::zoo::{Specification, VARIANTS};
 
@@ -34,7 +34,7 @@ fn counts_of_all_official_networks() {
     assert_eq!(VARIANTS.each_ref().map(|row| row.name), FIGURES.map(|row| row.0));
     for (name, parameters, training_parameters, [macs, training_macs, winograd]) in FIGURES {
         let training = Specification::named(name).unwrap().training_graph().unwrap();
-        let plain = Plan::new(&training).into_graph();
+        let plain = Fusion::new(&training).into_graph();
         let (of_plain, of_training) = (cost(&plain, [224; 2]).unwrap(), cost(&training, [224; 2]).unwrap());
         assert_eq!(of_plain.parameters, parameters, "{name}: parameters");
         assert_eq!(of_training.parameters, training_parameters, "{name}: training parameters");
@@ -49,7 +49,7 @@ fn counts_of_all_official_networks() {
 #[test]
 fn counts_at_320() {
     for (name, macs) in [("repvgg-d2se", "66.994"), ("repvggplus-l2pse", "67.001")] {
-        let plain = Plan::new(&Specification::named(name).unwrap().training_graph().unwrap()).into_graph();
+        let plain = Fusion::new(&Specification::named(name).unwrap().training_graph().unwrap()).into_graph();
         let cost = cost(&plain, [320; 2]).unwrap();
         assert_eq!(billions(cost.macs), macs, "{name}");
         if name == "repvgg-d2se" {
@@ -66,7 +66,7 @@ fn counts_agree_with_the_paper_as_printed_or_are_explained() {
         let Some(architecture) = Specification::named(&row.name) else {
             panic!("{}, {}: the zoo has no {}", row.source, row.title, row.name);
         };
-        let plain = Plan::new(&architecture.training_graph().unwrap()).into_graph();
+        let plain = Fusion::new(&architecture.training_graph().unwrap()).into_graph();
         let cost = cost(&plain, row.size).unwrap();
         for figure in Figure::ALL {
             let (differs, note) = (row.differs(figure, &cost), row.note(figure));
@@ -119,7 +119,7 @@ fn parameter_names_are_as_many_as_in_official_checkpoints() {
     ] {
         let graph = Specification::named(name).unwrap().training_graph().unwrap();
         assert_eq!(graph.parameters().count() + norms, training, "{name}");
-        assert_eq!(Plan::new(&graph).graph().parameters().count(), plain, "{name}");
+        assert_eq!(Fusion::new(&graph).graph().parameters().count(), plain, "{name}");
     }
 }
 
@@ -135,7 +135,7 @@ fn cifar_networks_of_the_literature() {
         let text = spec([a / 4.0, a / 4.0, a / 4.0, b / 8.0], depths);
         let training = Specification::from_toml(&text, "cifar").unwrap().training_graph().unwrap();
         assert_eq!(cost(&training, [32; 2]).unwrap().parameters, training_parameters);
-        assert_eq!(cost(Plan::new(&training).graph(), [32; 2]).unwrap().parameters, parameters);
+        assert_eq!(cost(Fusion::new(&training).graph(), [32; 2]).unwrap().parameters, parameters);
     }
 }
 
@@ -143,7 +143,7 @@ fn cifar_networks_of_the_literature() {
 #[test]
 fn branches_hold_their_input_and_a_plain_chain_does_not() {
     let training = Specification::named("repvgg-a0").unwrap().training_graph().unwrap();
-    let plain = Plan::new(&training).into_graph();
+    let plain = Fusion::new(&training).into_graph();
     let map = 48 * 112 * 112 * 4;
     assert_eq!(cost(&plain, [224; 2]).unwrap().peak_activation_bytes, 3 * 224 * 224 * 4 + map);
     assert!(cost(&training, [224; 2]).unwrap().peak_activation_bytes > 2 * map);

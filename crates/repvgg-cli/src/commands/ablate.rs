@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use repvgg::check::CheckedFusion;
 use repvgg::engine::BatchShape;
 use repvgg::file::write_atomically;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::measure::Speed;
 use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
 use repvgg::{Error, Model, Result, Specification, cost};
@@ -225,12 +225,12 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: u
     for row in &mut *rows {
         let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
         let model = Model::load(&path)?;
-        let CheckedFusion { plan, model: plain, report } = fuse_checked(&model, size)?;
+        let CheckedFusion { fusion, model: plain, report } = fuse_checked(&model, size)?;
         report.accept().map_err(|error| error.within(row.block.block().name))?;
         row.fusion_error = Some(report.network_error);
-        row.blocked = plan.blocked().first().map(|blocked| format!("{}: {}", blocked.by, blocked.why));
+        row.blocked = fusion.obstacles().first().map(|blocked| format!("{}: {}", blocked.by, blocked.why));
         row.parameters =
-            Forms { training: cost::parameters(plan.original()), plain: cost::parameters(Plan::graph(&plan)) };
+            Forms { training: cost::parameters(fusion.original()), plain: cost::parameters(Fusion::graph(&fusion)) };
         for model in [model, plain] {
             candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size: [size; 2] });
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use repvgg::Form;
 use repvgg::cost::{Alive, Cost, Fragmentation, Wait, alive_at, cost, fragmentation, longest_wait};
 use repvgg::file::{refuse_overwrite, write_atomically};
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::measure::Memory;
 use repvgg::{Graph, Result};
 use repvgg_hub::ModelName;
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 }
 
 /// One network at one image size.
-struct Network {
+struct CountedNetwork {
     name: String,
     size: [usize; 2],
     /// The training form, then the plain one; only the plain one where fusing changes nothing.
@@ -80,7 +80,8 @@ struct Moment {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let models = arguments.models.iter();
-    let mut networks = models.map(|name| Network::count(name, arguments.size)).collect::<Result<Vec<Network>>>()?;
+    let mut networks =
+        models.map(|name| CountedNetwork::count(name, arguments.size)).collect::<Result<Vec<CountedNetwork>>>()?;
     let batch = u64::from(arguments.batch);
     if let Some(path) = &arguments.plot {
         arguments.models.iter().try_for_each(|name| refuse_overwrite(Path::new(name), path))?;
@@ -98,9 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
+fn measure(networks: &mut [CountedNetwork], batch: usize) -> anyhow::Result<()> {
     let progress = bar(networks.iter().map(|network| network.forms.len()).sum(), "measuring");
-    for Network { name, size, forms } in networks {
+    for CountedNetwork { name, size, forms } in networks {
         for counted in forms {
             let observed = observe(&counted.graph, batch, *size);
             counted.observed = Some(observed.map_err(|error| error.context(format!("{name}, {}", counted.form)))?);
@@ -111,7 +112,7 @@ fn measure(networks: &mut [Network], batch: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Network {
+impl CountedNetwork {
     /// Counts the network called `name` at `size`, by default its own.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
         let (title, graph, own) = match ModelName::parse(name)? {
@@ -126,13 +127,13 @@ impl Network {
             }
         };
         let size = size.unwrap_or([own; 2]);
-        let plan = Plan::new(&graph);
-        let training = (!plan.is_plain()).then(|| {
-            let ends = (1..=plan.original().nodes().len()).collect();
-            Counted::count(Form::Training, plan.original().clone(), ends, size)
+        let fusion = Fusion::new(&graph);
+        let training = (!fusion.is_plain()).then(|| {
+            let ends = (1..=fusion.original().nodes().len()).collect();
+            Counted::count(Form::Training, fusion.original().clone(), ends, size)
         });
-        let ends = plan.counterparts().iter().map(|node| node.index() + 1).collect();
-        let plain = Counted::count(Form::Plain, plan.graph().clone(), ends, size);
+        let ends = fusion.counterparts().iter().map(|node| node.index() + 1).collect();
+        let plain = Counted::count(Form::Plain, fusion.graph().clone(), ends, size);
         let forms = training.into_iter().chain([plain]).collect::<Result<Vec<Counted>>>();
         let forms = forms.map_err(|error| error.within(name))?;
         Ok(Self { name: title, size, forms })
@@ -263,7 +264,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / f64::from(1 << 20))
 }
 
-fn text(networks: &[Network], batch: u64) -> String {
+fn text(networks: &[CountedNetwork], batch: u64) -> String {
     let forms = || networks.iter().flat_map(|network| network.forms.iter().map(move |counted| (network, counted)));
     let counts: Vec<Vec<String>> = forms().map(|(network, counted)| counts(network, counted, batch)).collect();
     let header = [
@@ -312,7 +313,7 @@ packed weights: as the engine transforms them. process: peak resident memory bef
 as a file holds them), and after preparing, which copies the weights before it packs them, and one run.
 ";
 
-fn counts(network: &Network, counted: &Counted, batch: u64) -> Vec<String> {
+fn counts(network: &CountedNetwork, counted: &Counted, batch: u64) -> Vec<String> {
     let Counted { cost, fragmentation, .. } = counted;
     let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
     vec![
@@ -334,7 +335,7 @@ fn counts(network: &Network, counted: &Counted, batch: u64) -> Vec<String> {
     ]
 }
 
-fn observations(network: &Network, counted: &Counted, batch: u64) -> Option<Vec<String>> {
+fn observations(network: &CountedNetwork, counted: &Counted, batch: u64) -> Option<Vec<String>> {
     let observed = counted.observed?;
     let or_dash = |bytes: Option<u64>| bytes.map_or("-".to_owned(), mebibytes);
     Some(vec![
@@ -350,7 +351,7 @@ fn observations(network: &Network, counted: &Counted, batch: u64) -> Option<Vec<
 }
 
 /// The activation memory of both forms over the nodes, what is held at its peak, and what is held the longest.
-fn bars_of(network: &Network, batch: u64) -> String {
+fn bars_of(network: &CountedNetwork, batch: u64) -> String {
     let [height, width] = network.size;
     let top = network.top() * batch;
     let mut text = format!(

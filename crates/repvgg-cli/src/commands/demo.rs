@@ -24,7 +24,7 @@ use super::Outcome;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
 use super::train::{print_line, train};
-use crate::contact_sheet::{Tile, Verdict, contact_sheet};
+use crate::contact_sheet::{Thumbnail, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
 use crate::progress::duration;
 use crate::report::{self, Command, Forms, Report, Training};
@@ -106,7 +106,7 @@ fn start(arguments: &Arguments, folder: &Path) -> Result<Run> {
 
 /// The results of the demo.
 struct Results {
-    fusion: FusionReport,
+    report: FusionReport,
     top1: Forms<f64>,
     images_per_second: Forms<f64>,
     parameters: Forms<u64>,
@@ -115,8 +115,8 @@ struct Results {
 
 fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> anyhow::Result<Results> {
     print("2/5 fusing, and checking every block against its branches\n")?;
-    let CheckedFusion { plan, model: plain, report: fusion } = fuse_checked(model, model.preprocessing.size)?;
-    fusion.accept()?;
+    let CheckedFusion { fusion, model: plain, report } = fuse_checked(model, model.preprocessing.size)?;
+    report.accept()?;
     model.save(&folder.join("training.safetensors"))?;
     plain.save(&folder.join("plain.safetensors"))?;
     print("3/5 accuracy of both forms on the held-out images\n")?;
@@ -135,8 +135,8 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     write_atomically(&folder.join("predictions.png"), |file| file.write_all(&contact_sheet))?;
     let size = [model.preprocessing.size; 2];
     let parameters =
-        Forms { training: cost(plan.original(), size)?.parameters, fused: cost(plan.graph(), size)?.parameters };
-    Ok(Results { fusion, top1, images_per_second, parameters, contact_sheet })
+        Forms { training: cost(fusion.original(), size)?.parameters, fused: cost(fusion.graph(), size)?.parameters };
+    Ok(Results { report, top1, images_per_second, parameters, contact_sheet })
 }
 
 /// Images per second of both forms, by the medians of runs in turn.
@@ -164,7 +164,7 @@ fn predictions(plain: &Model, data: &Data, engine: &Engine) -> anyhow::Result<Ve
         let Prediction { class, label, probability } = classifier.classify(&image, 1)?.swap_remove(0);
         let verdict = if class == data.validation.label(index) { Verdict::Right } else { Verdict::Wrong };
         let caption = format!("{label} {:.0}\u{a0}%", 100.0 * probability);
-        tiles.push(Tile { image, caption, verdict });
+        tiles.push(Thumbnail { image, caption, verdict });
     }
     let mut png = Vec::new();
     contact_sheet(&tiles, 6).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).context("predictions.png")?;
@@ -176,7 +176,7 @@ impl Results {
         json!({
             "train_top1": self.top1.training,
             "fused_top1": self.top1.fused,
-            "max_relative_error": self.fusion.network_error,
+            "max_relative_error": self.report.network_error,
             "train_form_images_per_second": self.images_per_second.training,
             "fused_images_per_second": self.images_per_second.fused,
         })
@@ -195,7 +195,7 @@ impl Results {
              \n{} opens in a browser; try next:\n  repvgg predict {} IMAGE\n",
             line("training form", self.parameters.training, self.top1.training, self.images_per_second.training),
             line("fused", self.parameters.fused, self.top1.fused, self.images_per_second.fused),
-            self.fusion.network_error,
+            self.report.network_error,
             folder.join("report.html").display(),
             folder.join("plain.safetensors").display(),
         )
@@ -245,7 +245,7 @@ impl Results {
                 images_per_second: images,
                 curves_svg: &curves,
             },
-            fusion: &self.fusion,
+            fusion: &self.report,
             top1: self.top1,
             images_per_second: self.images_per_second,
             batch: BATCH,

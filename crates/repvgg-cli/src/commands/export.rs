@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use repvgg::Form;
 use repvgg::formats::{self, Dialect, onnx};
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::{Error, Model, Precision, Result, check};
 use serde_json::json;
 
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// A warning that a file is not fused, with the remedy.
 fn unfused(model: &Model, output: &Path) -> Result<String> {
-    let regions = Plan::new(model.graph()).regions().len();
+    let regions = Fusion::new(model.graph()).regions().len();
     Ok(format!(
         "{} holds the training form, which runs slower: {regions} blocks are not fused; add --form plain to fuse them",
         output.display()
@@ -141,9 +141,9 @@ impl Arguments {
                 Err(Error::fuse(&self.model.model, what).into())
             }
             (Some(WantedForm::Plain), Form::Training) => {
-                let fusion = fuse_checked(&model, check::image_size(&model));
-                let fusion = fusion.with_context(|| self.model.model.clone())?;
-                fusion.accept().with_context(|| format!("{}: not written", self.output.display()))
+                let checked = fuse_checked(&model, check::image_size(&model));
+                let checked = checked.with_context(|| self.model.model.clone())?;
+                checked.accept().with_context(|| format!("{}: not written", self.output.display()))
             }
         }
     }
@@ -163,10 +163,10 @@ impl Arguments {
         }
     }
 
-    fn onnx_options(&self, model: &Model) -> onnx::Options {
-        let default = onnx::Options::default();
+    fn onnx_options(&self, model: &Model) -> onnx::WriteOptions {
+        let default = onnx::WriteOptions::default();
         let opset = if self.with_preprocess { onnx::PREPROCESSING_OPSET } else { default.opset };
-        onnx::Options {
+        onnx::WriteOptions {
             opset: self.opset.unwrap_or(opset),
             precision: self.precision(),
             external_over: if self.external_data { 0 } else { default.external_over },

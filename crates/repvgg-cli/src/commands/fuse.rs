@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::check::{self, CheckedFusion, RegionReport};
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::{Error, Model, Result};
 use serde_json::json;
 
@@ -41,30 +41,30 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let model = arguments.input.open()?;
     let size = arguments.check_size.map_or_else(|| check::image_size(&model), |size| size as usize);
-    let fusion = fuse_checked(&model, size).with_context(|| arguments.input.model.clone())?;
-    fusion.report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
-    fusion.model.save(&arguments.output)?;
+    let checked = fuse_checked(&model, size).with_context(|| arguments.input.model.clone())?;
+    checked.report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
+    checked.model.save(&arguments.output)?;
     if arguments.json {
-        print_json(&report_json(&fusion, arguments))?;
+        print_json(&report_json(&checked, arguments))?;
     } else {
-        print(&report_text(&fusion, &model, arguments))?;
+        print(&report_text(&checked, &model, arguments))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fuses a model and checks the result, with a progress bar.
 pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> {
-    let progress = bar(Plan::new(model.graph()).regions().len(), "checking");
-    let fusion = check::fuse(model, size, |region| {
+    let progress = bar(Fusion::new(model.graph()).regions().len(), "checking");
+    let checked = check::fuse(model, size, |region| {
         progress.set_message(region.name.clone());
         progress.inc(1);
     });
     progress.finish_and_clear();
-    fusion
+    checked
 }
 
-fn report_json(fusion: &CheckedFusion, arguments: &Arguments) -> serde_json::Value {
-    let CheckedFusion { plan, report, .. } = fusion;
+fn report_json(checked: &CheckedFusion, arguments: &Arguments) -> serde_json::Value {
+    let CheckedFusion { fusion, report, .. } = checked;
     let blocks: Vec<serde_json::Value> = report
         .regions
         .iter()
@@ -75,8 +75,8 @@ fn report_json(fusion: &CheckedFusion, arguments: &Arguments) -> serde_json::Val
             })
         })
         .collect();
-    let blocked: Vec<serde_json::Value> = plan
-        .blocked()
+    let blocked: Vec<serde_json::Value> = fusion
+        .obstacles()
         .iter()
         .map(|blocked| json!({"sum": blocked.sum, "by": blocked.by, "why": blocked.why}))
         .collect();
@@ -91,8 +91,8 @@ fn report_json(fusion: &CheckedFusion, arguments: &Arguments) -> serde_json::Val
     })
 }
 
-fn report_text(fusion: &CheckedFusion, training: &Model, arguments: &Arguments) -> String {
-    let CheckedFusion { plan, model: plain, report } = fusion;
+fn report_text(checked: &CheckedFusion, training: &Model, arguments: &Arguments) -> String {
+    let CheckedFusion { fusion, model: plain, report } = checked;
     let rows: Vec<Vec<String>> = report
         .regions
         .iter()
@@ -120,7 +120,7 @@ fn report_text(fusion: &CheckedFusion, training: &Model, arguments: &Arguments) 
             weight.largest_weight, weight.name, gain.largest_gain, gain.name
         ));
     }
-    for blocked in plan.blocked() {
+    for blocked in fusion.obstacles() {
         text.push_str(&format!("not fused: {}: {} ({})\n", blocked.sum, blocked.why, blocked.by));
     }
     let count = |model: &Model| model.weights.iter().map(|(_, tensor)| tensor.data().len() as u64).sum::<u64>();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use repvgg::cost::{Cost, cost};
 use repvgg::formats::Origin;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::zoo::published;
 use repvgg::{Form, Graph, Model, Result, Specification};
 use repvgg_hub::{ModelName, Opened};
@@ -69,7 +69,7 @@ impl Subject {
         }
         let Opened { model, origin, .. } = options.open_with_origin()?;
         let graph = model.graph().clone();
-        let plain = if model.form() == Form::Plain { graph.clone() } else { Plan::new(&graph).into_graph() };
+        let plain = if model.form() == Form::Plain { graph.clone() } else { Fusion::new(&graph).into_graph() };
         let training = model.training_specification().map(|known| known.training_graph()).transpose()?;
         Ok(Self {
             name: model.name().to_owned(),
@@ -87,7 +87,7 @@ impl Subject {
 
     fn new(specification: Specification) -> Result<Self> {
         let training = specification.training_graph()?;
-        let plain = Plan::new(&training).into_graph();
+        let plain = Fusion::new(&training).into_graph();
         let (name, image_size) = (specification.name().to_owned(), specification.image_size());
         let architecture = match specification.repvgg() {
             Some(_) => specification.clone(),

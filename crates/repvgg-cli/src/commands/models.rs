@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use repvgg::cost::{self, Cost, cost};
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::zoo::{BLOCKS, Published, published};
 use repvgg::{Result, Specification};
 use serde_json::json;
@@ -46,13 +46,13 @@ fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<Row> {
     let architecture = Specification::named(name).expect("a listed name has an architecture");
     let size = size.unwrap_or([architecture.image_size(); 2]);
     let training = architecture.training_graph()?;
-    let plan = Plan::new(&training);
+    let fusion = Fusion::new(&training);
     Ok(Row {
         name,
         size,
         training_parameters: cost::parameters(&training),
-        parameters: cost::parameters(plan.graph()),
-        plain: cost(plan.graph(), size).ok(),
+        parameters: cost::parameters(fusion.graph()),
+        plain: cost(fusion.graph(), size).ok(),
     })
 }
 

@@ -13,7 +13,7 @@ use repvgg_train::EpochMetrics;
 use repvgg_train::augment::Crop;
 use repvgg_train::data::Unreadable;
 use repvgg_train::recipe::{Preset, Recipe};
-use repvgg_train::run::{Control, Event, Outcome as RunOutcome, Pretrained, Run, Setup, Step};
+use repvgg_train::run::{Control, Event, Outcome as RunOutcome, Pretrained, Run, Setup, StepMetrics};
 
 use super::Outcome;
 use crate::progress::{duration, is_live};
@@ -300,7 +300,7 @@ impl Display {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &StepMetrics) {
         let message = format!(
             "loss {:.4}  top-1 {:5.2} %  {:.0} images/s  {} left",
             step.loss,

@@ -28,7 +28,7 @@ pub(crate) struct AxisTiles {
 
 /// What tells a tile's transforms from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TileShape {
+pub(crate) struct TileForm {
     /// Input pixels between neighbouring outputs.
     pub(crate) stride: usize,
     /// The largest tile of its family.
@@ -75,8 +75,8 @@ impl AxisTiles {
     }
 
     /// A tile of some outputs.
-    pub(crate) fn shape(self, outputs: usize) -> TileShape {
-        TileShape { stride: self.stride, family: self.family, outputs }
+    pub(crate) fn shape(self, outputs: usize) -> TileForm {
+        TileForm { stride: self.stride, family: self.family, outputs }
     }
 
     /// Slots of a tile that are points.

@@ -145,8 +145,8 @@ fn strips_fall_back_to_their_centre() {
     let fallback = |width, height| {
         random_region(&RgbImage::new(width, height), [1.0, 1.0], [0.75, 4.0 / 3.0], &mut sample_rng(0, 0, 0))
     };
-    assert_eq!(fallback(100, 30), Region { left: 30, top: 0, width: 40, height: 30 });
-    assert_eq!(fallback(30, 100), Region { left: 0, top: 30, width: 30, height: 40 });
+    assert_eq!(fallback(100, 30), PixelRect { left: 30, top: 0, width: 40, height: 30 });
+    assert_eq!(fallback(30, 100), PixelRect { left: 0, top: 30, width: 30, height: 40 });
 }
 
 #[test]

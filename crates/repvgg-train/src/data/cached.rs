@@ -7,7 +7,7 @@ use std::sync::{
 
 use repvgg::{
     Result,
-    image::{Interpolation, Region, RgbImage, resize},
+    image::{Interpolation, PixelRect, RgbImage, resize},
 };
 
 use super::{Dataset, Fingerprint};
@@ -81,7 +81,7 @@ fn shrink(image: RgbImage, short_side: u32) -> RgbImage {
         return image;
     }
     let scaled = |length: u32| (u64::from(length) * u64::from(short_side) / u64::from(short)) as u32;
-    resize(&image, Region::whole(&image), (scaled(width), scaled(height)), Interpolation::Bilinear)
+    resize(&image, PixelRect::whole(&image), (scaled(width), scaled(height)), Interpolation::Bilinear)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::augment::Transform;
 
 /// What to do with an image that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Unreadable {
     /// Stop with its error.
     #[default]

@@ -240,9 +240,9 @@ pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(&Reg
         (Form::Plain, Form::Training) => (b, a),
         _ => return compare_layers(a, b),
     };
-    let plan = fuse::Plan::new(training.graph());
-    match renamed(plan.graph(), plain) {
-        Some(fused) => verify(&plan, &training.weights, &fused, size, progress).map(Parts::Regions),
+    let fusion = fuse::Fusion::new(training.graph());
+    match renamed(fusion.graph(), plain) {
+        Some(fused) => verify(&fusion, &training.weights, &fused, size, progress).map(Parts::Regions),
         None => Ok(Parts::None),
     }
 }

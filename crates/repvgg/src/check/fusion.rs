@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::algebra::Affine;
 use crate::error::expected;
-use crate::fuse::{Plan, Region};
+use crate::fuse::{Fusion, Region};
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
@@ -25,7 +25,7 @@ const REGION_INPUT: [usize; 2] = [7, 6];
 #[derive(Debug, Clone)]
 pub struct CheckedFusion {
     /// What was fused, and what could not be.
-    pub plan: Plan,
+    pub fusion: Fusion,
     /// The model in plain form.
     pub model: Model,
     /// How far it is from the training form.
@@ -54,10 +54,10 @@ pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> 
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
     }
-    let plan = Plan::new(model.graph());
-    let weights = plan.apply(&model.weights)?;
-    let report = verify(&plan, &model.weights, &weights, size, progress)?;
-    Ok(CheckedFusion { model: model.fused(&plan, weights), plan, report })
+    let fusion = Fusion::new(model.graph());
+    let weights = fusion.apply(&model.weights)?;
+    let report = verify(&fusion, &model.weights, &weights, size, progress)?;
+    Ok(CheckedFusion { model: model.fused(&fusion, weights), fusion, report })
 }
 
 /// One fused region compared with its branches.
@@ -117,7 +117,7 @@ impl FusionReport {
     }
 }
 
-/// Compares `fused`, the result of [`Plan::apply`], with the training form's `weights` on seeded random inputs.
+/// Compares `fused`, the result of [`Fusion::apply`], with the training form's `weights` on seeded random inputs.
 ///
 /// Each region runs on random activations, the whole network on images `[2, C, size, size]`. `progress` is called after
 /// each region.
@@ -125,27 +125,27 @@ impl FusionReport {
 /// # Errors
 /// When parameters are missing or the network cannot take images of this size.
 pub fn verify(
-    plan: &Plan,
+    fusion: &Fusion,
     weights: &Weights,
     fused: &Weights,
     size: usize,
     mut progress: impl FnMut(&RegionReport),
 ) -> Result<FusionReport> {
     let mut noise = Normal::new(0x5eed);
-    let mut regions = Vec::with_capacity(plan.regions().len());
-    for region in plan.regions() {
-        let report = verify_region(plan.original(), region, weights, fused, &mut noise)?;
+    let mut regions = Vec::with_capacity(fusion.regions().len());
+    for region in fusion.regions() {
+        let report = verify_region(fusion.original(), region, weights, fused, &mut noise)?;
         progress(&report);
         regions.push(report);
     }
-    let network_input = [2, plan.original().input_channels(), size, size];
+    let network_input = [2, fusion.original().input_channels(), size, size];
     let input = normal(network_input.to_vec(), &mut noise);
-    let expected = logits(plan.original(), weights, &input)?;
-    let found = logits(plan.graph(), fused, &input)?;
+    let expected = logits(fusion.original(), weights, &input)?;
+    let found = logits(fusion.graph(), fused, &input)?;
     let difference = largest_difference(&expected, &found);
     // 0 / 0, no logit but zero, stays NaN and is refused: nothing was compared.
     let size = largest(expected.data().iter().copied());
-    let rounded = logits(plan.graph(), &perturbed(fused, &mut noise), &input)?;
+    let rounded = logits(fusion.graph(), &perturbed(fused, &mut noise), &input)?;
     let rounding = largest_difference(&found, &rounded) / size;
     Ok(FusionReport { regions, network_error: difference / size, rounding, network_input })
 }

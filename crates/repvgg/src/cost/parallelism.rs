@@ -18,7 +18,7 @@ use crate::graph::{Graph, Op, Role};
 
 /// A building block and its fragmented operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub struct BlockOperators {
     /// The node that ends it, or the module that it is.
     pub name: String,
     /// Its convolutions and pools.
@@ -29,7 +29,7 @@ pub struct Block {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragmentation {
     /// The blocks.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<BlockOperators>,
 }
 
 impl Fragmentation {
@@ -79,21 +79,21 @@ fn is_operator(op: &Op) -> bool {
 }
 
 /// The block that ends in the node `end`, or one for each module where the operators belong to several.
-fn split(end: &str, operators: &[&str]) -> Vec<Block> {
+fn split(end: &str, operators: &[&str]) -> Vec<BlockOperators> {
     let modules: Option<Vec<&str>> =
         operators.iter().map(|name| name.split_once('.').map(|(module, _)| module)).collect();
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut blocks: Vec<BlockOperators> = Vec::new();
     let mut places = HashMap::new();
     for module in modules.iter().flatten() {
         let place = *places.entry(module).or_insert(blocks.len());
         if place == blocks.len() {
-            blocks.push(Block { name: (*module).to_owned(), operators: 0 });
+            blocks.push(BlockOperators { name: (*module).to_owned(), operators: 0 });
         }
         blocks[place].operators += 1;
     }
     match operators.len() {
         0 => Vec::new(),
         _ if blocks.len() > 1 => blocks,
-        count => vec![Block { name: end.to_owned(), operators: count }],
+        count => vec![BlockOperators { name: end.to_owned(), operators: count }],
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fuse::Plan;
+use crate::fuse::Fusion;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::zoo::Specification;
 
@@ -149,7 +149,7 @@ fn the_longest_wait_is_for_the_addition() {
     let expected = value("stage1.0.relu", 48 * 56 * 56 * 4, "stage1.1.add");
     assert_eq!(wait(&named("repvgg-a0"), [224, 224]), Wait { value: expected, nodes: 4 });
     assert_eq!(wait(&dense(), [6, 6]), Wait { value: value("input", 8 * 36 * 4, "block.concat"), nodes: 8 });
-    assert_eq!(longest_wait(Plan::new(&named("repvgg-a0")).graph(), [224, 224]).unwrap(), None);
+    assert_eq!(longest_wait(Fusion::new(&named("repvgg-a0")).graph(), [224, 224]).unwrap(), None);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn outputs_stay_to_the_end() {
 fn branches_hold_values_and_plain_networks_do_not() {
     for name in ["repvgg-a0", "repvgg-b1g4", "repvggplus-l2pse"] {
         let training = named(name);
-        let plain = Plan::new(&training).into_graph();
+        let plain = Fusion::new(&training).into_graph();
         for graph in [&training, &plain] {
             for (layer, (id, _)) in cost(graph, [64, 64]).unwrap().layers.iter().zip(graph.iter()) {
                 let alive = alive_at(graph, [64, 64], id).unwrap();
@@ -293,7 +293,7 @@ fn memory_access_of_a_plain_network() {
     others += channels * side * side + channels;
     convolutions += channels + 1000;
     weights += channels * 1000 + 1000;
-    let plain = cost(Plan::new(&named("repvgg-a0")).graph(), [224, 224]).unwrap();
+    let plain = cost(Fusion::new(&named("repvgg-a0")).graph(), [224, 224]).unwrap();
     let access = |activations: u64| MemoryAccess { activation_bytes: 4 * activations, weight_bytes: 4 * weights };
     assert_eq!(plain.conv_memory_access, access(convolutions));
     assert_eq!(plain.memory_access, access(convolutions + others));
@@ -344,7 +344,7 @@ fn names_without_modules_tell_no_blocks_apart() {
 fn repvgg_s_blocks_have_two_operators_and_one() {
     for name in ["repvgg-a0", "repvgg-d2se", "repvggplus-l2pse"] {
         let training = named(name);
-        let plain = Plan::new(&training).into_graph();
+        let plain = Fusion::new(&training).into_graph();
         for (graph, expected) in [(&training, 2), (&plain, 1)] {
             let found = fragmentation(graph);
             assert!(found.blocks.iter().all(|block| block.operators == expected), "{name}: {:?}", found.blocks);

@@ -1,7 +1,7 @@
 //! What the caller says a network is, against what its file says.
 
 use crate::error::expected;
-use crate::fuse::Plan;
+use crate::fuse::Fusion;
 use crate::model::{Form, Network};
 use crate::weights::Shapes;
 use crate::zoo::RepVgg;
@@ -48,7 +48,7 @@ pub(super) fn identify(network: &Network, claimed: &Specification) -> Result<Spe
     let is_form_of = |training: Graph| {
         *graph == training
             || *graph == training.inference()
-            || (network.form == Form::Plain && graph == Plan::new(&training).graph())
+            || (network.form == Form::Plain && graph == Fusion::new(&training).graph())
     };
     match suited {
         Ok(suited) if suited.training_graph().is_ok_and(is_form_of) => Ok(suited),

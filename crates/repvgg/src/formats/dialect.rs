@@ -13,9 +13,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::weights::MERGED;
+
 /// A code base's way of naming RepVGG's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Dialect {
     /// The authors' PyTorch code: `stage1.0.rbr_dense.conv.weight`.
     Official,
@@ -34,7 +37,7 @@ const PARTS: [[&str; 3]; 8] = [
     ["rbr_identity", "identity", "branch_norm"],
     ["se.down", "attn.fc1", "se_layer.conv1.conv"],
     ["se.up", "attn.fc2", "se_layer.conv2.conv"],
-    ["rbr_reparam", "reparam_conv", "branch_reparam"],
+    [MERGED, "reparam_conv", "branch_reparam"],
 ];
 
 /// The prefixes that wrapping a network in another module adds to its names.
@@ -153,7 +156,7 @@ mod tests {
     fn every_parameter_of_every_network_is_translated_there_and_back() {
         for row in VARIANTS.iter().filter(|row| !row.auxiliary_heads) {
             let graph = row.spec().training_graph().unwrap();
-            let plain = crate::fuse::Plan::new(&graph).into_graph();
+            let plain = crate::fuse::Fusion::new(&graph).into_graph();
             for (name, _) in graph.parameters().chain(plain.parameters()) {
                 for dialect in Dialect::ALL {
                     let spelled = dialect.spell(&name).unwrap();

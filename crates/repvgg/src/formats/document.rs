@@ -187,7 +187,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`onnx::write`].
-    pub fn save_onnx(&self, path: &Path, options: &onnx::Options) -> Result<()> {
+    pub fn save_onnx(&self, path: &Path, options: &onnx::WriteOptions) -> Result<()> {
         let mut options = options.clone();
         options.metadata.insert(KEY.to_owned(), Document::of(self, Dialect::Official).write()?);
         for (key, value) in [

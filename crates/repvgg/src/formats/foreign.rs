@@ -3,7 +3,7 @@
 use super::claim::{Strides, agree};
 use super::names::Named;
 use super::{Dialect, Stored};
-use crate::fuse::Plan;
+use crate::fuse::Fusion;
 use crate::image::Preprocessing;
 use crate::model::{Form, Model, Network};
 use crate::weights::Shapes;
@@ -61,7 +61,7 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
 fn trained(specification: Specification) -> Result<Network> {
     let network = Network::new(specification, Form::Training)?;
     let is_repvgg = network.specification.as_ref().is_some_and(|known| known.repvgg().is_some());
-    let is_plain = !is_repvgg && Plan::new(&network.graph).is_plain();
+    let is_plain = !is_repvgg && Fusion::new(&network.graph).is_plain();
     Ok(Network { form: if is_plain { Form::Plain } else { Form::Training }, ..network })
 }
 

@@ -13,7 +13,7 @@
 //! let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
 //! let model = Model::initialise(small.into(), 0)?.fuse()?;
 //! let path = std::env::temp_dir().join(format!("repvgg-doctest-{}.onnx", std::process::id()));
-//! onnx::write(&path, model.graph(), &model.weights, &onnx::Options::default())?;
+//! onnx::write(&path, model.graph(), &model.weights, &onnx::WriteOptions::default())?;
 //! let read = onnx::read(std::fs::read(&path).unwrap(), None)?;
 //! assert_eq!(read.graph.parameters().count(), model.weights.len());
 //! # std::fs::remove_file(&path).unwrap();
@@ -27,7 +27,7 @@ mod wire;
 mod write;
 
 pub use read::{Onnx, read};
-pub use write::{Options, PREPROCESSING_OPSET, write};
+pub use write::{PREPROCESSING_OPSET, WriteOptions, write};
 
 /// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.
 pub fn is_onnx(bytes: &[u8]) -> bool {

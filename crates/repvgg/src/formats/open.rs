@@ -19,6 +19,7 @@ use crate::{Error, ErrorKind, Model, Result, Specification};
 /// The kind of a model file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Container {
     /// Safetensors.
     Safetensors,

@@ -1,4 +1,4 @@
-//! Which parts of a graph are one convolution: found on shapes alone, so that a plan exists without weights.
+//! Which parts of a graph are one convolution: found from shapes alone, so a fusion needs no weights.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,6 +7,7 @@ use repvgg_kernels::Geometry;
 use crate::algebra::{Affine, LinearConv, Unfusable, identity_geometry, sum_geometry, then_geometry};
 use crate::error::expected;
 use crate::graph::{Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT};
+use crate::weights::MERGED;
 use crate::{Error, Result, Tensor, Weights};
 
 /// A part of the graph between two points that is one convolution.
@@ -26,7 +27,7 @@ pub struct Region {
 
 /// A sum that is not part of any convolution, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
+pub struct Obstacle {
     /// The sum where branches meet.
     pub sum: String,
     /// The node that stands in the way, or the sum itself.
@@ -35,13 +36,24 @@ pub struct Blocked {
     pub why: String,
 }
 
-/// What fusing a graph will do.
+/// How a graph is fused: the regions that become one convolution each, and the graph that remains.
+///
+/// ```
+/// use repvgg::Specification;
+/// use repvgg::fuse::Fusion;
+///
+/// let graph = Specification::named("repvgg-a0").unwrap().training_graph()?;
+/// let fusion = Fusion::new(&graph);
+/// assert_eq!((fusion.regions().len(), fusion.obstacles()), (22, [].as_slice()));
+/// assert_eq!(fusion.regions()[1].name, "stage1.0.rbr_reparam");
+/// # Ok::<(), repvgg::Error>(())
+/// ```
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct Fusion {
     original: Graph,
     graph: Graph,
     regions: Vec<Region>,
-    blocked: Vec<Blocked>,
+    blocked: Vec<Obstacle>,
 }
 
 /// A region on shapes: the value of each of its nodes as a convolution of the source.
@@ -62,12 +74,21 @@ struct Value {
     has_bias: bool,
 }
 
-impl Plan {
-    /// Finds the regions of `graph`'s main output and the graph that remains when each is one convolution.
+impl Fusion {
+    /// Finds the regions of `graph`'s main output and the graph that remains when each is one convolution. A convolution that
+    /// replaces branches is called [`MERGED`] under the prefix that the branches' names share.
     ///
     /// # Panics
     /// When the graph has no output.
     pub fn new(graph: &Graph) -> Self {
+        Self::named(graph, MERGED)
+    }
+
+    /// As [`new`](Self::new), with another name than [`MERGED`].
+    ///
+    /// # Panics
+    /// When the graph has no output.
+    pub fn named(graph: &Graph, merged: &str) -> Self {
         let original = graph.inference();
         let (users, channels, dominators) = (original.users(), original.channels(), dominators(&original));
         let search = Search { graph: &original, users, channels, dominators };
@@ -81,7 +102,9 @@ impl Plan {
             match collapsed.remove(&id) {
                 Some((source, collapse)) => {
                     needed.insert(source);
-                    regions.push(region(&original, source, id, collapse));
+                    let name = fused_name(&original, &collapse.nodes, merged);
+                    let Collapse { geometry, nodes, .. } = collapse;
+                    regions.push(Region { name, source, output: id, nodes, geometry });
                 }
                 None => needed.extend(node.inputs.iter().copied()),
             }
@@ -122,7 +145,7 @@ impl Plan {
     }
 
     /// The sums that remain, and why.
-    pub fn blocked(&self) -> &[Blocked] {
+    pub fn obstacles(&self) -> &[Obstacle] {
         &self.blocked
     }
 
@@ -252,7 +275,7 @@ type Collapsed = HashMap<NodeId, (NodeId, Collapse)>;
 
 impl Search<'_> {
     /// The region worth fusing that ends at each node, and the sums that end none.
-    fn all(&self) -> (Collapsed, Vec<Blocked>) {
+    fn all(&self) -> (Collapsed, Vec<Obstacle>) {
         let mut collapsed = HashMap::new();
         let mut blocked = Vec::new();
         for (id, node) in self.graph.iter().filter(|(_, node)| is_linear(&node.op)) {
@@ -270,7 +293,7 @@ impl Search<'_> {
 
     /// Extends the region that ends at `output` from its nearest possible source as far back as it stays one
     /// convolution that costs no more than what it replaces.
-    fn largest(&self, output: NodeId) -> Result<Option<(NodeId, Collapse)>, Blocked> {
+    fn largest(&self, output: NodeId) -> Result<Option<(NodeId, Collapse)>, Obstacle> {
         let mut source = self.dominators[output.index()];
         let mut best = None;
         while let Some(candidate) = source {
@@ -302,9 +325,10 @@ impl Search<'_> {
     }
 
     /// The nodes from `source` to `output` as one convolution.
-    fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Blocked> {
+    fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Obstacle> {
         let sum = &self.graph.node(output).name;
-        let blocked = |by: NodeId, why: String| Blocked { sum: sum.clone(), by: self.graph.node(by).name.clone(), why };
+        let blocked =
+            |by: NodeId, why: String| Obstacle { sum: sum.clone(), by: self.graph.node(by).name.clone(), why };
         let nodes = self.between(source, output).ok_or_else(|| {
             blocked(source, format!("more than {REGION_LIMIT} operations lie between it and the sum"))
         })?;
@@ -379,14 +403,9 @@ fn is_linear(op: &Op) -> bool {
         || matches!(op, Op::BatchNorm(_) | Op::Scale { .. } | Op::AvgPool(_) | Op::Pad { .. } | Op::Add)
 }
 
-fn region(graph: &Graph, source: NodeId, output: NodeId, collapse: Collapse) -> Region {
-    let Collapse { geometry, nodes, .. } = collapse;
-    Region { name: fused_name(graph, &nodes), source, output, nodes, geometry }
-}
-
-/// A chain around one convolution keeps that convolution's name; branches become `rbr_reparam` under the dotted prefix
-/// that the names of their parameters share, as in the official checkpoints.
-fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
+/// A chain around one convolution keeps that convolution's name; branches become `merged` under the prefix that the names of
+/// their parameters share.
+fn fused_name(graph: &Graph, nodes: &[NodeId], merged: &str) -> String {
     let named = |is: fn(&Op) -> bool| {
         let chosen = nodes.iter().map(|&id| graph.node(id)).filter(move |node| is(&node.op));
         chosen.map(|node| node.name.as_str()).collect::<Vec<_>>()
@@ -402,7 +421,7 @@ fn fused_name(graph: &Graph, nodes: &[NodeId]) -> String {
         let shared = prefix.iter().zip(name.split(separator)).take_while(|(a, b)| **a == *b).count();
         prefix.truncate(shared);
     }
-    prefix.push("rbr_reparam");
+    prefix.push(merged);
     prefix.join(separator)
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The filter an image is resampled with, widened by the scale when it shrinks (*antialias*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Interpolation {
     /// The triangle of radius 1; what torchvision and the RepVGG authors use.
     #[default]
@@ -20,7 +21,7 @@ pub enum Interpolation {
 
 /// A rectangle of an image in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Region {
+pub struct PixelRect {
     /// Columns to its left.
     pub left: u32,
     /// Rows above it.
@@ -31,7 +32,7 @@ pub struct Region {
     pub height: u32,
 }
 
-impl Region {
+impl PixelRect {
     /// All of `image`.
     pub fn whole(image: &RgbImage) -> Self {
         Self { left: 0, top: 0, width: image.width(), height: image.height() }
@@ -44,7 +45,12 @@ impl Region {
 ///
 /// # Panics
 /// When the region is empty or does not lie in the image, or `size` has a zero.
-pub fn resize(image: &RgbImage, region: Region, (width, height): (u32, u32), interpolation: Interpolation) -> RgbImage {
+pub fn resize(
+    image: &RgbImage,
+    region: PixelRect,
+    (width, height): (u32, u32),
+    interpolation: Interpolation,
+) -> RgbImage {
     let source = view(image);
     let cropped = CroppedImage::new(&source, region.left, region.top, region.width, region.height)
         .expect("the region lies in the image");

@@ -13,7 +13,7 @@ use crate::graph::{Conv2d, NodeId, Op, Pool};
 
 /// A layer's name and dimensions.
 #[derive(Debug, Clone)]
-pub(super) struct Layer {
+pub(super) struct ConvLayer {
     /// The prefix of its parameters: `stage1.0`.
     pub(super) name: String,
     pub(super) in_channels: usize,
@@ -24,7 +24,7 @@ pub(super) struct Layer {
 
 /// A kind of block: a way to build the layers that become one 3×3 convolution each in plain form.
 #[derive(Debug)]
-pub struct Block {
+pub struct NamedBlock {
     /// Its name in specifications.
     pub name: &'static str,
     /// What it is, in a few words.
@@ -34,11 +34,11 @@ pub struct Block {
     /// Consecutive layers of a stage that make one block.
     pub(super) layers: usize,
     /// Adds these layers; returns the value before the last ReLU.
-    pub(super) build: fn(&mut Graph, &[Layer], NodeId) -> NodeId,
+    pub(super) build: fn(&mut Graph, &[ConvLayer], NodeId) -> NodeId,
 }
 
 /// All kinds; the first is RepVGG's.
-pub static BLOCKS: [Block; 13] = [
+pub static BLOCKS: [NamedBlock; 13] = [
     block("full", "3×3 + 1×1 + identity, each with batch norm", "Sect. 3.2", full),
     block("3x3", "a 3×3 convolution with batch norm", "Table 6", only_3x3),
     block("3x3+identity", "3×3 + identity, each with batch norm", "Table 6", with_identity),
@@ -49,7 +49,10 @@ pub static BLOCKS: [Block; 13] = [
     block("diracnet", "Ŵ = diag(a) I + diag(b) W_norm, then batch norm", "Table 7; 1706.00388", diracnet),
     block("trivial", "Ŵ = I + W, then batch norm", "Table 7", trivial),
     block("acb", "3×3 + 3×1 + 1×3, each with batch norm (ACNet)", "Table 7; 1908.03930", asymmetric),
-    Block { layers: 2, ..block("residual-reorg", "residual blocks of two layers", "Table 7", residual_reorganisation) },
+    NamedBlock {
+        layers: 2,
+        ..block("residual-reorg", "residual blocks of two layers", "Table 7", residual_reorganisation)
+    },
     block("qarepvgg", "one batch norm after the sum and one on the 3×3", "2212.01593", quantization_aware),
     block("dbb", "3×3 + 1×1 + 1×1-average + 1×1-3×3 (diverse branch block)", "2103.13425", diverse_branches),
 ];
@@ -58,14 +61,14 @@ const fn block(
     name: &'static str,
     about: &'static str,
     source: &'static str,
-    build: fn(&mut Graph, &[Layer], NodeId) -> NodeId,
-) -> Block {
-    Block { name, about, source, layers: 1, build }
+    build: fn(&mut Graph, &[ConvLayer], NodeId) -> NodeId,
+) -> NamedBlock {
+    NamedBlock { name, about, source, layers: 1, build }
 }
 
 /// One of [`BLOCKS`]; serialised, its name.
 #[derive(Debug, Clone, Copy)]
-pub struct BlockKind(&'static Block);
+pub struct BlockKind(&'static NamedBlock);
 
 impl BlockKind {
     /// The kind called `name`.
@@ -74,7 +77,7 @@ impl BlockKind {
     }
 
     /// What it is.
-    pub fn block(self) -> &'static Block {
+    pub fn block(self) -> &'static NamedBlock {
         self.0
     }
 }
@@ -108,7 +111,7 @@ impl<'de> Deserialize<'de> for BlockKind {
     }
 }
 
-impl Layer {
+impl ConvLayer {
     /// Whether output and input have the same shape.
     fn keeps_shape(&self) -> bool {
         self.in_channels == self.out_channels && self.stride == 1
@@ -166,7 +169,7 @@ pub(super) fn add_conv_bn(graph: &mut Graph, name: &str, conv: Conv2d, x: NodeId
 
 /// `BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)` (2101.03697, Sect. 3.2, Fig. 2b); the identity branch exists where shapes
 /// allow it.
-fn full(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn full(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![layer.dense(graph, x), layer.pointwise(graph, x)];
     branches.extend(layer.identity(graph, x));
@@ -174,12 +177,12 @@ fn full(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 }
 
 /// `BN(conv3×3(x))`
-fn only_3x3(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn only_3x3(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     layers[0].dense(graph, x)
 }
 
 /// `BN(conv3×3(x)) + BN(x)`
-fn with_identity(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn with_identity(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![layer.dense(graph, x)];
     branches.extend(layer.identity(graph, x));
@@ -187,14 +190,14 @@ fn with_identity(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 }
 
 /// `BN(conv3×3(x)) + BN(conv1×1(x))`
-fn with_1x1(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn with_1x1(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let branches = [layer.dense(graph, x), layer.pointwise(graph, x)];
     layer.sum(graph, &branches)
 }
 
 /// `BN(conv3×3(x)) + BN(conv1×1(x)) + x`
-fn identity_without_bn(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn identity_without_bn(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![layer.dense(graph, x), layer.pointwise(graph, x)];
     branches.extend(layer.keeps_shape().then_some(x));
@@ -202,7 +205,7 @@ fn identity_without_bn(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId
 }
 
 /// `BN(conv3×3(x) + conv1×1(x) + x)`
-fn post_addition_bn(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn post_addition_bn(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![
         layer.add(graph, "rbr_dense.conv", Op::conv(layer.conv(3)), &[x]),
@@ -214,7 +217,7 @@ fn post_addition_bn(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 }
 
 /// `ReLU(BN(conv3×3(x))) + ReLU(BN(conv1×1(x))) + ReLU(BN(x))`: no longer one convolution.
-fn relu_in_branch(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn relu_in_branch(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![("relu_dense", layer.dense(graph, x)), ("relu_1x1", layer.pointwise(graph, x))];
     branches.extend(layer.identity(graph, x).map(|branch| ("relu_identity", branch)));
@@ -225,7 +228,7 @@ fn relu_in_branch(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 
 /// `BN(a ⊙ x + b ⊙ conv3×3(x; W_norm))`, the DiracConv of Zagoruyko & Komodakis (1706.00388, Sect. 3.1; a starts as 1, b
 /// as 0.1); a 3×3 convolution with batch norm where shapes change.
-fn diracnet(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn diracnet(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     if !layer.keeps_shape() {
         return layer.dense(graph, x);
@@ -239,7 +242,7 @@ fn diracnet(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 }
 
 /// `BN(x + conv3×3(x))`; a 3×3 convolution with batch norm where shapes change.
-fn trivial(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn trivial(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     if !layer.keeps_shape() {
         return layer.dense(graph, x);
@@ -251,7 +254,7 @@ fn trivial(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 
 /// `BN(conv3×3(x)) + BN(conv3×1(x)) + BN(conv1×3(x))`: the asymmetric convolution block (Ding et al., 1908.03930,
 /// Sect. 3.2).
-fn asymmetric(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn asymmetric(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = Vec::new();
     for (part, kernel) in [("square", [3, 3]), ("ver", [3, 1]), ("hor", [1, 3])] {
@@ -265,7 +268,7 @@ fn asymmetric(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
 
 /// `BN(conv3×3(ReLU(BN(conv3×3(x))))) + x`, `x` projected by a 1×1 convolution where shapes change, as in ResNet-18; a
 /// stage's odd last layer stands alone.
-fn residual_reorganisation(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn residual_reorganisation(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let [first, second] = layers else { return only_3x3(graph, layers, x) };
     let y = first.dense(graph, x);
     let y = first.add(graph, "relu", Op::relu(), &[y]);
@@ -275,7 +278,7 @@ fn residual_reorganisation(graph: &mut Graph, layers: &[Layer], x: NodeId) -> No
 }
 
 /// `BN(BN(conv3×3(x)) + conv1×1(x) + x)`: QARepVGG (Chu et al., 2212.01593, setting S4).
-fn quantization_aware(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn quantization_aware(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let pointwise = layer.add(graph, "rbr_1x1", Op::conv(layer.conv(1)), &[x]);
     let mut branches = vec![layer.dense(graph, x), pointwise];
@@ -289,9 +292,9 @@ fn quantization_aware(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId 
 ///
 /// Where a second operation follows, the input is padded before the first, so that the border holds the batch norm's image of
 /// zero, as exact fusion requires.
-fn diverse_branches(graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
+fn diverse_branches(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
-    let Layer { in_channels, out_channels, stride, groups, .. } = *layer;
+    let ConvLayer { in_channels, out_channels, stride, groups, .. } = *layer;
     let origin = layer.conv_bn(graph, "dbb_origin", layer.conv(3), x);
     let pointwise = layer.conv_bn(graph, "dbb_1x1", layer.conv(1), x);
     let padded = layer.add(graph, "dbb_pad", Op::Pad { padding: [[1; 2]; 2] }, &[x]);

@@ -99,7 +99,7 @@ impl Family for EfficientNet {
         conv_bn_silu(&mut chain, "features.0", Conv2d::square(input_channels, channels, 3).stride(2));
         for (number, stage) in (1..).zip(&STAGES) {
             for index in 0..deep(stage.depth) {
-                let block = Block {
+                let block = MbConv {
                     name: format!("features.{number}.{index}"),
                     channels: [channels, wide(stage.channels)],
                     expansion: stage.expansion,
@@ -116,7 +116,7 @@ impl Family for EfficientNet {
 }
 
 /// An inverted residual with squeeze-and-excitation.
-struct Block {
+struct MbConv {
     name: String,
     /// Input and output channels.
     channels: [usize; 2],
@@ -125,7 +125,7 @@ struct Block {
     stride: usize,
 }
 
-impl Block {
+impl MbConv {
     /// `project(SE(depthwise(expand(x)))) + x`, `x` added where shapes allow it (1801.04381, Sect. 3.4; 1905.11946,
     /// Sect. 4); returns its output channels.
     fn add(&self, chain: &mut Chain) -> usize {

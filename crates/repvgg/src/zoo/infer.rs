@@ -161,7 +161,7 @@ impl Stages<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuse::Plan;
+    use crate::fuse::Fusion;
 
     fn shapes(graph: &Graph) -> Shapes {
         graph.parameters().map(|(name, parameter)| (name, parameter.shape)).collect()
@@ -172,7 +172,7 @@ mod tests {
         for row in &VARIANTS {
             let spec = RepVgg { classes: 7, input_channels: 4, ..small(row.spec()) };
             let training = spec.training_graph().unwrap();
-            let plain = Plan::new(&training).into_graph();
+            let plain = Fusion::new(&training).into_graph();
             for (graph, form) in [(training, Form::Training), (plain, Form::Plain)] {
                 let (inferred, found) = infer(&shapes(&graph)).unwrap();
                 assert_eq!(inferred.differs_from(&spec), None, "{}", row.name);

@@ -72,7 +72,7 @@ impl Family for MobileOne {
         let mut chain = Chain::new(input_channels);
         let mut channels = wide[0].min(CHANNELS[0]);
         let stem = Conv2d::square(input_channels, channels, 3).stride(2);
-        Block { name: "stem".to_owned(), conv: stem, branches: 1, is_excited: false }.add(&mut chain);
+        MobileOneBlock { name: "stem".to_owned(), conv: stem, branches: 1, is_excited: false }.add(&mut chain);
         for (stage, (depth, excited)) in depths.into_iter().zip(excited).enumerate() {
             for index in 0..depth {
                 let stride = if index == 0 { 2 } else { 1 };
@@ -80,7 +80,7 @@ impl Family for MobileOne {
                 let pointwise = Conv2d::square(channels, wide[stage], 1);
                 for (number, conv) in (2 * index..).zip([depthwise, pointwise]) {
                     let name = format!("stages.{stage}.{number}");
-                    Block { name, conv, branches, is_excited: index + excited >= depth }.add(&mut chain);
+                    MobileOneBlock { name, conv, branches, is_excited: index + excited >= depth }.add(&mut chain);
                 }
                 channels = wide[stage];
             }
@@ -90,7 +90,7 @@ impl Family for MobileOne {
 }
 
 /// What is one convolution in plain form.
-struct Block {
+struct MobileOneBlock {
     name: String,
     /// That convolution.
     conv: Conv2d,
@@ -99,7 +99,7 @@ struct Block {
     is_excited: bool,
 }
 
-impl Block {
+impl MobileOneBlock {
     /// `ReLU(SE(Σⱼ BNⱼ(convⱼ(x)) + BN(conv1×1(x)) + BN(x)))`: the 1×1 where the kernel is larger, the identity where
     /// shapes allow it (2206.04040, Sect. 3.2, Fig. 3).
     fn add(&self, chain: &mut Chain) {

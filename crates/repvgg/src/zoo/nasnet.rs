@@ -7,8 +7,8 @@ use super::family::{Family, Network, check_counts, check_depths, class_fields, w
 use crate::graph::{BatchNorm, Conv2d, Linear, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
-use Layer::{Identity, Max, Mean, Separable};
-use Source::{Current, Previous, Sum};
+use CellLayer::{Identity, Max, Mean, Separable};
+use CellInput::{Current, Previous, Sum};
 
 /// A network of two repeated cells, which a search found (Fig. 4).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ const STAGE_NUMBERS: usize = 6;
 
 /// What a cell sums.
 #[derive(Debug, Clone, Copy)]
-enum Layer {
+enum CellLayer {
     Identity,
     /// Twice ReLU, separable convolution of this side, batch norm.
     Separable(usize),
@@ -120,7 +120,7 @@ enum Layer {
 
 /// What a layer reads.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+enum CellInput {
     /// What the cell makes of the last cell's value.
     Current,
     /// What it makes of the value before that.
@@ -133,8 +133,8 @@ enum Source {
 struct Cell {
     /// Of the layers that read no sum.
     stride: usize,
-    sums: [[(Layer, Source); 2]; 5],
-    gives: &'static [Source],
+    sums: [[(CellLayer, CellInput); 2]; 5],
+    gives: &'static [CellInput],
 }
 
 /// The cell that keeps a map's size (Fig. 4, left).
@@ -242,7 +242,7 @@ impl Builder {
         self.concat(format!("{name}.concat"), &gives.collect::<Vec<_>>())
     }
 
-    fn layer(&mut self, name: &str, layer: Layer, stride: usize, x: Map, channels: usize) -> Map {
+    fn layer(&mut self, name: &str, layer: CellLayer, stride: usize, x: Map, channels: usize) -> Map {
         let pool = |kernel| Pool { kernel: [kernel; 2], stride: [stride; 2], padding: [same(x.size, kernel, stride); 2] };
         match layer {
             Identity => x,

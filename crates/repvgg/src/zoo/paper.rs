@@ -45,6 +45,7 @@ fn usual_size() -> [usize; 2] {
 
 /// A figure that can be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Figure {
     /// Parameters.
     Parameters,
@@ -178,7 +179,7 @@ impl Stage {
     }
 
     /// The channels of a layer of `model`.
-    pub fn channels(&self, model: &Model) -> usize {
+    pub fn channels(&self, model: &Variant) -> usize {
         let factor = match self.of {
             Multiplier::A => model.a,
             Multiplier::B => model.b,
@@ -191,7 +192,7 @@ impl Stage {
 /// A row of Table 3: a model by its multipliers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub struct Variant {
     /// The network in the zoo.
     pub name: String,
     /// What the row calls it.
@@ -209,7 +210,7 @@ pub struct Model {
 struct Paper {
     notes: BTreeMap<String, String>,
     stage: Vec<Stage>,
-    model: Vec<Model>,
+    model: Vec<Variant>,
     network: Vec<Published>,
 }
 
@@ -233,7 +234,7 @@ pub fn stages() -> &'static [Stage] {
 }
 
 /// The rows of Table 3.
-pub fn models() -> &'static [Model] {
+pub fn models() -> &'static [Variant] {
     &PAPER.model
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{BlockKind, Layer, add_conv_bn};
+use super::blocks::{BlockKind, ConvLayer, add_conv_bn};
 use crate::error::{Problem, expected};
 use crate::graph::{ActivationKind, Conv2d, Linear};
 use crate::{Error, Graph, NodeId, Op, Result};
@@ -213,7 +213,7 @@ impl RepVgg {
     }
 
     /// The stages by their official names, each with its blocks.
-    fn stages(&self) -> Vec<(String, Vec<Layer>)> {
+    fn stages(&self) -> Vec<(String, Vec<ConvLayer>)> {
         let depths = [1].into_iter().chain(self.depths);
         let mut in_channels = self.input_channels;
         let mut layer = 0;
@@ -221,7 +221,7 @@ impl RepVgg {
         for (stage, (depth, out_channels)) in depths.zip(self.stage_channels()).enumerate() {
             let mut blocks = Vec::with_capacity(depth);
             for index in 0..depth {
-                blocks.push(Layer {
+                blocks.push(ConvLayer {
                     name: String::new(),
                     in_channels,
                     out_channels,
@@ -237,7 +237,7 @@ impl RepVgg {
     }
 
     /// A stage's blocks under their official names; RepVGGplus keeps its third stage in two halves.
-    fn named(&self, stage: usize, mut blocks: Vec<Layer>) -> Vec<(String, Vec<Layer>)> {
+    fn named(&self, stage: usize, mut blocks: Vec<ConvLayer>) -> Vec<(String, Vec<ConvLayer>)> {
         let parts = match (stage, self.auxiliary_heads) {
             (3, true) => {
                 let second = blocks.split_off(blocks.len() / 2);
@@ -288,8 +288,8 @@ impl RepVgg {
     }
 
     /// `y = ReLU(SE(block(x)))`, or `SE(ReLU(block(x)))` (Sect. 3.2).
-    fn add_block(&self, graph: &mut Graph, layers: &[Layer], x: NodeId) -> NodeId {
-        let Layer { name, out_channels, .. } = layers.last().expect("a block has a layer");
+    fn add_block(&self, graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
+        let ConvLayer { name, out_channels, .. } = layers.last().expect("a block has a layer");
         let mut y = (self.block.block().build)(graph, layers, x);
         if self.se == SqueezeExcite::BeforeRelu {
             y = add_squeeze_excite(graph, &format!("{name}.se"), *out_channels, out_channels / 16, y);

@@ -13,7 +13,7 @@ use crate::{Error, Graph, Result};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ResNet {
     /// The layers of a residual block.
-    block: Block,
+    block: ResidualBlock,
     /// Blocks in each of the four stages.
     depths: [usize; 4],
     /// Groups of a bottleneck's 3×3 convolution.
@@ -27,7 +27,7 @@ pub(super) struct ResNet {
 /// A residual block, and the position of its stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Block {
+enum ResidualBlock {
     /// Two 3×3 convolutions, the stride in the first.
     Basic,
     /// 1×1, 3×3, 1×1 with four times the channels; the stride in the first 1×1, as in the paper.
@@ -39,14 +39,14 @@ enum Block {
 impl Default for ResNet {
     /// ResNet-18.
     fn default() -> Self {
-        let (block, depths) = (Block::Basic, [2; 4]);
+        let (block, depths) = (ResidualBlock::Basic, [2; 4]);
         Self { block, depths, groups: 1, group_width: 64, classes: 1000, input_channels: 3 }
     }
 }
 
 impl Family for ResNet {
     fn networks() -> Vec<Network<Self>> {
-        use Block::{Basic, Bottleneck, BottleneckV15};
+        use ResidualBlock::{Basic, Bottleneck, BottleneckV15};
         let row = |name, block, depths, groups, group_width| Network {
             name,
             size: 224,
@@ -73,7 +73,7 @@ impl Family for ResNet {
         check_depths(&depths)?;
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
-        if block == Block::Basic && (groups, group_width) != (1, 64) {
+        if block == ResidualBlock::Basic && (groups, group_width) != (1, 64) {
             let what = expected("basic blocks with groups 1 and group_width 64").found(format_args!("{groups} and {group_width}"));
             return Err(Error::spec("specification", what));
         }
@@ -101,9 +101,9 @@ impl ResNet {
         let width = self.group_width * base / 64 * self.groups;
         let square = |from: usize, to: usize, kernel: usize| Conv2d::square(from, to, kernel);
         let (layers, out) = match self.block {
-            Block::Basic => (vec![square(channels, base, 3).stride(stride), square(base, base, 3)], base),
-            Block::Bottleneck | Block::BottleneckV15 => {
-                let strides = if self.block == Block::Bottleneck { [stride, 1] } else { [1, stride] };
+            ResidualBlock::Basic => (vec![square(channels, base, 3).stride(stride), square(base, base, 3)], base),
+            ResidualBlock::Bottleneck | ResidualBlock::BottleneckV15 => {
+                let strides = if self.block == ResidualBlock::Bottleneck { [stride, 1] } else { [1, stride] };
                 let out = 4 * base;
                 let reduce = square(channels, width, 1).stride(strides[0]);
                 let spatial = square(width, width, 3).stride(strides[1]).groups(self.groups);

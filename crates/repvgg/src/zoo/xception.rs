@@ -69,21 +69,21 @@ fn unpadded(mut conv: Conv2d) -> Conv2d {
 }
 
 /// The blocks of the three flows.
-fn blocks(entry: [usize; 3], middle: usize, last: usize) -> Vec<Block> {
+fn blocks(entry: [usize; 3], middle: usize, last: usize) -> Vec<XceptionBlock> {
     let [a, b, c] = entry;
-    let block = |layers, stride| Block { name: String::new(), layers, starts_with_relu: true, stride };
+    let block = |layers, stride| XceptionBlock { name: String::new(), layers, starts_with_relu: true, stride };
     let mut blocks = vec![
-        Block { starts_with_relu: false, ..block(vec![[STEM[1], a], [a, a]], 2) },
+        XceptionBlock { starts_with_relu: false, ..block(vec![[STEM[1], a], [a, a]], 2) },
         block(vec![[a, b], [b, b]], 2),
         block(vec![[b, c], [c, c]], 2),
     ];
     blocks.extend((0..middle).map(|_| block(vec![[c, c]; 3], 1)));
     blocks.push(block(vec![[c, c], [c, last]], 2));
-    (1..).zip(blocks).map(|(number, block)| Block { name: format!("block{number}"), ..block }).collect()
+    (1..).zip(blocks).map(|(number, block)| XceptionBlock { name: format!("block{number}"), ..block }).collect()
 }
 
 /// A residual block.
-struct Block {
+struct XceptionBlock {
     name: String,
     /// Channels read and written by each separable convolution.
     layers: Vec<[usize; 2]>,
@@ -92,7 +92,7 @@ struct Block {
     stride: usize,
 }
 
-impl Block {
+impl XceptionBlock {
     /// `F(x) + x`, `x` projected where shapes change; the stride is a pool's.
     fn add(&self, chain: &mut Chain) {
         let Self { name, layers, stride, .. } = self;

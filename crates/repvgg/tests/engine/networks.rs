@@ -1,7 +1,7 @@
 //! Small networks: RepVGGs in the form they are trained in, others in both forms.
 
 use repvgg::Specification;
-use repvgg::fuse::Plan;
+use repvgg::fuse::Fusion;
 use repvgg::zoo::{RepVgg, SqueezeExcite};
 
 use super::{Case, assert_matches_the_oracle, positive_weights, random_images};
@@ -54,7 +54,7 @@ fn both_forms_of_other_networks() {
     ] {
         let network = Specification::from_toml(&format!("{text}\nclasses = 10\nsize = 40"), "small").unwrap();
         let training = network.training_graph().unwrap();
-        let plain = Plan::new(&training).into_graph();
+        let plain = Fusion::new(&training).into_graph();
         for graph in [training, plain] {
             let weights = positive_weights(&graph, 7);
             let case = Case { batch: 2, size: [40, 40], threads: 2, ..Case::default() };

@@ -57,12 +57,12 @@ fn fusing_costs_nothing_anywhere() {
     for architecture in everything() {
         let (name, size) = (architecture.name(), [architecture.image_size(); 2]);
         let training = architecture.training_graph().unwrap().inference();
-        let plain = fuse::Plan::new(&training).into_graph();
+        let plain = fuse::Fusion::new(&training).into_graph();
         let (before, after) = (cost(&training, size).unwrap(), cost(&plain, size).unwrap());
         assert!(after.macs <= before.macs && after.macs > 0, "{name}");
         assert!(after.parameters <= before.parameters && after.parameters == parameters(&plain), "{name}");
         assert!(after.winograd_multiplies <= after.macs, "{name}");
-        assert!(fuse::Plan::new(&plain).is_plain(), "{name}: fused once and for all");
+        assert!(fuse::Fusion::new(&plain).is_plain(), "{name}: fused once and for all");
     }
 }
 
@@ -105,7 +105,7 @@ fn assert_acts(name: &str, training: &Graph, side: usize) {
     let fused = fuse(training, &weights).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    onnx::write(&path, &fused.graph, &fused.weights, &onnx::Options::default()).unwrap();
+    onnx::write(&path, &fused.graph, &fused.weights, &onnx::WriteOptions::default()).unwrap();
     let back = onnx::read(std::fs::read(&path).unwrap(), Some(folder.path())).unwrap();
     let differences = |found: &dyn Fn(usize) -> f64| {
         expected.data().iter().enumerate().map(|(i, expected)| (found(i) - expected).abs()).fold(0.0, f64::max)

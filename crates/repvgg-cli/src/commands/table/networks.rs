@@ -2,7 +2,7 @@
 
 use repvgg::Form;
 use repvgg::cost::{Cost, cost};
-use repvgg::fuse::{self, Blocked, Plan};
+use repvgg::fuse::{self, Fusion, Obstacle};
 use repvgg::measure::Speed;
 use repvgg::zoo::paper::{self, Figure, Published};
 use repvgg::{Result, Specification, Weights};
@@ -22,7 +22,7 @@ struct Row {
     training: Cost,
     plain: Cost,
     /// The additions that fusing leaves, and why.
-    blocked: Vec<Blocked>,
+    blocked: Vec<Obstacle>,
 }
 
 /// A row's speed here.
@@ -81,12 +81,12 @@ fn title(table: u8) -> String {
 impl Row {
     fn count(paper: &'static Published) -> Result<Self> {
         let training = Specification::open(&paper.name)?.training_graph()?.inference();
-        let plan = Plan::new(&training);
+        let fusion = Fusion::new(&training);
         Ok(Self {
             paper,
             training: cost(&training, paper.size)?,
-            plain: cost(plan.graph(), paper.size)?,
-            blocked: plan.blocked().to_vec(),
+            plain: cost(fusion.graph(), paper.size)?,
+            blocked: fusion.obstacles().to_vec(),
         })
     }
 
@@ -113,7 +113,7 @@ impl Row {
     /// Whether no branch remains, and the first reason where one does.
     fn fusion(&self) -> Cell {
         let [first, ..] = self.blocked.as_slice() else { return Cell::same("yes") };
-        let Blocked { sum, by, why } = first;
+        let Obstacle { sum, by, why } = first;
         let count = match self.blocked.len() {
             1 => "one sum remains".to_owned(),
             more => format!("{more} sums remain, the first of them"),
@@ -179,7 +179,7 @@ fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
     let training = Specification::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
         Form::Training => cost(&training, size)?.macs,
-        Form::Plain => cost(Plan::new(&training).graph(), size)?.macs,
+        Form::Plain => cost(Fusion::new(&training).graph(), size)?.macs,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Tables 2 and 3: the paper's specification beside the layers that the zoo's networks have.
 
-use repvgg::fuse::Plan;
-use repvgg::zoo::paper::{self, Model, Stage};
+use repvgg::fuse::Fusion;
+use repvgg::zoo::paper::{self, Stage, Variant};
 use repvgg::{Graph, Op, Result, Specification};
 use serde_json::{Value, json};
 
@@ -28,14 +28,14 @@ enum Series {
 
 /// A model of Table 3 and its stages.
 struct Built {
-    model: &'static Model,
+    model: &'static Variant,
     stages: Vec<Layers>,
 }
 
 impl Built {
     fn all() -> Result<Vec<Self>> {
-        let built = |model: &'static Model| {
-            let plain = Plan::new(&Specification::open(&model.name)?.training_graph()?).into_graph();
+        let built = |model: &'static Variant| {
+            let plain = Fusion::new(&Specification::open(&model.name)?.training_graph()?).into_graph();
             Ok(Self { model, stages: stages(&plain)? })
         };
         paper::models().iter().map(built).collect()
@@ -108,7 +108,7 @@ struct Family<'a> {
     /// Layers, as the paper prints them.
     layers: usize,
     /// Each model with this stage.
-    models: Vec<(&'static Model, Option<&'a Layers>)>,
+    models: Vec<(&'static Variant, Option<&'a Layers>)>,
 }
 
 impl<'a> Family<'a> {
@@ -129,7 +129,7 @@ impl<'a> Family<'a> {
     }
 
     /// The layers that the paper's formula gives for a model.
-    fn expected(&self, model: &Model) -> Layers {
+    fn expected(&self, model: &Variant) -> Layers {
         Layers { output_size: self.stage.output_size, channels: vec![self.stage.channels(model); self.layers] }
     }
 
@@ -155,7 +155,7 @@ impl<'a> Family<'a> {
     }
 
     fn json(&self) -> Value {
-        let value = |(model, found): &(&Model, Option<&Layers>)| {
+        let value = |(model, found): &(&Variant, Option<&Layers>)| {
             let layers = found.map(|found| json!({"output_size": found.output_size, "channels": found.channels}));
             (model.name.clone(), layers.into())
         };

@@ -12,7 +12,7 @@
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
 
 use crate::isa::{Kernel, Simd};
-use crate::winograd::cover::TileShape;
+use crate::winograd::cover::TileForm;
 use crate::winograd::families::for_each_family;
 use crate::winograd::transform::{MAX_SLOTS, TileTransform};
 
@@ -67,7 +67,7 @@ macro_rules! tile_arms {
         $((stride $stride:literal, taps $taps:literal, largest $largest:literal, outputs ($($outputs:literal)*), pairs $pairs:tt))*
     ) => {
         match $shape {
-            $($(TileShape { stride: $stride, family: $largest, outputs: $outputs } => {
+            $($(TileForm { stride: $stride, family: $largest, outputs: $outputs } => {
                 $simd.run($kernel::<$taps, $largest, $outputs> $fields);
             })*)*
             shape => unreachable!("no transforms for {shape:?}"),
@@ -84,7 +84,7 @@ macro_rules! tile_arms {
 #[inline(always)]
 pub(super) unsafe fn input<S: Simd>(
     simd: S,
-    shape: TileShape,
+    shape: TileForm,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
@@ -100,7 +100,7 @@ pub(super) unsafe fn input<S: Simd>(
 #[inline(always)]
 pub(super) unsafe fn input_lines<S: Simd>(
     simd: S,
-    shape: TileShape,
+    shape: TileForm,
     lines: Lines<'_>,
     scratch: *const f32,
     v: *mut f32,
@@ -116,7 +116,7 @@ pub(super) unsafe fn input_lines<S: Simd>(
 #[inline(always)]
 pub(super) unsafe fn output_lines<S: Simd>(
     simd: S,
-    shape: TileShape,
+    shape: TileForm,
     lines: Lines<'_>,
     m: *const f32,
     scratch: *mut f32,
@@ -132,7 +132,7 @@ pub(super) unsafe fn output_lines<S: Simd>(
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(
     simd: S,
-    shape: TileShape,
+    shape: TileForm,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
@@ -143,7 +143,7 @@ pub(super) unsafe fn finish<S: Simd>(
 
 /// `G g` along the columns of the filters of one channel: `taps` `[r][s][width]` to `rows` `[weight y][s][width]`.
 #[inline(always)]
-pub(super) fn filter_columns<S: Simd>(simd: S, shape: TileShape, width: usize, taps: &[f32], rows: &mut [f32]) {
+pub(super) fn filter_columns<S: Simd>(simd: S, shape: TileForm, width: usize, taps: &[f32], rows: &mut [f32]) {
     for_tile!(simd, shape, FilterColumns { width, taps, rows });
 }
 
@@ -159,7 +159,7 @@ pub(super) struct HalfTransformed<'a> {
 #[inline(always)]
 pub(super) fn filter_rows<S: Simd>(
     simd: S,
-    shape: TileShape,
+    shape: TileForm,
     filters: HalfTransformed<'_>,
     weights: &mut [f32],
     stride: usize,

@@ -47,7 +47,7 @@ const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
 /// How an ONNX file is written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct WriteOptions {
     /// The version of ONNX's operators, 7 to 21; with preprocessing at least 18.
     pub opset: i64,
     /// The precision of stored parameters.
@@ -62,7 +62,7 @@ pub struct Options {
 }
 
 /// Opset 17, single precision, one file below 2 GB, no preprocessing.
-impl Default for Options {
+impl Default for WriteOptions {
     fn default() -> Self {
         Self {
             opset: 17,
@@ -75,14 +75,14 @@ impl Default for Options {
 }
 
 /// Writes the main output of `graph`: `logits` `[batch, K]` (or a map `[batch, K, height, width]`), from the input that
-/// [`Options::preprocess`] describes. The same arguments give the same bytes.
+/// [`WriteOptions::preprocess`] describes. The same arguments give the same bytes.
 ///
 /// External parameters go to `<file name>.data`, which is written first. Each file is complete or absent.
 ///
 /// # Errors
 /// When the weights do not fit the graph, the options ask for what an opset or half precision cannot express, or a file
 /// cannot be written.
-pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -> Result<()> {
+pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &WriteOptions) -> Result<()> {
     let (mut model, initializers) = model(graph, weights, options)?;
     let total: u64 = initializers.iter().map(|initializer| initializer.bytes() as u64).sum();
     let tensors = if total > options.external_over {
@@ -102,7 +102,11 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &Options) -
 }
 
 /// The file without its initializers, and the initializers.
-fn model<'a>(graph: &Graph, weights: &'a Weights, options: &Options) -> Result<(proto::Model, Vec<Initializer<'a>>)> {
+fn model<'a>(
+    graph: &Graph,
+    weights: &'a Weights,
+    options: &WriteOptions,
+) -> Result<(proto::Model, Vec<Initializer<'a>>)> {
     let version = VERSIONS.iter().find(|(opset, _)| *opset == options.opset);
     let &(opset, ir_version) = version.ok_or_else(|| {
         Error::spec("opset", expected(format_args!("{} to {}", VERSIONS[0].0, VERSIONS[14].0)).found(options.opset))

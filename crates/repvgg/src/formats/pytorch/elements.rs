@@ -14,7 +14,7 @@ pub(super) enum ByteOrder {
 
 /// The position of a tensor's elements in its storage.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct StridedLayout {
     /// The index of the first element.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
@@ -22,7 +22,7 @@ pub(super) struct Layout {
     pub(super) strides: Vec<usize>,
 }
 
-impl Layout {
+impl StridedLayout {
     /// The number of elements, and the index after the last; `None` when either overflows, or there is not one stride per axis.
     pub(super) fn extent(&self) -> Option<(usize, usize)> {
         let count = element_count(&self.shape).filter(|_| self.shape.len() == self.strides.len())?;
@@ -40,7 +40,7 @@ impl Layout {
 ///
 /// # Panics
 /// When the elements are not floats or lie outside the storage.
-pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &Layout) -> Vec<f32> {
+pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &StridedLayout) -> Vec<f32> {
     match (kind, order) {
         (Kind::F64, ByteOrder::Little) => gather(storage, layout, |bytes| f64::from_le_bytes(bytes) as f32),
         (Kind::F64, ByteOrder::Big) => gather(storage, layout, |bytes| f64::from_be_bytes(bytes) as f32),
@@ -54,7 +54,7 @@ pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &Layout
     }
 }
 
-fn gather<const N: usize>(storage: &[u8], layout: &Layout, element: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+fn gather<const N: usize>(storage: &[u8], layout: &StridedLayout, element: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let Some(count @ 1..) = element_count(&layout.shape) else { return Vec::new() };
     let (storage, _) = storage.as_chunks::<N>();
     // The stride of an axis with one element is irrelevant.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::element::{Element, Kind};
-use super::elements::{self, ByteOrder, Layout};
+use super::elements::{self, ByteOrder, StridedLayout};
 use super::names::{Name, Rebuild};
 use super::value::{Id, Value, Values};
 use crate::error::expected;
@@ -119,10 +119,10 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         if metadata.iter().any(|&id| !matches!(values.get(id), Value::Plain) && !values.parts(id).is_empty()) {
             return Err(Error::format("tensor", "negative and conjugate views are not supported"));
         }
-        self.view(&storage, element, &Layout { offset, shape, strides })
+        self.view(&storage, element, &StridedLayout { offset, shape, strides })
     }
 
-    fn view(&mut self, storage: &Storage<'v>, element: Element, layout: &Layout) -> Result<Stored> {
+    fn view(&mut self, storage: &Storage<'v>, element: Element, layout: &StridedLayout) -> Result<Stored> {
         if let Kind::Complex | Kind::Quantized = element.kind() {
             return Err(Error::format("tensor", expected("real numbers").found(element.name())));
         }

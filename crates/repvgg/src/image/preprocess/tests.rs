@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use ::image::Rgb;
 
 use super::*;
-use crate::image::{Region, decode, list, resize};
+use crate::image::{PixelRect, decode, list, resize};
 
 /// The formula of `tools/golden_images.py`.
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -44,8 +44,8 @@ fn crops_are_within_one_of_torchvision() {
 fn the_crop_equals_the_crop_of_the_whole() {
     let image = picture(61, 40);
     let preprocessing = Preprocessing { size: 20, crop_fraction: 0.8, ..Preprocessing::default() };
-    let whole = resize(&image, Region::whole(&image), (38, 25), Interpolation::Bilinear);
-    let central = Region { left: 9, top: 2, width: 20, height: 20 };
+    let whole = resize(&image, PixelRect::whole(&image), (38, 25), Interpolation::Bilinear);
+    let central = PixelRect { left: 9, top: 2, width: 20, height: 20 };
     let expected = resize(&whole, central, (20, 20), Interpolation::Bilinear);
     assert!(largest_difference(&preprocessing.crop(&image), &expected) <= 1);
 }
@@ -59,7 +59,7 @@ fn a_strip_needs_no_more_memory_than_its_crop() {
 #[test]
 fn regions_do_not_read_beyond_their_edge() {
     let image = RgbImage::from_fn(20, 10, |x, _| if x < 10 { Rgb([10; 3]) } else { Rgb([250; 3]) });
-    let left = Region { left: 0, top: 0, width: 10, height: 10 };
+    let left = PixelRect { left: 0, top: 0, width: 10, height: 10 };
     let resized = resize(&image, left, (4, 4), Interpolation::Bilinear);
     assert!(resized.iter().all(|&value| value == 10));
 }
@@ -105,9 +105,9 @@ fn the_short_side_is_floored() {
         // Of a diagonal ramp the crop shows where it was taken from: compare with an explicit resize.
         let image = picture(50, 50);
         let preprocessing = Preprocessing { size, crop_fraction: fraction, ..Preprocessing::default() };
-        let whole = resize(&image, Region::whole(&image), (expected, expected), Interpolation::Bilinear);
+        let whole = resize(&image, PixelRect::whole(&image), (expected, expected), Interpolation::Bilinear);
         let start = (f64::from(expected - size as u32) / 2.0).round_ties_even() as u32;
-        let region = Region { left: start, top: start, width: size as u32, height: size as u32 };
+        let region = PixelRect { left: start, top: start, width: size as u32, height: size as u32 };
         let expected = resize(&whole, region, (size as u32, size as u32), Interpolation::Bilinear);
         assert!(largest_difference(&preprocessing.crop(&image), &expected) <= 1, "{size} {fraction}");
     }

@@ -8,7 +8,7 @@ use half::f16;
 use super::super::proto::{self, attribute_kind, data_type};
 use super::initializer::{Elements, Initializer};
 use super::value_info::{Extent, value_info};
-use super::{Options, Precision};
+use super::{Precision, WriteOptions};
 use crate::error::expected;
 use crate::{Error, Graph, Result, Tensor};
 
@@ -28,7 +28,7 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// An empty graph in which the names of parameters, input and output are reserved.
-    pub(super) fn new(graph: &Graph, options: &Options) -> Self {
+    pub(super) fn new(graph: &Graph, options: &WriteOptions) -> Self {
         let reserved = ["input", "image", "logits"].map(str::to_owned);
         Self {
             opset: options.opset,

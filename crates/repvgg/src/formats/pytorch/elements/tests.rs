@@ -1,7 +1,7 @@
 use super::*;
 
 /// The elements one by one, by the definition of strides.
-fn by_definition(storage: &[f32], layout: &Layout) -> Vec<f32> {
+fn by_definition(storage: &[f32], layout: &StridedLayout) -> Vec<f32> {
     let count = element_count(&layout.shape).unwrap();
     let place = |mut flat: usize| {
         let axes = layout.shape.iter().zip(&layout.strides).rev();
@@ -34,7 +34,7 @@ fn strides_name_elements_as_they_are_defined() {
         (0, &[3, 0, 2], &[2, 2, 1]),
     ];
     for (offset, shape, strides) in layouts {
-        let layout = Layout { offset, shape: shape.to_vec(), strides: strides.to_vec() };
+        let layout = StridedLayout { offset, shape: shape.to_vec(), strides: strides.to_vec() };
         let (count, end) = layout.extent().unwrap();
         let found = read(Kind::F32, ByteOrder::Little, &bytes, &layout);
         assert_eq!(found, by_definition(&values, &layout), "{layout:?}");
@@ -46,7 +46,7 @@ fn strides_name_elements_as_they_are_defined() {
 #[test]
 fn an_extent_too_large_to_count_is_none() {
     let extent = |offset, shape: &[usize], strides: &[usize]| {
-        Layout { offset, shape: shape.to_vec(), strides: strides.to_vec() }.extent()
+        StridedLayout { offset, shape: shape.to_vec(), strides: strides.to_vec() }.extent()
     };
     assert_eq!(extent(usize::MAX, &[1], &[1]), None);
     assert_eq!(extent(0, &[usize::MAX, 2], &[0, 0]), None);
@@ -57,7 +57,7 @@ fn an_extent_too_large_to_count_is_none() {
 
 #[test]
 fn halves_are_those_of_ieee_754() {
-    let layout = |count| Layout { offset: 0, shape: vec![count], strides: vec![1] };
+    let layout = |count| StridedLayout { offset: 0, shape: vec![count], strides: vec![1] };
     let bytes = [0x00, 0x3c, 0xff, 0x7b, 0x01, 0x00, 0x00, 0xfc, 0x00, 0x80];
     let expected = [1.0, 65504.0, 2.0f32.powi(-24), f32::NEG_INFINITY, -0.0];
     assert_eq!(read(Kind::F16, ByteOrder::Little, &bytes, &layout(5)), expected);

@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A binary under test, called as a user calls it.
-pub struct Program(PathBuf);
+pub struct Binary(PathBuf);
 
-impl Program {
+impl Binary {
     /// The binary at `path`; tests pass `env!("CARGO_BIN_EXE_NAME")`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
