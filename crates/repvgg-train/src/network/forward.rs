@@ -9,8 +9,8 @@ use repvgg::graph::{ActivationKind, BatchNorm, LEAST_NORM, Linear, Node, Pool, S
 use repvgg::program::{Convolution, Operation, Program, Sum, ValueId};
 use repvgg_kernels::{Activation, Geometry};
 
-use super::Tensors;
 use crate::ops::{self, Branch};
+use crate::tensors::Tensors;
 
 /// What batch norms normalise by.
 pub(super) enum Norms<'a> {
