@@ -53,7 +53,11 @@ pub(crate) struct Depth {
 
 impl Depth {
     /// A reduction through a panel without gaps, with `step` floats of the panel for each step.
-    pub(crate) fn packed(count: [usize; 3], columns: [usize; 3], step: usize) -> Self {
+    pub(crate) fn packed(mut count: [usize; 3], mut columns: [usize; 3], step: usize) -> Self {
+        // The innermost loop costs the least per step: loops of one step move outwards.
+        let single = count.iter().rev().take_while(|&&count| count == 1).count().min(2);
+        count.rotate_right(single);
+        columns.rotate_right(single);
         Self { count, columns, panel: [count[1] * count[2] * step, count[2] * step, step] }
     }
 
