@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, SqueezeExcite, divisible};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
@@ -62,11 +62,8 @@ impl Default for EfficientNet {
 
 impl Family for EfficientNet {
     fn networks() -> Vec<Network<Self>> {
-        let row = |name, size, width, depth, eps| Network {
-            name,
-            size,
-            spec: Self { width, depth, eps, ..Self::default() },
-        };
+        let row =
+            |name, size, width, depth, eps| Network { name, size, spec: Self { width, depth, eps, ..Self::default() } };
         vec![
             row("efficientnet-b0", 224, 1.0, 1.0, 1e-5),
             row("efficientnet-b1", 240, 1.0, 1.1, 1e-5),

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, class_fields, wrong};
 use super::layers::{Chain, divisible};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, SqueezeExcite};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, NodeId, Op};
 use crate::{Graph, Result};
 

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use crate::error::expected;
 use crate::graph::{BatchNorm, Conv2d, Linear, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
-use CellLayer::{Identity, Max, Mean, Separable};
 use CellInput::{Current, Previous, Sum};
+use CellLayer::{Identity, Max, Mean, Separable};
 
 /// A network of two repeated cells, which a search found (Fig. 4).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -243,7 +243,8 @@ impl Builder {
     }
 
     fn layer(&mut self, name: &str, layer: CellLayer, stride: usize, x: Map, channels: usize) -> Map {
-        let pool = |kernel| Pool { kernel: [kernel; 2], stride: [stride; 2], padding: [same(x.size, kernel, stride); 2] };
+        let pool =
+            |kernel| Pool { kernel: [kernel; 2], stride: [stride; 2], padding: [same(x.size, kernel, stride); 2] };
         match layer {
             Identity => x,
             Separable(kernel) => self.separable(name, [kernel, stride], x, channels),

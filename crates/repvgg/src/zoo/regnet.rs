@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::{Chain, divisible};
+use crate::error::expected;
 use crate::graph::Conv2d;
 use crate::{Graph, Result};
 

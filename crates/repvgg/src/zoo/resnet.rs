@@ -74,7 +74,8 @@ impl Family for ResNet {
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if block == ResidualBlock::Basic && (groups, group_width) != (1, 64) {
-            let what = expected("basic blocks with groups 1 and group_width 64").found(format_args!("{groups} and {group_width}"));
+            let what = expected("basic blocks with groups 1 and group_width 64")
+                .found(format_args!("{groups} and {group_width}"));
             return Err(Error::spec("specification", what));
         }
         let mut chain = Chain::new(input_channels);

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
+use crate::error::expected;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::{Graph, Result};
 
@@ -36,11 +36,8 @@ impl Default for ShuffleNetV1 {
 
 impl Family for ShuffleNetV1 {
     fn networks() -> Vec<Network<Self>> {
-        let row = |name, groups, channels| Network {
-            name,
-            size: 224,
-            spec: Self { groups, channels, ..Self::default() },
-        };
+        let row =
+            |name, groups, channels| Network { name, size: 224, spec: Self { groups, channels, ..Self::default() } };
         vec![
             row("shufflenet-v1-g1", 1, 144),
             row("shufflenet-v1-g2", 2, 200),

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
 use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use super::layers::Chain;
+use crate::error::expected;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
@@ -56,7 +56,11 @@ impl Family for ShuffleNetV2 {
         for (stage, (depth, to)) in (2..).zip(depths.into_iter().zip([a, b, c])) {
             for index in 0..depth {
                 let name = format!("stage{stage}.{index}");
-                if index == 0 { halve(&mut chain, &name, from, to) } else { keep(&mut chain, &name, to) }
+                if index == 0 {
+                    halve(&mut chain, &name, from, to)
+                } else {
+                    keep(&mut chain, &name, to)
+                }
                 from = to;
             }
         }

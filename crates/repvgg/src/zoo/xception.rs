@@ -44,10 +44,9 @@ impl Family for Xception {
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         check_depths(&[middle])?;
         let mut chain = Chain::new(input_channels);
-        for (number, conv) in (1..).zip([
-            Conv2d::square(input_channels, STEM[0], 3).stride(2),
-            Conv2d::square(STEM[0], STEM[1], 3),
-        ]) {
+        for (number, conv) in
+            (1..).zip([Conv2d::square(input_channels, STEM[0], 3).stride(2), Conv2d::square(STEM[0], STEM[1], 3)])
+        {
             chain.conv_bn([format!("conv{number}"), format!("bn{number}")], unpadded(conv));
             chain.relu(format!("act{number}"));
         }
