@@ -41,7 +41,7 @@ pub(super) fn identify(network: &Network, claimed: &Specification) -> Result<Spe
     let graph = &network.graph;
     let parameters: Shapes = graph.parameters().map(|(name, parameter)| (name, parameter.shape)).collect();
     let suited = match network.form {
-        Form::Training => Ok(claimed.clone().suited_to(&parameters)),
+        Form::Training => Ok(claimed.clone().adapted_to(&parameters)),
         // A plain form has no auxiliary heads.
         Form::Plain => claimed.clone().with_classes(graph.classes()),
     };

@@ -30,7 +30,7 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
     let tensors = NamedTensors::translated(tensors)?;
     if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
         let tensors = tensors.unwrapped();
-        let network = training_network(claimed.clone().suited_to(&tensors.weights.shapes()))?;
+        let network = training_network(claimed.clone().adapted_to(&tensors.weights.shapes()))?;
         return Ok((tensors, network));
     }
     match (zoo::infer(&tensors.weights.shapes()), claimed) {
@@ -43,7 +43,7 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
         (Err(error), None) => {
             let error = tensors.with_file_names(error);
             let tensors = tensors.unwrapped();
-            let mut known = zoo::known(&tensors.weights.shapes());
+            let mut known = zoo::matching(&tensors.weights.shapes());
             if known.len() > 1 {
                 let names = known.iter().map(Specification::name).collect::<Vec<_>>().join(", ");
                 let problem = format!("ambiguous: the parameters of {names} have the same names and shapes");
