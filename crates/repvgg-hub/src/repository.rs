@@ -12,6 +12,14 @@ const PREFIX: &str = "hf:";
 const DEFAULT_REVISION: &str = "main";
 
 /// `hf:OWNER/NAME[@REVISION]`; the revision is a branch, a tag, a commit, or a reference such as `refs/pr/1`.
+///
+/// ```
+/// use repvgg_hub::Repository;
+///
+/// let repository = Repository::parse("hf:timm/repvgg_a0.rvgg_in1k")?;
+/// assert_eq!((repository.id(), repository.revision()), ("timm/repvgg_a0.rvgg_in1k", "main"));
+/// # Ok::<(), repvgg::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     id: String,

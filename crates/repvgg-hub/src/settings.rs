@@ -29,9 +29,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings from the environment: `HF_HUB_CACHE`, else `$HF_HOME/hub`, else `$XDG_CACHE_HOME/huggingface/hub`, else
-    /// `~/.cache/huggingface/hub`; `HF_ENDPOINT`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, unless
-    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; `HF_HUB_DOWNLOAD_TIMEOUT` in seconds.
+    /// Reads the settings from the environment. The first of several that applies wins:
+    ///
+    /// * cache: `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`;
+    /// * token: `HF_TOKEN`, the file `HF_TOKEN_PATH`, `$HF_HOME/token`; with `HF_HUB_DISABLE_IMPLICIT_TOKEN`, only the first;
+    /// * address: `HF_ENDPOINT`; timeout: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds;
+    /// * offline: `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`.
     ///
     /// # Errors
     /// When there is no home folder, the file of the token cannot be read, or the token has characters that cannot be sent.

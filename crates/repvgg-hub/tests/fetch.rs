@@ -454,10 +454,7 @@ fn a_silent_server_times_out() {
     );
     let begun = Instant::now();
     for (fixture, sentence) in [
-        (
-            &silent_hub,
-            "hf:timm/x: HUB cannot be reached: no data for 0.3 s; HF_HUB_OFFLINE=1 uses the cache alone",
-        ),
+        (&silent_hub, "hf:timm/x: HUB cannot be reached: no data for 0.3 s; HF_HUB_OFFLINE=1 uses the cache alone"),
         (
             &silent_storage,
             "hf:timm/x: model.safetensors: interrupted after 1000 of 300000 bytes (no data for 0.3 s), \

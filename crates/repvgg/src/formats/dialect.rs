@@ -65,7 +65,7 @@ impl Dialect {
         (count > 0).then_some(dialect)
     }
 
-    /// Translates a name of this dialect, with or without wrapper prefixes, into the official one. Returns `None` for other names.
+    /// Translates a name of this dialect, with or without wrapper prefixes, into the official one; `None` for other names.
     pub fn official(self, name: &str) -> Option<String> {
         let name = unwrapped(name);
         let head = match self {
@@ -106,7 +106,7 @@ impl Dialect {
         }
     }
 
-    /// Translates an official name into this dialect. Returns `None` if the dialect has no such name.
+    /// Translates an official name into this dialect; `None` if the dialect has no such name.
     pub fn spell(self, official: &str) -> Option<String> {
         if self == Self::Official {
             return Some(official.to_owned());

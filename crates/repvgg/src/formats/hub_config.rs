@@ -60,8 +60,8 @@ impl HubConfig {
 /// Reads the bytes of a `config.json`.
 ///
 /// # Errors
-/// When the bytes are not JSON, an entry has the wrong type, the preprocessing is unsupported, or the number of labels is not the
-/// number of classes.
+/// When the bytes are not JSON, an entry has the wrong type, the preprocessing is unsupported, or the number of labels is
+/// not the number of classes.
 pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     let root: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::format(PLACE, expected("a JSON document").found(error)))?;
@@ -95,7 +95,7 @@ fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Ve
         return Ok(Vec::new());
     };
     if let Some(classes) = either("num_classes") {
-        let classes = whole("num_classes", classes)?;
+        let classes = integer("num_classes", classes)?;
         if classes != labels.len() as u64 {
             return Err(refuse(key, expected(format_args!("{classes} names")).found(labels.len())));
         }
@@ -186,8 +186,8 @@ fn texts(place: &str, value: &Value) -> Result<Vec<String>> {
     values.iter().map(|value| text(place, value)).collect()
 }
 
-fn whole(place: &str, value: &Value) -> Result<u64> {
-    value.as_u64().ok_or_else(|| wrong(place, "a whole number", value))
+fn integer(place: &str, value: &Value) -> Result<u64> {
+    value.as_u64().ok_or_else(|| wrong(place, "an integer", value))
 }
 
 fn number(place: &str, value: &Value) -> Result<f32> {

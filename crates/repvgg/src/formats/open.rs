@@ -58,7 +58,7 @@ const LIMIT: u64 = 16 << 30;
 /// Opens a model file of any kind.
 ///
 /// `claimed` is the specification that the caller expects. If its layers differ from those of the file, the error states
-/// both. Its strides are adopted where the file holds only weights, which do not reveal them.
+/// both. Its strides are adopted if the file holds only weights, which do not reveal them.
 ///
 /// # Errors
 /// When the file cannot be read, its kind is unknown, or its tensors are not exactly the parameters of one network.

@@ -67,6 +67,13 @@ const fn block(
 }
 
 /// One of [`BLOCKS`], serialised as its name.
+///
+/// ```
+/// use repvgg::zoo::BlockKind;
+///
+/// assert_eq!(BlockKind::default().block().name, "full");
+/// assert_eq!(BlockKind::named("acb").unwrap().block().source, "Table 7; 1908.03930");
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BlockKind(&'static NamedBlock);
 

@@ -46,7 +46,8 @@ pub(crate) fn infer(shapes: &Shapes) -> Result<(RepVgg, Form)> {
         }
         (None, None) => {
             let found = shapes.keys().next().map_or("none", String::as_str);
-            let problem = expected("a RepVGG's names, such as stage0.rbr_dense.conv.weight").found(found);
+            let problem =
+                expected("the parameter names of a RepVGG, such as stage0.rbr_dense.conv.weight").found(found);
             return Err(Error::weights("weights", problem));
         }
     };

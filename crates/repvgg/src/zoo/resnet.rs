@@ -97,7 +97,8 @@ impl Family for ResNet {
 }
 
 impl ResNet {
-    /// `ReLU(F(x) + x)`, with `x` projected if the shape changes (1512.03385, Sect. 3.2, option B); returns its output channels.
+    /// `ReLU(F(x) + x)`, with `x` projected if the shape changes (1512.03385, Sect. 3.2, option B); returns the output
+    /// channels.
     fn add_block(&self, chain: &mut Chain, name: &str, channels: usize, base: usize, stride: usize) -> usize {
         let width = self.group_width * base / 64 * self.groups;
         let square = |from: usize, to: usize, kernel: usize| Conv2d::square(from, to, kernel);

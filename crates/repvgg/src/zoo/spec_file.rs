@@ -12,7 +12,8 @@ use crate::{Error, Result};
 const LIMIT: u64 = 1 << 20;
 
 impl Specification {
-    /// Opens the architecture that `name` refers to: a published one by [name](Self::named), or a specification file (`*.toml`).
+    /// Opens the architecture that `name` refers to: a published one by [name](Self::named), or a specification file
+    /// (`*.toml`).
     ///
     /// ```
     /// use repvgg::Specification;

@@ -104,7 +104,7 @@ fn entries_of_the_wrong_type_are_refused_by_name() {
             r#"{"label_names": ["cat"], "label_descriptions": []}"#,
             "label_descriptions: expected an object, found a list of 0",
         ),
-        (r#"{"label_names": ["cat"], "num_classes": 1.5}"#, "num_classes: expected a whole number, found 1.5"),
+        (r#"{"label_names": ["cat"], "num_classes": 1.5}"#, "num_classes: expected an integer, found 1.5"),
         (r#"{"id2label": ["cat"]}"#, "id2label: expected an object, found a list of 1"),
         (r#"{"mean": 0.5}"#, "mean: expected a list of numbers, found 0.5"),
         (r#"{"std": [0.5, true, null]}"#, "std: expected a number, found true"),

@@ -54,8 +54,8 @@ pub struct WriteOptions {
     pub precision: Precision,
     /// If the parameters exceed this many bytes in total, they go to a file next to the model.
     pub external_over: u64,
-    /// The evaluation transform to include in the graph, if any. The graph's input is then `image`, uint8 `[batch, height, width, 3]`
-    /// in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
+    /// The evaluation transform to include in the graph, if any. The graph's input is then `image`, uint8
+    /// `[batch, height, width, 3]` in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
     pub preprocess: Option<Preprocessing>,
     /// Text for the file's metadata properties.
     pub metadata: BTreeMap<String, String>,

@@ -18,7 +18,7 @@ pub(super) struct StridedLayout {
     /// The index of the first element.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// Elements between neighbours along each axis; 0 where an axis repeats its elements.
+    /// Elements between neighbours along each axis; 0 if an axis repeats its elements.
     pub(super) strides: Vec<usize>,
 }
 

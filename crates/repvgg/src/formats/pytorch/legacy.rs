@@ -1,6 +1,8 @@
-//! The stream format of PyTorch before 1.6, which later versions still write on request: five pickles (a magic number, the protocol
-//! version, facts about the machine, the object, the keys of its storages), then each storage as an element count (i64) and
-//! its elements. Both are little-endian on every machine. The format has no checksums: a flipped bit is a changed weight.
+//! The stream format of PyTorch before 1.6, which later versions still write on request.
+//!
+//! A stream holds five pickles (a magic number, the protocol version, facts about the machine, the object, the keys of its
+//! storages), then each storage as an element count (i64) and its elements. Both are little-endian on every machine. The
+//! format has no checksums: a flipped bit is a changed weight.
 
 use std::collections::HashMap;
 

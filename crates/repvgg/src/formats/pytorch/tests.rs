@@ -114,7 +114,7 @@ fn errors_describe_contents_without_a_state_dict() {
             "state dict: extra: expected a tensor, found a list that holds tensors",
         ),
         (dict(&[("w", flat(6)), ("w", flat(6))]), "w: duplicate name"),
-        ([b"}", &int(1)[..], &flat(6), b"s"].concat(), "state dict: names: expected text, found a whole number"),
+        ([b"}", &int(1)[..], &flat(6), b"s"].concat(), "state dict: names: expected text, found an integer"),
     ];
     for (value, expected) in cases {
         assert_eq!(sentence(&file(&value, &floats(&SIX))), expected);

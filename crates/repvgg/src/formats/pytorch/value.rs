@@ -112,7 +112,7 @@ impl PickleValue<'_> {
     /// The value as errors describe it.
     pub(super) fn describe(&self) -> &'static str {
         match self {
-            Self::Int(_) => "a whole number",
+            Self::Int(_) => "an integer",
             Self::Text(_) => "text",
             Self::Plain => "a plain value",
             Self::Tuple(_) => "a tuple",

@@ -131,7 +131,8 @@ impl Drafts {
         })
     }
 
-    /// Builds the graph and its parameters, without nodes that no output needs. `outputs` pairs names with drafts, the main one first.
+    /// Builds the graph and its parameters, without nodes that no output needs. `outputs` pairs names with drafts, the main
+    /// one first.
     pub(super) fn finish(self, outputs: Vec<(String, usize)>) -> (Graph, Weights) {
         let mut is_needed = vec![false; self.0.len()];
         is_needed[0] = true;

@@ -118,8 +118,8 @@ impl<'m> Reader<'m> {
         if let Some(axes) = self.split_channels(&data, rest) {
             return Ok(data.with_axes(axes));
         }
-        if let Some(whole) = self.merge_channels(node, &data, rest)? {
-            return Ok(whole);
+        if let Some(merged) = self.merge_channels(node, &data, rest)? {
+            return Ok(merged);
         }
         let axes = self.relabel(&data, rest).ok_or_else(refused)?;
         Ok(data.with_axes(axes))

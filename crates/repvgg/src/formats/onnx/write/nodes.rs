@@ -256,7 +256,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Names the main output `logits`: rows where the map is one pixel.
+    /// Declares the main output as `logits`: a row if the map is one pixel.
     fn output(mut self, graph: &Graph) {
         let main = graph.main_output();
         let value = &self.values[main.index()];

@@ -6,7 +6,8 @@ use super::value_info::Extent;
 use crate::Result;
 use crate::image::{Interpolation, Preprocessing};
 
-/// Adds the transform from `image`, uint8 `[batch, height, width, 3]`, to `[batch, channels, S, S]`; returns the name of its value.
+/// Adds the transform from `image`, uint8 `[batch, height, width, 3]`, to `[batch, channels, S, S]`. Returns the name of the
+/// transformed value.
 ///
 /// Like Pillow, it resamples the columns first, then the rows, and rounds and clips the values to a byte after each pass.
 ///

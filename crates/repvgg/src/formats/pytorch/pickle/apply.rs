@@ -23,9 +23,9 @@ impl Machine<'_> {
     /// The error for a name that is not allowed.
     fn refused_name(&self, module: &str, name: &str) -> Error {
         let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
-        let whole_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
-        let problem = if whole_model {
-            expected("a state dict").found(format_args!("a whole model with {found}: save its state_dict() instead"))
+        let is_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
+        let problem = if is_model {
+            expected("a state dict").found(format_args!("a pickled model with {found}: save its state_dict() instead"))
         } else {
             expected("data that a state dict holds")
                 .found(format_args!("{found}, which is not on the list of allowed names"))

@@ -43,7 +43,7 @@ fn names_that_are_not_allowed_are_refused_by_name() {
 fn a_pickled_model_is_reported_as_one() {
     let model = [&name("__main__", "RepVGG")[..], b")\x81", &dict(&[("_parameters", b"}".to_vec())]), b"b"].concat();
     let expected =
-        "pickle: expected a state dict, found a whole model with __main__.RepVGG: save its state_dict() instead";
+        "pickle: expected a state dict, found a pickled model with __main__.RepVGG: save its state_dict() instead";
     assert_eq!(sentence(&model), expected);
 }
 
