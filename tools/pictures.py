@@ -1,4 +1,4 @@
-"""Draws the pictures of the README and docs/ as SVG, from the newest record of benchmarks/rivals and from the geometry of a block.
+"""Draws the pictures of the README and docs/ as SVG, from the newest record of benchmarks/rivals and the geometry of a block.
 
     python tools/pictures.py                        writes docs/pictures/fusion.svg and docs/pictures/speed.svg
     python tools/pictures.py demo/report.html       also photographs the demo's report as docs/pictures/report.png, with Chromium
@@ -21,7 +21,7 @@ FONT = "font-family='system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-
 
 
 class Svg:
-    """Elements of a picture with a white ground, so that it reads on light and dark pages."""
+    """A picture on a white ground, readable on light and dark pages."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
@@ -47,7 +47,7 @@ class Svg:
         self.parts.append(f"<polyline points='{path}' fill='none' stroke='{INK}' stroke-width='1.5'{marker}/>")
 
     def cells(self, x: float, y: float, side: float, fills: list[list[tuple[str, float]]]) -> None:
-        """A kernel: a grid of squares, each with a colour and an opacity."""
+        """Draws a kernel: a grid of squares, each with a colour and an opacity."""
         for r, row in enumerate(fills):
             for s, (fill, opacity) in enumerate(row):
                 self.parts.append(
@@ -61,7 +61,7 @@ class Svg:
 
 
 def fusion() -> None:
-    """A block with three branches, and the one convolution that it fuses into."""
+    """Draws a block with three branches, and the convolution that it fuses into."""
     svg = Svg(860, 330, "A RepVGG block: three branches while training, one 3×3 convolution after fusing")
     svg.text(205, 30, "training: three branches", 15, weight=600)
     svg.text(715, 30, "plain: one 3×3 convolution", 15, weight=600)
@@ -114,7 +114,7 @@ def fusion() -> None:
 
 
 def speed() -> None:
-    """Images per second of every engine, from the newest record."""
+    """Draws the images per second of every engine, from the newest record."""
     record = json.loads(sorted((ROOT / "benchmarks" / "records").glob("*.json"))[-1].read_text())
     batch, threads = 8, 2
     cells = [cell for cell in record["cells"] if (cell["batch"], cell["threads"]) == (batch, threads)]
