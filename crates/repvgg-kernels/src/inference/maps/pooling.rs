@@ -120,7 +120,7 @@ impl BlockKernel for Windows<'_> {
         let window = simd.splat((kernel[0] * kernel[1]) as f32);
         match self.fold {
             Fold::Max => {
-                self.fold(simd, index, block, f32::NEG_INFINITY, |a, b| simd.larger(a, b), |x, _| x);
+                self.fold(simd, index, block, f32::NEG_INFINITY, |a, b| simd.max(a, b), |x, _| x);
             }
             Fold::Mean(Divisor::Window) => {
                 self.fold(simd, index, block, 0.0, |sum, x| simd.add(sum, x), |sum, _| simd.div(sum, window));
