@@ -54,7 +54,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
                 let weights = self.load(unsafe { &*row.cast::<Self::Block>() });
                 for n in 0..N {
                     // SAFETY: guaranteed by the caller.
-                    let factor = unsafe { *operands.columns[0].wrapping_byte_add(n * operands.step).wrapping_add(lane) };
+                    let factor =
+                        unsafe { *operands.columns[0].wrapping_byte_add(n * operands.step).wrapping_add(lane) };
                     sums[n][v] = self.mul_add(self.splat(factor), weights, sums[n][v]);
                 }
             }

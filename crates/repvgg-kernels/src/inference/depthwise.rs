@@ -71,7 +71,15 @@ impl DepthwisePlan {
         pool.run(images * self.blocks * parts, &|task, _| {
             let first = task % parts * each;
             let rows = first..(first + each).min(rows);
-            self.level.run(RowsTask { plan: self, weights: &weights.0, map: task / parts, rows, input, epilogue, output });
+            self.level.run(RowsTask {
+                plan: self,
+                weights: &weights.0,
+                map: task / parts,
+                rows,
+                input,
+                epilogue,
+                output,
+            });
         });
     }
 }

@@ -12,7 +12,9 @@ use super::packing::{ConvSpec, Layout, Site};
 use super::{Arguments, Epilogue};
 use crate::isa::{Kernel, Level, MAX_TILE, Simd};
 use crate::threads::Disjoint;
-use crate::tile::{self, ColumnLayout, Reduction, F32, PackedPanels, FilterPanel, DivideFilters, Product, Accumulate, TileOutput};
+use crate::tile::{
+    self, Accumulate, ColumnLayout, DivideFilters, F32, FilterPanel, PackedPanels, Product, Reduction, TileOutput,
+};
 use crate::{Geometry, ThreadPool};
 
 /// Floats of input that a window reads: with a panel of weights, they fill a second-level cache of 512 KiB.
@@ -299,7 +301,8 @@ fn stage(plan: &DirectPlan, image: &[f32], top: usize, [rows, columns]: [usize; 
     let step = plan.step();
     let [above, left] = plan.spec.geometry.padding;
     let inside = left.min(columns)..(left + width).min(columns).max(left.min(columns));
-    for (index, line) in staged[..plan.map_count() * rows * columns * step].chunks_exact_mut(columns * step).enumerate() {
+    for (index, line) in staged[..plan.map_count() * rows * columns * step].chunks_exact_mut(columns * step).enumerate()
+    {
         let (map, y) = (index / rows, top + index % rows);
         if y < above || y >= above + height || inside.is_empty() {
             line.fill(0.0);

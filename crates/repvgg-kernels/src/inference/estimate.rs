@@ -3,7 +3,7 @@
 use super::algorithm::Algorithm;
 use super::packing::{ConvSpec, Layout, Packing, Site};
 use crate::Level;
-use crate::tile::{FilterPanel, DivideFilters};
+use crate::tile::{DivideFilters, FilterPanel};
 use crate::winograd::families::Family;
 
 /// The accuracy of Winograd's algorithm, which limits the size of its tiles: larger ones save more multiplications and lose

@@ -35,7 +35,11 @@ impl Kernel for MultiplyAddChains {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        if S::COLUMNS[0] >= 12 { measure_chains::<S, 12>(simd, self.steps) } else { measure_chains::<S, 4>(simd, self.steps) }
+        if S::COLUMNS[0] >= 12 {
+            measure_chains::<S, 12>(simd, self.steps)
+        } else {
+            measure_chains::<S, 4>(simd, self.steps)
+        }
     }
 }
 

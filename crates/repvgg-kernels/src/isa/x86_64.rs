@@ -4,7 +4,7 @@ mod steps;
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, StepOperands, Simd};
+use super::{Kernel, Simd, StepOperands};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());

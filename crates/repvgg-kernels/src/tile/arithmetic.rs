@@ -4,7 +4,7 @@
 
 use super::Accumulate;
 use crate::Element;
-use crate::isa::{StepOperands, Simd};
+use crate::isa::{Simd, StepOperands};
 
 /// The element types of a product and their multiplication.
 pub(crate) trait Arithmetic {

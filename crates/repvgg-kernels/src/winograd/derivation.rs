@@ -1,5 +1,5 @@
-//! The derivation of minimal filtering's matrices from interpolation points, in exact rationals, and the proof that they compute
-//! a convolution.
+//! The matrices of minimal filtering, derived from interpolation points in exact rationals, and the proof that they compute a
+//! convolution.
 //!
 //! F(m, r) computes `m` outputs of an `r`-tap filter, `y[j] = Σ_k g[k] · d[j + k]`, from `α = m + r − 1` products (Winograd
 //! 1980; Lavin & Gray, arXiv 1509.09308). With `α − 1` finite points and the point at infinity, `y = Aᵀ[(G g) ⊙ (Bᵀ d)]`. For

@@ -68,8 +68,11 @@ impl Points {
         let mut slot = 0;
         while slot < self.count(outputs) {
             let mut row = [0.0; MAX_POINTS];
-            row[0] =
-                if slot == Self::INFINITY { 1.0 } else { self.denominator(slot, self.largest) / self.denominator(slot, outputs) };
+            row[0] = if slot == Self::INFINITY {
+                1.0
+            } else {
+                self.denominator(slot, self.largest) / self.denominator(slot, outputs)
+            };
             let mut other = 0;
             while other < self.count(outputs) {
                 if other != slot && other != Self::INFINITY {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{Activation, ConvPlan, PackedConv2d, Parameters, Pass};
-use crate::cases::{Case, any_case, assert_close, fixed_seed, border_cases, levels, pools, neighbourhood_max, to_f64};
+use crate::cases::{Case, any_case, assert_close, border_cases, fixed_seed, levels, neighbourhood_max, pools, to_f64};
 use crate::{
     Accuracy, Algorithm, Blocked, ConvSpec, Estimate, Geometry, GeometryError, Layout, Level, Machine, Packing, Site,
     ThreadPool, TileSize, reference,
@@ -273,7 +273,8 @@ fn packed_weights_serve_every_batch_size_and_thread_count() {
             plan.output(batch).unpack(&output, &mut got);
             let weights = to_f64(&operands.weights);
             let mut want = reference::conv2d(&case.geometry, &to_f64(&planar), size, &weights, None);
-            want.magnitudes = neighbourhood_max(&want.magnitudes, size, algorithm.tile().map_or(0, |tile| tile.outputs() + 1));
+            want.magnitudes =
+                neighbourhood_max(&want.magnitudes, size, algorithm.tile().map_or(0, |tile| tile.outputs() + 1));
             assert_close(&(algorithm, batch, size), &got, &want, error_bound(algorithm));
         }
     }

@@ -101,13 +101,7 @@ pub(super) unsafe fn input_rows<S: Simd>(
 ///
 /// As for [`input_rows`], with the registers of the lines.
 #[inline(always)]
-pub(super) unsafe fn input_lines<S: Simd>(
-    simd: S,
-    kind: TileKind,
-    lines: Lines<'_>,
-    scratch: *const f32,
-    v: *mut f32,
-) {
+pub(super) unsafe fn input_lines<S: Simd>(simd: S, kind: TileKind, lines: Lines<'_>, scratch: *const f32, v: *mut f32) {
     for_tile!(simd, kind, InputLines { lines, scratch, v });
 }
 

@@ -4,14 +4,14 @@
 
 use std::ops::Range;
 
-use super::passes::{self, AddendStreams, RegisterEpilogue, HalfTransformed, Line, Lines, Streams};
-use super::plan::{self, Chunk, WorkspaceParts, RowSegment, SKEW, Sharing};
+use super::passes::{self, AddendStreams, HalfTransformed, Line, Lines, RegisterEpilogue, Streams};
+use super::plan::{self, Chunk, RowSegment, SKEW, Sharing, WorkspaceParts};
 use super::{Storage, WinogradPlan, WinogradWeights};
 use crate::ThreadPool;
 use crate::inference::{Addend, Arguments, Epilogue};
 use crate::isa::{Kernel, Simd};
 use crate::threads::{Disjoint, TaskQueue};
-use crate::tile::{self, ColumnLayout, Reduction, F32, FilterPanel, Product, Accumulate, TileOutput};
+use crate::tile::{self, Accumulate, ColumnLayout, F32, FilterPanel, Product, Reduction, TileOutput};
 use crate::winograd::cover::{AxisTiles, MAX_RUNS, SlotPlace};
 use crate::winograd::transform::MAX_SLOTS;
 
@@ -379,7 +379,11 @@ fn multiply<S: Simd>(simd: S, job: &ChunkJob<'_>, point: usize, filters: PointFi
         vectors: panel.vectors.len(),
         columns: &v[blocks.start * job.stride + start..],
         layout: ColumnLayout::Blocks(S::LANES),
-        reduction: Reduction::packed([1, 1, blocks.len()], [0, 0, job.stride], S::LANES * panel.vectors.len() * S::LANES),
+        reduction: Reduction::packed(
+            [1, 1, blocks.len()],
+            [0, 0, job.stride],
+            S::LANES * panel.vectors.len() * S::LANES,
+        ),
         next: if should_prefetch { next } else { &[] },
         accumulate: if blocks.start == panel.blocks.start { Accumulate::Overwrite } else { Accumulate::Add },
     };
@@ -437,7 +441,8 @@ fn transform_outputs<S: Simd>(
                 }
                 AddendStreams { values: Streams { at: rows, step: S::LANES }, scale: &scale[channels.clone()] }
             });
-            let epilogue = RegisterEpilogue { bias: &job.run.epilogue.bias[channels], floor: job.run.epilogue.floor, addend };
+            let epilogue =
+                RegisterEpilogue { bias: &job.run.epilogue.bias[channels], floor: job.run.epilogue.floor, addend };
             let kind = vertical.kind(row.outputs);
             let from = Streams { at: from, step: S::LANES };
             let to = Streams { at: targets, step: S::LANES };

@@ -3,7 +3,7 @@
 
 use super::{FilterForm, Storage};
 use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
-use crate::tile::{PackedPanels, FilterPanel, DivideFilters};
+use crate::tile::{DivideFilters, FilterPanel, PackedPanels};
 use crate::winograd::cover::AxisTiles;
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};

@@ -174,7 +174,10 @@ macro_rules! one {
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn avx2<const V: usize, const N: usize, const BLOCKS: bool>(sums: &mut [[__m256; V]; N], at: StepOperands) {
+pub(super) unsafe fn avx2<const V: usize, const N: usize, const BLOCKS: bool>(
+    sums: &mut [[__m256; V]; N],
+    at: StepOperands,
+) {
     match (V, BLOCKS) {
         (1, true) => {
             for_count!(steps1 (ymm_reg 32 "0,1,2,3,4,5,6,7" sums at) [] (0 "{x0}" c0_0) (1 "{x0} + {s}" c1_0) (2 "{x0} + 2*{s}" c2_0) (3 "{x0} + {s3}" c3_0) (4 "{x4}" c4_0) (5 "{x4} + {s}" c5_0) (6 "{x4} + 2*{s}" c6_0) (7 "{x4} + {s3}" c7_0) (8 "{x8}" c8_0) (9 "{x8} + {s}" c9_0) (10 "{x8} + 2*{s}" c10_0) (11 "{x8} + {s3}" c11_0))
