@@ -1,4 +1,4 @@
-//! Inference: weights are packed once, then each run only reads them and allocates nothing.
+//! Inference: weights are packed once; each run only reads them and allocates nothing.
 
 mod algorithm;
 mod conv;
