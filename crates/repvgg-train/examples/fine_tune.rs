@@ -34,7 +34,11 @@ fn main() -> Result<()> {
     let recipe = Recipe { learning_rate: 0.2 * recipe.learning_rate, ..recipe.with_epochs(2) };
     let setup = Setup::fine_tune(path("few"), recipe, pretrained)?;
     let start = setup.assemble()?;
-    println!("{} of {} parameters transferred; the head starts from random weights", start.transferred, start.weights.len());
+    println!(
+        "{} of {} parameters transferred; the head starts from random weights",
+        start.transferred,
+        start.weights.len()
+    );
     assert_eq!(start.transferred, start.weights.len() - 2);
     assert_eq!(start.config.labels, few);
     print_last("fine-tuned on two other classes", &trained(&setup, &path("fine-tuned"))?);

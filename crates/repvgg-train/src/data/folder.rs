@@ -75,7 +75,10 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Data> {
     }
     let Some(validation) = VALIDATION.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()) else {
         let names = VALIDATION.join(", ");
-        return Err(Error::format(root.display(), expected(format_args!("one of {names} next to train")).found("none")));
+        return Err(Error::format(
+            root.display(),
+            expected(format_args!("one of {names} next to train")).found("none"),
+        ));
     };
     let (training_classes, validation_classes) = (classes(&train)?, classes(&validation)?);
     let labels = labels(&train, &training_classes)?;
