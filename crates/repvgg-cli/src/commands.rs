@@ -19,4 +19,4 @@ pub(crate) mod verify;
 pub(crate) mod winograd;
 
 /// What a subcommand ends with.
-pub(crate) type Outcome = anyhow::Result<std::process::ExitCode>;
+pub(crate) type CommandResult = anyhow::Result<std::process::ExitCode>;

@@ -138,15 +138,15 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// A picture as a target for text.
-struct Canvas<'a>(&'a mut RgbImage);
+struct TextTarget<'a>(&'a mut RgbImage);
 
-impl OriginDimensions for Canvas<'_> {
+impl OriginDimensions for TextTarget<'_> {
     fn size(&self) -> Size {
         Size::new(self.0.width(), self.0.height())
     }
 }
 
-impl DrawTarget for Canvas<'_> {
+impl DrawTarget for TextTarget<'_> {
     type Color = Rgb888;
     type Error = Infallible;
 
@@ -166,7 +166,7 @@ fn write(sheet: &mut RgbImage, line: &str, [left, top]: [u32; 2]) {
     let [red, green, blue] = INK.0;
     let style = MonoTextStyle::new(&FONT_10X20, Rgb888::new(red, green, blue));
     let place = Point::new(left as i32, top as i32);
-    let Ok(_) = Text::with_baseline(line, place, style, Baseline::Top).draw(&mut Canvas(sheet));
+    let Ok(_) = Text::with_baseline(line, place, style, Baseline::Top).draw(&mut TextTarget(sheet));
 }
 
 fn fill(sheet: &mut RgbImage, [left, top]: [u32; 2], [width, height]: [u32; 2], colour: Rgb<u8>) {

@@ -6,7 +6,7 @@ use repvgg_train::curves::{Axis, Escaped, document};
 
 /// Bytes alive over the nodes: steps, one after another.
 #[derive(Debug, Clone)]
-pub(crate) struct Curve {
+pub(crate) struct MemoryCurve {
     /// What it is a curve of, and what there is to say about it.
     pub(crate) caption: String,
     /// Where each step ends, counted in nodes from the start, and its bytes.
@@ -15,16 +15,16 @@ pub(crate) struct Curve {
 
 /// Curves over the same nodes.
 #[derive(Debug, Clone)]
-pub(crate) struct Panel {
+pub(crate) struct MemoryPlot {
     /// What stands above.
     pub(crate) title: String,
     /// What stands below: what nodes are.
     pub(crate) nodes: &'static str,
     /// The curves, those behind first.
-    pub(crate) curves: Vec<Curve>,
+    pub(crate) curves: Vec<MemoryCurve>,
 }
 
-impl Curve {
+impl MemoryCurve {
     /// The most bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.steps.iter().map(|&(_, bytes)| bytes).max().unwrap_or(0)
@@ -40,7 +40,7 @@ impl Curve {
 const COLUMNS: usize = 72;
 
 /// The curve as a line of bars, each as high as the highest of its nodes; a full bar is `top` bytes.
-pub(crate) fn bars(curve: &Curve, top: u64) -> String {
+pub(crate) fn bars(curve: &MemoryCurve, top: u64) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let nodes = curve.end();
     let columns = nodes.min(COLUMNS);
@@ -68,18 +68,18 @@ const BOTTOM: f64 = 64.0;
 // Vermilion and blue of Okabe and Ito's palette: apart for every kind of colour blindness, and in grey.
 const COLOURS: [&str; 2] = ["#c24f00", "#0072b2"];
 
-/// The panels below each other, as one self-contained SVG.
-pub(crate) fn svg(panels: &[Panel]) -> String {
+/// The plots_of_networks below each other, as one self-contained SVG.
+pub(crate) fn svg(plots_of_networks: &[MemoryPlot]) -> String {
     let mut top = 0.0;
     let mut plots = String::new();
-    for panel in panels {
-        plots += &panel.draw(top);
-        top += panel.height();
+    for plot in plots_of_networks {
+        plots += &plot.draw(top);
+        top += plot.height();
     }
     document("Live activation memory", [WIDTH, top], &plots)
 }
 
-impl Panel {
+impl MemoryPlot {
     /// Title, a caption for each curve and the unit above the plot.
     fn head(&self) -> f64 {
         48.0 + LINE * (self.curves.len() + 1) as f64
@@ -94,7 +94,7 @@ impl Panel {
         let (ceiling, floor) = (top + self.head(), top + self.head() + HEIGHT);
         let peak = self.curves.iter().map(|curve| mebibytes(curve.peak())).fold(0.0, f64::max);
         let bytes = Axis::of_values([0.0, peak].into_iter(), [floor, ceiling], 5.0);
-        let nodes = self.curves.iter().map(Curve::end).max().unwrap_or(0);
+        let nodes = self.curves.iter().map(MemoryCurve::end).max().unwrap_or(0);
         let nodes = Axis::of_counts([0, nodes].into_iter(), PLOT);
         let captions: String = self.curves.iter().zip(COLOURS).enumerate().map(|entry| caption(top, entry)).collect();
         let rows = bytes.rows(PLOT);
@@ -114,7 +114,7 @@ impl Panel {
     }
 }
 
-impl Curve {
+impl MemoryCurve {
     fn draw(&self, colour: &str, nodes: &Axis, bytes: &Axis) -> String {
         let step = |&(end, height): &(usize, u64)| {
             let (x, y) = (nodes.at(end as f64), bytes.at(mebibytes(height)));
@@ -129,7 +129,7 @@ impl Curve {
     }
 }
 
-fn caption(top: f64, (index, (curve, colour)): (usize, (&Curve, &str))) -> String {
+fn caption(top: f64, (index, (curve, colour)): (usize, (&MemoryCurve, &str))) -> String {
     let (swatch, x) = (PLOT[0], PLOT[0] + 26.0);
     let y = top + 36.0 + LINE * (index + 1) as f64;
     let (middle, text) = (y - 4.0, Escaped(&curve.caption));
@@ -151,8 +151,8 @@ fn mebibytes(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn curve(steps: &[(usize, u64)]) -> Curve {
-        Curve { caption: "training".to_owned(), steps: steps.to_vec() }
+    fn curve(steps: &[(usize, u64)]) -> MemoryCurve {
+        MemoryCurve { caption: "training".to_owned(), steps: steps.to_vec() }
     }
 
     #[test]
@@ -168,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_picture_has_each_network_and_both_forms() {
-        let panel = |title: &str| Panel {
+        let plot = |title: &str| MemoryPlot {
             title: title.to_owned(),
             nodes: "node",
             curves: vec![curve(&[(1, 1 << 20), (2, 2 << 20), (3, 0)]), curve(&[(3, 1 << 20)])],
         };
-        let picture = svg(&[panel("a & b"), panel("<c>")]);
+        let picture = svg(&[plot("a & b"), plot("<c>")]);
         assert!(picture.contains("a &amp; b") && picture.contains("&lt;c&gt;"), "{picture}");
         assert!(!picture.contains("NaN"), "{picture}");
         for colour in COLOURS {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_network_of_nothing_makes_a_picture() {
-        let picture = svg(&[Panel { title: String::new(), nodes: "node", curves: vec![curve(&[])] }]);
+        let picture = svg(&[MemoryPlot { title: String::new(), nodes: "node", curves: vec![curve(&[])] }]);
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Notation {
 }
 
 /// A matrix and what it is called.
-struct Named<'a> {
+struct NamedMatrix<'a> {
     /// In text and LaTeX.
     symbol: [&'static str; 2],
     /// In programs.
@@ -29,7 +29,7 @@ struct Named<'a> {
 
 /// The three matrices of a derivation.
 pub(crate) fn write(derivation: &Derivation, notation: Notation) -> String {
-    let named = |symbol, name, indices, matrix| Named { symbol, name, indices, matrix };
+    let named = |symbol, name, indices, matrix| NamedMatrix { symbol, name, indices, matrix };
     let matrices = [
         named(["Aᵀ", r"A^{\mathsf{T}}"], "AT", "[output][point]", derivation.output()),
         named(["G", "G"], "G", "[point][tap]", derivation.filter()),
@@ -37,7 +37,7 @@ pub(crate) fn write(derivation: &Derivation, notation: Notation) -> String {
     ];
     let (m, r) = (derivation.outputs(), derivation.taps());
     let subject = format!("F({m}x{m}, {r}x{r}) from the points {}", points(derivation).join(", "));
-    let all = |one: fn(&Named<'_>) -> String, between: &str| matrices.each_ref().map(one).join(between);
+    let all = |one: fn(&NamedMatrix<'_>) -> String, between: &str| matrices.each_ref().map(one).join(between);
     match notation {
         Notation::Text => format!("{subject}\n\n{}", all(text, "\n")),
         Notation::Latex => format!("% {subject}: Y = A^T [(G g G^T) . (B^T d B)] A\n{}", all(latex, "")),
@@ -54,7 +54,7 @@ pub(crate) fn points(derivation: &Derivation) -> Vec<String> {
     derivation.points().iter().map(ToString::to_string).chain(["infinity".to_owned()]).collect()
 }
 
-fn text(named: &Named<'_>) -> String {
+fn text(named: &NamedMatrix<'_>) -> String {
     let cells: Vec<Vec<String>> =
         named.matrix.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
     let width = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
@@ -65,7 +65,7 @@ fn text(named: &Named<'_>) -> String {
     format!("{}\n{}", named.symbol[0], cells.iter().map(line).collect::<String>())
 }
 
-fn latex(named: &Named<'_>) -> String {
+fn latex(named: &NamedMatrix<'_>) -> String {
     let entry = |x: &str, _| match x.split_once('/') {
         Some((numerator, denominator)) => {
             let (sign, numerator) = numerator.strip_prefix('-').map_or(("", numerator), |numerator| ("-", numerator));
@@ -79,7 +79,7 @@ fn latex(named: &Named<'_>) -> String {
     format!("\\[\n{} = \\left[\\begin{{array}}{{{columns}}}\n{rows}\\end{{array}}\\right]\n\\]\n", named.symbol[1])
 }
 
-fn rust(named: &Named<'_>) -> String {
+fn rust(named: &NamedMatrix<'_>) -> String {
     let entry = |x: &str, nearest: f64| match x.split_once('/').unwrap_or((x, "1")) {
         // A quotient of floats that hold their integers is rounded once.
         (numerator, denominator) if numerator.len().max(denominator.len()) > 15 => format!("{nearest:?}"),
@@ -88,11 +88,11 @@ fn rust(named: &Named<'_>) -> String {
     };
     let (height, width) = (named.matrix.len(), named.matrix[0].len());
     let rows = rows(named.matrix, entry, [", ", "    [", "],\n"]);
-    let Named { symbol, name, indices, .. } = named;
+    let NamedMatrix { symbol, name, indices, .. } = named;
     format!("/// `{}`, `{indices}`.\nconst {name}: [[f64; {width}]; {height}] = [\n{rows}];\n", symbol[0])
 }
 
-fn numpy(named: &Named<'_>) -> String {
+fn numpy(named: &NamedMatrix<'_>) -> String {
     let rows = rows(named.matrix, |x, _| x.to_owned(), [", ", "    [", "],\n"]);
     format!("{} = np.array([\n{rows}], dtype=np.float64)\n", named.name)
 }

@@ -10,7 +10,7 @@ use repvgg::{Error, Graph};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::commands::Outcome;
+use crate::commands::CommandResult;
 use crate::output::print_json;
 
 /// What the process runs.
@@ -48,7 +48,7 @@ pub(crate) fn observe(graph: &Graph, batch: usize, size: [usize; 2]) -> anyhow::
 }
 
 /// The other process: a job from standard input, what it took to standard output.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> CommandResult {
     let place = "standard input";
     let mut text = String::new();
     stdin().lock().read_to_string(&mut text).map_err(|error| Error::io(place, error))?;

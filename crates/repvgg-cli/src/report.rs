@@ -18,17 +18,17 @@ const LISTED_CLASSES: usize = 40;
 /// The contents of the page.
 #[derive(Debug, Clone, Copy, Template)]
 #[template(path = "page.html", whitespace = "minimize")]
-pub(crate) struct Report<'a> {
+pub(crate) struct DemoReport<'a> {
     /// The heading.
     pub(crate) title: &'a str,
     /// Processor, threads, version and the like, a line each.
     pub(crate) environment: &'a [String],
     /// What was learnt from.
-    pub(crate) data: Data<'a>,
+    pub(crate) data: DataSummary<'a>,
     /// The network in words, a line each.
     pub(crate) architecture: &'a [String],
     /// How the training went.
-    pub(crate) training: Training<'a>,
+    pub(crate) training: TrainingSummary<'a>,
     /// The fusion, checked.
     pub(crate) fusion: &'a FusionReport,
     /// Top-1 on the validation images, 0 to 1.
@@ -42,7 +42,7 @@ pub(crate) struct Report<'a> {
     /// Pictures with their predictions, as a PNG file; empty when there are none.
     pub(crate) contact_sheet_png: &'a [u8],
     /// What the reader may try next.
-    pub(crate) commands: &'a [Command<'a>],
+    pub(crate) next_steps: &'a [NextStep<'a>],
 }
 
 /// A quantity of both forms of the network.
@@ -56,7 +56,7 @@ pub(crate) struct Forms<T> {
 
 /// The images.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Data<'a> {
+pub(crate) struct DataSummary<'a> {
     /// Names of the classes.
     pub(crate) classes: &'a [String],
     /// How many images the network was trained on.
@@ -67,20 +67,20 @@ pub(crate) struct Data<'a> {
 
 /// The training.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Training<'a> {
+pub(crate) struct TrainingSummary<'a> {
     /// Passes over the training images.
     pub(crate) epochs: usize,
     /// Seconds from the first step to the last validation.
     pub(crate) seconds: f64,
-    /// Training images per second.
+    /// TrainingSummary images per second.
     pub(crate) images_per_second: f64,
     /// The curves as an SVG element of our own making: it enters the page as it is.
     pub(crate) curves_svg: &'a str,
 }
 
-/// A command line with its purpose.
+/// A next_step line with its purpose.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Command<'a> {
+pub(crate) struct NextStep<'a> {
     /// What it is good for.
     pub(crate) purpose: &'a str,
     /// What to type.
@@ -109,7 +109,7 @@ impl<T: Copy> Forms<T> {
     }
 }
 
-impl Report<'_> {
+impl DemoReport<'_> {
     /// The page as an HTML document.
     pub(crate) fn html(&self) -> String {
         self.render().expect("writing to a string does not fail")

@@ -8,7 +8,7 @@ use repvgg_train::curves::{Axis, Escaped, document};
 
 /// A network in the picture.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Point {
+pub(crate) struct PlottedNetwork {
     /// What stands beside it.
     pub(crate) label: String,
     /// Images per second; positive.
@@ -29,7 +29,7 @@ pub(crate) struct Chart {
     /// Whose speeds these are.
     pub(crate) speed: String,
     /// The networks.
-    pub(crate) points: Vec<Point>,
+    pub(crate) points: Vec<PlottedNetwork>,
 }
 
 const SIZE: [f64; 2] = [860.0, 540.0];
@@ -74,7 +74,7 @@ pub(crate) fn svg(chart: &Chart) -> String {
         );
     }
     // A line from the least to the largest speed lies here.
-    let spread = |(point, [_, y]): (&Point, &[f64; 2])| {
+    let spread = |(point, [_, y]): (&PlottedNetwork, &[f64; 2])| {
         let [from, to] = point.range.map(|speed| speeds.at(speed));
         [from, y - 2.0, to, y + 2.0]
     };
@@ -96,13 +96,13 @@ pub(crate) fn svg(chart: &Chart) -> String {
     document(&chart.title, SIZE, &content)
 }
 
-fn colour(point: &Point) -> &'static str {
+fn colour(point: &PlottedNetwork) -> &'static str {
     if point.is_highlighted { HIGHLIGHTED } else { OTHER }
 }
 
 /// The point, the name for those who point at it, and a line over the spread of its speeds.
-fn mark(point: &Point, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> String {
-    let Point { label, speed, top1, .. } = point;
+fn mark(point: &PlottedNetwork, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> String {
+    let PlottedNetwork { label, speed, top1, .. } = point;
     let (colour, label) = (colour(point), Escaped(label));
     format!(
         r#"<g fill="{colour}"><title>{label}: {top1} %, {speed:.2} images/s</title><path d="M{from:.1} {y:.1}H{to:.1}" stroke="{colour}" stroke-width="2"/><circle cx="{x:.1}" cy="{y:.1}" r="{RADIUS}"/></g>
@@ -114,12 +114,12 @@ fn mark(point: &Point, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> String {
 type Area = [f64; 4];
 
 /// The width of a point's name.
-fn width(point: &Point) -> f64 {
+fn width(point: &PlottedNetwork) -> f64 {
     point.label.chars().count() as f64 * LETTER[usize::from(point.is_highlighted)]
 }
 
 /// The names beside their points, each where it covers as little as possible of points, spreads and names before it.
-fn labels(points: Vec<(&Point, &[f64; 2])>, spreads: Vec<Area>) -> String {
+fn labels(points: Vec<(&PlottedNetwork, &[f64; 2])>, spreads: Vec<Area>) -> String {
     let room = RADIUS + 1.0;
     let mut taken = spreads;
     taken.extend(points.iter().map(|(_, [x, y])| [x - room, y - room, x + room, y + room]));
@@ -167,7 +167,7 @@ fn outside(area: &Area) -> f64 {
 }
 
 /// What the colours mean, of those that are there.
-fn legend(points: &[Point]) -> String {
+fn legend(points: &[PlottedNetwork]) -> String {
     let colours = [(true, HIGHLIGHTED, "RepVGG"), (false, OTHER, "baselines")];
     let present = colours
         .iter()
@@ -184,8 +184,8 @@ fn legend(points: &[Point]) -> String {
 mod tests {
     use super::*;
 
-    fn point(label: &str, speed: f64, top1: f64) -> Point {
-        Point {
+    fn point(label: &str, speed: f64, top1: f64) -> PlottedNetwork {
+        PlottedNetwork {
             label: label.to_owned(),
             speed,
             range: [speed * 0.9, speed * 1.1],
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    fn chart(points: Vec<Point>) -> Chart {
+    fn chart(points: Vec<PlottedNetwork>) -> Chart {
         Chart { title: "a < b".to_owned(), speed: "images & seconds".to_owned(), points }
     }
 
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn names_keep_apart_from_names_points_and_spreads() {
-        let points: Vec<Point> =
+        let points: Vec<PlottedNetwork> =
             (0..8).map(f64::from).map(|n| point("RepVGG-B1g4", 100.0 + 30.0 * n, 76.0 + 0.3 * n)).collect();
         let picture = svg(&chart(points.clone()));
         let at = |line: &str, name: &str| -> f64 {

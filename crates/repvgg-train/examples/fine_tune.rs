@@ -1,4 +1,5 @@
-//! Fine-tune a model on images of other classes: `fine_tune [MODEL DATA FOLDER]`, or a network that is first trained here.
+//! Fine-tunes a model on images of other classes: `fine_tune [MODEL DATA FOLDER]`. Without arguments, it first trains a small network
+//! on drawn images.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,11 @@ fn main() -> Result<()> {
     let recipe = Recipe { learning_rate: 0.2 * recipe.learning_rate, ..recipe.with_epochs(2) };
     let setup = Setup::fine_tune(path("few"), recipe, pretrained)?;
     let start = setup.assemble()?;
-    println!("{} of {} parameters taken over; the head starts afresh", start.transferred, start.weights.len());
+    println!(
+        "{} of {} parameters transferred; the head starts from random weights",
+        start.transferred,
+        start.weights.len()
+    );
     assert_eq!(start.transferred, start.weights.len() - 2);
     assert_eq!(start.config.labels, few);
     print_last("fine-tuned on two other classes", &trained(&setup, &path("fine-tuned"))?);
@@ -51,7 +56,7 @@ fn print_last(what: &str, run: &Run) {
     println!("{what}: validation top-1 {:.1} %", 100.0 * top1.unwrap_or(f64::NAN));
 }
 
-/// A folder of class folders, each with drawn images.
+/// Draws images into one folder per class.
 fn draw(folder: &Path, classes: &[String]) -> Result<()> {
     let shapes = Shapes { part: Part::Train, count: 250, side: 32, seed: 0 };
     for index in 0..shapes.len() {

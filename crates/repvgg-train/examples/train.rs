@@ -1,4 +1,4 @@
-//! Train a network on images and use it: `train [DATA FOLDER]`, or drawn images and a temporary folder.
+//! Trains a network on images and evaluates it fused: `train [DATA FOLDER]`. Without arguments, it draws images in a temporary folder.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     };
     let folder = arguments.get(1).cloned().unwrap_or_else(|| temporary.path().join("run"));
 
-    // The run folder holds configuration, metrics, curves and models; a run that was stopped is continued by `Run::resume`.
+    // The run folder holds configuration, metrics, curves and models. `Run::resume` continues a stopped run.
     let mut run = setup.start(&folder)?;
     let outcome = run.train(|event| {
         if let Event::Epoch(metrics) = event {
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     })?;
     assert_eq!(outcome, Outcome::Finished);
 
-    // The network as it is used: fused, checked against the training form, evaluated on the engine.
+    // Deployment: fuse, check against the training form, evaluate on the engine.
     let plain = check::fuse(&run.model()?, run.config().preprocessing.size, |_| ())?.accept()?;
     let evaluation = evaluate(&plain, &run.data().validation, &EvaluationSettings::default(), |_| ())?;
     println!("fused: top-1 {:.1} % on {} images", 100.0 * evaluation.top1(), evaluation.images());
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A small network on a folder of class folders, each with drawn images.
+/// Draws images into one folder per class and sets up a small network for them.
 fn small(images: &std::path::Path) -> Result<Setup> {
     let shapes = Shapes { part: Part::Train, count: 300, side: 32, seed: 0 };
     for index in 0..shapes.len() {

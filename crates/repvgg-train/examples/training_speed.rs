@@ -1,4 +1,4 @@
-//! Images per second of training steps on 32x32 images: `training_speed [small|a0|NAME] [BATCH] [STEPS]`.
+//! Times training steps on 32x32 images: `training_speed [small|a0] [BATCH] [STEPS]`.
 //!
 //! `tools/training_speed.py` times the same networks in PyTorch.
 

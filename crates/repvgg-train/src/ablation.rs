@@ -1,7 +1,7 @@
-//! Ablations: one network with several kinds of block, each trained alike with several seeds.
+//! Ablations: one network built from several kinds of block, each trained by the same recipe with several seeds.
 //!
-//! Every training is a [run](crate::run) of its own, in `FOLDER/BLOCK/seed-N`, and is resumed or skipped when the same
-//! ablation is started again.
+//! Each trial is a separate [run](crate::run) in `FOLDER/BLOCK/seed-N`. Starting the same ablation again skips finished
+//! runs and resumes interrupted ones.
 //!
 //! ```
 //! use repvgg::zoo::{BlockKind, RepVgg};
@@ -37,58 +37,59 @@ use crate::data::Data;
 use crate::recipe::{Preset, Recipe};
 use crate::run::{Config, Run, Setup};
 
-/// What is trained: each block with each seed.
+/// The settings of an ablation. It trains each block with each seed.
 #[derive(Debug, Clone)]
 pub struct Ablation {
-    /// Where the runs are kept.
+    /// The folder of all runs.
     pub folder: PathBuf,
     /// The data set, as [`data::open`](crate::data::open) takes it.
     pub data: PathBuf,
-    /// The network but for its blocks and classes.
+    /// The network. Its kind of block and number of classes are replaced.
     pub network: RepVgg,
-    /// The kinds of block.
+    /// The kinds of block to compare.
     pub blocks: Vec<BlockKind>,
-    /// How many seeds, from 0 on. The split of a single folder, the order of images and their augmentation are the same
-    /// for all blocks of a seed.
+    /// The number of seeds, starting at 0. All blocks of a seed share the split of a single folder, the order of images
+    /// and their augmentation.
     pub seeds: u64,
-    /// How each of them is trained.
+    /// The recipe of every run.
     pub recipe: Recipe,
-    /// Threads that compute.
+    /// The number of compute threads.
     pub threads: usize,
-    /// Where it computes.
+    /// The device to train on.
     pub device: Device,
 }
 
-/// One training of an ablation.
+/// One training run of an ablation.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial {
-    /// Its kind of block.
+    /// The kind of block.
     pub block: BlockKind,
-    /// Its seed.
+    /// The seed.
     pub seed: u64,
 }
 
 impl Ablation {
-    /// All trainings: all blocks with the first seed, then with the next, so that a table of fewer seeds is there early.
+    /// All trials, seed by seed: a table of all blocks is available after the first seed.
     pub fn trials(&self) -> impl Iterator<Item = Trial> + '_ {
         (0..self.seeds).flat_map(|seed| self.blocks.iter().map(move |&block| Trial { block, seed }))
     }
 
-    /// The folder of a training.
+    /// The run folder of a trial.
     pub fn path(&self, trial: Trial) -> PathBuf {
         self.folder.join(trial.block.block().name).join(format!("seed-{}", trial.seed))
     }
 
-    /// The network of a block.
+    /// The network built from `block`.
     pub fn architecture(&self, block: BlockKind, classes: usize) -> Specification {
         let name = format!("{}:{}", self.network.name, block.block().name);
         RepVgg { name, block, classes, ..self.network.clone() }.into()
     }
 
-    /// The run of a training, new or as far as it has come; `data` are those of its seed.
+    /// Opens the run of a trial: resumes it if it exists, creates it otherwise. `data` is the data set opened with the
+    /// trial's seed.
     ///
     /// # Errors
-    /// When its folder holds a run of other settings, or as [`Run::create`] and [`Run::resume`].
+    /// When the folder holds a run with other settings, and those of [`Run::create`] and [`Run::resume`].
     pub fn open(&self, trial: Trial, data: &Data) -> Result<Run> {
         let path = self.path(trial);
         let start = self.setup(trial).assemble_on(data.clone())?;
@@ -100,10 +101,10 @@ impl Ablation {
         Run::create(&path, start)
     }
 
-    /// Checks that every network can be trained on `data`, before the first is.
+    /// Checks that every network can be trained on `data`, without training any.
     ///
     /// # Errors
-    /// When the recipe does not suit the images, or a network does not take images of their size.
+    /// When the recipe does not suit the images, or a network does not accept images of their size.
     pub fn check(&self, data: &Data) -> Result<()> {
         let size = self.image_size(data);
         self.recipe.check(size)?;
@@ -114,7 +115,7 @@ impl Ablation {
         Ok(())
     }
 
-    /// The side of the networks' square input in pixels.
+    /// The side of the networks' square input, in pixels.
     pub fn image_size(&self, data: &Data) -> usize {
         data.side.unwrap_or(self.recipe.size)
     }
@@ -127,21 +128,20 @@ impl Ablation {
     }
 }
 
-/// Refuses to mix trainings of different settings in one table; threads and device may differ.
-fn check_same(path: &Path, wanted: &Config, found: &Config) -> Result<()> {
+/// Keeps runs with different settings out of one table. Threads and device may differ.
+fn check_same(path: &Path, requested: &Config, existing: &Config) -> Result<()> {
     let settings = |config: &Config| {
         [
-            ("the recipe", format!("{:?}", config.recipe)),
-            ("the network", format!("{:?}", config.architecture)),
-            ("the images", config.fingerprint.clone()),
+            ("recipe", format!("{:?}", config.recipe)),
+            ("network", format!("{:?}", config.architecture)),
+            ("data set", config.fingerprint.clone()),
         ]
     };
-    let pairs = settings(wanted).into_iter().zip(settings(found));
-    match pairs.into_iter().find(|(wanted, found)| wanted != found) {
-        Some(((what, _), _)) => {
-            let what = expected("a training of the same settings")
-                .found(format_args!("another of {what}: choose another folder"));
-            Err(Error::spec(path.display(), what))
+    let pairs = settings(requested).into_iter().zip(settings(existing));
+    match pairs.into_iter().find(|(requested, existing)| requested != existing) {
+        Some(((setting, _), _)) => {
+            let problem = expected("a run with the same settings").found(format_args!("a run with another {setting}"));
+            Err(Error::spec(path.display(), problem.with_hint("choose another folder")))
         }
         None => Ok(()),
     }

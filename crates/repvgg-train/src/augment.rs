@@ -1,4 +1,4 @@
-//! Random views of training images, as data.
+//! Random views of training images, described as data.
 //!
 //! ```
 //! use repvgg_train::augment::{Augmentation, Crop};
@@ -21,20 +21,21 @@ use repvgg::{
 };
 use serde::{Deserialize, Serialize};
 
-/// From an image to a network input: the evaluation transform, or a random view with the same size, filter, mean and deviation.
+/// Turns an image into a network input, by the evaluation transform or as a random view. A random view has the size, filter, mean and
+/// deviation of the evaluation transform.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transform {
     /// The evaluation transform.
     pub preprocessing: Preprocessing,
-    /// The random view; `None` to evaluate.
+    /// The random view; `None` for evaluation.
     pub augmentation: Option<Augmentation>,
 }
 
 impl Transform {
-    /// Writes the input `[C, S, S]` of `image` to `out`; a pure function of the image and the state of `rng`.
+    /// Writes the input `[C, S, S]` of `image` to `out`, a pure function of the image and the state of `rng`.
     ///
     /// # Panics
-    /// When the settings do not pass their checks, the image has no pixel, or `out` does not hold `C · S · S` values.
+    /// When the settings do not pass their checks, the image has no pixels, or `out` does not hold `C · S · S` values.
     pub fn apply(&self, image: &RgbImage, rng: &mut ChaCha8Rng, out: &mut [f32]) {
         match &self.augmentation {
             Some(augmentation) => augmentation.apply(image, &self.preprocessing, rng, out),
@@ -43,70 +44,71 @@ impl Transform {
     }
 }
 
-/// How a training image is varied: cropped, then perhaps mirrored, then perhaps covered in part.
+/// The augmentation of training images: a crop, then a random flip, then an optional cutout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// Which part of the image is seen.
+    /// The part of the image that the network sees.
     pub crop: Crop,
-    /// The probability of mirroring left and right.
+    /// The probability of mirroring left to right.
     pub flip: f64,
     /// The side of a square set to the mean, in pixels of the input; 0 for none (Cutout, DeVries and Taylor 2017).
     #[serde(default)]
     pub cutout: usize,
 }
 
-/// Which part of an image is seen.
+/// The part of an image that the network sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Crop {
     /// The central part, as in evaluation.
     Centre,
-    /// The evaluation crop, shifted by up to `padding` pixels each way.
+    /// The evaluation crop, shifted by up to `padding` pixels in each direction.
     Shift {
         /// The largest shift, in pixels of the input.
         padding: usize,
-        /// What enters from outside.
+        /// How pixels beyond the edge are filled.
         border: Border,
     },
     /// A random rectangle, resized to the input (torchvision's `RandomResizedCrop`; Szegedy et al. 2014).
     RandomResized {
-        /// The range of its area, over the image's.
+        /// The range of its area, as a fraction of the image's.
         scale: [f64; 2],
-        /// The range of its width over its height, drawn on a logarithmic scale.
+        /// The range of its aspect ratio, width over height, drawn on a logarithmic scale.
         ratio: [f64; 2],
     },
 }
 
-/// What lies beyond the edge of a shifted image.
+/// The fill of the area beyond the edge of a shifted image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Border {
-    /// Black, as torchvision's `RandomCrop` pads.
+    /// Black, like the padding of torchvision's `RandomCrop`.
     Black,
     /// The image mirrored at its outermost pixel.
     Reflect,
 }
 
 impl Augmentation {
-    /// The view of the RepVGG paper on ImageNet (§4.1): an area of 8 % to all, a ratio of 3/4 to 4/3, mirrored half of the time.
+    /// The RepVGG paper's augmentation for ImageNet (§4.1): 8 % to 100 % of the area, aspect ratios of 3/4 to 4/3, mirrored half of the
+    /// time.
     pub fn imagenet() -> Self {
         let crop = Crop::RandomResized { scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] };
         Self { crop, flip: 0.5, cutout: 0 }
     }
 
-    /// The usual view on CIFAR: shifted by up to 4 pixels over black, mirrored half of the time.
+    /// The usual augmentation for CIFAR: shifted by up to 4 pixels with black borders, mirrored half of the time.
     pub fn cifar() -> Self {
         Self { crop: Crop::Shift { padding: 4, border: Border::Black }, flip: 0.5, cutout: 0 }
     }
 
-    /// Checks that the settings describe views of inputs of `size` pixels a side.
+    /// Checks that the settings are valid for square inputs of `size` pixels a side.
     ///
     /// # Errors
-    /// When a range is empty or not positive, a scale is above 1, the probability is outside 0 to 1, or the padding or the covered square
-    /// does not fit the size.
+    /// When a range is empty or not positive, a scale is above 1, the probability is outside 0 to 1, or the padding or the cutout does
+    /// not fit the size.
     pub fn check(&self, size: usize) -> Result<()> {
         let refuse = |problem: Problem| Err(Error::spec("augmentation", problem));
         match self.crop {
@@ -136,7 +138,7 @@ impl Augmentation {
     /// Writes a random view `[C, S, S]` of `image` to `out`.
     ///
     /// # Panics
-    /// When the settings do not pass [`check`](Self::check), the image has no pixel, or `out` does not hold `C · S · S` values.
+    /// When the settings do not pass [`check`](Self::check), the image has no pixels, or `out` does not hold `C · S · S` values.
     pub fn apply(&self, image: &RgbImage, preprocessing: &Preprocessing, rng: &mut ChaCha8Rng, out: &mut [f32]) {
         let mut view = self.crop.view(image, preprocessing, rng);
         if rng.random_bool(self.flip) {
@@ -150,14 +152,14 @@ impl Augmentation {
 }
 
 impl Crop {
-    /// The part of `image` that is seen, `[S, S, 3]`.
+    /// The part of `image` that the network sees, `[S, S, 3]`.
     fn view(&self, image: &RgbImage, preprocessing: &Preprocessing, rng: &mut ChaCha8Rng) -> RgbImage {
         match *self {
             Self::Centre => preprocessing.crop(image),
             Self::Shift { padding, border } => {
                 let mut draw = || rng.random_range(0..=2 * padding as i64) - padding as i64;
-                let (right, down) = (draw(), draw());
-                shift(&preprocessing.crop(image), (right, down), border)
+                let offset = [draw(), draw()];
+                shift(&preprocessing.crop(image), offset, border)
             }
             Self::RandomResized { scale, ratio } => {
                 let region = random_region(image, scale, ratio, rng);
@@ -168,12 +170,12 @@ impl Crop {
     }
 }
 
-/// The image whose pixel (x, y) is `image`'s at (x + right, y + down).
-fn shift(image: &RgbImage, (right, down): (i64, i64), border: Border) -> RgbImage {
+/// The image whose pixel (x, y) is that of `image` at (x, y) + `offset`.
+fn shift(image: &RgbImage, offset: [i64; 2], border: Border) -> RgbImage {
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
     let reflect = |at: i64, length: i64| if at < 0 { -at } else { at.min(2 * (length - 1) - at) };
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let (x, y) = (i64::from(x) + right, i64::from(y) + down);
+        let (x, y) = (i64::from(x) + offset[0], i64::from(y) + offset[1]);
         let inside = (0..width).contains(&x) && (0..height).contains(&y);
         match border {
             Border::Black if !inside => image::Rgb([0; 3]),
@@ -182,7 +184,8 @@ fn shift(image: &RgbImage, (right, down): (i64, i64), border: Border) -> RgbImag
     })
 }
 
-/// A random rectangle of the wanted area and ratio; after ten that do not fit, the largest central one of a fitting ratio.
+/// A random rectangle with an area and an aspect ratio in the given ranges. After ten attempts that do not fit, the largest central
+/// rectangle whose ratio is in range.
 fn random_region(image: &RgbImage, scale: [f64; 2], ratio: [f64; 2], rng: &mut ChaCha8Rng) -> PixelRect {
     let (width, height) = image.dimensions();
     let area = f64::from(width) * f64::from(height);
@@ -203,7 +206,7 @@ fn random_region(image: &RgbImage, scale: [f64; 2], ratio: [f64; 2], rng: &mut C
     PixelRect { left: (width - columns) / 2, top: (height - rows) / 2, width: columns, height: rows }
 }
 
-/// Sets a square of `side` around a uniform centre to zero, the mean; the part beyond the edge is lost.
+/// Sets a square of `side` pixels around a uniformly drawn centre to zero, the mean. The square is clipped at the edges.
 fn cut_out(input: &mut [f32], size: usize, side: usize, rng: &mut ChaCha8Rng) {
     let mut span = || {
         let centre = rng.random_range(0..size);

@@ -1,7 +1,7 @@
-//! A run's metrics, and their picture.
+//! The metrics of a run, and a plot of them.
 //!
-//! The SVG is written by hand: plotters has had no release since 2024, kuva is younger than a year, and both draw more than the three
-//! panels of lines that are needed here.
+//! The SVG is written by hand: plotters has had no release since 2024, kuva is less than a year old, and both do far more than the three
+//! line plots needed here.
 //!
 //! ```
 //! use repvgg_train::curves::{EpochMetrics, svg};
@@ -29,7 +29,7 @@ use axis::{drawable, number};
 
 mod axis;
 
-/// One epoch: a line of `metrics.jsonl`.
+/// The metrics of one epoch: a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// The epoch, counted from 1.
@@ -48,18 +48,18 @@ pub struct EpochMetrics {
     pub learning_rate: f64,
     /// Training images per second.
     pub images_per_second: f64,
-    /// Seconds that the epoch took, validation included.
+    /// Duration of the epoch in seconds, validation included.
     pub seconds: f64,
-    /// Images left out because they could not be read.
+    /// Images skipped because they could not be read.
     pub skipped: usize,
 }
 
-/// JSON has no NaN: a loss that diverged is written as `null`, and must not keep the other epochs from being read.
+/// JSON has no NaN: a diverged loss is written as `null`, which must not prevent the other epochs from being read.
 fn nan_where_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Text made safe between the tags and in the quoted attributes of XML and HTML.
+/// Text escaped for element content and quoted attributes of XML and HTML.
 ///
 /// Control characters, which XML forbids, become U+FFFD.
 #[derive(Debug, Clone, Copy)]
@@ -85,21 +85,21 @@ impl fmt::Display for Escaped<'_> {
 }
 
 const WIDTH: f64 = 720.0;
-/// The plots' left and right ends; the last values stand to the right of them.
+/// The left and right edges of the plots. The last values are written to the right of them.
 const PLOT: [f64; 2] = [62.0, 652.0];
 /// The top of the first plot.
 const TOP: f64 = 92.0;
-/// Between two plots: room for the next one's name.
+/// Space between two plots, for the name of the next one.
 const GAP: f64 = 40.0;
-/// Below the last plot: room for the epochs.
+/// Space below the last plot, for the epochs.
 const BOTTOM: f64 = 50.0;
-/// Lines of at most so many epochs show each epoch as a dot.
+/// Series with at most this many points mark each of them with a dot.
 const DOTTED: usize = 30;
-/// The least distance of the baselines of two last values.
+/// Smallest distance between the baselines of two last values.
 const LINE: f64 = 14.0;
 
-// Blue and vermilion stay apart for every kind of colour blindness, and in grey: Okabe and Ito's palette, the second
-// darkened until its text is readable on white.
+// Blue and vermilion of Okabe and Ito's palette are distinguishable with every kind of colour blindness, and in grey.
+// Vermilion is darkened until its text is readable on white.
 const TRAINING: &str = "#0072b2";
 const VALIDATION: &str = "#c24f00";
 const NEUTRAL: &str = "#555555";
@@ -107,7 +107,7 @@ const NEUTRAL: &str = "#555555";
 struct Panel {
     name: &'static str,
     height: f64,
-    /// About how many intervals the axis should have.
+    /// The approximate number of intervals on the axis.
     intervals: f64,
     label: fn(f64) -> String,
     series: Vec<Series>,
@@ -115,13 +115,13 @@ struct Panel {
 
 struct Series {
     colour: &'static str,
-    /// `(epoch, value)`; a value that is not finite interrupts the line.
+    /// `(epoch, value)`. A value that is not finite interrupts the line.
     points: Vec<(f64, f64)>,
 }
 
-/// The picture of a run, as one self-contained SVG: loss, top-1 accuracy and learning rate over the epochs.
+/// Plots a run as one self-contained SVG: loss, top-1 accuracy and learning rate over the epochs.
 ///
-/// Any number of epochs will do, none included. Values that are not finite leave a gap.
+/// Any number of epochs works, including none. Values that are not finite leave a gap.
 pub fn svg(metrics: &[EpochMetrics], title: &str) -> String {
     let panels = panels(metrics);
     let epochs = Axis::of_counts(metrics.iter().map(|line| line.epoch), PLOT);
@@ -133,8 +133,8 @@ pub fn svg(metrics: &[EpochMetrics], title: &str) -> String {
     }
     let bottom = top - GAP;
     let height = bottom + BOTTOM;
-    let names: String = epochs.ticks().map(|(x, text)| middle(x, bottom + 18.0, &text)).collect();
-    let axis_name = middle((PLOT[0] + PLOT[1]) / 2.0, bottom + 38.0, "epoch");
+    let names: String = epochs.ticks().map(|(x, text)| centred(x, bottom + 18.0, &text)).collect();
+    let axis_name = centred((PLOT[0] + PLOT[1]) / 2.0, bottom + 38.0, "epoch");
     let legend = legend();
     let content = format!(
         r##"<text x="{left}" y="34" font-size="17" font-weight="600" fill="#111">{escaped}</text>
@@ -148,8 +148,9 @@ pub fn svg(metrics: &[EpochMetrics], title: &str) -> String {
     document(title, [WIDTH, height], &content)
 }
 
-/// A self-contained SVG document on white, `[width, height]` pixels large.
-pub fn document(title: &str, [width, height]: [f64; 2], content: &str) -> String {
+/// A self-contained SVG document with a white background; `size` is its width and height in pixels.
+pub fn document(title: &str, size: [f64; 2], content: &str) -> String {
+    let [width, height] = size;
     let title = Escaped(title);
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
@@ -216,7 +217,7 @@ impl Panel {
         )
     }
 
-    /// The last value of each series, written beside it; two that would overlap move apart.
+    /// The last value of each series as a label at its height. Two labels that would overlap move apart.
     fn last_values(&self, values: &Axis) -> String {
         let mut labels: Vec<(f64, &Series, f64)> = self
             .series
@@ -228,9 +229,9 @@ impl Panel {
             .collect();
         labels.sort_by(|a, b| a.0.total_cmp(&b.0));
         if let [upper, lower] = labels.as_mut_slice() {
-            let short = (LINE - (lower.0 - upper.0)).max(0.0);
-            upper.0 -= short / 2.0;
-            lower.0 += short / 2.0;
+            let missing = (LINE - (lower.0 - upper.0)).max(0.0);
+            upper.0 -= missing / 2.0;
+            lower.0 += missing / 2.0;
         }
         let text = |(y, series, value): (f64, &Series, f64)| {
             let (x, y, colour, text) = (PLOT[1] + 8.0, y + 4.0, series.colour, (self.label)(value));
@@ -245,11 +246,11 @@ impl Panel {
 
 impl Series {
     fn draw(&self, epochs: &Axis, values: &Axis) -> String {
-        let at = |&(epoch, value): &(f64, f64)| drawable(value).then(|| (epochs.at(epoch), values.at(value)));
+        let at = |&(epoch, value): &(f64, f64)| drawable(value).then(|| [epochs.at(epoch), values.at(value)]);
         let mut line = String::new();
         for run in self.points.split(|point| at(point).is_none()) {
-            for (index, (x, y)) in run.iter().filter_map(at).enumerate() {
-                // The empty stroke makes a point between two gaps a dot.
+            for (index, [x, y]) in run.iter().filter_map(at).enumerate() {
+                // With round caps, the empty stroke draws a point between two gaps as a dot.
                 line += &if index == 0 { format!("M{x:.1} {y:.1}h0") } else { format!("L{x:.1} {y:.1}") };
             }
         }
@@ -266,11 +267,11 @@ impl Series {
     }
 }
 
-fn dot((x, y): (f64, f64)) -> String {
+fn dot([x, y]: [f64; 2]) -> String {
     format!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#)
 }
 
-fn middle(x: f64, y: f64, text: &str) -> String {
+fn centred(x: f64, y: f64, text: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{text}</text>"#)
 }
 

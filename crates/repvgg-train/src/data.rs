@@ -1,4 +1,4 @@
-//! Labelled images: where they come from, and their way to the network.
+//! Labelled images: data sets, and the loader that feeds them to the network.
 //!
 //! ```text
 //! open ──► Data { train, validation: Dataset } ──Loader──► LoadedBatch { images [N, C, S, S], labels [N] }
@@ -31,15 +31,15 @@ pub use cached::Cached;
 pub use loader::{LoadedBatch, Loader, LoaderSettings, Unreadable};
 pub use shapes::Shapes;
 
-/// The name under which [`open`] knows the built-in images.
+/// The name by which [`open`] opens the built-in images.
 pub const BUILT_IN: &str = "shapes";
 
-/// Labelled images by index.
+/// Labelled images, accessed by index.
 pub trait Dataset: Send + Sync {
     /// The number of images.
     fn len(&self) -> usize;
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -47,56 +47,56 @@ pub trait Dataset: Send + Sync {
     /// The class of image `index`, as an index into [`Data::labels`].
     ///
     /// # Panics
-    /// When `index` is not below [`len`](Self::len); so for the others.
+    /// When `index` is not below [`len`](Self::len). The same holds for the other methods.
     fn label(&self, index: usize) -> usize;
 
-    /// Image `index`, the same at every call.
+    /// Image `index`. Every call returns the same pixels.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded; the error names it.
+    /// When the file cannot be read or decoded. The error names it.
     fn image(&self, index: usize) -> Result<RgbImage>;
 
-    /// Where image `index` is, for people.
+    /// The place of image `index`, for messages.
     fn place(&self, index: usize) -> String;
 
-    /// Feeds what identifies the images and their labels to `print`, without decoding them.
+    /// Adds the identity of all images and labels to `fingerprint`, without decoding the images.
     ///
     /// # Errors
     /// When a file's size cannot be read.
-    fn identify(&self, print: &mut Fingerprint) -> Result<()>;
+    fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()>;
 }
 
-/// A labelled data set in two parts.
+/// A labelled data set, split into training and validation images.
 #[derive(Clone)]
 pub struct Data {
     /// The name of each class.
     pub labels: Vec<String>,
-    /// What the network learns from.
+    /// The training images.
     pub train: Arc<dyn Dataset>,
-    /// What it is judged on.
+    /// The validation images.
     pub validation: Arc<dyn Dataset>,
-    /// The side in pixels, where all images are squares of one size.
+    /// The side of the images in pixels, if all of them are squares of one size.
     pub side: Option<usize>,
 }
 
 impl Data {
-    /// A number that changes when a class, an image's name, its size in bytes or its label does: a resumed run compares it.
+    /// A hash that changes with the classes and with every image's name, size in bytes and label. A resumed run compares it.
     ///
     /// # Errors
     /// When a file's size cannot be read.
     pub fn fingerprint(&self) -> Result<u64> {
-        let mut print = Fingerprint::default();
+        let mut fingerprint = Fingerprint::default();
         for label in &self.labels {
-            print.text(label);
+            fingerprint.text(label);
         }
         for part in [&self.train, &self.validation] {
-            print.number(part.len() as u64);
-            part.identify(&mut print)?;
+            fingerprint.number(part.len() as u64);
+            part.identify(&mut fingerprint)?;
         }
-        Ok(print.value())
+        Ok(fingerprint.value())
     }
 
-    /// Checks that the classes are those of `model`: as many, and of the same names where the model has labels.
+    /// Checks that the data set has the classes of `model`: the same number and, if the model has labels, the same names.
     ///
     /// # Errors
     /// When they differ.
@@ -115,7 +115,7 @@ impl Data {
     }
 }
 
-/// The 64-bit FNV-1a hash of what was fed to it (Fowler, Noll, Vo; the same on every machine and release).
+/// A 64-bit FNV-1a hasher (Fowler, Noll, Vo). Unlike the standard library's, its hashes are the same on every machine and release.
 #[derive(Debug, Clone)]
 pub struct Fingerprint(u64);
 
@@ -126,25 +126,25 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    /// Feeds bytes as they are.
+    /// Hashes bytes.
     pub fn bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
 
-    /// Feeds a number as eight bytes, the least first.
+    /// Hashes a number as eight bytes in little-endian order.
     pub fn number(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
     }
 
-    /// Feeds a text and its length, so that neighbours do not run together.
+    /// Hashes a text after its length, so that neighbouring texts do not run together.
     pub fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes(text.as_bytes());
     }
 
-    /// The hash of all that was fed.
+    /// The hash of everything so far.
     pub fn value(&self) -> u64 {
         self.0
     }
@@ -152,15 +152,15 @@ impl Fingerprint {
 
 /// Opens the data set at `place`.
 ///
-/// * `shapes`: the built-in images ([`Shapes`]); a folder of that name is `./shapes`.
-/// * A folder with the CIFAR-10 binary batches, or with their `cifar-10-batches-bin` in it.
+/// * `shapes`: the built-in images ([`Shapes`]). Write `./shapes` for a folder of that name.
+/// * A folder with the CIFAR-10 binary batches, or with a subfolder `cifar-10-batches-bin` that has them.
 /// * A folder with `train/<class>/…` and `val/<class>/…` (or `valid`, `validation`, `test`).
-/// * A folder of class folders: a fifth of each class, at least one image, chosen by `seed`, is for validation.
+/// * A folder of class folders. A fifth of each class, at least one image, is held out for validation, chosen by `seed`.
 ///
-/// Images of a class may lie in folders of their own; classes are sorted by name.
+/// A class folder may have subfolders. Classes are sorted by name.
 ///
 /// # Errors
-/// When there is no such data set, or it is not whole; the sentence says what is missing where.
+/// When there is no such data set or a part of it is missing. The error names the missing part and its place.
 pub fn open(place: impl AsRef<Path>, seed: u64) -> Result<Data> {
     let path = place.as_ref();
     if path == Path::new(BUILT_IN) {

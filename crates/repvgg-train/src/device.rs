@@ -1,4 +1,4 @@
-//! Where training computes.
+//! Devices to train on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,18 @@ use burn::tensor::DeviceKind;
 use repvgg::error::{Problem, expected};
 use repvgg::{Error, Result};
 
-/// A processor that this build can compute on: `cpu`, `vulkan`, `vulkan:0`, `wgpu:0`, `metal`, `cuda:0`, `rocm:0`.
+/// A device that this build can compute on, parsed from `cpu`, `vulkan`, `vulkan:0`, `wgpu:0`, `metal`, `cuda:0` or `rocm:0`.
+///
+/// ```
+/// use repvgg_train::Device;
+///
+/// assert_eq!("cpu".parse::<Device>()?, Device::cpu());
+/// # Ok::<(), repvgg::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Device {
     kind: Kind,
-    /// Which of several, where it was said.
+    /// The index among several devices of this kind, if one was given.
     index: Option<usize>,
 }
 
@@ -28,7 +35,7 @@ enum Kind {
     Rocm,
 }
 
-/// Each kind, its name (also that of the cargo feature), and whether this build has it.
+/// Each kind, its name (also the name of its cargo feature), and whether this build has it.
 const KINDS: [(Kind, &str, bool); 6] = [
     (Kind::Cpu, "cpu", true),
     (Kind::Vulkan, "vulkan", cfg!(feature = "vulkan")),
@@ -39,7 +46,7 @@ const KINDS: [(Kind, &str, bool); 6] = [
 ];
 
 impl Device {
-    /// The processor cores.
+    /// The CPU.
     pub fn cpu() -> Self {
         Self::default()
     }
@@ -60,8 +67,8 @@ impl Device {
             Kind::Cuda => BurnDevice::cuda(self.index.unwrap_or(0)),
             #[cfg(feature = "rocm")]
             Kind::Rocm => BurnDevice::rocm(self.index.unwrap_or(0)),
-            #[allow(unreachable_patterns, reason = "which kinds are left depends on the features of the build")]
-            absent => unreachable!("{absent:?}: parsing refuses devices that the build does not have"),
+            #[allow(unreachable_patterns, reason = "the remaining kinds depend on the features of the build")]
+            absent => unreachable!("{absent:?}: parsing refuses devices that the build lacks"),
         }
     }
 }
@@ -70,7 +77,7 @@ impl FromStr for Device {
     type Err = Error;
 
     /// # Errors
-    /// For a name that is no device, an index that is no number, or a device that this build was made without.
+    /// For an unknown name, an index that is not a number, or a device that this build lacks.
     fn from_str(text: &str) -> Result<Self> {
         let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
         let refuse = |problem: Problem| Err(Error::spec("device", problem));
@@ -79,9 +86,8 @@ impl FromStr for Device {
             return refuse(expected(format_args!("one of {known}")).found(name));
         };
         if !present {
-            return refuse(
-                expected("one of this build").found(format_args!("{name}; build with `--features {name}` to have it")),
-            );
+            let problem = expected("a device of this build").found(name);
+            return refuse(problem.with_hint(format_args!("enable the cargo feature `{name}`")));
         }
         match (kind, index) {
             (Kind::Cpu | Kind::Metal, Some(index)) => refuse(format!("{name} takes no index, found {index}").into()),
@@ -109,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_is_always_there() {
+    fn the_cpu_is_always_available() {
         assert_eq!("cpu".parse::<Device>().unwrap(), Device::cpu());
         assert_eq!(Device::cpu().to_string(), "cpu");
     }
@@ -123,8 +129,8 @@ mod tests {
 
     #[cfg(not(feature = "cuda"))]
     #[test]
-    fn an_absent_device_says_how_to_build_it() {
+    fn the_error_for_an_absent_device_names_its_feature() {
         let error = "cuda:0".parse::<Device>().unwrap_err();
-        assert!(error.to_string().contains("--features cuda"), "{error}");
+        assert!(error.to_string().contains("enable the cargo feature `cuda`"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! How well a network does on labelled images.
+//! Evaluation of models on labelled images.
 //!
 //! ```
 //! use repvgg::image::Preprocessing;
@@ -33,75 +33,75 @@ use crate::data::{self, Dataset, Loader, Unreadable};
 /// The results of evaluating a model on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// For each class, how many images it has and for how many it was the network's first choice.
+    /// The counts of each class.
     pub classes: Vec<ClassCount>,
-    /// Images whose class was among the network's first five.
+    /// Images whose class was among the five most likely.
     pub top5: usize,
     /// The mean cross-entropy, without label smoothing.
     pub loss: f64,
-    /// Images left out because they could not be read.
+    /// Images skipped because they could not be read.
     pub skipped: usize,
-    /// Time in the network, without decoding.
+    /// Time spent in the network, without decoding.
     pub network_time: Duration,
-    /// Time in all.
+    /// Total time.
     pub time: Duration,
 }
 
-/// One class's images.
+/// The images of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClassCount {
     /// Images of the class.
     pub images: usize,
-    /// Those that the network put in it.
+    /// Images of the class that the network classified correctly.
     pub correct: usize,
 }
 
 impl Evaluation {
-    /// Images seen.
+    /// The number of evaluated images.
     pub fn images(&self) -> usize {
         self.classes.iter().map(|class| class.images).sum()
     }
 
-    /// Images whose class was the first choice.
+    /// The number of correctly classified images.
     pub fn correct(&self) -> usize {
         self.classes.iter().map(|class| class.correct).sum()
     }
 
-    /// The share of images whose class was the first choice, 0 to 1.
+    /// The share of correctly classified images, 0 to 1.
     pub fn top1(&self) -> f64 {
         self.correct() as f64 / self.images().max(1) as f64
     }
 
-    /// The share of images whose class was among the first five, 0 to 1.
+    /// The share of images whose class was among the five most likely, 0 to 1.
     pub fn top5(&self) -> f64 {
         self.top5 as f64 / self.images().max(1) as f64
     }
 }
 
-/// How a model is evaluated.
+/// The settings of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluationSettings {
-    /// How the network computes, and on how many threads; as many decode images.
+    /// The engine that runs the network. Images are decoded on the same number of threads.
     pub engine: Engine,
     /// Images per run of the network.
     pub batch: usize,
-    /// What to do with an image that cannot be read.
+    /// The handling of images that cannot be read.
     pub unreadable: Unreadable,
 }
 
 impl Default for EvaluationSettings {
-    /// Batches of 64 images on all processor cores; an image that cannot be read is an error.
+    /// Batches of 64 images on all processor cores. An image that cannot be read is an error.
     fn default() -> Self {
         Self { engine: Engine::on_all_cores(), batch: 64, unreadable: Unreadable::Refuse }
     }
 }
 
-/// Runs `model`, in the form that it has, on every image of `dataset`; `progress` is given the number of images done.
+/// Runs `model` in its own form on every image of `dataset`. `progress` receives the number of finished images.
 ///
-/// [`Data::check_labels`](data::Data::check_labels) tells whether the labels of the data are the model's.
+/// Labels are compared by index: [`Data::check_labels`](data::Data::check_labels) checks that the data set has the model's classes.
 ///
 /// # Errors
-/// When the model does not read images, its weights do not fit, or an image cannot be read and is not to be skipped.
+/// When the model does not accept images, its weights do not fit, or an unreadable image is an error.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
@@ -151,8 +151,8 @@ pub fn evaluate(
         progress(tally.images() + tally.skipped);
     }
     if tally.images() == 0 {
-        let what = expected("an image that can be read").found(format_args!("none in {}", dataset.len()));
-        return Err(Error::format("evaluation", what));
+        let problem = expected("at least one readable image").found(format_args!("none of {}", dataset.len()));
+        return Err(Error::format("evaluation", problem));
     }
     tally.loss /= tally.images() as f64;
     tally.time = start.elapsed();
@@ -161,11 +161,11 @@ pub fn evaluate(
 
 impl Evaluation {
     fn count(&mut self, logits: &[f32], label: usize) {
-        // Ties count against the network, NaN never counts for it.
-        let better = logits.len() - 1 - logits.iter().filter(|&&x| x < logits[label]).count();
+        // Ties and NaN count against the network.
+        let ahead = logits.len() - 1 - logits.iter().filter(|&&x| x < logits[label]).count();
         self.classes[label].images += 1;
-        self.classes[label].correct += usize::from(better == 0);
-        self.top5 += usize::from(better < 5);
+        self.classes[label].correct += usize::from(ahead == 0);
+        self.top5 += usize::from(ahead < 5);
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
         self.loss += sum.ln() - f64::from(logits[label] - largest);

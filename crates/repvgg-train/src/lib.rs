@@ -1,10 +1,10 @@
-//! Training RepVGG networks: data, augmentation, recipes, the loop, and the graph on the training framework.
+//! Training RepVGG networks: data, augmentation, recipes, the training loop, and graphs run on the training framework.
 //!
 //! ```text
 //! data::open ─► Loader ─► Network::step (forward, loss, backward, SGD) ─► Run: state, metrics, best and last model
 //! ```
 //!
-//! A run is described by a [`Setup`](run::Setup) and keeps everything in its folder:
+//! A [`Setup`](run::Setup) describes a run, and the run stores everything in its folder:
 //!
 //! ```no_run
 //! use repvgg_train::recipe::Preset;
@@ -23,8 +23,9 @@
 //! # }
 //! ```
 //!
-//! [`Setup::fine_tune`](run::Setup::fine_tune) starts from another model's weights, [`evaluate`](mod@evaluate) judges a model on
-//! labelled images, [`ablation`] trains one network with several kinds of block, [`measure`] times inference on any device.
+//! [`Setup::fine_tune`](run::Setup::fine_tune) starts from another model's weights. [`evaluate`](mod@evaluate) measures a model's
+//! accuracy on labelled images, [`ablation`] trains one network with several kinds of block, and [`measure`] times inference on any
+//! device.
 #![forbid(unsafe_code)]
 
 pub mod ablation;

@@ -1,4 +1,4 @@
-//! Inference on any device, ready to be timed.
+//! Inference workloads on any device, for timing.
 //!
 //! ```
 //! use repvgg::engine::{BatchShape, Engine};
@@ -22,20 +22,20 @@ use repvgg::{Graph, Result, Weights};
 
 use crate::{Device, Network};
 
-/// What runs a network.
+/// The backend that runs a network.
 #[derive(Debug, Clone)]
 pub enum Runner {
-    /// The engine.
+    /// The engine, on the CPU.
     Engine(Engine),
     /// The training framework, on a device.
     Framework(Device),
 }
 
-/// `graph` with `weights` and a full batch of [`images`]. The runs of the training framework include the transfer of images to
-/// the device and of logits back.
+/// A workload that runs `graph` with `weights` on a full batch of [`images`]. Runs of the training framework include the transfer of
+/// images to the device and of logits back.
 ///
 /// # Errors
-/// When the weights do not fit the graph, or the graph cannot take images of this shape.
+/// When the weights do not fit the graph, or the graph does not accept images of this shape.
 pub fn workload(graph: &Graph, weights: &Weights, runner: &Runner, shape: BatchShape) -> Result<Box<dyn Workload>> {
     match runner {
         Runner::Engine(cpu) => Ok(Box::new(engine(cpu, graph, weights, shape)?)),

@@ -1,4 +1,4 @@
-//! A network to train: its program interpreted on the framework's tensors, with gradients.
+//! Networks in training: programs interpreted on the framework's tensors, with gradients.
 
 mod forward;
 mod loss;
@@ -12,13 +12,30 @@ use repvgg::{Error, Graph, Result, Tensor, Weights};
 use crate::device::Device;
 use crate::optimizer::Sgd;
 use crate::tensors::{Tensors, download, upload};
-use forward::{Forward, Norms};
+use forward::{Forward, NormStatistics};
 pub use loss::LossSettings;
 
-/// The weight of a new batch in the running statistics of a batch norm, PyTorch's default.
+/// The weight of a new batch in the running statistics of a batch norm (PyTorch's default).
 const STATISTICS_MOMENTUM: f64 = 0.1;
 
 /// A network with its parameters on a device.
+///
+/// ```
+/// use repvgg::{Specification, Weights};
+/// use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
+///
+/// let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 2";
+/// let graph = Specification::from_toml(spec, "tiny")?.training_graph()?;
+/// let device = Device::cpu();
+/// let mut network = Network::new(graph.clone(), &Weights::initialise(&graph, 0), device)?;
+/// let mut sgd = Sgd::new(SgdSettings::default(), &graph, device);
+///
+/// let images: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i as f32 * 0.1).sin()).collect();
+/// let batch = Batch { images: &images, size: [32, 32], labels: &[0, 1] };
+/// let report = network.step(&batch, &LossSettings::default(), &mut sgd, 0.1)?;
+/// assert!(report.loss > 0.0 && report.images == 2);
+/// # Ok::<(), repvgg::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Network {
     program: Program,
@@ -27,7 +44,7 @@ pub struct Network {
     running: Tensors,
 }
 
-/// Images with their labels.
+/// A batch of images with their labels.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// Pixels `[N, C, H, W]`, normalised.
@@ -38,19 +55,19 @@ pub struct Batch<'a> {
     pub labels: &'a [usize],
 }
 
-/// What one training step saw, before its update.
+/// The loss and accuracy of one training step, measured before its update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// The loss that was differentiated: the mean over the batch, auxiliary heads included.
+    /// The differentiated loss: the mean over the batch, auxiliary heads included.
     pub loss: f64,
-    /// Images whose largest main logit is that of their label.
+    /// Correctly classified images: the largest logit of the main head is that of the label.
     pub correct: usize,
     /// Images in the batch.
     pub images: usize,
 }
 
 impl Network {
-    /// The network of `graph` with `weights`, on `device`.
+    /// Builds the network of `graph` with `weights` on `device`.
     ///
     /// # Errors
     /// When the weights are not those of the graph.
@@ -60,29 +77,29 @@ impl Network {
         let (mut trained, mut running) = (Tensors::new(), Tensors::new());
         for (name, Parameter { role, .. }) in graph.parameters() {
             let tensor = upload(weights.require(&name)?, &device);
-            let home = if role.is_trained() { &mut trained } else { &mut running };
-            home.insert(name, tensor);
+            let tensors = if role.is_trained() { &mut trained } else { &mut running };
+            tensors.insert(name, tensor);
         }
         Ok(Self { program: Program::training(&graph), device, trained, running })
     }
 
-    /// The network as data.
+    /// The network's graph.
     pub fn graph(&self) -> &Graph {
         self.program.graph()
     }
 
-    /// Parameters and running statistics, as they are now.
+    /// The current parameters and running statistics.
     pub fn weights(&self) -> Weights {
-        let home = |role: Role| if role.is_trained() { &self.trained } else { &self.running };
+        let tensors = |role: Role| if role.is_trained() { &self.trained } else { &self.running };
         let parameters = self.graph().parameters();
-        parameters.map(|(name, p)| (name.clone(), download(&home(p.role)[&name], p.shape))).collect()
+        parameters.map(|(name, p)| (name.clone(), download(&tensors(p.role)[&name], p.shape))).collect()
     }
 
-    /// One training step: forward with the statistics of the batch, the loss, backward, update of parameters and
-    /// running statistics.
+    /// Makes one training step: a forward pass with the statistics of the batch, the loss, a backward pass, and an update of
+    /// parameters and running statistics.
     ///
     /// # Errors
-    /// When images or labels do not fit the network, or the loss is not finite; the network is then unchanged.
+    /// When images or labels do not fit the network, or the loss is not finite. The network is then unchanged.
     pub fn step(
         &mut self,
         batch: &Batch<'_>,
@@ -96,7 +113,7 @@ impl Network {
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.clone().autodiff().require_grad()))
             .collect();
-        let mut forward = Forward::new(&self.program, &tracked, Norms::Batch(Vec::new()));
+        let mut forward = Forward::new(&self.program, &tracked, NormStatistics::Batch(Vec::new()));
         let outputs = forward.run(images.autodiff());
         let statistics = forward.into_statistics();
         let (objective, report) = loss.evaluate(outputs, batch.labels)?;
@@ -111,32 +128,32 @@ impl Network {
             let parameter = optimizer.update(&name, parameter, gradient, learning_rate);
             self.trained.insert(name, parameter);
         }
-        for seen in statistics {
-            self.advance(format!("{}.running_mean", seen.name), seen.mean);
-            self.advance(format!("{}.running_var", seen.name), seen.variance);
+        for observed in statistics {
+            self.update_running(format!("{}.running_mean", observed.name), observed.mean);
+            self.update_running(format!("{}.running_var", observed.name), observed.variance);
         }
         Ok(report)
     }
 
-    /// The main logits `[N, classes]` of `images` `[N, C, H, W]`, by the running statistics.
+    /// The logits `[N, classes]` of the main head for `images` `[N, C, H, W]`, computed with the running statistics.
     ///
     /// # Errors
     /// When the images do not fit the network.
     pub fn logits(&self, images: &[f32], size: [usize; 2]) -> Result<Tensor> {
         let images = self.images(images, size)?;
-        let outputs = Forward::new(&self.program, &self.trained, Norms::Running(&self.running)).run(images);
+        let outputs = Forward::new(&self.program, &self.trained, NormStatistics::Running(&self.running)).run(images);
         let [n, classes, ..] = outputs[0].dims();
         Ok(download(&outputs[0].clone().flatten(0, 3), vec![n, classes]))
     }
 
-    /// Moves one running statistic towards what the batch had.
-    fn advance(&mut self, name: String, observed: BurnTensor<1>) {
+    /// Moves one running statistic towards the batch's.
+    fn update_running(&mut self, name: String, observed: BurnTensor<1>) {
         let running = self.running.remove(&name).expect("every batch norm has running statistics");
-        let moved = running * (1.0 - STATISTICS_MOMENTUM) + observed * STATISTICS_MOMENTUM;
-        self.running.insert(name, moved);
+        let updated = running * (1.0 - STATISTICS_MOMENTUM) + observed * STATISTICS_MOMENTUM;
+        self.running.insert(name, updated);
     }
 
-    /// A batch of pixels on the device, checked against the graph.
+    /// Checks a batch of pixels against the graph and copies it to the device.
     fn images(&self, pixels: &[f32], size: [usize; 2]) -> Result<BurnTensor<4>> {
         let shapes = self.graph().shapes(size)?;
         if let Some(output) = self.graph().outputs().iter().find(|output| shapes[output.node.index()][1..] != [1, 1]) {
@@ -150,9 +167,9 @@ impl Network {
         let channels = self.graph().input_channels();
         let image = channels * height * width;
         if pixels.is_empty() || !pixels.len().is_multiple_of(image) {
-            let what =
-                expected(format_args!("a multiple of {channels} x {height} x {width} pixels")).found(pixels.len());
-            return Err(Error::shape("images", what));
+            let problem =
+                expected(format_args!("a multiple of {channels} x {height} x {width} values")).found(pixels.len());
+            return Err(Error::shape("images", problem));
         }
         let data = TensorData::new(pixels.to_vec(), [pixels.len() / image, channels, height, width]);
         Ok(BurnTensor::from_data(data, &self.device))

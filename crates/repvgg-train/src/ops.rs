@@ -1,7 +1,7 @@
-//! The operations where training spends its time.
+//! The operations that dominate training time.
 //!
-//! On the CPU they are our own kernels with their own backward passes; on every other device they are composed of the
-//! framework's operations. Both are the same functions.
+//! On the CPU they run on our own kernels, with their own backward passes. On other devices they are composed of the
+//! framework's operations. Both compute the same functions.
 
 mod buffers;
 mod composed;
@@ -15,9 +15,9 @@ use repvgg_kernels::{Activation, Geometry, NormSum};
 
 pub(crate) use cpu::use_threads;
 
-/// What [`normalised_sum`] adds up.
+/// A term of [`normalised_sum`].
 pub(crate) struct Branch {
-    /// `[N, C, H, W]`, equal for all branches.
+    /// `[N, C, H, W]`, the same shape for all branches.
     pub(crate) input: BurnTensor<4>,
     /// γ `[C]`.
     pub(crate) scale: BurnTensor<1>,
@@ -25,13 +25,13 @@ pub(crate) struct Branch {
     pub(crate) shift: BurnTensor<1>,
 }
 
-/// A sum of batch norms and what they saw.
+/// A sum of batch norms, and the statistics of each branch.
 pub(crate) struct NormalisedSum {
     /// `[N, C, H, W]`.
     pub(crate) output: BurnTensor<4>,
     /// The mean of each channel of each branch, `[branches · C]`, without gradient.
     pub(crate) mean: BurnTensor<1>,
-    /// Likewise the biased variance.
+    /// The biased variance of each channel of each branch, `[branches · C]`, without gradient.
     pub(crate) variance: BurnTensor<1>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn convolution(input: BurnTensor<4>, kernel: BurnTensor<4>, geometry:
 }
 
 /// `activation(Σ γ (x − mean) / √(variance + ε) + β)` over up to [`MAX_BRANCHES`] branches, each normalised by its own
-/// statistics over the batch: the end of a RepVGG block, or with one branch a batch norm.
+/// statistics over the batch. This is the end of a RepVGG block or, with one branch, a batch norm.
 pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Activation) -> NormalisedSum {
     match is_cpu(&branches[0].input.device()) {
         true => normalised_sum::normalised_sum(branches, epsilon, activation),
@@ -52,9 +52,9 @@ pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Ac
     }
 }
 
-/// The most branches that [`normalised_sum`] takes.
+/// The maximum number of branches of [`normalised_sum`].
 pub(crate) const MAX_BRANCHES: usize = repvgg::program::MAX_NORMS;
-const _: () = assert!(MAX_BRANCHES <= NormSum::MAX_BRANCHES, "the kernel takes every sum of the program");
+const _: () = assert!(MAX_BRANCHES <= NormSum::MAX_BRANCHES, "the kernel supports every sum of a program");
 
 fn is_cpu(device: &BurnDevice) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))

@@ -1,4 +1,4 @@
-//! Stochastic gradient descent with momentum, as PyTorch defines it.
+//! Stochastic gradient descent with momentum, by PyTorch's definition.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,42 +10,42 @@ use repvgg::{Error, Graph, Result, Weights};
 use crate::device::Device;
 use crate::tensors::{Tensors, download, upload};
 
-/// The constants of the update.
+/// The hyperparameters of SGD.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdSettings {
     /// The momentum μ.
     pub momentum: f64,
-    /// Nesterov's look-ahead: the step is `g + μ v` rather than `v`.
+    /// Whether to use Nesterov's look-ahead: the step is `g + μ v` rather than `v`.
     pub nesterov: bool,
     /// The weight decay λ.
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// The parameters that decay.
     pub decayed: Decayed,
 }
 
 impl Default for SgdSettings {
-    /// The paper's: momentum 0.9, weight decay 1e-4.
+    /// The paper's values: momentum 0.9, weight decay 1e-4.
     fn default() -> Self {
         Self { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decayed: Decayed::KernelsAndIdentities }
     }
 }
 
-/// Which parameters weight decay shrinks. Biases, β, learned factors and all other γ never decay.
+/// The parameters that weight decay applies to. Biases, β, learned factors and all other γ never decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decayed {
-    /// Convolution kernels and matrices alone: the paper's words (2101.03697, §4.1).
+    /// Only convolution kernels and matrices, as the paper's text says (2101.03697, §4.1).
     Kernels,
-    /// Also the γ of a batch norm on an identity branch, which stands in for that branch's kernel: RepVGG's published code.
+    /// Also the γ of a batch norm on an identity branch, which acts as that branch's kernel. RepVGG's published code does this.
     KernelsAndIdentities,
 }
 
 impl Decayed {
-    /// The names of the decayed parameters of `graph`.
+    /// The names of the parameters of `graph` that decay.
     fn names(self, graph: &Graph) -> HashSet<String> {
         let mut names = HashSet::new();
         let users = graph.users();
         for (id, node) in graph.iter() {
-            // It is a term of a sum, and reads what other branches read too.
+            // A batch norm on an identity branch is a term of a sum and shares its input with the other branches.
             let is_identity = matches!(node.op, Op::BatchNorm(_))
                 && users[id.index()].iter().any(|user| graph.node(*user).op == Op::Add)
                 && users[node.inputs[0].index()].len() > 1;
@@ -60,7 +60,7 @@ impl Decayed {
     }
 }
 
-/// SGD and its velocities: `d = g + λw`, `v ← μv + d`, `w ← w − ηv`, the first velocity being the first `d`.
+/// SGD with its velocities: `d = g + λw`, `v ← μv + d`, `w ← w − ηv`. The first velocity is the first `d`.
 #[derive(Debug)]
 pub struct Sgd {
     settings: SgdSettings,
@@ -71,7 +71,7 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// An optimizer for the parameters of `graph` on `device`, at rest.
+    /// An optimizer for the parameters of `graph` on `device`, without velocities.
     pub fn new(settings: SgdSettings, graph: &Graph, device: Device) -> Self {
         let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
         Self {
@@ -83,16 +83,16 @@ impl Sgd {
         }
     }
 
-    /// The velocity of each parameter that has moved, by the parameter's name: with the weights, all that an exact resume needs.
+    /// The velocity of each updated parameter, by the parameter's name. Together with the weights, it allows an exact resume.
     pub fn state(&self) -> Weights {
         let velocities = self.velocities.iter();
         velocities.map(|(name, velocity)| (name.clone(), download(velocity, self.shapes[name].clone()))).collect()
     }
 
-    /// Takes up the velocities of [`state`](Self::state).
+    /// Restores the velocities of [`state`](Self::state).
     ///
     /// # Errors
-    /// When a tensor is not that of a parameter; the optimizer is then unchanged.
+    /// When a tensor does not belong to a parameter. The optimizer is then unchanged.
     pub fn load_state(&mut self, state: &Weights) -> Result<()> {
         for (name, tensor) in state.iter() {
             match self.shapes.get(name) {
@@ -110,7 +110,7 @@ impl Sgd {
         Ok(())
     }
 
-    /// The parameter after one update by its gradient.
+    /// Returns the parameter after one update by its gradient.
     pub(crate) fn update(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! How a network is trained, as data.
+//! Training recipes: all hyperparameters as data, and presets of them.
 //!
 //! ```
 //! use repvgg_train::recipe::{Preset, Recipe};
@@ -21,7 +21,7 @@ use crate::augment::Augmentation;
 use crate::network::LossSettings;
 use crate::optimizer::{Decayed, SgdSettings};
 
-/// Everything that shapes a training run apart from the data, the network and the seed.
+/// The hyperparameters of a training run: everything except the data, the network and the seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -29,33 +29,33 @@ pub struct Recipe {
     pub epochs: usize,
     /// Images per step.
     pub batch: usize,
-    /// Side of the square network input in pixels, for data whose images have no common size.
+    /// Side of the square network input in pixels, for data sets whose images differ in size.
     pub size: usize,
-    /// The learning rate after warm-up; a cosine takes it to 0 step by step.
+    /// The learning rate after warm-up. From there it decays to 0 along a cosine, step by step.
     pub learning_rate: f64,
     /// Epochs over which the learning rate rises linearly from 0.
     pub warmup_epochs: f64,
     /// SGD's momentum.
     pub momentum: f64,
-    /// Whether the momentum is Nesterov's.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
     /// The weight decay of kernels and matrices.
     pub weight_decay: f64,
-    /// Whether the scale of an identity branch's batch norm decays too: it is that branch's kernel. Every known
-    /// implementation decays it, the paper's text does not say so.
+    /// Whether the scale of an identity branch's batch norm decays too, because it acts as that branch's kernel. Every
+    /// known implementation decays it, although the paper's text does not mention it.
     pub decay_identity_scale: bool,
-    /// The share of the target spread over all classes.
+    /// The share of the target that is spread evenly over all classes.
     pub label_smoothing: f64,
-    /// How training images are varied.
+    /// The augmentation of training images.
     pub augmentation: Augmentation,
 }
 
-/// A recipe and the network it suits.
+/// A recipe with a default network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preset {
     /// The recipe.
     pub recipe: Recipe,
-    /// The network used where none is named.
+    /// The default network of the recipe.
     pub model: Specification,
 }
 
@@ -77,7 +77,7 @@ impl Preset {
     /// The preset called `name`.
     ///
     /// # Errors
-    /// When there is none; the sentence lists those there are.
+    /// When there is none. The error lists the known names.
     pub fn named(name: &str) -> Result<Self> {
         PRESETS.get(name).cloned().ok_or_else(|| {
             let known = Self::names().collect::<Vec<_>>().join(", ");
@@ -92,41 +92,41 @@ impl Preset {
 }
 
 impl Recipe {
-    /// The recipe for another batch size, the learning rate scaled in proportion (Goyal et al., 1706.02677, Sect. 2.1).
+    /// The recipe with another batch size and a proportionally scaled learning rate (Goyal et al., 1706.02677, Sect. 2.1).
     #[must_use]
     pub fn with_batch(self, batch: usize) -> Self {
         Self { learning_rate: self.learning_rate * batch as f64 / self.batch as f64, batch, ..self }
     }
 
-    /// The recipe for another number of epochs, with a warm-up of at most a quarter of them: a preset's warm-up must not
-    /// swallow a short run.
+    /// The recipe with another number of epochs. The warm-up takes at most a quarter of them, so that a preset's warm-up
+    /// does not fill a short run.
     #[must_use]
     pub fn with_epochs(self, epochs: usize) -> Self {
         Self { epochs, warmup_epochs: self.warmup_epochs.min(epochs as f64 / 4.0), ..self }
     }
 
-    /// Checks that the recipe can be followed on inputs of `size` pixels.
+    /// Checks that all fields are valid for inputs of `size` pixels a side.
     ///
     /// # Errors
-    /// Names the field, what was expected and what was found.
+    /// When a field is out of range. The error names the field and its range.
     pub fn check(&self, size: usize) -> Result<()> {
-        let wrong = |field: &str, problem: Problem| Err(Error::spec(field, problem).within("recipe"));
-        for (field, count, most) in [("epochs", self.epochs, 1 << 20), ("batch", self.batch, 1 << 16)] {
-            if !(1..=most).contains(&count) {
-                return wrong(field, expected(format_args!("1 to {most}")).found(count));
+        let refuse = |field: &str, problem: Problem| Err(Error::spec(field, problem).within("recipe"));
+        for (field, count, max) in [("epochs", self.epochs, 1 << 20), ("batch", self.batch, 1 << 16)] {
+            if !(1..=max).contains(&count) {
+                return refuse(field, expected(format_args!("1 to {max}")).found(count));
             }
         }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", expected("a number above 0").found(self.learning_rate));
+            return refuse("learning_rate", expected("a number above 0").found(self.learning_rate));
         }
-        for (field, value, most) in [
+        for (field, value, max) in [
             ("warmup_epochs", self.warmup_epochs, self.epochs as f64),
             ("weight_decay", self.weight_decay, 1.0),
             ("momentum", self.momentum, 0.9999),
             ("label_smoothing", self.label_smoothing, 0.9999),
         ] {
-            if !(0.0..=most).contains(&value) {
-                return wrong(field, expected(format_args!("0 to {most}")).found(value));
+            if !(0.0..=max).contains(&value) {
+                return refuse(field, expected(format_args!("0 to {max}")).found(value));
             }
         }
         self.augmentation.check(size)
@@ -142,8 +142,8 @@ impl Recipe {
         LossSettings { label_smoothing: self.label_smoothing, ..LossSettings::default() }
     }
 
-    /// The learning rate of step `step` out of `steps`, each epoch having `steps_per_epoch`: a linear rise, then half a
-    /// cosine down to 0 (Loshchilov & Hutter, 1608.03983, Eq. 5, without restarts).
+    /// The learning rate of step `step` of `steps`, with `steps_per_epoch` steps in each epoch: a linear warm-up, then half
+    /// a cosine down to 0 (Loshchilov & Hutter, 1608.03983, Eq. 5, without restarts).
     pub fn learning_rate_at(&self, step: usize, steps: usize, steps_per_epoch: usize) -> f64 {
         let warmup = (self.warmup_epochs * steps_per_epoch as f64).round() as usize;
         if step < warmup {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_can_be_followed_and_built() {
+    fn every_preset_is_valid() {
         assert_eq!(
             Preset::names().collect::<Vec<_>>(),
             ["ablation", "ablation-quick", "cifar10", "demo", "imagenet-120", "quick"]
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_rises_then_follows_a_cosine() {
+    fn the_learning_rate_warms_up_and_follows_a_cosine() {
         let recipe =
             Recipe { learning_rate: 1.0, warmup_epochs: 2.0, epochs: 10, ..Preset::named("quick").unwrap().recipe };
         let rate = |step| recipe.learning_rate_at(step, 100, 10);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_follows_the_batch() {
+    fn the_learning_rate_scales_with_the_batch_size() {
         let recipe = Preset::named("imagenet-120").unwrap().recipe.with_batch(1024);
         assert_eq!((recipe.batch, recipe.learning_rate), (1024, 0.4));
     }

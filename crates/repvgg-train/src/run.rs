@@ -1,8 +1,8 @@
-//! Training from start to end: the loop, its folder, and resuming exactly where it was.
+//! Training runs: the training loop, the run folder, and exact resume.
 //!
-//! Everything random is a function of the seed, the epoch and an image's index, so the state of a run is its weights,
-//! its velocities and its position. A run that is killed at any moment and resumed repeats the steps since the last
-//! written state and ends with the same weights, bit for bit, as one never interrupted (same seed, threads and device).
+//! Everything random is a function of the seed, the epoch and an image's index, so the state of a run consists of its
+//! weights, velocities and position. A run that is killed at any moment and resumed repeats the steps since the last saved
+//! state. It ends with the same weights, bit for bit, as an uninterrupted run with the same seed, threads and device.
 
 mod config;
 mod folder;
@@ -28,62 +28,62 @@ pub use config::{Config, fingerprint};
 pub use folder::{Folder, Position, State};
 pub use setup::{Pretrained, Setup, Start};
 
-/// How often the state is written within an epoch.
+/// The time between saved states within an epoch.
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What happens during a run.
+/// An event of a run, for its observer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A step was made.
+    /// A training step has finished.
     Step(StepMetrics),
-    /// Validation images were evaluated.
+    /// Some of the validation images have been evaluated.
     Validation {
-        /// How many so far.
+        /// The number of images so far.
         done: usize,
-        /// How many there are.
+        /// The number of validation images.
         total: usize,
     },
-    /// An epoch ended.
+    /// An epoch has finished.
     Epoch(&'a EpochMetrics),
-    /// An image was left out because it could not be read.
+    /// An image was skipped because it could not be read.
     Skipped(&'a Error),
 }
 
-/// The run after a step.
+/// The metrics of a run after a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepMetrics {
     /// The epoch, counted from 0.
     pub epoch: usize,
-    /// Steps done in this epoch, and steps it has.
+    /// Finished steps of this epoch.
     pub step: usize,
-    /// See `step`.
+    /// All steps of an epoch.
     pub steps: usize,
     /// The mean loss of the epoch so far.
     pub loss: f64,
-    /// The share of the epoch's images so far that were classified right, 0 to 1.
+    /// The share of correctly classified images in the epoch so far, 0 to 1.
     pub top1: f64,
     /// Training images per second in this epoch.
     pub images_per_second: f64,
-    /// The time that the rest of the run will take at this speed.
+    /// The estimated time until the end of the run.
     pub remaining: Duration,
 }
 
-/// What the observer wants.
+/// The observer's answer to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
-    /// Go on.
+    /// Continue training.
     Continue,
-    /// Save and stop.
+    /// Save the state and stop.
     Stop,
 }
 
-/// How a run ended.
+/// The end of a call to [`Run::train`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All epochs are done.
+    /// All epochs are finished.
     Finished,
-    /// The observer stopped it; it can be resumed.
+    /// The observer stopped the run, which can be resumed.
     Stopped,
 }
 
@@ -92,17 +92,17 @@ pub struct Run {
     folder: Folder,
     config: Config,
     data: Data,
-    /// The training images as the loader takes them.
+    /// The cached training images.
     images: Arc<dyn Dataset>,
     network: Network,
     optimizer: Sgd,
     position: Position,
 }
 
-/// Bytes of decoded training images that are kept from epoch to epoch.
+/// The memory budget for decoded training images, in bytes.
 const CACHE: usize = 1 << 30;
 
-/// The training images, decoded once where there is room.
+/// The training images, cached after the first decoding.
 fn cached(data: &Data, config: &Config) -> Arc<dyn Dataset> {
     Arc::new(Cached::new(Arc::clone(&data.train), 2 * config.preprocessing.size as u32, CACHE))
 }
@@ -111,7 +111,7 @@ impl Run {
     /// Starts a run in a new folder.
     ///
     /// # Errors
-    /// When the folder is taken, the configuration describes nothing that can be trained, or the weights do not fit.
+    /// When the folder holds another run, the configuration cannot be trained, or the weights do not fit.
     pub fn create(path: &Path, start: Start) -> Result<Self> {
         let Start { config, data, weights, .. } = start;
         let device: Device = config.device.parse()?;
@@ -124,15 +124,15 @@ impl Run {
         let images = cached(&data, &config);
         let run = Self { folder, config, data, images, network, optimizer, position: Position::default() };
         run.save_state()?;
-        // Last: a folder with a configuration holds a run that can be resumed.
+        // The configuration comes last: its presence marks a run that can be resumed.
         run.folder.save_config(&run.config)?;
         Ok(run)
     }
 
-    /// Takes a run up where its folder says it was.
+    /// Resumes a run from the state in its folder.
     ///
     /// # Errors
-    /// When the folder holds no run, another process writes it, or the data have changed.
+    /// When the folder holds no run, another process is writing to it, or the data have changed.
     pub fn resume(path: &Path) -> Result<Self> {
         let folder = Folder::open(path)?;
         let config = folder.load_config()?;
@@ -150,34 +150,34 @@ impl Run {
         let images = cached(&data, &config);
         let epochs = config.recipe.epochs;
         if state.position.epoch > epochs {
-            let what = expected(format_args!("a state within {epochs} epochs"))
+            let problem = expected(format_args!("a state within {epochs} epochs"))
                 .found(format_args!("one after {}", state.position.epoch));
-            return Err(Error::format(path.display(), what));
+            return Err(Error::format(path.display(), problem));
         }
         Ok(Self { folder, config, data, images, network, optimizer, position: state.position })
     }
 
-    /// What the run is.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The data it learns from.
+    /// The data set.
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// How far it has come.
+    /// The current position.
     pub fn position(&self) -> &Position {
         &self.position
     }
 
-    /// Its folder.
+    /// The run folder.
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// Trains until all epochs are done or `observer` says stop; either way the state is saved.
+    /// Trains until all epochs are finished or `observer` stops the run. The state is saved in both cases.
     ///
     /// # Errors
     /// When an image cannot be read, the loss is not finite, or a file cannot be written.
@@ -188,14 +188,14 @@ impl Run {
                 return Ok(Outcome::Stopped);
             }
             if self.position.images == 0 {
-                let what = expected("a training image that can be read")
-                    .found(format_args!("none in {}", self.data.train.len()));
-                return Err(Error::format(self.config.data.display(), what));
+                let problem = expected("at least one readable training image")
+                    .found(format_args!("none of {}", self.data.train.len()));
+                return Err(Error::format(self.config.data.display(), problem));
             }
             self.save_state()?;
             let evaluation = self.validate(&mut observer)?;
             self.finish_epoch(&evaluation)?;
-            let metrics = self.position.metrics.last().expect("an epoch has just ended");
+            let metrics = self.position.metrics.last().expect("an epoch has just finished");
             if observer(Event::Epoch(metrics)) == Control::Stop && self.position.epoch < self.config.recipe.epochs {
                 return Ok(Outcome::Stopped);
             }
@@ -203,7 +203,7 @@ impl Run {
         Ok(Outcome::Finished)
     }
 
-    /// The indices of each step's images in `epoch`; images that do not fill a batch wait for another epoch.
+    /// The image indices of each step of `epoch`. Images left over after the last full batch are not used in this epoch.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
         let order = data::random::epoch_order(self.config.seed, epoch as u64, self.data.train.len());
         let batch = self.config.recipe.batch.min(order.len());
@@ -260,7 +260,7 @@ impl Run {
             let rate = recipe.learning_rate_at(done, recipe.epochs * steps, steps);
             let images = Batch { images: batch.images.data(), size: [preprocessing.size; 2], labels: &batch.labels };
             let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
-                // Images and labels were checked before: what is left is a loss that is not finite.
+                // Images and labels have been checked, so the error is a loss that is not finite.
                 let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);
                 error.with_hint(format_args!("learning rate {rate:.3}; a lower one may help")).within(place)
             })?;
@@ -287,7 +287,7 @@ impl Run {
         }
     }
 
-    /// Evaluates the network as it will be used: fused, on the engine.
+    /// Evaluates the network as it is deployed: fused, on the engine.
     fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
         let plain = self.model()?.fuse()?;
         let settings = EvaluationSettings {
@@ -301,7 +301,7 @@ impl Run {
         })
     }
 
-    /// Counts the epoch as done and writes everything, the state last.
+    /// Completes the epoch and writes all files, the state last.
     fn finish_epoch(&mut self, evaluation: &Evaluation) -> Result<()> {
         let Position { epoch, loss_sum, images, correct, skipped, seconds, .. } = self.position;
         let steps = self.position.step;
@@ -333,7 +333,7 @@ impl Run {
         self.save_state()
     }
 
-    /// The network as it is now, in training form, with what it records about its training.
+    /// The current network in training form, with a record of its training.
     ///
     /// # Errors
     /// When a parameter is not finite.

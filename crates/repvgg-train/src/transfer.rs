@@ -1,13 +1,13 @@
-//! Weights taken over from another model.
+//! Transfer of weights from a pretrained model.
 
 use repvgg::error::expected;
 use repvgg::{Error, Form, Model, Result, Weights};
 
-/// Replaces the initial `weights` of a network by those of `pretrained`, all but a head for other classes, and returns
-/// how many parameters were replaced.
+/// Replaces the initial `weights` of a network by those of `pretrained`, except for a head with another number of classes.
+/// Returns the number of replaced parameters.
 ///
 /// # Errors
-/// When `pretrained` is in plain form, or has a parameter that the network lacks or has in another shape.
+/// When `pretrained` is in plain form, or has a parameter that the network lacks or that has another shape there.
 pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
     if pretrained.form() == Form::Plain {
         return Err(plain_form());
@@ -29,7 +29,7 @@ pub fn transfer(weights: &mut Weights, pretrained: &Model) -> Result<usize> {
     Ok(transferred)
 }
 
-/// The error for a pretrained model without branches.
+/// The error for a pretrained model in plain form.
 pub(crate) fn plain_form() -> Error {
     let problem = expected("a model in training form").found("plain form");
     Error::weights("weights", problem.with_hint("a network without its branches does not train well"))
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_head_for_other_classes_is_taken_over() {
+    fn everything_except_a_head_for_other_classes_is_transferred() {
         let (pretrained, mut weights) = (model(3, 1), model(5, 2).weights);
         let initial = weights.clone();
         assert_eq!(transfer(&mut weights, &pretrained).unwrap(), weights.len() - 2);

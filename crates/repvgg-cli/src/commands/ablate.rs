@@ -13,10 +13,10 @@ use repvgg::{Error, Model, Result, Specification, cost};
 use repvgg_train::ablation::{Ablation, Trial};
 use repvgg_train::data::{self, Data};
 use repvgg_train::recipe::{Preset, Recipe};
-use repvgg_train::run::{Outcome as RunOutcome, Run};
+use repvgg_train::run::{Outcome, Run};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use super::fuse::fuse_checked;
 use super::train::train;
 use crate::engine::EngineOptions;
@@ -80,17 +80,17 @@ fn parse_block(name: &str) -> Result<BlockKind, String> {
     })
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let ablation = ablation(arguments)?;
     let data = (0..ablation.seeds).map(|seed| data::open(&ablation.data, seed)).collect::<Result<Vec<_>, _>>()?;
     check(arguments, &ablation, &data[0])?;
-    let mut rows: Vec<Row> = ablation.blocks.iter().map(|&block| Row::new(block)).collect();
+    let mut rows: Vec<BlockResults> = ablation.blocks.iter().map(|&block| BlockResults::new(block)).collect();
     let trials: Vec<Trial> = ablation.trials().collect();
     for (index, &trial) in trials.iter().enumerate() {
         let mut run = ablation.open(trial, &data[trial.seed as usize])?;
         eprint!("{}/{}  ", index + 1, trials.len());
         announce(&run, trial);
-        if train(&mut run, |line| eprintln!("{}", output::line(line)))? == RunOutcome::Stopped {
+        if train(&mut run, |line| eprintln!("{}", output::line(line)))? == Outcome::Stopped {
             eprintln!("stopped and saved; run the same command again to continue");
             return Ok(ExitCode::from(130));
         }
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         row.add(&run);
     }
     measure(arguments, &ablation, &mut rows, ablation.image_size(&data[0]))?;
-    let report = Report { ablation: &ablation, data: &data[0], rows: &rows };
+    let report = AblationReport { ablation: &ablation, data: &data[0], rows: &rows };
     let (json, sheet) = (report.json(), report.sheet());
     for (file, text) in [("ablation.json", format!("{json}\n")), ("table.md", sheet.markdown())] {
         write_atomically(&ablation.folder.join(file), |file| file.write_all(text.as_bytes()))?;
@@ -170,7 +170,7 @@ fn announce(run: &Run, trial: Trial) {
 }
 
 /// The results of one kind of block.
-struct Row {
+struct BlockResults {
     block: BlockKind,
     /// Accuracy of each seed, 0 to 1.
     top1: Vec<f64>,
@@ -189,7 +189,7 @@ struct Forms<T> {
     plain: T,
 }
 
-impl Row {
+impl BlockResults {
     fn new(block: BlockKind) -> Self {
         let parameters = Forms { training: 0, plain: 0 };
         Self { block, top1: Vec::new(), parameters, speed: None, fusion_error: None, blocked: None }
@@ -220,7 +220,7 @@ impl Row {
 }
 
 /// Fuses and checks the network of each row, then times both forms of all rows in turn.
-fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: usize) -> Result<()> {
+fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults], size: usize) -> Result<()> {
     let mut candidates = Vec::new();
     for row in &mut *rows {
         let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
@@ -245,18 +245,18 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [Row], size: u
     Ok(())
 }
 
-struct Report<'a> {
+struct AblationReport<'a> {
     ablation: &'a Ablation,
     data: &'a Data,
-    rows: &'a [Row],
+    rows: &'a [BlockResults],
 }
 
-impl Report<'_> {
+impl AblationReport<'_> {
     fn json(&self) -> serde_json::Value {
         self.rows.iter().map(|row| self.row_json(row)).collect()
     }
 
-    fn row_json(&self, row: &Row) -> serde_json::Value {
+    fn row_json(&self, row: &BlockResults) -> serde_json::Value {
         let paper = row.paper().map(|paper| {
             json!({
                 "source": paper.source, "name": paper.name, "top1": paper.top1,
@@ -307,7 +307,7 @@ impl Report<'_> {
         }
     }
 
-    fn cells(row: &Row) -> Vec<Cell> {
+    fn cells(row: &BlockResults) -> Vec<Cell> {
         let percent = |share: &f64| format!("{:.2}", 100.0 * share);
         let paper = row.paper();
         let why = row.blocked.as_ref().map(|why| format!("Not one convolution: {why}."));
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn mean_and_spread_are_over_seeds() {
-        let mut row = Row::new(BlockKind::default());
+        let mut row = BlockResults::new(BlockKind::default());
         row.top1 = vec![0.5];
         assert_eq!((row.mean(), row.spread()), (0.5, None));
         row.top1 = vec![0.5, 0.7];

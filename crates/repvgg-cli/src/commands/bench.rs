@@ -12,7 +12,7 @@ use repvgg::engine::{
 use repvgg::measure::{self, Profile};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     engine: EngineOptions,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let opened = arguments.model.open_or_initialise()?;
     let model = &opened.model;
     let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let profile = profile(&mut session, arguments.iterations as usize)?;
     let roofline = macs as f64 / (profile.peak.macs_per_second() * pool.threads() as f64);
     let name = model.name();
-    let report = Report { arguments, session: &session, name, form: model.form(), macs, roofline, load, profile };
+    let report = BenchReport { arguments, session: &session, name, form: model.form(), macs, roofline, load, profile };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -112,7 +112,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-struct Report<'a> {
+struct BenchReport<'a> {
     arguments: &'a Arguments,
     session: &'a Session,
     name: &'a str,
@@ -125,7 +125,7 @@ struct Report<'a> {
     profile: Profile,
 }
 
-impl Report<'_> {
+impl BenchReport<'_> {
     fn median(&self) -> Duration {
         self.profile.times.median()
     }

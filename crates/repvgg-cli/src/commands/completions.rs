@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Command;
 use clap_complete::Shell;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::output::print_script;
 
 /// Print the completion script of a shell
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-pub(crate) fn run(arguments: &Arguments, mut program: Command) -> Outcome {
+pub(crate) fn run(arguments: &Arguments, mut program: Command) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut program, "repvgg", &mut script);
     print_script(&script)?;

@@ -13,8 +13,8 @@ use repvgg::{Graph, Result};
 use repvgg_hub::ModelName;
 use serde_json::json;
 
-use super::Outcome;
-use crate::live_plot::{Curve, Panel, bars, svg};
+use super::CommandResult;
+use crate::live_plot::{MemoryCurve, MemoryPlot, bars, svg};
 use crate::observe::observe;
 use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
@@ -65,7 +65,7 @@ struct Counted {
     cost: Cost,
     fragmentation: Fragmentation,
     /// The node at which most bytes are alive; the first of several.
-    peak: Moment,
+    peak: PeakNode,
     longest_wait: Option<Wait>,
     /// For each node, how many nodes of the first form are done when it is.
     ends: Vec<usize>,
@@ -73,19 +73,19 @@ struct Counted {
 }
 
 /// What is alive while a node runs.
-struct Moment {
+struct PeakNode {
     name: String,
     alive: Vec<Alive>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let models = arguments.models.iter();
     let mut networks =
         models.map(|name| CountedNetwork::count(name, arguments.size)).collect::<Result<Vec<CountedNetwork>>>()?;
     let batch = u64::from(arguments.batch);
     if let Some(path) = &arguments.plot {
         arguments.models.iter().try_for_each(|name| refuse_overwrite(Path::new(name), path))?;
-        let panels: Vec<Panel> = networks.iter().map(|network| network.panel(batch)).collect();
+        let panels: Vec<MemoryPlot> = networks.iter().map(|network| network.panel(batch)).collect();
         write_atomically(path, |file| file.write_all(svg(&panels).as_bytes()))?;
     }
     if arguments.measure {
@@ -144,7 +144,7 @@ impl CountedNetwork {
         self.forms.iter().map(|counted| counted.cost.peak_activation_bytes).max().unwrap_or(0)
     }
 
-    fn panel(&self, batch: u64) -> Panel {
+    fn panel(&self, batch: u64) -> MemoryPlot {
         let [height, width] = self.size;
         let caption = |counted: &Counted| {
             let peak = mebibytes(counted.cost.peak_activation_bytes * batch);
@@ -154,7 +154,7 @@ impl CountedNetwork {
             1 => "node, in the order in which they run",
             _ => "node of the training form, or those that a node of the plain form replaces",
         };
-        Panel {
+        MemoryPlot {
             nodes,
             title: format!("{}, batch {batch} of {height}x{width}", self.name),
             curves: self.forms.iter().map(|counted| counted.curve(caption(counted), batch)).collect(),
@@ -173,14 +173,14 @@ impl Counted {
         let nodes = graph.iter().map(|(id, _)| id).zip(&cost.layers);
         let peak = nodes.max_by_key(|(id, layer)| (layer.live_bytes, Reverse(*id)));
         let (id, layer) = peak.expect("a graph has nodes");
-        let peak = Moment { name: layer.name.clone(), alive: alive_at(&graph, size, id)? };
+        let peak = PeakNode { name: layer.name.clone(), alive: alive_at(&graph, size, id)? };
         let longest_wait = longest_wait(&graph, size)?;
         Ok(Self { form, fragmentation: fragmentation(&graph), peak, longest_wait, ends, observed: None, cost, graph })
     }
 
-    fn curve(&self, caption: String, batch: u64) -> Curve {
+    fn curve(&self, caption: String, batch: u64) -> MemoryCurve {
         let steps = self.ends.iter().zip(&self.cost.layers).map(|(&end, layer)| (end, layer.live_bytes * batch));
-        Curve { caption, steps: steps.collect() }
+        MemoryCurve { caption, steps: steps.collect() }
     }
 
     /// Number of nodes that run while a value is held.
@@ -238,7 +238,7 @@ impl Counted {
     }
 }
 
-impl Moment {
+impl PeakNode {
     /// `at a: b (1.00 MiB) held for c`, the largest first.
     fn text(&self, batch: u64) -> String {
         let mut held: Vec<&Alive> = self.alive.iter().filter(|value| value.held_for.is_some()).collect();

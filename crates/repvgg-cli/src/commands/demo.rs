@@ -17,17 +17,17 @@ use repvgg_train::curves::svg;
 use repvgg_train::data::{BUILT_IN, Data, Unreadable};
 use repvgg_train::evaluate::EvaluationSettings;
 use repvgg_train::recipe::Preset;
-use repvgg_train::run::{Outcome as RunOutcome, Run, Setup};
+use repvgg_train::run::{Outcome, Run, Setup};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use super::eval::evaluate_with_progress;
 use super::fuse::fuse_checked;
 use super::train::{print_line, train};
 use crate::contact_sheet::{Thumbnail, Verdict, contact_sheet};
 use crate::output::{print, print_json, thousands};
 use crate::progress::duration;
-use crate::report::{self, Command, Forms, Report, Training};
+use crate::report::{self, DemoReport, Forms, NextStep, TrainingSummary};
 use crate::source::default_threads;
 
 /// Everything in a few minutes: draw images, train, fuse, check, compare, predict, and write a report
@@ -59,7 +59,7 @@ const PROTOCOL: Protocol = Protocol { warmup: 1, iterations: 3, rounds: 5 };
 /// Held-out images on the contact sheet.
 const TILES: usize = 24;
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let folder = arguments.output.clone().unwrap_or_else(free_folder);
     let mut run = start(arguments, &folder.join("run"))?;
     let data = run.data().clone();
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         data.labels.len()
     ))?;
     let begun = Instant::now();
-    if train(&mut run, print_line)? == RunOutcome::Stopped {
+    if train(&mut run, print_line)? == Outcome::Stopped {
         print(&format!(
             "stopped and saved; continue the training with: repvgg train --resume {}\n",
             folder.join("run").display()
@@ -229,17 +229,17 @@ impl Results {
             ("Time every layer", format!("repvgg bench {plain} --batch 64")),
             ("Train on your own images", "repvgg train photos/ -o run".to_owned()),
         ];
-        let commands: Vec<Command<'_>> = lines.iter().map(|(purpose, line)| Command { purpose, line }).collect();
-        let report = Report {
+        let next_steps: Vec<NextStep<'_>> = lines.iter().map(|(purpose, line)| NextStep { purpose, line }).collect();
+        let report = DemoReport {
             title: "RepVGG, from images to a fused network",
             environment: &environment,
-            data: report::Data {
+            data: report::DataSummary {
                 classes: &data.labels,
                 training_images: data.train.len() as u64,
                 validation_images: data.validation.len() as u64,
             },
             architecture: &architecture,
-            training: Training {
+            training: TrainingSummary {
                 epochs: config.recipe.epochs,
                 seconds: trained.as_secs_f64(),
                 images_per_second: images,
@@ -251,7 +251,7 @@ impl Results {
             batch: BATCH,
             parameters: self.parameters,
             contact_sheet_png: &self.contact_sheet,
-            commands: &commands,
+            next_steps: &next_steps,
         };
         Ok(report.html())
     }

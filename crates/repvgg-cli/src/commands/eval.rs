@@ -9,7 +9,7 @@ use repvgg_train::data::{self, Dataset, Unreadable};
 use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     engine: EngineOptions,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let opened = arguments.model.open_with_origin()?;
     let model = &opened.model;
     model.check_images()?;

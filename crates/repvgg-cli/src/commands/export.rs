@@ -11,7 +11,7 @@ use repvgg::fuse::Fusion;
 use repvgg::{Error, Model, Precision, Result, check};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use super::fuse::fuse_checked;
 use crate::output::{print, print_json, thousands};
 use crate::source::ModelOptions;
@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     output: PathBuf,
     /// Form to write; `plain` fuses a training form, with the checks of `repvgg fuse` [default: the model's own]
     #[arg(long, value_enum)]
-    form: Option<WantedForm>,
+    form: Option<FormOption>,
     /// How values are stored: f16 halves the file and rounds each value once; computation stays in f32
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
     /// Parameter names in a safetensors file [default: official]
     #[arg(long, value_enum)]
-    dialect: Option<WantedDialect>,
+    dialect: Option<DialectOption>,
     /// ONNX operator set version, 7 to 21 [default: 17, or 18 with --with-preprocess]
     #[arg(long)]
     opset: Option<i64>,
@@ -52,13 +52,13 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WantedForm {
+enum FormOption {
     Training,
     Plain,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WantedDialect {
+enum DialectOption {
     Official,
     Timm,
     Mmpretrain,
@@ -77,7 +77,7 @@ enum Target {
     Safetensors,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let target = arguments.target()?;
     arguments.model.refuse_overwrite(&arguments.output)?;
     let model = arguments.model.open()?;
@@ -133,14 +133,14 @@ impl Arguments {
     /// The model in the requested form.
     fn in_form(&self, model: Model) -> anyhow::Result<Model> {
         match (self.form, model.form()) {
-            (None, _) | (Some(WantedForm::Training), Form::Training) | (Some(WantedForm::Plain), Form::Plain) => {
+            (None, _) | (Some(FormOption::Training), Form::Training) | (Some(FormOption::Plain), Form::Plain) => {
                 Ok(model)
             }
-            (Some(WantedForm::Training), Form::Plain) => {
+            (Some(FormOption::Training), Form::Plain) => {
                 let what = "expected a model in training form, found plain form: fusing cannot be undone";
                 Err(Error::fuse(&self.model.model, what).into())
             }
-            (Some(WantedForm::Plain), Form::Training) => {
+            (Some(FormOption::Plain), Form::Training) => {
                 let checked = fuse_checked(&model, check::image_size(&model));
                 let checked = checked.with_context(|| self.model.model.clone())?;
                 checked.accept().with_context(|| format!("{}: not written", self.output.display()))
@@ -150,9 +150,9 @@ impl Arguments {
 
     fn dialect(&self) -> Dialect {
         match self.dialect {
-            None | Some(WantedDialect::Official) => Dialect::Official,
-            Some(WantedDialect::Timm) => Dialect::Timm,
-            Some(WantedDialect::Mmpretrain) => Dialect::Mmpretrain,
+            None | Some(DialectOption::Official) => Dialect::Official,
+            Some(DialectOption::Timm) => Dialect::Timm,
+            Some(DialectOption::Mmpretrain) => Dialect::Mmpretrain,
         }
     }
 

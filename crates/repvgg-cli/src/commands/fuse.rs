@@ -9,7 +9,7 @@ use repvgg::fuse::Fusion;
 use repvgg::{Error, Model, Result};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::ModelOptions;
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     arguments.input.refuse_overwrite(&arguments.output)?;
     if arguments.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
         let what = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";

@@ -10,7 +10,7 @@ use repvgg::{Form, Graph, Model, Result, Specification};
 use repvgg_hub::{ModelName, Opened};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::output::{print, print_json, table, thousands};
 use crate::source::{ModelOptions, parse_size};
 
@@ -28,15 +28,15 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let subject = Subject::open(&arguments.model)?;
-    let size = arguments.size.unwrap_or([subject.image_size; 2]);
-    let facts = Facts {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    let network = ShownNetwork::open(&arguments.model)?;
+    let size = arguments.size.unwrap_or([network.image_size; 2]);
+    let facts = NetworkFacts {
         size,
-        shown: cost(&subject.graph, size)?,
-        training: cost(&subject.training, size)?,
-        plain: cost(&subject.plain, size)?,
-        subject: &subject,
+        shown: cost(&network.graph, size)?,
+        training: cost(&network.training, size)?,
+        plain: cost(&network.plain, size)?,
+        network: &network,
     };
     if arguments.json {
         print_json(&facts.json())?;
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// The network that is shown: a model's, or a named one without weights.
-struct Subject {
+struct ShownNetwork {
     name: String,
     architecture: Specification,
     specification: Option<Specification>,
@@ -62,7 +62,7 @@ struct Subject {
     plain: Graph,
 }
 
-impl Subject {
+impl ShownNetwork {
     fn open(options: &ModelOptions) -> Result<Self> {
         if let ModelName::Specification(specification) = ModelName::parse(&options.model)? {
             return Self::new(*specification);
@@ -108,15 +108,15 @@ impl Subject {
     }
 }
 
-struct Facts<'a> {
-    subject: &'a Subject,
+struct NetworkFacts<'a> {
+    network: &'a ShownNetwork,
     size: [usize; 2],
     shown: Cost,
     training: Cost,
     plain: Cost,
 }
 
-impl Facts<'_> {
+impl NetworkFacts<'_> {
     fn json(&self) -> serde_json::Value {
         let layers: Vec<serde_json::Value> = self
             .shown
@@ -130,11 +130,11 @@ impl Facts<'_> {
             })
             .collect();
         json!({
-            "name": self.subject.name,
-            "form": self.subject.form,
-            "file": self.subject.origin,
+            "name": self.network.name,
+            "form": self.network.form,
+            "file": self.network.origin,
             "size": self.size,
-            "classes": self.subject.graph.classes(),
+            "classes": self.network.graph.classes(),
             "parameters": self.plain.parameters,
             "training_parameters": self.training.parameters,
             "macs": self.plain.macs,
@@ -142,12 +142,12 @@ impl Facts<'_> {
             "winograd_multiplies": self.plain.winograd_multiplies,
             "peak_activation_bytes": self.plain.peak_activation_bytes,
             "training_peak_activation_bytes": self.training.peak_activation_bytes,
-            "architecture": self.subject.architecture,
-            "specification": self.subject.specification,
-            "labels": self.subject.model.as_ref().map(|model| &model.labels),
-            "preprocessing": self.subject.model.as_ref().map(|model| &model.preprocessing),
-            "training": self.subject.model.as_ref().and_then(|model| model.training.as_ref()),
-            "paper": published(&self.subject.name).map(|paper| json!({"source": paper.source, "top1": paper.top1})),
+            "architecture": self.network.architecture,
+            "specification": self.network.specification,
+            "labels": self.network.model.as_ref().map(|model| &model.labels),
+            "preprocessing": self.network.model.as_ref().map(|model| &model.preprocessing),
+            "training": self.network.model.as_ref().and_then(|model| model.training.as_ref()),
+            "paper": published(&self.network.name).map(|paper| json!({"source": paper.source, "top1": paper.top1})),
             "layers": layers,
         })
     }
@@ -158,7 +158,7 @@ impl Facts<'_> {
             .shown
             .layers
             .iter()
-            .zip(self.subject.graph.nodes())
+            .zip(self.network.graph.nodes())
             .map(|(layer, node)| {
                 let [c, h, w] = layer.shape;
                 vec![
@@ -184,20 +184,20 @@ impl Facts<'_> {
         };
         text.push_str(&format!(
             "\n{} for {} classes, shown in {} for one {height}x{width} image\n",
-            self.subject.name,
-            self.subject.graph.classes(),
-            self.subject.form
+            self.network.name,
+            self.network.graph.classes(),
+            self.network.form
         ));
-        if let Some(origin) = self.subject.origin {
+        if let Some(origin) = self.network.origin {
             text.push_str(&format!("file           {origin}\n"));
         }
         text.push_str(&line("training form", &self.training));
         text.push_str(&line("plain form", &self.plain));
-        if let Some(paper) = published(&self.subject.name) {
+        if let Some(paper) = published(&self.network.name) {
             let millions = paper.parameters.map_or(String::new(), |millions| format!(", {millions:.2} M parameters"));
             text.push_str(&format!("paper          top-1 {:.2} %{millions} ({})\n", paper.top1, paper.source));
         }
-        if let Some(model) = &self.subject.model {
+        if let Some(model) = &self.network.model {
             if !model.labels.is_empty() {
                 text.push_str(&format!("labels         {}\n", shortened(&model.labels)));
             }

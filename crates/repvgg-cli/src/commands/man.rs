@@ -9,7 +9,7 @@ use clap::Command;
 use clap_mangen::Man;
 use repvgg::file::write_atomically;
 
-use super::Outcome;
+use super::CommandResult;
 
 /// Write the manual pages of the program and its commands, repvgg.1, repvgg-train.1, …
 #[derive(clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     folder: PathBuf,
 }
 
-pub(crate) fn run(arguments: &Arguments, mut program: Command) -> Outcome {
+pub(crate) fn run(arguments: &Arguments, mut program: Command) -> CommandResult {
     let folder = &arguments.folder;
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     program.build();

@@ -8,7 +8,7 @@ use repvgg::zoo::{BLOCKS, Published, published};
 use repvgg::{Result, Specification};
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::output::{print, print_json, table, thousands};
 use crate::source::parse_size;
 
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-struct Row {
+struct ListedNetwork {
     name: &'static str,
     size: [usize; 2],
     training_parameters: u64,
@@ -32,7 +32,7 @@ struct Row {
     plain: Option<Cost>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let rows = Specification::names().map(|name| row(name, arguments.size)).collect::<Result<Vec<_>>>()?;
     if arguments.json {
         print_json(&rows.iter().map(json_row).collect())?;
@@ -42,12 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<Row> {
+fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<ListedNetwork> {
     let architecture = Specification::named(name).expect("a listed name has an architecture");
     let size = size.unwrap_or([architecture.image_size(); 2]);
     let training = architecture.training_graph()?;
     let fusion = Fusion::new(&training);
-    Ok(Row {
+    Ok(ListedNetwork {
         name,
         size,
         training_parameters: cost::parameters(&training),
@@ -56,7 +56,7 @@ fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<Row> {
     })
 }
 
-fn json_row(row: &Row) -> serde_json::Value {
+fn json_row(row: &ListedNetwork) -> serde_json::Value {
     let paper = published(row.name).map(|paper| {
         json!({
             "source": paper.source, "top1": paper.top1, "parameters_millions": paper.parameters,
@@ -76,7 +76,7 @@ fn json_row(row: &Row) -> serde_json::Value {
     })
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(rows: &[ListedNetwork]) -> String {
     let header = [
         "name",
         "image",

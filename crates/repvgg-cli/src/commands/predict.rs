@@ -8,7 +8,7 @@ use repvgg::classify::{Classifier, Prediction};
 use repvgg::image;
 use serde_json::json;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::{line, print, print_json};
 use crate::source::ModelOptions;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     engine: EngineOptions,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let opened = arguments.model.open_with_origin()?;
     let mut engine = arguments.engine.engine()?;
     engine.options.tuning = opened.tuning()?;

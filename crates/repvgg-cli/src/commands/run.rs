@@ -7,7 +7,7 @@ use anyhow::Context;
 use repvgg::engine::BatchShape;
 use repvgg::{Error, Tensor, npy};
 
-use super::Outcome;
+use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::print;
 use crate::source::ModelOptions;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 /// Images per run of the network; more would only take memory.
 const BATCH: usize = 16;
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     arguments.model.refuse_overwrite(&arguments.output)?;
     let opened = arguments.model.open_with_origin()?;
     let model = &opened.model;

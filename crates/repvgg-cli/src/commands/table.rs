@@ -7,7 +7,7 @@ use repvgg::Error;
 use repvgg::file::write_atomically;
 use serde_json::Value;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::measure::ProtocolOptions;
 use crate::scatter::{Chart, svg};
@@ -78,7 +78,7 @@ struct Page {
     chart: Option<Chart>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let page = page(arguments)?;
     if let Some(path) = &arguments.plot {
         let what =

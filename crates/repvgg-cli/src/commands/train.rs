@@ -13,9 +13,9 @@ use repvgg_train::EpochMetrics;
 use repvgg_train::augment::Crop;
 use repvgg_train::data::Unreadable;
 use repvgg_train::recipe::{Preset, Recipe};
-use repvgg_train::run::{Control, Event, Outcome as RunOutcome, Pretrained, Run, Setup, StepMetrics};
+use repvgg_train::run::{Control, Event, Outcome, Pretrained, Run, Setup, StepMetrics};
 
-use super::Outcome;
+use super::CommandResult;
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
@@ -146,7 +146,7 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (mut run, path) = match &arguments.resume {
         Some(path) => {
             let run = Run::resume(path)?;
@@ -228,17 +228,17 @@ fn describe(run: &Run) {
 /// Set by Ctrl-C and SIGTERM.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
+fn train_to_end(run: &mut Run, path: &Path) -> CommandResult {
     let outcome = train(run, print_line)?;
     let best = run.position().metrics.iter().filter_map(|metrics| metrics.validation_top1).fold(0.0, f64::max);
     match outcome {
-        RunOutcome::Finished => {
+        Outcome::Finished => {
             let file = path.join("best.safetensors");
             print_line(&format!("best validation top-1 {:.2} %: {}", 100.0 * best, file.display()));
             print_line(&format!("next: repvgg fuse {} -o plain.safetensors", file.display()));
             Ok(ExitCode::SUCCESS)
         }
-        RunOutcome::Stopped => {
+        Outcome::Stopped => {
             print_line(&format!("stopped and saved; continue with: repvgg train --resume {}", path.display()));
             Ok(ExitCode::from(130))
         }
@@ -246,7 +246,7 @@ fn train_to_end(run: &mut Run, path: &Path) -> Outcome {
 }
 
 /// Trains with a live progress bar, or, outside a terminal, with lines given to `print`; Ctrl-C stops after the step.
-pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<RunOutcome> {
+pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<Outcome> {
     let stop = || {
         if STOP.swap(true, Ordering::SeqCst) {
             // The second Ctrl-C stops at once: the run folder is consistent at every moment.

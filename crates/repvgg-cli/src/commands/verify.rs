@@ -9,7 +9,7 @@ use repvgg::{Error, Model, Result, image, npy};
 use repvgg_hub::Opened;
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::CommandResult;
 use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{default_threads, open, parse_size};
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     if arguments.tolerance.is_nan() || arguments.tolerance < 0.0 {
         let what = format!("expected a number of at least 0, found {}", arguments.tolerance);
         return Err(Error::spec("tolerance", what).into());
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         compare(arguments, [&a.model, &b.model]).with_context(|| format!("{} and {}", arguments.a, arguments.b))?;
     let models = [(arguments.a.as_str(), &a), (arguments.b.as_str(), &b)];
     let agree = comparison.logits.relative_difference() <= arguments.tolerance;
-    let report = Report { models, comparison, inputs, tolerance: arguments.tolerance, agree };
+    let report = VerifyReport { models, comparison, inputs, tolerance: arguments.tolerance, agree };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -102,7 +102,7 @@ fn on(arguments: &Arguments, models: [&Model; 2], inputs: &Inputs<'_>) -> Result
     comparison
 }
 
-struct Report<'a> {
+struct VerifyReport<'a> {
     models: [(&'a str, &'a Opened); 2],
     comparison: Comparison,
     inputs: String,
@@ -110,7 +110,7 @@ struct Report<'a> {
     agree: bool,
 }
 
-impl Report<'_> {
+impl VerifyReport<'_> {
     fn json(&self) -> Value {
         let model = |(name, Opened { model, origin, .. }): &(&str, &Opened)| json!({"model": name, "name": model.name(), "form": model.form(), "file": origin});
         let blocks: Vec<Value> = match &self.comparison.parts {

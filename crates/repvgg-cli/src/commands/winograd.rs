@@ -9,7 +9,7 @@ use repvgg_kernels::winograd::{
 };
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::CommandResult;
 use crate::notation::{self, Notation};
 use crate::output::{print, print_json, table, thousands};
 
@@ -56,7 +56,7 @@ Examples:
 /// Outputs to measure at least, in 16 tiles or more.
 const MEASURED: usize = 4096;
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let derivation = derive(arguments).map_err(|error| Error::new(ErrorKind::Spec, error.to_string()))?;
     let coefficients = derivation.prove()?;
     if arguments.format != Notation::Text {
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let tiles = (MEASURED / derivation.outputs().pow(2)).max(16);
     let mut noise = Normal::new(arguments.seed);
     let rounding = derivation.rounding(arguments.channels as usize, tiles, || noise.sample());
-    let report = Report { arguments, derivation, coefficients, tiles, rounding };
+    let report = DerivationReport { arguments, derivation, coefficients, tiles, rounding };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -84,7 +84,7 @@ fn derive(arguments: &Arguments) -> Result<Derivation, DerivationError> {
     }
 }
 
-struct Report<'a> {
+struct DerivationReport<'a> {
     arguments: &'a Arguments,
     derivation: Derivation,
     /// How many coefficients the proof compares.
@@ -94,7 +94,7 @@ struct Report<'a> {
     rounding: Rounding,
 }
 
-impl Report<'_> {
+impl DerivationReport<'_> {
     fn json(&self) -> Value {
         let derivation = &self.derivation;
         let matrix = |matrix: &Matrix| {

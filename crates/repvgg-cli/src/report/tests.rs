@@ -20,12 +20,12 @@ fn check(regions: Vec<RegionReport>) -> FusionReport {
 /// A report on `fusion` whose every other text is `text`.
 fn report_of(fusion: &FusionReport, text: &str) -> String {
     let texts = [text.to_owned(), "second".to_owned()];
-    Report {
+    DemoReport {
         title: text,
         environment: &texts,
-        data: Data { classes: &texts, training_images: 8000, validation_images: 1000 },
+        data: DataSummary { classes: &texts, training_images: 8000, validation_images: 1000 },
         architecture: &texts,
-        training: Training {
+        training: TrainingSummary {
             epochs: 12,
             seconds: 83.0,
             images_per_second: 1234.5,
@@ -37,7 +37,7 @@ fn report_of(fusion: &FusionReport, text: &str) -> String {
         batch: 32,
         parameters: Forms { training: 1_234_567, fused: 1_200_000 },
         contact_sheet_png: b"\x89PNG",
-        commands: &[Command { purpose: text, line: text }],
+        next_steps: &[NextStep { purpose: text, line: text }],
     }
     .html()
 }
@@ -88,7 +88,7 @@ fn texts_are_escaped_everywhere() {
     let page = report_of(&check(vec![region(hostile, 2.0)]), hostile);
     assert_balanced(&page);
     assert!(!page.contains("<script") && !page.contains("'x'"));
-    // Title and heading, class, network, environment, both parts of the command, the table's row, and the verdict.
+    // Title and heading, class, network, environment, both parts of the next_step, the table's row, and the verdict.
     assert_eq!(page.matches("&#60;script&#62;alert(&#39;x&#39;)&#60;/script&#62;&#38;&#34;").count(), 9);
 }
 
@@ -102,19 +102,19 @@ fn a_bound_that_is_broken_is_said() {
 #[test]
 fn nothing_measured_makes_a_page_all_the_same() {
     let nan = Forms { training: f64::NAN, fused: f64::NAN };
-    let page = Report {
+    let page = DemoReport {
         title: "",
         environment: &[],
-        data: Data { classes: &[], training_images: 0, validation_images: 0 },
+        data: DataSummary { classes: &[], training_images: 0, validation_images: 0 },
         architecture: &[],
-        training: Training { epochs: 0, seconds: f64::NAN, images_per_second: f64::INFINITY, curves_svg: "" },
+        training: TrainingSummary { epochs: 0, seconds: f64::NAN, images_per_second: f64::INFINITY, curves_svg: "" },
         fusion: &check(Vec::new()),
         top1: nan,
         images_per_second: Forms { training: 0.0, fused: 0.0 },
         batch: 0,
         parameters: Forms { training: 0, fused: 0 },
         contact_sheet_png: &[],
-        commands: &[],
+        next_steps: &[],
     }
     .html();
     assert_balanced(&page);
@@ -125,19 +125,19 @@ fn nothing_measured_makes_a_page_all_the_same() {
 fn many_classes_are_counted() {
     let classes: Vec<String> = (0..1000).map(|class| format!("class {class}")).collect();
     let fusion = check(Vec::new());
-    let page = Report {
+    let page = DemoReport {
         title: "many",
         environment: &[],
-        data: Data { classes: &classes, training_images: 1, validation_images: 1 },
+        data: DataSummary { classes: &classes, training_images: 1, validation_images: 1 },
         architecture: &[],
-        training: Training { epochs: 1, seconds: 1.0, images_per_second: 1.0, curves_svg: "" },
+        training: TrainingSummary { epochs: 1, seconds: 1.0, images_per_second: 1.0, curves_svg: "" },
         fusion: &fusion,
         top1: Forms { training: 0.5, fused: 0.25 },
         images_per_second: Forms { training: 2.0, fused: 1.0 },
         batch: 1,
         parameters: Forms { training: 2, fused: 1 },
         contact_sheet_png: &[],
-        commands: &[],
+        next_steps: &[],
     }
     .html();
     assert!(page.contains("1000: class 0, ") && page.contains("class 39 and 960 more"), "{page}");

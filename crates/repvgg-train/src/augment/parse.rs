@@ -1,4 +1,4 @@
-//! Crops as a user writes them in one word.
+//! The textual form of crops, such as `shift:4`.
 
 use std::str::FromStr;
 
@@ -10,9 +10,12 @@ use super::{Border, Crop};
 impl FromStr for Crop {
     type Err = Error;
 
-    /// Reads `centre`, `shift:PIXELS` or `shift:PIXELS:black` (without a border the image is mirrored), or
-    /// `resized:AREA-AREA` with a range of areas over the image's, followed by `:RATIO-RATIO` where the ratio of width to
-    /// height should not be 3/4 to 4/3.
+    /// Parses one of these forms:
+    ///
+    /// * `centre`
+    /// * `shift:PIXELS`, with a mirrored border, or `shift:PIXELS:black`
+    /// * `resized:AREA-AREA`, a range of areas as fractions of the image's, or `resized:AREA-AREA:RATIO-RATIO`; the aspect
+    ///   ratio, width over height, is 3/4 to 4/3 by default
     ///
     /// ```
     /// use repvgg_train::augment::{Border, Crop};
@@ -24,7 +27,7 @@ impl FromStr for Crop {
     /// ```
     ///
     /// # Errors
-    /// When the text is none of these.
+    /// When the text has none of these forms.
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split(':').collect();
         let crop = match parts[..] {
@@ -51,7 +54,7 @@ fn resized(scale: Option<[f64; 2]>, ratio: Option<[f64; 2]>) -> Option<Crop> {
     Some(Crop::RandomResized { scale: scale?, ratio: ratio? })
 }
 
-/// `0.35-1` as its two ends.
+/// Parses `0.35-1` as its two ends.
 fn range(text: &str) -> Option<[f64; 2]> {
     let (low, high) = text.split_once('-')?;
     Some([low.parse().ok()?, high.parse().ok()?])
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_crop_has_a_word() {
+    fn every_crop_has_a_textual_form() {
         let crop = |text: &str| text.parse::<Crop>().unwrap();
         assert_eq!(crop("centre"), Crop::Centre);
         assert_eq!(crop("shift:3:black"), Crop::Shift { padding: 3, border: Border::Black });

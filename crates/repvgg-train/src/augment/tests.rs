@@ -3,12 +3,12 @@ use image::Rgb;
 use super::*;
 use crate::data::random::sample_rng;
 
-/// A picture whose every pixel differs.
+/// A picture whose pixels all differ.
 fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, (x * 7 + y * 13) as u8]))
 }
 
-/// Inputs that are the bytes themselves.
+/// Preprocessing whose inputs are the bytes themselves.
 fn plain(size: usize) -> Preprocessing {
     Preprocessing {
         size,
@@ -25,7 +25,7 @@ fn apply(augmentation: &Augmentation, image: &RgbImage, size: usize, index: usiz
     out
 }
 
-fn still(crop: Crop) -> Augmentation {
+fn crop_only(crop: Crop) -> Augmentation {
     Augmentation { crop, flip: 0.0, cutout: 0 }
 }
 
@@ -44,7 +44,7 @@ fn a_view_is_a_function_of_its_generator() {
 fn the_centre_is_the_evaluation_crop() {
     let image = picture(40, 30);
     let preprocessing = plain(16);
-    assert_eq!(apply(&still(Crop::Centre), &image, 16, 0), preprocessing.apply(&image).data());
+    assert_eq!(apply(&crop_only(Crop::Centre), &image, 16, 0), preprocessing.apply(&image).data());
     let transform = Transform { preprocessing: preprocessing.clone(), augmentation: None };
     let mut out = vec![0.0; 3 * 16 * 16];
     transform.apply(&image, &mut sample_rng(0, 0, 0), &mut out);
@@ -54,20 +54,20 @@ fn the_centre_is_the_evaluation_crop() {
 #[test]
 fn shifts_pad_with_black_or_reflect() {
     let image = RgbImage::from_fn(4, 1, |x, _| Rgb([x as u8 + 1; 3]));
-    let row = |right, border| shift(&image, (right, 0), border).pixels().map(|pixel| pixel.0[0]).collect::<Vec<_>>();
+    let row = |right, border| shift(&image, [right, 0], border).pixels().map(|pixel| pixel.0[0]).collect::<Vec<_>>();
     assert_eq!(row(2, Border::Black), [3, 4, 0, 0]);
     assert_eq!(row(-3, Border::Black), [0, 0, 0, 1]);
     assert_eq!(row(2, Border::Reflect), [3, 4, 3, 2]);
     assert_eq!(row(-3, Border::Reflect), [4, 3, 2, 1]);
     let tall = RgbImage::from_fn(1, 3, |_, y| Rgb([y as u8 + 1; 3]));
-    assert_eq!(*shift(&tall, (0, 1), Border::Black).as_raw(), [2, 2, 2, 3, 3, 3, 0, 0, 0]);
+    assert_eq!(*shift(&tall, [0, 1], Border::Black).as_raw(), [2, 2, 2, 3, 3, 3, 0, 0, 0]);
 }
 
-/// Every offset of −2..=2 each way occurs and no other.
+/// Exactly the offsets −2..=2 occur along each axis.
 #[test]
 fn shifts_reach_the_whole_padding() {
     let image = picture(8, 8);
-    let augmentation = still(Crop::Shift { padding: 2, border: Border::Reflect });
+    let augmentation = crop_only(Crop::Shift { padding: 2, border: Border::Reflect });
     let mut seen = std::collections::BTreeSet::new();
     for index in 0..400 {
         // The pixel (3, 3) of the view holds the coordinates it came from.
@@ -81,7 +81,7 @@ fn shifts_reach_the_whole_padding() {
 #[test]
 fn flips_mirror_left_and_right() {
     let image = picture(8, 8);
-    let straight = apply(&still(Crop::Centre), &image, 8, 0);
+    let straight = apply(&crop_only(Crop::Centre), &image, 8, 0);
     let mirrored = apply(&Augmentation { crop: Crop::Centre, flip: 1.0, cutout: 0 }, &image, 8, 0);
     for (row, mirror) in straight.chunks_exact(8).zip(mirrored.chunks_exact(8)) {
         assert!(row.iter().rev().eq(mirror));
@@ -107,7 +107,7 @@ fn a_cutout_covers_a_square() {
 }
 
 #[test]
-fn regions_lie_in_the_image_and_in_their_ranges() {
+fn regions_are_within_the_image_and_their_ranges() {
     let (scale, ratio) = ([0.08, 1.0], [3.0 / 4.0, 4.0 / 3.0]);
     for (width, height) in [(1, 1), (1, 100), (100, 1), (3, 2), (50, 50), (640, 480)] {
         let image = RgbImage::new(width, height);
@@ -139,7 +139,7 @@ fn areas_are_uniform() {
     assert!((mean - 0.54).abs() <= 5.0 * 0.92 / 12f64.sqrt() / 2000f64.sqrt(), "{mean}");
 }
 
-/// torchvision's fallback for an image that no region fits: the central part at the nearest allowed ratio.
+/// torchvision's fallback for an image that no region fits: the central part with the nearest allowed aspect ratio.
 #[test]
 fn strips_fall_back_to_their_centre() {
     let fallback = |width, height| {
@@ -150,10 +150,10 @@ fn strips_fall_back_to_their_centre() {
 }
 
 #[test]
-fn settings_are_checked_and_are_data() {
-    let resized = |scale, ratio| still(Crop::RandomResized { scale, ratio });
+fn invalid_settings_are_refused_and_valid_ones_round_trip_through_toml() {
+    let resized = |scale, ratio| crop_only(Crop::RandomResized { scale, ratio });
     let refused = [
-        still(Crop::Shift { padding: 8, border: Border::Black }),
+        crop_only(Crop::Shift { padding: 8, border: Border::Black }),
         resized([0.0, 1.0], [1.0, 1.0]),
         resized([0.5, 1.5], [1.0, 1.0]),
         resized([0.9, 0.5], [1.0, 1.0]),
@@ -164,7 +164,7 @@ fn settings_are_checked_and_are_data() {
     for augmentation in refused {
         assert!(augmentation.check(8).is_err(), "{augmentation:?}");
     }
-    for augmentation in [Augmentation::cifar(), Augmentation::imagenet(), still(Crop::Centre)] {
+    for augmentation in [Augmentation::cifar(), Augmentation::imagenet(), crop_only(Crop::Centre)] {
         augmentation.check(32).unwrap();
         let text = toml::to_string(&augmentation).unwrap();
         assert_eq!(toml::from_str::<Augmentation>(&text).unwrap(), augmentation);

@@ -1,11 +1,11 @@
-//! A scale with round ticks.
+//! Plot axes with round ticks.
 
-/// Values beyond this are as good as infinite: a picture of them shows nothing else.
+/// Values beyond this are treated as infinite: on their scale nothing else would be visible.
 const LARGEST: f64 = 1e30;
-/// Values and differences below this, in proportion, are none.
+/// Relative values and differences below this are treated as zero.
 const SMALLEST: f64 = 1e-9;
 
-/// Whether `value` can stand in a picture: NaN and infinities cannot.
+/// Whether `value` can be drawn. NaN and infinities cannot.
 pub(super) fn drawable(value: f64) -> bool {
     value.abs() < LARGEST
 }
@@ -25,11 +25,11 @@ pub struct Axis {
     ticks: Vec<f64>,
 }
 
-/// Where equal differences are equal lengths.
+/// The scale on which equal differences have equal lengths.
 const LINEAR: fn(f64) -> f64 = |value| value;
 
 impl Axis {
-    /// An axis for `values`, from tick to tick. Zero belongs to it unless all values are far from zero.
+    /// A linear axis for `values` that starts and ends at a tick. It includes zero unless all values are far from zero.
     pub fn of_values(values: impl Iterator<Item = f64>, pixels: [f64; 2], intervals: f64) -> Self {
         let [low, high] = range(values.filter(|&value| drawable(value)));
         let step = round_step((high - low) / intervals);
@@ -39,13 +39,13 @@ impl Axis {
         Self { scale: LINEAR, values: [first * step, last * step], pixels, ticks }
     }
 
-    /// An axis for positive `values` of which equal ratios are equal lengths. The ticks are 1, 2 and 5 times powers of
-    /// ten; where they would be few, all digits times powers of ten, or round steps.
+    /// A logarithmic axis for positive `values`. Its ticks are 1, 2 and 5 times powers of ten. A range too short for those
+    /// gets all digits times powers of ten, or round steps.
     ///
     /// # Panics
-    /// When there is no value, or one is not positive and finite.
+    /// When there are no values, or one is not positive and finite.
     pub fn of_ratios(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
-        /// Room around the outermost values, as a factor.
+        /// Margin around the outermost values, as a factor.
         const ROOM: f64 = 1.1;
         const INTERVALS: f64 = 6.0;
         let [low, high] = values.fold([f64::INFINITY, 0.0], |[low, high]: [f64; 2], x| [low.min(x), high.max(x)]);
@@ -64,7 +64,7 @@ impl Axis {
         Self { scale: f64::ln, values: [low, high], pixels, ticks }
     }
 
-    /// An axis for counted things, from the first to the last, with ticks at whole numbers.
+    /// An axis for counts, from the smallest to the largest, with ticks at whole numbers.
     pub fn of_counts(counts: impl Iterator<Item = usize> + Clone, pixels: [f64; 2]) -> Self {
         const INTERVALS: f64 = 12.0;
         let (Some(low), Some(high)) = (counts.clone().min(), counts.max()) else {
@@ -79,8 +79,9 @@ impl Axis {
         Self { scale: LINEAR, values: [low as f64, high as f64], pixels, ticks }
     }
 
-    /// A line from left to right at each tick of a vertical axis, its number before it, as SVG.
-    pub fn rows(&self, [left, right]: [f64; 2]) -> String {
+    /// Grid lines at the ticks of a vertical axis, as SVG. They span `edges`, left and right, with each tick's number to the left.
+    pub fn rows(&self, edges: [f64; 2]) -> String {
+        let [left, right] = edges;
         let row = |(y, text): (f64, String)| {
             let (end, middle) = (left - 8.0, y + 4.0);
             format!(
@@ -91,20 +92,20 @@ impl Axis {
         self.ticks().map(row).collect()
     }
 
-    /// Where `value` lies, in pixels.
+    /// The position of `value` in pixels.
     pub fn at(&self, value: f64) -> f64 {
         let [value, low, high] = [value, self.values[0], self.values[1]].map(self.scale);
         let share = (value - low) / (high - low);
         self.pixels[0] + share * (self.pixels[1] - self.pixels[0])
     }
 
-    /// Each tick's pixel and text.
+    /// The position in pixels and the label of each tick.
     pub fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
         self.ticks.iter().map(|&tick| (self.at(tick), number(tick, 6)))
     }
 }
 
-/// A range that holds `values` and is not empty.
+/// A non-empty range that contains `values`.
 fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
     let [low, high] = values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], x| [low.min(x), high.max(x)]);
     let low = if low > 0.0 && low < high / 2.0 { 0.0 } else { low };
@@ -117,10 +118,10 @@ fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
     }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that is at least `least`.
-fn round_step(least: f64) -> f64 {
-    let power = 10f64.powi(least.log10().floor() as i32);
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|&step| step >= least).unwrap_or(10.0 * power)
+/// The smallest 1, 2 or 5 times a power of ten that is at least `minimum`.
+fn round_step(minimum: f64) -> f64 {
+    let power = 10f64.powi(minimum.log10().floor() as i32);
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|&step| step >= minimum).unwrap_or(10.0 * power)
 }
 
 #[cfg(test)]
@@ -130,13 +131,13 @@ mod tests {
     #[test]
     fn steps_are_one_two_or_five() {
         let cases = [(1.0, 1.0), (1.1, 2.0), (0.02, 0.02), (0.021, 0.05), (7.0, 10.0), (600.0, 1000.0), (3e-7, 5e-7)];
-        for (least, step) in cases {
-            assert!((round_step(least) / step - 1.0).abs() < 1e-12, "{least}: {}", round_step(least));
+        for (minimum, step) in cases {
+            assert!((round_step(minimum) / step - 1.0).abs() < 1e-12, "{minimum}: {}", round_step(minimum));
         }
     }
 
     #[test]
-    fn axes_hold_their_values_between_ticks() {
+    fn axes_contain_their_values_between_ticks() {
         let cases: [&[f64]; 10] = [
             &[],
             &[0.0],
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_ratios_are_equal_lengths() {
+    fn equal_ratios_have_equal_lengths() {
         let axis = Axis::of_ratios([20.0, 2000.0, 200.0].into_iter(), [0.0, 300.0]);
         let [a, b, c] = [20.0, 200.0, 2000.0].map(|value| axis.at(value));
         assert!(0.0 < a && c < 300.0 && ((b - a) - (c - b)).abs() < 1e-9, "{a} {b} {c}");

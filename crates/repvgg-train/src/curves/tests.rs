@@ -18,7 +18,7 @@ fn epochs(count: usize) -> Vec<EpochMetrics> {
     (0..count).map(epoch).collect()
 }
 
-/// Every tag of `xml` is closed in its turn, and what is left between them holds no stray sign.
+/// Asserts that every tag of `xml` is closed in order, and that the text between tags holds no stray `>`.
 fn assert_well_formed(xml: &str) {
     let mut open = Vec::new();
     for piece in xml.split('<').skip(1) {
@@ -36,7 +36,7 @@ fn assert_well_formed(xml: &str) {
 }
 
 #[test]
-fn any_number_of_epochs_makes_a_picture() {
+fn any_number_of_epochs_can_be_plotted() {
     for count in [0, 1, 2, 30, 500] {
         let picture = svg(&epochs(count), "shapes");
         assert_well_formed(&picture);
@@ -53,17 +53,17 @@ fn values_that_are_not_finite_leave_gaps() {
     metrics[12].train_loss = f64::INFINITY;
     metrics[39].train_loss = f64::NEG_INFINITY;
     metrics[20].learning_rate = f64::NAN;
-    let whole = svg(&epochs(40), "run");
+    let complete = svg(&epochs(40), "run");
     let picture = svg(&metrics, "run");
     assert_well_formed(&picture);
     assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     let lines = |picture: &str| picture.matches("h0").count();
-    assert_eq!(lines(&whole), 5);
+    assert_eq!(lines(&complete), 5);
     assert_eq!(lines(&picture), 5 + 3);
 }
 
 #[test]
-fn a_run_of_nothing_but_nan_is_an_empty_picture() {
+fn a_run_of_only_nan_is_an_empty_plot() {
     let mut metrics = epochs(2);
     for line in &mut metrics {
         let nan = f64::NAN;
@@ -87,7 +87,7 @@ fn an_epoch_without_validation_does_not_break_the_line() {
 }
 
 #[test]
-fn the_last_values_stand_apart() {
+fn the_labels_of_last_values_do_not_overlap() {
     let mut metrics = epochs(3);
     metrics[2].train_top1 = 0.9501;
     metrics[2].validation_top1 = Some(0.9502);
@@ -109,7 +109,7 @@ fn titles_are_escaped() {
 }
 
 #[test]
-fn a_line_comes_back_from_json() {
+fn metrics_round_trip_through_json() {
     let line = &epochs(3)[1];
     let json = serde_json::to_string(line).unwrap();
     assert!(!json.contains('\n') && json.starts_with(r#"{"epoch":2,"train_loss":"#), "{json}");
@@ -117,7 +117,7 @@ fn a_line_comes_back_from_json() {
 }
 
 #[test]
-fn a_diverged_line_comes_back_as_nan() {
+fn a_diverged_loss_is_read_back_as_nan() {
     let line = EpochMetrics { train_loss: f64::NAN, validation_loss: Some(f64::NAN), ..epochs(1)[0].clone() };
     let back: EpochMetrics = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
     assert!(back.train_loss.is_nan());

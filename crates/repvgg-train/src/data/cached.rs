@@ -12,34 +12,35 @@ use repvgg::{
 
 use super::{Dataset, Fingerprint};
 
-/// A data set whose images are decoded once, shrunk to a short side, and kept while there is room.
+/// A data set that decodes each image once, shrinks it, and caches it within a memory budget.
 ///
-/// Every image is shrunk, kept or not, so what the network sees depends on neither the room nor the order of visits. It is for training
-/// only: evaluation must resize once, as prediction does.
+/// Every image is shrunk, cached or not, so the network's input depends on neither the budget nor the order of access. Use it for
+/// training only: evaluation must resize once, as prediction does.
 pub struct Cached {
     dataset: Arc<dyn Dataset>,
     images: Vec<OnceLock<RgbImage>>,
     short_side: u32,
-    room: AtomicUsize,
+    /// The part of the budget that is left, in bytes.
+    remaining: AtomicUsize,
 }
 
 impl Cached {
-    /// Keeps up to `room` bytes of the images of `dataset`, none with a short side above `short_side` pixels.
+    /// Caches up to `budget` bytes of the images of `dataset`, each shrunk to a short side of at most `short_side` pixels.
     ///
-    /// Twice the network's input is a good short side: a random view then seldom has to be enlarged.
+    /// Twice the side of the network's input is a good short side: a random view then rarely has to be enlarged.
     ///
     /// # Panics
     /// When `short_side` is zero.
-    pub fn new(dataset: Arc<dyn Dataset>, short_side: u32, room: usize) -> Self {
-        assert!(short_side > 0, "a short side of at least one pixel");
+    pub fn new(dataset: Arc<dyn Dataset>, short_side: u32, budget: usize) -> Self {
+        assert!(short_side > 0, "expected a short side of at least one pixel, found 0");
         let images = (0..dataset.len()).map(|_| OnceLock::new()).collect();
-        Self { dataset, images, short_side, room: AtomicUsize::new(room) }
+        Self { dataset, images, short_side, remaining: AtomicUsize::new(budget) }
     }
 
-    /// Takes `bytes` of the room, if there are as many.
+    /// Takes `bytes` from the remaining budget; false if it is too small.
     fn reserve(&self, bytes: usize) -> bool {
-        let take = |room: usize| room.checked_sub(bytes);
-        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let take = |remaining: usize| remaining.checked_sub(bytes);
+        self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
 
@@ -58,7 +59,7 @@ impl Dataset for Cached {
         }
         let image = shrink(self.dataset.image(index)?, self.short_side);
         if self.reserve(image.as_raw().len()) {
-            // Another thread may have been first with the same pixels.
+            // An error means that another thread has stored the same pixels first.
             let _ = self.images[index].set(image.clone());
         }
         Ok(image)
@@ -68,12 +69,12 @@ impl Dataset for Cached {
         self.dataset.place(index)
     }
 
-    fn identify(&self, print: &mut Fingerprint) -> Result<()> {
-        self.dataset.identify(print)
+    fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {
+        self.dataset.identify(fingerprint)
     }
 }
 
-/// The image itself, or smaller with the given short side.
+/// Shrinks a larger image to the given short side.
 fn shrink(image: RgbImage, short_side: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     let short = width.min(height);
@@ -90,7 +91,7 @@ mod tests {
     use crate::data::shapes::Part;
 
     #[test]
-    fn the_room_changes_nothing_but_speed() {
+    fn the_budget_does_not_change_the_images() {
         let shapes = Arc::new(Shapes { part: Part::Train, count: 6, side: 40, seed: 1 });
         let none = Cached::new(shapes.clone(), 20, 0);
         let some = Cached::new(shapes.clone(), 20, 2 * 20 * 20 * 3);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_long_side_keeps_its_proportion() {
+    fn shrinking_preserves_the_aspect_ratio() {
         assert_eq!(shrink(RgbImage::new(100, 50), 25).dimensions(), (50, 25));
         assert_eq!(shrink(RgbImage::new(3, 1000), 2).dimensions(), (2, 666));
     }

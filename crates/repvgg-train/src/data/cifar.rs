@@ -1,4 +1,4 @@
-//! CIFAR-10 in its binary form (Krizhevsky 2009): records of a label byte and 32 × 32 red, green and blue planes.
+//! CIFAR-10 in its binary format (Krizhevsky 2009): records of a label byte and 32 × 32 planes of red, green and blue.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ const TEST: &str = "test_batch.bin";
 const NAMES: &str = "batches.meta.txt";
 const LABELS: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The records of some batches, in memory.
+/// The records of one or more batch files, in memory.
 struct Cifar {
     files: Vec<PathBuf>,
     records: Vec<[u8; RECORD]>,
@@ -46,54 +46,52 @@ impl Dataset for Cifar {
         format!("{}: {part} image {index}", folder.display())
     }
 
-    fn identify(&self, print: &mut Fingerprint) -> Result<()> {
+    fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {
         for record in &self.records {
-            // The label and a pixel of each row: enough to tell another file, at a thirtieth of its length.
-            print.bytes(&record[..1]);
-            print.bytes(&std::array::from_fn::<u8, 96, _>(|row| record[1 + row * SIDE + row % SIDE]));
+            // The label and one pixel of each row distinguish files at a thirtieth of the cost of hashing all bytes.
+            fingerprint.bytes(&record[..1]);
+            fingerprint.bytes(&std::array::from_fn::<u8, 96, _>(|row| record[1 + row * SIDE + row % SIDE]));
         }
         Ok(())
     }
 }
 
-/// Opens the batches in `root` or in its [`FOLDER`]; `None` when there are none.
+/// Opens the batches in `root` or in its subfolder [`FOLDER`]; `None` if neither has any.
 pub(super) fn open(root: &Path) -> Result<Option<Data>> {
     for folder in [root.to_owned(), root.join(FOLDER)] {
         let batches = batches(&folder);
         if batches.is_empty() {
             continue;
         }
-        let packed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "xz");
+        let is_compressed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "xz");
         let test = folder.join(TEST);
         let place = folder.display();
-        if batches.iter().all(packed) || (!test.exists() && batches.iter().any(packed)) {
+        if batches.iter().all(is_compressed) || (!test.exists() && batches.iter().any(is_compressed)) {
+            let problem = expected("uncompressed batches").found("*.bin.xz");
+            return Err(Error::format(place, problem.with_hint("decompress them with: xz -dk *.xz")));
+        }
+        let (test, training): (Vec<_>, Vec<_>) =
+            batches.into_iter().filter(|path| !is_compressed(path)).partition(|path| path.ends_with(TEST));
+        if test.is_empty() {
             return Err(Error::format(
                 place,
-                expected("the batches unpacked").found("*.bin.xz (unpack first: xz -dk *.xz)"),
+                expected(format_args!("{TEST} next to the training batches")).found("none"),
             ));
         }
-        let (tests, trains): (Vec<_>, Vec<_>) =
-            batches.into_iter().filter(|path| !packed(path)).partition(|path| path.ends_with(TEST));
-        if tests.is_empty() {
+        if training.is_empty() {
             return Err(Error::format(
                 place,
-                expected(format_args!("{TEST} beside the training batches")).found("none"),
-            ));
-        }
-        if trains.is_empty() {
-            return Err(Error::format(
-                place,
-                expected(format_args!("data_batch_1.bin and more beside {TEST}")).found("none"),
+                expected(format_args!("training batches data_batch_*.bin next to {TEST}")).found("none"),
             ));
         }
         let labels = labels(&folder)?;
-        let (train, validation) = (Arc::new(read(trains)?), Arc::new(read(tests)?));
+        let (train, validation) = (Arc::new(read(training)?), Arc::new(read(test)?));
         return Ok(Some(Data { labels, train, validation, side: Some(SIDE) }));
     }
     Ok(None)
 }
 
-/// The batch files of a folder, packed ones too, sorted; a folder that cannot be read has none.
+/// The batch files of a folder, compressed or not, sorted. A folder that cannot be read has none.
 fn batches(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -106,18 +104,18 @@ fn batches(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The records of `files`, lengths and labels checked.
+/// Reads `files` and checks their lengths and labels.
 fn read(files: Vec<PathBuf>) -> Result<Cifar> {
     let mut records = Vec::new();
     for file in &files {
         let bytes = fs::read(file).map_err(|error| Error::io(file.display(), error))?;
         let (batch, rest) = bytes.as_chunks::<RECORD>();
         if batch.is_empty() || !rest.is_empty() {
-            let what = expected(format_args!("a multiple of {RECORD} bytes above zero")).found(bytes.len());
-            return Err(Error::format(file.display(), what));
+            let problem = expected(format_args!("a positive multiple of {RECORD} bytes")).found(bytes.len());
+            return Err(Error::format(file.display(), problem));
         }
         if let Some(at) = batch.iter().position(|record| usize::from(record[0]) >= LABELS.len()) {
-            let problem = expected("a label of 0 to 9").found(batch[at][0]);
+            let problem = expected("a label from 0 to 9").found(batch[at][0]);
             return Err(Error::format(format_args!("record {at}"), problem).within(file.display()));
         }
         records.extend_from_slice(batch);
@@ -125,7 +123,7 @@ fn read(files: Vec<PathBuf>) -> Result<Cifar> {
     Ok(Cifar { files, records })
 }
 
-/// The ten names, from the file that comes with the batches or as published.
+/// The names of the ten classes: those of [`NAMES`] if the folder has that file, else [`LABELS`].
 fn labels(folder: &Path) -> Result<Vec<String>> {
     let path = folder.join(NAMES);
     if !path.exists() {

@@ -1,4 +1,4 @@
-//! Batches made ahead of the network by worker threads, the same whatever their number.
+//! Batches prepared ahead of the network by worker threads. The number of threads does not change the batches.
 
 use std::{
     num::NonZeroUsize,
@@ -15,49 +15,49 @@ use repvgg::{Error, Result, Tensor};
 use super::{Dataset, random::sample_rng};
 use crate::augment::Transform;
 
-/// What to do with an image that cannot be read.
+/// The handling of images that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// Stop with its error.
+    /// Stop with the error.
     #[default]
     Refuse,
-    /// Leave it out: the batch is smaller by one, possibly empty, and carries the error.
+    /// Skip the image. Its batch has one image fewer, possibly none, and carries the error.
     Skip,
 }
 
-/// What a [`Loader`] loads and how.
+/// The settings of a [`Loader`].
 #[derive(Debug, Clone)]
 pub struct LoaderSettings {
     /// The seed of the run.
     pub seed: u64,
-    /// The epoch: with the seed and an image's index it determines the augmentation.
+    /// The epoch. Together with the seed and an image's index, it determines the augmentation.
     pub epoch: u64,
-    /// The indices of the images of each batch, in order. A resumed epoch leaves out the batches it has seen.
+    /// The image indices of each batch, in order. A resumed epoch leaves out the batches it has finished.
     pub batches: Vec<Vec<usize>>,
-    /// From image to network input.
+    /// The transform from an image to a network input.
     pub transform: Transform,
-    /// What to do with an image that cannot be read.
+    /// The handling of images that cannot be read.
     pub unreadable: Unreadable,
-    /// The number of threads.
+    /// The number of worker threads.
     pub workers: NonZeroUsize,
 }
 
-/// Network inputs with their classes.
+/// A batch of network inputs with their classes.
 #[derive(Debug)]
 pub struct LoadedBatch {
     /// `[N, C, S, S]`; N is zero when every image was skipped.
     pub images: Tensor,
     /// The class of each image, `[N]`.
     pub labels: Vec<usize>,
-    /// Why each image that was left out could not be read.
+    /// The error of each skipped image.
     pub skipped: Vec<Error>,
 }
 
-/// The batches of a [`LoaderSettings`] in order, one ahead for each worker.
+/// An iterator over the batches of a [`LoaderSettings`], in order. Each worker prepares one batch ahead.
 ///
-/// Worker w of W makes batches w, w + W, …, and hands each over before it begins the next; taking from the workers in turn is then the
-/// order of the batches, and at most W batches are in memory beside the one taken. Dropping the loader ends the threads.
+/// Worker w of W prepares batches w, w + W, … and hands each over before it starts the next. Taking from the workers in turn yields the
+/// batches in order, and at most W of them are in memory besides the one taken. Dropping the loader stops the threads.
 ///
 /// # Panics
 /// `next` panics when a worker did, with its message.
@@ -73,10 +73,10 @@ struct Worker {
 }
 
 impl Loader {
-    /// Starts the threads.
+    /// Starts the worker threads.
     ///
     /// # Panics
-    /// When the system refuses a thread.
+    /// When the system cannot create a thread.
     pub fn new(dataset: Arc<dyn Dataset>, settings: LoaderSettings) -> Self {
         let count = settings.batches.len();
         let stride = settings.workers.get().min(count);
@@ -86,7 +86,7 @@ impl Loader {
             let (dataset, settings) = (Arc::clone(&dataset), Arc::clone(&settings));
             let work = move || {
                 let own = settings.batches.iter().skip(first).step_by(stride);
-                work(own.map(|indices| load(&*dataset, &settings, indices)), &sender);
+                send_all(own.map(|indices| load_batch(&*dataset, &settings, indices)), &sender);
             };
             Worker { batches, thread: thread::spawn(work) }
         };
@@ -94,8 +94,8 @@ impl Loader {
     }
 }
 
-/// Sends until done, or the receiver is gone, or a batch failed.
-fn work(batches: impl Iterator<Item = Result<LoadedBatch>>, sender: &SyncSender<Result<LoadedBatch>>) {
+/// Sends `batches` until the last one, the first failed one, or the receiver is dropped.
+fn send_all(batches: impl Iterator<Item = Result<LoadedBatch>>, sender: &SyncSender<Result<LoadedBatch>>) {
     for batch in batches {
         let failed = batch.is_err();
         if sender.send(batch).is_err() || failed {
@@ -104,8 +104,7 @@ fn work(batches: impl Iterator<Item = Result<LoadedBatch>>, sender: &SyncSender<
     }
 }
 
-/// Makes one batch.
-fn load(dataset: &dyn Dataset, settings: &LoaderSettings, indices: &[usize]) -> Result<LoadedBatch> {
+fn load_batch(dataset: &dyn Dataset, settings: &LoaderSettings, indices: &[usize]) -> Result<LoadedBatch> {
     let preprocessing = &settings.transform.preprocessing;
     let elements = preprocessing.elements();
     let mut images = Vec::with_capacity(indices.len() * elements);
@@ -133,7 +132,7 @@ fn load(dataset: &dyn Dataset, settings: &LoaderSettings, indices: &[usize]) -> 
 impl Iterator for Loader {
     type Item = Result<LoadedBatch>;
 
-    /// The next batch; an error is the last item.
+    /// The next batch. An error is the last item.
     fn next(&mut self) -> Option<Self::Item> {
         if self.next >= self.count {
             return None;
@@ -157,10 +156,10 @@ impl Iterator for Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // Every receiver goes before a thread is waited for, so that none waits to hand over.
+        // All receivers are dropped before the first join, so that no worker blocks on sending.
         let threads: Vec<JoinHandle<()>> = self.workers.drain(..).map(|worker| worker.thread).collect();
         for thread in threads {
-            // A panic was reported where it happened; a second one here would abort.
+            // The worker has already reported its panic. Resuming it here could abort the process.
             let _ = thread.join();
         }
     }

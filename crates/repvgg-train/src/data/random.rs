@@ -1,24 +1,24 @@
-//! Randomness as a function: one independent stream for each use, none of them shared, so nothing depends on who draws first.
+//! Reproducible random streams. Each use has an independent stream of its own, so no result depends on the order of draws.
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream is for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The order of an epoch.
+    /// The order of images in an epoch.
     Order,
     /// The augmentation of one image in one epoch.
     Augment,
-    /// Which images of a class are for validation.
+    /// The choice of a class's validation images.
     Split,
-    /// The drawing of a training image.
+    /// The content of a drawn training image.
     DrawTrain,
-    /// The drawing of a validation image.
+    /// The content of a drawn validation image.
     DrawValidation,
 }
 
-/// The stream of a purpose and two counters: ChaCha keyed by all four words.
+/// The stream of a seed, a purpose and two counters: ChaCha keyed by these four words.
 pub(crate) fn stream(seed: u64, purpose: Purpose, major: u64, minor: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (slot, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, major, minor]) {

@@ -1,8 +1,9 @@
-//! The built-in images: twelve figures, drawn by the program, so that training can be tried without any download.
+//! The built-in images: twelve kinds of figure, drawn by the program, so that training can be tried without a download.
 //!
-//! Place, size, turn, colour, background, clutter and noise are drawn alike for every class; only the form tells them apart, and no
-//! weighted sum of pixels sees a form that turns and changes its colour. On the built-in set softmax regression on the pixels reaches
-//! 12.7 % (chance: 8.3 %), a plain network of six 3×3 convolutions (24 to 128 channels, batch norm) about 95 % after 13 epochs.
+//! Position, size, rotation, colour, background, clutter and noise have the same distribution for every class. Only the outline
+//! distinguishes the classes, and no weighted sum of pixels detects an outline of any rotation and colour. On the built-in set, softmax
+//! regression on pixels reaches 12.7 % (chance: 8.3 %). A plain network of six 3×3 convolutions (24 to 128 channels, batch norm) reaches
+//! about 95 % after 13 epochs.
 //!
 //! ```
 //! use repvgg_train::data::shapes::{Part, Shapes};
@@ -30,30 +31,30 @@ use super::{
 use outline::{CLASSES, Point};
 use raster::{Canvas, Colour};
 
-/// The images of the built-in set, of 32 × 32 pixels.
+/// The numbers of training and validation images of the built-in set, and their side in pixels.
 const TRAIN: usize = 6000;
 const VALIDATION: usize = 1200;
 const SIDE: usize = 32;
 
-/// The two parts never share an image.
+/// One of two disjoint sequences of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// To learn from.
+    /// Training images.
     Train,
-    /// To be judged on.
+    /// Validation images.
     Validation,
 }
 
-/// Drawn figures: image `i` has class `i mod 12` and is a pure function of the fields and `i`, to the last bit on one kind of machine.
+/// Drawn figures. Image `i` has class `i mod 12` and is a pure function of the fields and `i`, bit for bit on one kind of machine.
 #[derive(Debug, Clone)]
 pub struct Shapes {
-    /// Which of the two disjoint sequences.
+    /// The sequence of images.
     pub part: Part,
     /// The number of images.
     pub count: usize,
     /// The side of an image in pixels, at least 16.
     pub side: usize,
-    /// Another seed, other images.
+    /// The random seed of the images.
     pub seed: u64,
 }
 
@@ -64,7 +65,7 @@ impl Shapes {
     }
 }
 
-/// The built-in set, always the same: 6,000 images to learn from and 1,200 to be judged on.
+/// The built-in set, always the same: 6,000 training and 1,200 validation images.
 pub(super) fn built_in() -> Data {
     let part = |part, count| Arc::new(Shapes { part, count, side: SIDE, seed: 0 });
     Data {
@@ -97,19 +98,19 @@ impl Dataset for Shapes {
         format!("{} {:?} {index}", super::BUILT_IN, self.part).to_lowercase()
     }
 
-    fn identify(&self, print: &mut Fingerprint) -> Result<()> {
-        // One image of each class stands for the drawing program.
+    fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {
         for number in [self.seed, self.side as u64, self.part as u64] {
-            print.number(number);
+            fingerprint.number(number);
         }
+        // One image of each class detects changes of the drawing code.
         for index in 0..self.count.min(CLASSES.len()) {
-            print.bytes(self.image(index)?.as_raw());
+            fingerprint.bytes(self.image(index)?.as_raw());
         }
         Ok(())
     }
 }
 
-/// Background, strokes, figure, a stroke across, noise.
+/// Draws the background, one to three strokes, the figure, a stroke on top, and noise.
 fn draw(class: usize, side: usize, rng: &mut ChaCha8Rng) -> RgbImage {
     let unit = side as f32;
     let from = colour(rng);
@@ -123,8 +124,8 @@ fn draw(class: usize, side: usize, rng: &mut ChaCha8Rng) -> RgbImage {
     let radius = unit * rng.random_range(0.28..0.43);
     let mut place = || rng.random_range(radius * 0.9..=unit - radius * 0.9);
     let centre = [place(), place()];
-    let (turn, stretch) = (rng.random_range(0.0..TAU), rng.random_range(0.9..1.1f32));
-    let (sine, cosine) = turn.sin_cos();
+    let (angle, stretch) = (rng.random_range(0.0..TAU), rng.random_range(0.9..1.1f32));
+    let (sine, cosine) = angle.sin_cos();
     let place = |[x, y]: Point| {
         let (x, y) = (x * radius * stretch, y * radius / stretch);
         [centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y]
@@ -143,19 +144,19 @@ fn colour(rng: &mut ChaCha8Rng) -> Colour {
     std::array::from_fn(|_| rng.random_range(0.0..255.0))
 }
 
-/// A colour well apart from both ends of the background.
+/// A colour far from both ends of the background gradient.
 fn contrasting(from: Colour, to: Colour, rng: &mut ChaCha8Rng) -> Colour {
-    let apart = |a: Colour, b: Colour| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
-    // From any colour much of the cube is farther than 110 away.
+    let distance = |a: Colour, b: Colour| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+    // This terminates soon: for any colour, much of the colour cube is more than 110 away.
     loop {
         let ink = colour(rng);
-        if apart(ink, from).min(apart(ink, to)) > 110.0 {
+        if distance(ink, from).min(distance(ink, to)) > 110.0 {
             return ink;
         }
     }
 }
 
-/// A thin straight stroke anywhere.
+/// A thin straight stroke between two random points.
 fn stroke(unit: f32, rng: &mut ChaCha8Rng) -> Vec<Point> {
     let mut point = || [rng.random_range(0.0..unit), rng.random_range(0.0..unit)];
     let (a, b) = (point(), point());
@@ -166,7 +167,7 @@ fn stroke(unit: f32, rng: &mut ChaCha8Rng) -> Vec<Point> {
     vec![corner(a, 1.0), corner(b, 1.0), corner(b, -1.0), corner(a, -1.0)]
 }
 
-/// A nearly normal value of variance 1: four uniform bytes summed (Irwin–Hall), each of variance (256² − 1) / 12.
+/// A nearly normal value of variance 1: the sum of four uniform bytes (Irwin–Hall), each of variance (256² − 1) / 12.
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let sum: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
     (sum as f32 - 510.0) / 147.8

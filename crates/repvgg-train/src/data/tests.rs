@@ -6,30 +6,30 @@ use crate::{
     data::random::epoch_order,
 };
 
-fn refusal(place: impl AsRef<Path>) -> String {
-    open(place, 0).err().expect("refused").to_string()
+fn error_of(place: impl AsRef<Path>) -> String {
+    open(place, 0).err().expect("an error").to_string()
 }
 
 #[test]
-fn what_is_no_data_set_is_refused() {
+fn places_without_a_data_set_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().display().to_string();
-    assert_eq!(refusal(&place), format!("{place}: expected a folder for each class, found none"));
-    assert!(refusal(root.path().join("missing")).starts_with(&format!("{place}/missing: ")));
+    assert_eq!(error_of(&place), format!("{place}: expected a folder for each class, found none"));
+    assert!(error_of(root.path().join("missing")).starts_with(&format!("{place}/missing: ")));
     let file = root.path().join("file");
     fs::write(&file, "text").unwrap();
-    assert_eq!(refusal(&file), format!("{place}/file: expected a folder of images or `shapes`, found a file"));
+    assert_eq!(error_of(&file), format!("{place}/file: expected a folder of images or `shapes`, found a file"));
 }
 
 #[test]
 fn the_hash_is_fnv_1a() {
-    let mut print = Fingerprint::default();
-    print.bytes(b"foobar");
-    assert_eq!(print.value(), 0x8594_4171_f739_67e8);
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.bytes(b"foobar");
+    assert_eq!(fingerprint.value(), 0x8594_4171_f739_67e8);
 }
 
 #[test]
-fn the_built_in_set_loads_to_batches() {
+fn the_built_in_set_loads_in_batches() {
     let data = open(BUILT_IN, 3).unwrap();
     assert_eq!((data.train.len(), data.validation.len(), data.labels.len()), (6000, 1200, 12));
     assert_eq!(data.fingerprint().unwrap(), open(BUILT_IN, 4).unwrap().fingerprint().unwrap());

@@ -1,4 +1,4 @@
-//! A program, interpreted step by step on the framework's tensors.
+//! The interpreter of programs on the framework's tensors.
 
 use burn::tensor::Tensor as BurnTensor;
 use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, silu, softmax};
@@ -12,16 +12,16 @@ use repvgg_kernels::{Activation, Geometry};
 use crate::ops::{self, Branch};
 use crate::tensors::Tensors;
 
-/// What batch norms normalise by.
-pub(super) enum Norms<'a> {
+/// The statistics that batch norms normalise with.
+pub(super) enum NormStatistics<'a> {
     /// The running statistics, by name.
     Running(&'a Tensors),
-    /// The batch's own, collected.
-    Batch(Vec<BatchStatistics>),
+    /// Those of the batch, which are collected here.
+    Batch(Vec<ObservedStatistics>),
 }
 
-/// What a batch norm saw.
-pub(super) struct BatchStatistics {
+/// The statistics of a batch that one batch norm observed.
+pub(super) struct ObservedStatistics {
     /// The node's name.
     pub(super) name: String,
     /// `[C]`
@@ -34,18 +34,18 @@ pub(super) struct BatchStatistics {
 pub(super) struct Forward<'a> {
     program: &'a Program,
     trained: &'a Tensors,
-    norms: Norms<'a>,
+    statistics: NormStatistics<'a>,
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(program: &'a Program, trained: &'a Tensors, norms: Norms<'a>) -> Self {
-        Self { program, trained, norms }
+    pub(super) fn new(program: &'a Program, trained: &'a Tensors, statistics: NormStatistics<'a>) -> Self {
+        Self { program, trained, statistics }
     }
 
     /// The outputs of the program for `images` `[N, C, H, W]`.
     pub(super) fn run(&mut self, images: BurnTensor<4>) -> Vec<BurnTensor<4>> {
         let program = self.program;
-        let mut values = Values::new(program, images);
+        let mut values = LiveTensors::new(program, images);
         for step in program.steps() {
             let inputs = step.inputs.iter().map(|&input| values.read(input)).collect();
             values.write(step.output, self.compute(&step.operation, inputs));
@@ -53,11 +53,11 @@ impl<'a> Forward<'a> {
         program.outputs().iter().map(|&output| values.read(output)).collect()
     }
 
-    /// What each batch norm saw.
-    pub(super) fn into_statistics(self) -> Vec<BatchStatistics> {
-        match self.norms {
-            Norms::Running(_) => Vec::new(),
-            Norms::Batch(statistics) => statistics,
+    /// The batch statistics that the batch norms observed.
+    pub(super) fn into_statistics(self) -> Vec<ObservedStatistics> {
+        match self.statistics {
+            NormStatistics::Running(_) => Vec::new(),
+            NormStatistics::Batch(observed) => observed,
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Forward<'a> {
                 activated(product, *activation)
             }
             Operation::Concat => BurnTensor::cat(inputs, 1),
-            operation => unary(operation, inputs.pop().expect("the other operations have one input")),
+            operation => unary(operation, inputs.pop().expect("every other operation has one input")),
         }
     }
 
@@ -82,7 +82,7 @@ impl<'a> Forward<'a> {
             _ => None,
         };
         if let Some(norms) = affines.iter().map(norm).collect::<Option<Vec<_>>>() {
-            return self.norms(&norms, sum.activation, inputs);
+            return self.sum_of_norms(&norms, sum.activation, inputs);
         }
         let terms = affines.iter().zip(inputs).map(|(affine, input)| match affine {
             None => input,
@@ -94,22 +94,22 @@ impl<'a> Forward<'a> {
         activated(terms.reduce(|a, b| a + b).expect("a sum has terms"), sum.activation)
     }
 
-    /// A sum of batch norms; a ReLU after it is part of the kernel.
-    fn norms(
+    /// A sum of batch norms. The kernel includes a ReLU that follows it.
+    fn sum_of_norms(
         &mut self,
         norms: &[(&Node, &BatchNorm)],
         activation: Option<ActivationKind>,
         inputs: Vec<BurnTensor<4>>,
     ) -> BurnTensor<4> {
-        let (within, after) = match activation {
+        let (fused, separate) = match activation {
             Some(ActivationKind::Relu) => (Activation::Relu, None),
             other => (Activation::Identity, other),
         };
-        let sum = match self.norms {
-            Norms::Running(running) => self.running_norms(norms, running, within, inputs),
-            Norms::Batch(_) => self.batch_norms(norms, within, inputs),
+        let sum = match self.statistics {
+            NormStatistics::Running(running) => self.running_norms(norms, running, fused, inputs),
+            NormStatistics::Batch(_) => self.batch_norms(norms, fused, inputs),
         };
-        activated(sum, after)
+        activated(sum, separate)
     }
 
     fn running_norms(
@@ -144,14 +144,16 @@ impl<'a> Forward<'a> {
             Branch { input, scale, shift }
         });
         let sum = ops::normalised_sum(branches.collect(), norms[0].1.eps, activation);
-        // PyTorch's running variance divides by n − 1, its normalisation by n; a single value has no variance to correct.
+        // PyTorch's running variance divides by n − 1, its normalisation by n. The variance of a single value stays 0.
         let count = (n * h * w) as f64;
         let unbiased = sum.variance * (count / (count - 1.0).max(1.0));
-        let Norms::Batch(statistics) = &mut self.norms else { unreachable!("the caller chose the batch's statistics") };
+        let NormStatistics::Batch(observed) = &mut self.statistics else {
+            unreachable!("the caller chose the batch's statistics")
+        };
         for (index, (node, norm)) in norms.iter().enumerate() {
             let [mean, variance] =
                 [&sum.mean, &unbiased].map(|all| all.clone().narrow(0, index * norm.channels, norm.channels));
-            statistics.push(BatchStatistics { name: node.name.clone(), mean, variance });
+            observed.push(ObservedStatistics { name: node.name.clone(), mean, variance });
         }
         sum.output
     }
@@ -159,7 +161,7 @@ impl<'a> Forward<'a> {
     fn convolution(&self, convolution: &Convolution, mut inputs: Vec<BurnTensor<4>>) -> BurnTensor<4> {
         let node = self.program.graph().node(convolution.filters);
         let input = inputs.pop().expect("a convolution has an input");
-        assert!(inputs.is_empty() && convolution.affines.is_empty(), "training does not fold batch norms");
+        assert!(inputs.is_empty() && convolution.affines.is_empty(), "training programs do not fold batch norms");
         let geometry = convolution.geometry;
         let output = match &node.op {
             Op::Linear(layer) => self.linear(node, layer, input),
@@ -172,12 +174,12 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// The filters, flat, each divided by its norm.
+    /// The flat filters, each divided by its norm.
     fn normalized(&self, node: &Node, geometry: Geometry) -> BurnTensor<1> {
         let filters = geometry.out_channels;
         let len = geometry.weight_len();
         let rows: BurnTensor<2> = self.parameter(node, "weight").reshape([filters, len / filters]);
-        // The root has no derivative at zero, which a filter may be.
+        // The square root has no derivative at zero, the norm of a zero filter.
         let norms = (rows.clone() * rows.clone()).sum_dim(1).clamp_min(LEAST_NORM * LEAST_NORM).sqrt();
         (rows / norms).reshape([len])
     }
@@ -207,7 +209,7 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// What the operations with one input and no parameters compute.
+/// Computes an operation that has one input and no parameters.
 fn unary(operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
     let [n, c, h, w] = input.dims();
     match operation {
@@ -226,7 +228,7 @@ fn unary(operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
         Operation::AvgPoolInside(pool) => avg_pool2d(input, mean_options(pool).with_count_include_pad(false)),
         Operation::GlobalAvgPool => input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]),
         Operation::Flatten => input.reshape([n, c * h * w, 1, 1]),
-        other => unreachable!("{other:?} is not an operation of one input without parameters"),
+        other => unreachable!("{other:?} has several inputs or parameters"),
     }
 }
 
@@ -246,54 +248,55 @@ fn mean_options(pool: &Pool) -> AvgPoolOptions<2> {
     AvgPoolOptions::new(pool.kernel).with_stride(pool.stride).with_padding_pairs(pairs(pool.padding))
 }
 
-/// Zeros around the map, and what is cut off from it.
+/// Pads a map with zeros. Negative padding crops it.
 fn pad(input: BurnTensor<4>, padding: [[isize; 2]; 2]) -> BurnTensor<4> {
     let [.., height, width] = input.dims();
-    let mut cut = input;
+    let mut cropped = input;
     for (axis, extent, [begin, end]) in [(2, height, padding[0]), (3, width, padding[1])] {
         let [before, after] = [begin, end].map(|side| side.min(0).unsigned_abs());
         if before + after > 0 {
-            cut = cut.narrow(axis, before, extent - before - after);
+            cropped = cropped.narrow(axis, before, extent - before - after);
         }
     }
     let zeros = padding.map(|[begin, end]| (begin.max(0) as usize, end.max(0) as usize));
-    if zeros == [(0, 0); 2] { cut } else { cut.pad(zeros, PadMode::Constant(0.0)) }
+    if zeros == [(0, 0); 2] { cropped } else { cropped.pad(zeros, PadMode::Constant(0.0)) }
 }
 
-/// Padding at the beginning and end of each axis, as the framework wants it.
+/// The padding at the beginning and end of each axis as the pairs that the framework expects.
 fn pairs(padding: [[usize; 2]; 2]) -> [(usize, usize); 2] {
     padding.map(|[begin, end]| (begin, end))
 }
 
-/// The values of a program, each dropped when its last reader has it.
-struct Values(Vec<Value>);
+/// The tensors of a program's values. Each is dropped after its last read.
+struct LiveTensors(Vec<Slot>);
 
 #[derive(Clone, Default)]
-struct Value {
-    value: Option<BurnTensor<4>>,
+struct Slot {
+    tensor: Option<BurnTensor<4>>,
+    /// The number of reads to come.
     readers: usize,
 }
 
-impl Values {
+impl LiveTensors {
     fn new(program: &Program, images: BurnTensor<4>) -> Self {
-        let mut values = vec![Value::default(); program.values().len()];
+        let mut slots = vec![Slot::default(); program.values().len()];
         let reads = program.steps().iter().flat_map(|step| &step.inputs);
         for value in reads.chain(program.outputs()) {
-            values[value.index()].readers += 1;
+            slots[value.index()].readers += 1;
         }
-        let mut values = Self(values);
-        values.write(program.input(), images);
-        values
+        let mut tensors = Self(slots);
+        tensors.write(program.input(), images);
+        tensors
     }
 
-    fn write(&mut self, id: ValueId, value: BurnTensor<4>) {
-        self.0[id.index()].value = Some(value);
+    fn write(&mut self, id: ValueId, tensor: BurnTensor<4>) {
+        self.0[id.index()].tensor = Some(tensor);
     }
 
     fn read(&mut self, id: ValueId) -> BurnTensor<4> {
-        let Value { value, readers } = &mut self.0[id.index()];
+        let Slot { tensor, readers } = &mut self.0[id.index()];
         *readers -= 1;
-        let value = if *readers == 0 { value.take() } else { value.clone() };
-        value.expect("steps come after their inputs")
+        let tensor = if *readers == 0 { tensor.take() } else { tensor.clone() };
+        tensor.expect("steps come after their inputs")
     }
 }

@@ -1,4 +1,4 @@
-//! Cross-entropy with label smoothing, summed over the heads.
+//! Cross-entropy with label smoothing, summed over the main and auxiliary heads.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor as BurnTensor, TensorData};
@@ -7,24 +7,24 @@ use repvgg::{Error, Result};
 
 use super::StepReport;
 
-/// How logits and labels become the number that training makes smaller.
+/// The settings of the training loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossSettings {
     /// The share ε of the target that is spread evenly over all classes (Szegedy et al., 1512.00567, §7).
     pub label_smoothing: f64,
-    /// The weight of each auxiliary output; the main one counts 1.
+    /// The weight of each auxiliary head. The main head has weight 1.
     pub auxiliary_weight: f64,
 }
 
 impl Default for LossSettings {
-    /// Plain cross-entropy; auxiliary heads count a tenth, as RepVGGplus trains them.
+    /// Plain cross-entropy. Auxiliary heads have weight 0.1, as in the training of RepVGGplus.
     fn default() -> Self {
         Self { label_smoothing: 0.0, auxiliary_weight: 0.1 }
     }
 }
 
 impl LossSettings {
-    /// The loss of `outputs` (`[N, classes, 1, 1]` each, the main one first) as a tensor to differentiate, and the report.
+    /// Computes the loss of `outputs` (`[N, classes, 1, 1]` each, the main head first) as a differentiable tensor, and the report.
     pub(super) fn evaluate(
         &self,
         outputs: Vec<BurnTensor<4>>,
@@ -50,7 +50,7 @@ impl LossSettings {
         Ok((total, StepReport { loss, correct: correct(&logits, labels), images: n }))
     }
 
-    /// The target distribution `[N, classes]` of each image: `(1 − ε)` on its label and `ε / classes` everywhere.
+    /// The target distributions `[N, classes]`: `ε / classes` for every class, plus `1 − ε` for the label.
     fn targets(&self, labels: &[usize], classes: usize) -> TensorData {
         let mut targets = vec![(self.label_smoothing / classes as f64) as f32; labels.len() * classes];
         for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
@@ -60,7 +60,7 @@ impl LossSettings {
     }
 }
 
-/// How many rows of `logits` are largest at their label.
+/// The number of rows of `logits` whose strictly largest entry is that of the label.
 fn correct(logits: &[f32], labels: &[usize]) -> usize {
     let rows = logits.chunks_exact(logits.len() / labels.len()).zip(labels);
     rows.filter(|&(row, &label)| row.iter().enumerate().all(|(class, &x)| class == label || x < row[label])).count()

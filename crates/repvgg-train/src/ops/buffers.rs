@@ -1,7 +1,7 @@
-//! The memory of tensors that nobody reads any more, used again.
+//! Reuse of the memory of dead tensors.
 //!
-//! A training step allocates the same tensors as the step before. Fresh memory of the system comes zeroed, page by page,
-//! which costs about a tenth of a step; kernels overwrite every element, so that they need no zeros.
+//! Every training step allocates tensors of the same sizes. The system zeroes fresh memory page by page, which costs about
+//! a tenth of a step. Kernels overwrite every element and need no zeros.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,43 +9,43 @@ use std::sync::{Mutex, PoisonError};
 use burn::backend::flex::FlexTensor;
 
 /// The buffers of one length.
-struct Shelf {
+struct BufferPool {
     idle: Vec<Vec<f32>>,
-    /// How many were taken and not given back. The framework allocates tensors of its own that end here too; keeping those as
-    /// well would grow the shelf with every step.
-    lent: usize,
+    /// The number of buffers in use. The framework's own tensors are released here too. Keeping those as well would grow
+    /// the pool with every step.
+    in_use: usize,
 }
 
-/// All buffers by their length.
-static SHELVES: Mutex<BTreeMap<usize, Shelf>> = Mutex::new(BTreeMap::new());
+/// All pools, by the length of their buffers.
+static POOLS: Mutex<BTreeMap<usize, BufferPool>> = Mutex::new(BTreeMap::new());
 
-/// Below this many elements the system's allocator is as quick.
-const WORTHWHILE: usize = 1 << 13;
+/// The smallest number of elements for which a pool is faster than the system's allocator.
+const MIN_POOLED: usize = 1 << 13;
 
-/// A buffer of `len` elements, whose values are arbitrary.
-pub(super) fn take(len: usize) -> Vec<f32> {
-    if len < WORTHWHILE {
+/// A buffer of `len` elements with arbitrary values.
+pub(super) fn acquire(len: usize) -> Vec<f32> {
+    if len < MIN_POOLED {
         return vec![0.0; len];
     }
-    let mut shelves = SHELVES.lock().unwrap_or_else(PoisonError::into_inner);
-    let shelf = shelves.entry(len).or_insert(Shelf { idle: Vec::new(), lent: 0 });
-    shelf.lent += 1;
-    let idle = shelf.idle.pop();
-    drop(shelves);
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = pools.entry(len).or_insert(BufferPool { idle: Vec::new(), in_use: 0 });
+    pool.in_use += 1;
+    let idle = pool.idle.pop();
+    drop(pools);
     idle.unwrap_or_else(|| vec![0.0; len])
 }
 
-/// Takes the memory of `tensor` back unless someone else holds it, or no buffer of its length is missing.
-pub(super) fn give(tensor: FlexTensor) {
+/// Returns the memory of `tensor` to its pool, unless the tensor is shared or no buffer of its length is in use.
+pub(super) fn release(tensor: FlexTensor) {
     let len = tensor.layout().num_elements();
-    if len < WORTHWHILE || !tensor.is_unique() {
+    if len < MIN_POOLED || !tensor.is_unique() {
         return;
     }
     let Ok(buffer) = tensor.into_data().try_into_vec() else { return };
-    let mut shelves = SHELVES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(shelf) = shelves.get_mut(&len).filter(|shelf| shelf.lent > 0) {
-        shelf.lent -= 1;
-        shelf.idle.push(buffer);
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = pools.get_mut(&len).filter(|pool| pool.in_use > 0) {
+        pool.in_use -= 1;
+        pool.idle.push(buffer);
     }
 }
 
@@ -56,21 +56,21 @@ mod tests {
     use super::*;
 
     fn idle(len: usize) -> usize {
-        SHELVES.lock().unwrap().get(&len).map_or(0, |shelf| shelf.idle.len())
+        POOLS.lock().unwrap().get(&len).map_or(0, |pool| pool.idle.len())
     }
 
     #[test]
-    fn only_as_many_buffers_are_kept_as_were_taken() {
+    fn a_pool_keeps_no_more_buffers_than_were_acquired() {
         // A length that no other test uses.
-        let len = WORTHWHILE + 12_345;
+        let len = MIN_POOLED + 12_345;
         let foreign = || FlexTensor::from_data(TensorData::new(vec![0.0f32; len], [len]));
-        give(foreign());
+        release(foreign());
         assert_eq!(idle(len), 0);
-        let buffer = take(len);
-        give(FlexTensor::from_data(TensorData::new(buffer, [len])));
-        (0..5).for_each(|_| give(foreign()));
+        let buffer = acquire(len);
+        release(FlexTensor::from_data(TensorData::new(buffer, [len])));
+        (0..5).for_each(|_| release(foreign()));
         assert_eq!(idle(len), 1);
-        drop(take(len));
+        drop(acquire(len));
         assert_eq!(idle(len), 0);
     }
 }

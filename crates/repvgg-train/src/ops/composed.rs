@@ -1,4 +1,4 @@
-//! The operations as compositions of the framework's own, for devices without kernels of ours.
+//! The operations composed of the framework's own, for devices without our kernels.
 
 use burn::tensor::Tensor as BurnTensor;
 use burn::tensor::activation::relu;

@@ -1,4 +1,4 @@
-//! The threads of the CPU and the framework's CPU tensors as slices.
+//! The CPU thread pool, and slices of the framework's CPU tensors.
 
 use std::sync::OnceLock;
 
@@ -10,25 +10,24 @@ use repvgg_kernels::ThreadPool;
 
 static POOL: OnceLock<ThreadPool> = OnceLock::new();
 
-/// Sets how many threads this process trains with on the CPU; without it, as many as there are cores.
-/// The results do not depend on it.
+/// Sets the number of CPU threads of this process. The default is one per core. Results do not depend on the number.
 ///
 /// # Errors
-/// When training has begun already, with another number.
+/// When training has already begun with another number.
 pub(crate) fn use_threads(threads: usize) -> Result<()> {
-    // The framework's own threads; where somebody has set their number already, it stands.
+    // The framework uses the global rayon pool. If the program has already configured it, its setting takes precedence.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
     let found = POOL.get_or_init(|| ThreadPool::new(threads)).threads();
     if found != threads.max(1) {
         return Err(Error::spec(
             "threads",
-            expected(format_args!("{threads} before the first step")).found(format_args!("{found} at work")),
+            expected(format_args!("{threads} set before training begins")).found(format_args!("{found} running")),
         ));
     }
     Ok(())
 }
 
-/// The threads of the process.
+/// The thread pool of the process.
 pub(super) fn pool() -> &'static ThreadPool {
     POOL.get_or_init(|| ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from)))
 }
@@ -38,7 +37,7 @@ pub(super) fn pool() -> &'static ThreadPool {
 /// # Panics
 /// When the tensor is not contiguous or not in single precision.
 pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("kernels read contiguous tensors in single precision")
+    tensor.as_slice().expect("kernels read contiguous single-precision tensors")
 }
 
 /// A tensor over `values`.

@@ -1,10 +1,10 @@
-//! Our kernels against the framework's own operations on the same tensors.
+//! Compares our kernels with the framework's operations on the same tensors.
 
 use burn::tensor::TensorData;
 
 use super::*;
 
-/// Values in ±1 that look random.
+/// Pseudo-random values in ±1.
 fn noise(seed: usize, len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 2_654_435_761 + seed * 97) % 100_003) as f32 / 50_001.5 - 1.0).collect()
 }
@@ -19,19 +19,19 @@ fn read<const D: usize>(tensor: &BurnTensor<D>) -> Vec<f32> {
     tensor.to_data().try_into_vec().unwrap()
 }
 
-/// Sums of `terms` numbers in ±`scale` may differ by `c · ε · terms · scale²`.
+/// Asserts that two sums of `terms` values, of which the largest is `scale`, differ by at most `c · ε · √terms · scale`.
 fn assert_close(ours: &[f32], theirs: &[f32], terms: usize) {
     const C: f32 = 4.0;
     let scale = theirs.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
     let bound = C * f32::EPSILON * (terms as f32).sqrt() * scale;
     assert_eq!(ours.len(), theirs.len());
     for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        assert!((a - b).abs() <= bound, "[{index}]: {a} is not {b} within {bound}");
+        assert!((a - b).abs() <= bound, "[{index}]: expected {b} within {bound}, found {a}");
     }
 }
 
 #[test]
-fn convolutions_and_their_gradients_are_the_frameworks() {
+fn convolutions_and_their_gradients_equal_the_frameworks() {
     let base = Geometry {
         in_channels: 8,
         out_channels: 12,
@@ -60,7 +60,7 @@ fn convolutions_and_their_gradients_are_the_frameworks() {
 }
 
 #[test]
-fn sums_of_norms_and_their_gradients_are_the_frameworks() {
+fn normalised_sums_and_their_gradients_equal_the_frameworks() {
     for (count, activation) in
         [(1, Activation::Identity), (1, Activation::Relu), (2, Activation::Relu), (3, Activation::Relu)]
     {

@@ -1,4 +1,4 @@
-//! What a run is: fixed when it starts, kept in its folder, read again to resume.
+//! The configuration of a run: fixed at its start, stored in its folder, and read again to resume.
 
 use std::path::PathBuf;
 
@@ -14,39 +14,39 @@ use crate::recipe::Recipe;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The data set: `shapes`, or a folder by its full path.
+    /// The data set: `shapes`, or the absolute path of a folder.
     pub data: PathBuf,
-    /// What identifies the data set's images and labels, in hexadecimal.
+    /// The [`fingerprint`] of the data set.
     pub fingerprint: String,
-    /// Determines everything random: initial weights, order, augmentation, the split of a single folder.
+    /// The seed of everything random: initial weights, order, augmentation, the split of a single folder.
     pub seed: u64,
-    /// Threads that compute; as many decode images.
+    /// The number of compute threads. Images are decoded on the same number of further threads.
     pub threads: usize,
-    /// Where it computes: `cpu`, `vulkan:0`, ….
+    /// The device to train on: `cpu`, `vulkan:0`, ….
     pub device: String,
-    /// Whether images that cannot be read are left out, and counted, or stop the run.
+    /// Whether images that cannot be read are skipped and counted. Otherwise they stop the run.
     pub skip_unreadable: bool,
-    /// The model whose weights it starts from, as it was named.
+    /// The name of the model whose weights the run starts from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
     /// The class names, in the order of the logits.
     pub labels: Vec<String>,
-    /// How images are varied and weights changed.
+    /// The training recipe.
     pub recipe: Recipe,
-    /// How an image becomes an input when the network is used.
+    /// The evaluation transform from an image to a network input.
     pub preprocessing: Preprocessing,
     /// The network.
     pub architecture: Specification,
 }
 
-/// The most threads, as the engine has it.
+/// The maximum number of threads, the same as the engine's.
 const THREAD_LIMIT: usize = 1 << 10;
 
 impl Config {
-    /// Checks that this can be trained on `data`, before anything is written or computed.
+    /// Checks that this configuration can be trained on `data`, before anything is written or computed.
     ///
     /// # Errors
-    /// Names the first setting that does not fit.
+    /// When a setting does not fit. The error names the first one.
     pub(crate) fn check(&self, data: &Data) -> Result<()> {
         self.preprocessing.check()?;
         self.recipe.check(self.preprocessing.size)?;
@@ -55,30 +55,31 @@ impl Config {
             return Err(Error::spec("threads", expected(format_args!("1 to {THREAD_LIMIT}")).found(self.threads)));
         }
         if self.labels != data.labels || self.labels.len() != self.architecture.classes() {
-            let what = expected(format_args!("the {} classes of the data", data.labels.len())).found(self.labels.len());
-            return Err(Error::spec("labels", what));
+            let problem =
+                expected(format_args!("the {} classes of the data", data.labels.len())).found(self.labels.len());
+            return Err(Error::spec("labels", problem));
         }
         self.architecture.training_graph()?.shapes([self.preprocessing.size; 2])?;
         Ok(())
     }
 
-    /// Refuses data that are not those the run was started on.
+    /// Checks that `data` is the data set that the run was started on.
     ///
     /// # Errors
     /// When images, names, sizes or labels have changed.
     pub(crate) fn check_data(&self, data: &Data) -> Result<()> {
         let found = fingerprint(data)?;
         if found != self.fingerprint {
-            let what =
-                expected(format_args!("the images that the run was started on (fingerprint {})", self.fingerprint))
-                    .found(format_args!("others ({found})"));
-            return Err(Error::format(self.data.display(), what));
+            let problem =
+                expected(format_args!("the images that the run started with (fingerprint {})", self.fingerprint))
+                    .found(format_args!("other images (fingerprint {found})"));
+            return Err(Error::format(self.data.display(), problem));
         }
         Ok(())
     }
 }
 
-/// The fingerprint of a data set as the configuration keeps it.
+/// The fingerprint of a data set in hexadecimal, as stored in [`Config`].
 ///
 /// # Errors
 /// When a file's size cannot be read.

@@ -1,4 +1,4 @@
-//! The run folder: what is in it, and that only one process writes it.
+//! The run folder: its files, and a lock that admits one writing process.
 //!
 //! | file | content |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | `curves.svg` | loss and accuracy over the epochs |
 //! | `last.safetensors` | the network after the last epoch, in training form |
 //! | `best.safetensors` | the network of the best epoch by validation top-1, in training form |
-//! | `state.safetensors` | all that resuming needs: weights, velocities, position, metrics |
-//! | `lock` | held by the process that writes |
+//! | `state.safetensors` | the state to resume from: weights, velocities, position, metrics |
+//! | `lock` | locked by the process that writes to the folder |
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -25,95 +25,97 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use crate::curves::{self, EpochMetrics};
 
-/// A run folder held by this process.
+/// A run folder locked by this process.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Keeps the lock for as long as it is open; the system releases it when the process dies, however it dies.
+    /// Holds the lock while it is open. The system releases the lock even when the process is killed.
     _lock: File,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
-    /// Whole epochs done.
+    /// Finished epochs.
     pub epoch: usize,
-    /// Steps done in the epoch after them.
+    /// Finished steps of the current epoch.
     pub step: usize,
-    /// The sum over that epoch's images of their losses.
+    /// The sum of the losses of the current epoch's images so far.
     pub loss_sum: f64,
-    /// That epoch's images so far, and those classified right.
+    /// The current epoch's images so far.
     pub images: usize,
-    /// See `images`.
+    /// The current epoch's correctly classified images so far.
     pub correct: usize,
-    /// That epoch's images left out because they could not be read.
+    /// The current epoch's images skipped because they could not be read.
     pub skipped: usize,
-    /// Seconds spent in that epoch.
+    /// Seconds spent in the current epoch.
     pub seconds: f64,
-    /// The most validation images classified right after an epoch, none before the first.
+    /// The number of correctly classified validation images after the best epoch; none before the first.
     pub best_correct: Option<usize>,
-    /// The epochs done.
+    /// The metrics of the finished epochs.
     pub metrics: Vec<EpochMetrics>,
 }
 
 impl Position {
-    /// Whether no step has been made.
+    /// Whether the run has not made a step yet.
     pub fn is_start(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// All that resuming needs.
+/// The state that a run resumes from.
 #[derive(Debug, Clone)]
 pub struct State {
     /// Parameters and running statistics.
     pub weights: Weights,
-    /// SGD's velocities.
+    /// The velocities of SGD.
     pub velocities: Weights,
-    /// How far the run has come.
+    /// The progress of the run.
     pub position: Position,
 }
 
-/// How a velocity is called in the state file.
+/// The prefix of the names of velocities in the state file.
 const VELOCITY: &str = "velocity:";
-/// The key of the position in the state file's metadata.
+/// The metadata key of the position in the state file.
 const POSITION: &str = "position";
 
 impl Folder {
-    /// Makes the folder of a new run; one that holds a run without a single saved step is taken over.
+    /// Creates the folder of a new run, or reuses one whose run has not saved a step yet.
     ///
     /// # Errors
-    /// When it holds a run already, another process writes it, or it cannot be made.
+    /// When the folder already holds a run, another process is writing to it, or it cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| Error::io(path.display(), error))?;
-        let folder = Self::hold(path)?;
+        let folder = Self::lock(path)?;
         let is_start = || matches!(folder.load_state(), Ok(Some(state)) if state.position.is_start());
         if folder.file("config.toml").exists() && !is_start() {
-            let what = expected("a new folder").found("a run: continue it with --resume, or choose another folder");
-            return Err(Error::format(path.display(), what));
+            let problem = expected("a new folder").found("a run");
+            return Err(Error::format(path.display(), problem.with_hint("resume it, or choose another folder")));
         }
         Ok(folder)
     }
 
-    /// Opens the folder of a run to continue it.
+    /// Opens the folder of an existing run.
     ///
     /// # Errors
-    /// When it holds no run, or another process writes it.
+    /// When it holds no run, or another process is writing to it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.join("config.toml").is_file() {
             return Err(Error::format(path.display(), expected("a run folder").found("no config.toml")));
         }
-        Self::hold(path)
+        Self::lock(path)
     }
 
-    fn hold(path: &Path) -> Result<Self> {
+    fn lock(path: &Path) -> Result<Self> {
         let lock_path = path.join("lock");
         let failed = |error| Error::io(lock_path.display(), error);
         let lock = File::options().create(true).append(true).open(&lock_path).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Error::format(path.display(), "another process is writing this run")),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::format(path.display(), "another process is writing to this run"))
+            }
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
@@ -123,7 +125,7 @@ impl Folder {
         &self.path
     }
 
-    /// The path of one of its files.
+    /// The path of a file in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -150,7 +152,7 @@ impl Folder {
         model.save(&self.file(name))
     }
 
-    /// Writes the metrics and their picture.
+    /// Writes the metrics and their plot.
     pub(super) fn save_metrics(&self, metrics: &[EpochMetrics], title: &str) -> Result<()> {
         let path = self.file("metrics.jsonl");
         let lines = metrics.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
@@ -160,7 +162,7 @@ impl Folder {
         write_atomically(&self.file("curves.svg"), |file| file.write_all(picture.as_bytes()))
     }
 
-    /// Writes the state in one file, so that its parts always belong together.
+    /// Writes the state to one file, so that its parts are always consistent.
     pub(super) fn save_state(&self, state: &State) -> Result<()> {
         let path = self.file("state.safetensors");
         let position =
@@ -174,7 +176,7 @@ impl Folder {
         write_atomically(&path, |file| file.write_all(&bytes))
     }
 
-    /// Reads the state; `None` when the run was stopped before it first wrote one.
+    /// Reads the state; `None` if the run stopped before it wrote its first one.
     pub(super) fn load_state(&self) -> Result<Option<State>> {
         let path = self.file("state.safetensors");
         match fs::read(&path) {

@@ -1,4 +1,4 @@
-//! What a new run is made from, and how its configuration and initial weights follow.
+//! The settings of a new run, and the configuration and initial weights derived from them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::data::{self, BUILT_IN, Data, Unreadable};
 use crate::recipe::{Preset, Recipe};
 use crate::transfer::{plain_form, transfer};
 
-/// What a new run is made from.
+/// The settings of a new run.
 ///
 /// ```no_run
 /// use repvgg_train::recipe::Preset;
@@ -23,7 +23,7 @@ use crate::transfer::{plain_form, transfer};
 /// let mut run = setup.start("run".as_ref())?;
 /// run.train(|_| Control::Continue)?;
 ///
-/// // Fine-tune what it learned on other images: a head for other classes starts afresh.
+/// // Fine-tune the result on other images. A head for other classes starts from random weights.
 /// let pretrained = Pretrained { name: "run/best.safetensors".to_owned(), model: run.model()? };
 /// let setup = Setup::fine_tune("other-photos/", Preset::named("quick")?.recipe, pretrained)?;
 /// setup.start("fine-tuned".as_ref())?.train(|_| Control::Continue)?;
@@ -34,49 +34,49 @@ use crate::transfer::{plain_form, transfer};
 pub struct Setup {
     /// The data set, as [`data::open`] takes it.
     pub data: PathBuf,
-    /// How the network is trained.
+    /// The training recipe.
     pub recipe: Recipe,
-    /// The network; it gets as many classes as the data have.
+    /// The network. Its number of classes becomes that of the data set.
     pub network: Specification,
-    /// The model whose weights the run starts from; none for [initial weights](Weights::initialise).
+    /// The model whose weights the run starts from. Without one, it starts from [random weights](Weights::initialise).
     pub pretrained: Option<Pretrained>,
-    /// The side of the network's square input in pixels; none for the images' own where they have one, else the pretrained
-    /// model's, else the recipe's.
+    /// The side of the network's square input in pixels. The default is the size of the images if they all have the same,
+    /// else the pretrained model's, else the recipe's.
     pub size: Option<usize>,
-    /// Determines everything random: initial weights, order, augmentation, the split of a single folder.
+    /// The seed of everything random: initial weights, order, augmentation, the split of a single folder.
     pub seed: u64,
-    /// Threads that compute; as many decode images.
+    /// The number of compute threads. Images are decoded on the same number of further threads.
     pub threads: usize,
-    /// Where the run computes.
+    /// The device to train on.
     pub device: Device,
-    /// What happens to images that cannot be read.
+    /// The handling of images that cannot be read.
     pub unreadable: Unreadable,
 }
 
 /// A model whose weights a run starts from.
 #[derive(Debug, Clone)]
 pub struct Pretrained {
-    /// Its name, for the record.
+    /// The name that the run's configuration records.
     pub name: String,
     /// The model, in training form.
     pub model: Model,
 }
 
-/// All that a run starts with.
+/// Everything that [`Run::create`] needs.
 #[derive(Clone)]
 pub struct Start {
     /// The configuration.
     pub config: Config,
     /// The data set.
     pub data: Data,
-    /// The first weights.
+    /// The initial weights.
     pub weights: Weights,
-    /// How many parameters of these the pretrained model gave.
+    /// The number of parameters among them that come from the pretrained model.
     pub transferred: usize,
 }
 
 impl Setup {
-    /// A run of a preset on the data set at `data`, on all processor cores, with seed 0.
+    /// A run with a preset on the data set at `data`, on all processor cores, with seed 0.
     pub fn new(data: impl Into<PathBuf>, preset: Preset) -> Self {
         Self {
             data: data.into(),
@@ -94,14 +94,14 @@ impl Setup {
     /// A run that starts from the weights of `pretrained`, on the data set at `data`.
     ///
     /// # Errors
-    /// When the model is in plain form and nothing says how it was trained.
+    /// When the model is in plain form and its training form is unknown.
     pub fn fine_tune(data: impl Into<PathBuf>, recipe: Recipe, pretrained: Pretrained) -> Result<Self> {
         let Pretrained { name, model } = &pretrained;
         let model = model.training_specification().ok_or_else(|| plain_form().within(name))?;
         Ok(Self { pretrained: Some(pretrained), ..Self::new(data, Preset { recipe, model }) })
     }
 
-    /// Opens the data set and works out all that the run starts with; nothing is written.
+    /// Opens the data set and derives the configuration and initial weights of the run. Writes nothing.
     ///
     /// # Errors
     /// When the data set cannot be opened, the network cannot be built for its classes, or the pretrained weights do not
@@ -110,10 +110,10 @@ impl Setup {
         self.assemble_on(data::open(&self.data, self.seed)?)
     }
 
-    /// As [`assemble`](Self::assemble), on a data set that is already open.
+    /// Does the same as [`assemble`](Self::assemble) for a data set that is already open.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`assemble`](Self::assemble), except for opening the data set.
     pub fn assemble_on(&self, data: Data) -> Result<Start> {
         let architecture = self.network.clone().with_classes(data.labels.len())?;
         let mut weights = Weights::initialise(&architecture.training_graph()?, self.seed);
@@ -140,24 +140,24 @@ impl Setup {
     /// Starts the run in a new folder.
     ///
     /// # Errors
-    /// As [`assemble`](Self::assemble) and [`Run::create`].
+    /// Those of [`assemble`](Self::assemble) and [`Run::create`].
     pub fn start(&self, folder: &Path) -> Result<Run> {
         Run::create(folder, self.assemble()?)
     }
 
-    /// The evaluation transform: whole images where all are squares of one size, a central crop elsewhere; with the
-    /// statistics of a pretrained model.
+    /// The evaluation transform: the whole image if all images are squares of one size, else a central crop. Mean and
+    /// deviation are those of the pretrained model, if there is one.
     fn preprocessing(&self, data: &Data, channels: usize) -> Preprocessing {
         let pretrained = self.pretrained.as_ref().map(|pretrained| &pretrained.model.preprocessing);
-        let known = pretrained.cloned().unwrap_or_default();
-        let known_size = pretrained.map(|preprocessing| preprocessing.size);
-        let size = self.size.or(data.side).or(known_size).unwrap_or(self.recipe.size);
-        let crop_fraction = if data.side.is_some() { 1.0 } else { known.crop_fraction };
-        Preprocessing { size, crop_fraction, ..known }.for_channels(channels)
+        let base = pretrained.cloned().unwrap_or_default();
+        let pretrained_size = pretrained.map(|preprocessing| preprocessing.size);
+        let size = self.size.or(data.side).or(pretrained_size).unwrap_or(self.recipe.size);
+        let crop_fraction = if data.side.is_some() { 1.0 } else { base.crop_fraction };
+        Preprocessing { size, crop_fraction, ..base }.for_channels(channels)
     }
 }
 
-/// The place of a data set as it is found again from any folder.
+/// The place of a data set, independent of the working directory.
 fn absolute(place: &Path) -> Result<PathBuf> {
     if place == Path::new(BUILT_IN) {
         return Ok(place.to_owned());

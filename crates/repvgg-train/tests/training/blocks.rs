@@ -1,4 +1,4 @@
-//! Every kind of block learns, and every family of networks takes a step.
+//! Every kind of block learns, and every family of networks makes a step.
 
 use repvgg::cost::cost;
 use repvgg::graph::Role;
@@ -9,7 +9,7 @@ use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettin
 const SETTINGS: SgdSettings =
     SgdSettings { momentum: 0.9, nesterov: false, weight_decay: 0.0, decayed: Decayed::KernelsAndIdentities };
 
-/// The losses of some steps on one batch of distinct images, and the parameters afterwards.
+/// The losses of `steps` steps on one batch of distinct images, and the parameters before and after them.
 fn train(graph: &Graph, size: [usize; 2], classes: usize, steps: usize) -> (Vec<f64>, Weights, Weights) {
     let before = Weights::initialise(graph, 1);
     let mut network = Network::new(graph.clone(), &before, Device::cpu()).unwrap();
@@ -38,33 +38,33 @@ fn every_kind_of_block_learns() {
         assert!(losses.iter().all(|loss| loss.is_finite()), "{}: {losses:?}", block.name);
         assert!(losses[11] < 0.7 * losses[0], "{}: {losses:?}", block.name);
         for (name, _) in graph.parameters() {
-            assert_ne!(before.get(&name), after.get(&name), "{}: {name} has not moved", block.name);
+            assert_ne!(before.get(&name), after.get(&name), "{}: {name} has not changed", block.name);
         }
     }
 }
 
-/// The network of the fewest multiply-adds of each family takes a step, and every parameter has a finite new value.
+/// The network with the fewest multiply-adds of each family makes a step, after which every parameter is finite.
 #[test]
-fn every_family_takes_a_step() {
+fn every_family_makes_a_step() {
     for (family, names) in Specification::families() {
         let networks = names.iter().map(|name| Specification::named(name).unwrap());
-        let smallest = |architecture: &Specification| {
+        let macs_and_side = |architecture: &Specification| {
             let graph = architecture.training_graph().unwrap();
-            let own = architecture.image_size();
-            let side = [64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(own);
+            let default = architecture.image_size();
+            let side = [64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(default);
             (cost(&graph, [side; 2]).unwrap().macs, side)
         };
-        let architecture = networks.min_by_key(smallest).unwrap().with_classes(4).unwrap();
+        let architecture = networks.min_by_key(macs_and_side).unwrap().with_classes(4).unwrap();
         let graph = architecture.training_graph().unwrap();
-        let (_, side) = smallest(&architecture);
+        let (_, side) = macs_and_side(&architecture);
         let (losses, before, after) = train(&graph, [side; 2], 4, 1);
         assert!(losses[0].is_finite(), "{family}: {losses:?}");
         for (name, parameter) in graph.parameters() {
             let (before, after) = (before.get(&name).unwrap(), after.get(&name).unwrap());
             assert!(after.data().iter().all(|x| x.is_finite()), "{family}: {name}");
-            // A gradient reaches them all.
-            let moves = matches!(parameter.role, Role::Kernel | Role::Matrix | Role::RunningMean);
-            assert!(!moves || before != after, "{family}: {name} has not moved");
+            // The gradient must reach all of these.
+            let must_change = matches!(parameter.role, Role::Kernel | Role::Matrix | Role::RunningMean);
+            assert!(!must_change || before != after, "{family}: {name} has not changed");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Five training steps against PyTorch's, computed there in double precision by `tools/goldens_train.py`.
+//! Compares five training steps with PyTorch's, which `tools/goldens_train.py` computes in double precision.
 
 use crate::tiny::{self, Head, Shape};
 use repvgg::{Graph, Tensor, Weights};
 use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
 use safetensors::{Dtype, SafeTensors};
 
-/// Rounding of a value that passes through `depth` single-precision sums: `c · ε · depth · scale`.
+/// The rounding error of a value that passes through `depth` single-precision sums: `c · ε · depth · scale`.
 fn tolerance(scale: f32) -> f32 {
     const C: f32 = 2.0;
     const DEPTH: f32 = 40.0;
@@ -71,11 +71,11 @@ fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     let scale = expected.data().iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     for (index, (a, b)) in found.data().iter().zip(expected.data()).enumerate() {
         let bound = tolerance(scale);
-        assert!((a - b).abs() <= bound, "{what}[{index}]: {a} is not {b} within {bound}");
+        assert!((a - b).abs() <= bound, "{what}[{index}]: expected {b} within {bound}, found {a}");
     }
 }
 
-fn train_like_pytorch(golden: &Golden, nesterov: bool) {
+fn assert_trains_like_pytorch(golden: &Golden, nesterov: bool) {
     let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu()).unwrap();
     let mut sgd = Sgd::new(SgdSettings { nesterov, ..SgdSettings::default() }, &golden.graph, Device::cpu());
     for (step, expected) in golden.losses.iter().enumerate() {
@@ -90,7 +90,7 @@ fn train_like_pytorch(golden: &Golden, nesterov: bool) {
     assert_close(&network.logits(&golden.images, [12, 12]).unwrap(), &golden.logits, "logits");
 }
 
-fn gradients_like_pytorch(golden: &Golden) {
+fn assert_gradients_like_pytorch(golden: &Golden) {
     let settings = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SgdSettings::default() };
     let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu()).unwrap();
     let mut sgd = Sgd::new(settings, &golden.graph, Device::cpu());
@@ -104,16 +104,16 @@ fn gradients_like_pytorch(golden: &Golden) {
 
 #[test]
 fn grouped_network_trains_like_pytorch() {
-    train_like_pytorch(&groups(), false);
+    assert_trains_like_pytorch(&groups(), false);
 }
 
 #[test]
-fn squeezing_network_with_an_auxiliary_head_trains_like_pytorch_with_nesterov_momentum() {
-    train_like_pytorch(&squeeze(), true);
+fn squeeze_network_with_an_auxiliary_head_and_nesterov_momentum_trains_like_pytorch() {
+    assert_trains_like_pytorch(&squeeze(), true);
 }
 
 #[test]
-fn first_gradients_are_pytorchs() {
-    gradients_like_pytorch(&groups());
-    gradients_like_pytorch(&squeeze());
+fn first_gradients_equal_pytorchs() {
+    assert_gradients_like_pytorch(&groups());
+    assert_gradients_like_pytorch(&squeeze());
 }

@@ -1,4 +1,4 @@
-//! Training whole networks: against PyTorch, against themselves.
+//! Training of whole networks, compared with PyTorch and with itself.
 
 mod blocks;
 mod goldens;

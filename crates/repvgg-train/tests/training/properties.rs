@@ -1,4 +1,4 @@
-//! What must hold for training whatever the numbers are.
+//! Properties of training that hold for any weights.
 
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
 use repvgg::interpret::{logits, magnitudes};
@@ -13,7 +13,7 @@ const SIZE: [usize; 2] = [12, 12];
 const SETTINGS: SgdSettings =
     SgdSettings { momentum: 0.9, nesterov: true, weight_decay: 1e-3, decayed: Decayed::KernelsAndIdentities };
 
-/// `n` images of smooth, distinct patterns, and their labels.
+/// `n` images with smooth, distinct patterns, and their labels.
 fn images(n: usize) -> (Vec<f32>, Vec<usize>) {
     let pixels = (0..n * 3 * SIZE[0] * SIZE[1]).map(|i| ((i * i % 977) as f32 * 0.013).sin()).collect();
     (pixels, (0..n).map(|i| i * 7 % CLASSES).collect())
@@ -60,8 +60,8 @@ fn two_runs_of_a_network_large_enough_for_all_threads_are_equal_bit_for_bit() {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let graph = tiny_network();
-    let (mut whole, mut sgd) = start(&graph);
-    train(&mut whole, &mut sgd, 4);
+    let (mut uninterrupted, mut sgd) = start(&graph);
+    train(&mut uninterrupted, &mut sgd, 4);
 
     let (mut first, mut first_sgd) = start(&graph);
     train(&mut first, &mut first_sgd, 2);
@@ -69,7 +69,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let mut second_sgd = Sgd::new(SETTINGS, &graph, Device::cpu());
     second_sgd.load_state(&first_sgd.state()).unwrap();
     train(&mut second, &mut second_sgd, 2);
-    assert_eq!(second.weights(), whole.weights());
+    assert_eq!(second.weights(), uninterrupted.weights());
     assert_eq!(second_sgd.state(), sgd.state());
 }
 
@@ -82,7 +82,7 @@ fn training_learns_the_batch() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_leaves_the_network_as_it_was() {
+fn a_loss_that_is_not_finite_leaves_the_network_unchanged() {
     let graph = tiny_network();
     let (mut network, mut sgd) = start(&graph);
     let (mut images, labels) = images(8);
@@ -96,7 +96,7 @@ fn a_loss_that_is_not_finite_leaves_the_network_as_it_was() {
 }
 
 #[test]
-fn data_that_does_not_fit_is_refused_with_its_place() {
+fn errors_name_the_input_that_does_not_fit() {
     let graph = tiny_network();
     let (mut network, mut sgd) = start(&graph);
     let (pixels, labels) = images(2);
@@ -104,7 +104,7 @@ fn data_that_does_not_fit_is_refused_with_its_place() {
         let batch = Batch { images, size: SIZE, labels };
         network.step(&batch, &LossSettings::default(), &mut sgd, 0.1).unwrap_err().to_string()
     };
-    assert_eq!(refuse(&pixels[1..], &labels), "images: expected a multiple of 3 x 12 x 12 pixels, found 863");
+    assert_eq!(refuse(&pixels[1..], &labels), "images: expected a multiple of 3 x 12 x 12 values, found 863");
     assert_eq!(refuse(&pixels, &labels[1..]), "labels: expected 2, one per image, found 1");
     assert_eq!(refuse(&pixels, &[0, 4]), "labels: expected classes below 4, found 4");
 }
@@ -119,7 +119,7 @@ fn velocities_of_another_network_are_refused() {
     assert!(error.to_string().starts_with("stage0.se.down.bias: unexpected"), "{error}");
 }
 
-/// Every operation of the closed set, so that each has its gradient taken.
+/// A graph with every operation, so that every gradient is tested.
 fn every_operation() -> Graph {
     let mut graph = Graph::new();
     let x = graph.add("input", Op::Input { channels: 3 }, &[]);
@@ -151,10 +151,10 @@ fn every_operation() -> Graph {
     graph
 }
 
-/// The loss by central differences in single precision is good to about `√ε`-sized relative errors; every parameter's
-/// gradient along a fixed direction must agree with them.
+/// Central differences of the loss in single precision have a relative error of about `√ε`. Along a fixed direction, every
+/// parameter's gradient must equal them within that error.
 #[test]
-fn gradients_of_every_operation_agree_with_differences() {
+fn gradients_of_every_operation_equal_central_differences() {
     let graph = every_operation();
     let weights = Weights::initialise(&graph, 5);
     let (images, labels) = images(8);
@@ -168,22 +168,22 @@ fn gradients_of_every_operation_agree_with_differences() {
     };
     let (_, gradients) = step(&weights);
     for (name, gradient) in gradients.iter() {
-        const REACH: f32 = 4e-3;
-        let moved = |sign: f32| {
+        const DISTANCE: f32 = 4e-3;
+        let loss_at = |sign: f32| {
             let mut weights = weights.clone();
             let parameter = weights.get_mut(name).unwrap().data_mut().iter_mut().zip(gradient.data());
             let norm = gradient.data().iter().map(|g| g * g).sum::<f32>().sqrt().max(1e-12);
-            parameter.for_each(|(w, g)| *w += sign * REACH * g / norm);
+            parameter.for_each(|(w, g)| *w += sign * DISTANCE * g / norm);
             step(&weights).0
         };
-        let measured = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(REACH));
+        let measured = (loss_at(1.0) - loss_at(-1.0)) / (2.0 * f64::from(DISTANCE));
         let expected = f64::from(gradient.data().iter().map(|g| g * g).sum::<f32>().sqrt());
-        let bound = 2e-2 * expected + 10.0 * f64::from(f32::EPSILON) / f64::from(REACH);
+        let bound = 2e-2 * expected + 10.0 * f64::from(f32::EPSILON) / f64::from(DISTANCE);
         assert!((measured - expected).abs() < bound, "{name}: {measured} by differences, {expected} by the gradient");
     }
 }
 
-/// A filter of zeros has a norm whose root has no derivative.
+/// The norm of a zero filter is a square root at zero, where it has no derivative.
 #[test]
 fn a_normalised_filter_of_zeros_trains() {
     let graph = every_operation();
@@ -197,9 +197,9 @@ fn a_normalised_filter_of_zeros_trains() {
     assert!(filters.iter().all(|w| w.is_finite()), "{filters:?}");
 }
 
-/// By running statistics the forward pass agrees with the oracle within `c · nodes · ε · Σ|x||w|`.
+/// With running statistics, the forward pass equals the reference interpreter within `c · nodes · ε · Σ|x||w|`.
 #[test]
-fn logits_are_those_of_the_oracle() {
+fn logits_equal_the_reference_interpreters() {
     let mut graphs = vec![every_operation(), tiny_network()];
     for text in [
         "family = \"mobilenet-v1\"\nwidth = 0.25",
@@ -223,7 +223,7 @@ fn logits_are_those_of_the_oracle() {
         let constant = 8.0 * graph.nodes().len() as f64 * f64::from(f32::EPSILON);
         for ((&found, expected), magnitude) in found.data().iter().zip(expected.data()).zip(magnitude.data()) {
             let error = (f64::from(found) - expected).abs();
-            assert!(error <= constant * magnitude, "{found} for {expected}, {} nodes", graph.nodes().len());
+            assert!(error <= constant * magnitude, "expected {expected}, found {found}, {} nodes", graph.nodes().len());
         }
     }
 }

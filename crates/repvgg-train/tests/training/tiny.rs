@@ -3,10 +3,11 @@
 use repvgg::graph::{ActivationKind, Conv2d, Linear};
 use repvgg::{Graph, NodeId, Op};
 
-/// Which of them.
+/// The variant of the network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) groups: usize,
+    /// The squeezed channels of squeeze-and-excitation, if the network has it.
     pub(crate) squeeze: Option<usize>,
     pub(crate) head: Head,
 }
@@ -40,7 +41,7 @@ pub(crate) fn network(shape: Shape) -> Graph {
     graph
 }
 
-/// `ReLU(SE(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)))`, the last branch where the shape allows it.
+/// `ReLU(SE(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)))`. The identity branch is present only where the shapes match.
 fn block(graph: &mut Graph, name: &str, dense: Conv2d, squeeze: Option<usize>, x: NodeId) -> NodeId {
     let channels = dense.geometry.out_channels;
     let mut point = dense;
@@ -59,13 +60,13 @@ fn block(graph: &mut Graph, name: &str, dense: Conv2d, squeeze: Option<usize>, x
     let sum = graph.add(format!("{name}.sum"), Op::Add, &branches);
     let excited = match squeeze {
         None => sum,
-        Some(squeezed) => excite(graph, name, [channels, squeezed], sum),
+        Some(squeezed) => excite(graph, name, channels, squeezed, sum),
     };
     graph.add(format!("{name}.relu"), Op::relu(), &[excited])
 }
 
 /// `x · sigmoid(up(ReLU(down(mean(x)))))`
-fn excite(graph: &mut Graph, name: &str, [channels, squeezed]: [usize; 2], x: NodeId) -> NodeId {
+fn excite(graph: &mut Graph, name: &str, channels: usize, squeezed: usize, x: NodeId) -> NodeId {
     let pool = graph.add(format!("{name}.se.pool"), Op::GlobalAvgPool, &[x]);
     let down = Op::conv(Conv2d::square(channels, squeezed, 1).with_bias());
     let down = graph.add(format!("{name}.se.down"), down, &[pool]);

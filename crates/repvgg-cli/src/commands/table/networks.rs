@@ -13,11 +13,11 @@ use super::order::{Order, Racer, ranks};
 use crate::engine::EngineOptions;
 use crate::measure::{Candidate, Measurement, ProtocolOptions};
 use crate::output::thousands;
-use crate::scatter::{Chart, Point};
+use crate::scatter::{Chart, PlottedNetwork};
 use crate::sheet::{Cell, Column, Sheet};
 
 /// A row: what the paper prints, and what is counted of the same network.
-struct Row {
+struct TableRow {
     paper: &'static Published,
     training: Cost,
     plain: Cost,
@@ -49,20 +49,20 @@ struct Timing<'a> {
 
 /// One of Tables 4 to 7, with speeds if `measuring` says how.
 pub(super) fn of_networks(table: u8, measuring: Option<(&ProtocolOptions, &EngineOptions)>) -> Result<Page> {
-    let rows = paper::networks(table).map(Row::count).collect::<Result<Vec<_>>>()?;
+    let rows = paper::networks(table).map(TableRow::count).collect::<Result<Vec<_>>>()?;
     let timing = measuring.map(|(protocol, engine)| Timing::of(&rows, protocol, engine)).transpose()?;
     let timed = |index: usize| timing.as_ref().map(|timing| &timing.rows[index]);
-    let (columns, cells): (Vec<Column>, Vec<Read>) = columns(table, timing.as_ref()).into_iter().unzip();
-    let subjects =
-        rows.iter().enumerate().map(|(index, row)| Subject { row, timed: timed(index), timing: timing.as_ref() });
-    let subjects: Vec<Subject<'_>> = subjects.collect();
+    let (columns, cells): (Vec<Column>, Vec<ReadCell>) = columns(table, timing.as_ref()).into_iter().unzip();
+    let entries =
+        rows.iter().enumerate().map(|(index, row)| Entry { row, timed: timed(index), timing: timing.as_ref() });
+    let entries: Vec<Entry<'_>> = entries.collect();
     Ok(Page {
-        values: subjects.iter().map(Subject::json).collect(),
-        chart: chart(table, &subjects),
+        values: entries.iter().map(Entry::json).collect(),
+        chart: chart(table, &entries),
         sheet: Sheet {
             title: title(table),
             columns,
-            rows: subjects.iter().map(|subject| cells.iter().map(|read| read(subject)).collect()).collect(),
+            rows: entries.iter().map(|entry| cells.iter().map(|read| read(entry)).collect()).collect(),
             remarks: remarks(table, &rows, timing.as_ref()),
         },
     })
@@ -78,7 +78,7 @@ fn title(table: u8) -> String {
     format!("Table {table}: {what}")
 }
 
-impl Row {
+impl TableRow {
     fn count(paper: &'static Published) -> Result<Self> {
         let training = Specification::open(&paper.name)?.training_graph()?.inference();
         let fusion = Fusion::new(&training);
@@ -123,10 +123,10 @@ impl Row {
 }
 
 impl<'a> Timing<'a> {
-    fn of(rows: &[Row], protocol: &'a ProtocolOptions, engine: &'a EngineOptions) -> Result<Self> {
+    fn of(rows: &[TableRow], protocol: &'a ProtocolOptions, engine: &'a EngineOptions) -> Result<Self> {
         let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
         let measurement = protocol.measure(engine, &names, |index| {
-            let Row { paper, .. } = &rows[index];
+            let TableRow { paper, .. } = &rows[index];
             fresh(&Specification::open(&paper.name)?, paper.speed().0, paper.size)
         })?;
         let speeds = &measurement.speeds;
@@ -150,8 +150,8 @@ impl<'a> Timing<'a> {
         Ok(Self { protocol, engine, measurement, rows })
     }
 
-    fn order<'b>(&self, rows: &'b [Row]) -> Order<'b> {
-        let racer = |(row, timed): (&'b Row, &Timed)| {
+    fn order<'b>(&self, rows: &'b [TableRow]) -> Order<'b> {
+        let racer = |(row, timed): (&'b TableRow, &Timed)| {
             let (form, speed) = row.paper.speed();
             let cost = if form == Form::Training { &row.training } else { &row.plain };
             let macs = [timed.macs, cost.macs as f64];
@@ -175,7 +175,7 @@ fn fresh(architecture: &Specification, form: Form, size: [usize; 2]) -> Result<C
 }
 
 /// Multiply-adds of the form that is timed, for one image of `size`.
-fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
+fn macs(row: &TableRow, size: [usize; 2]) -> Result<u64> {
     let training = Specification::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
         Form::Training => cost(&training, size)?.macs,
@@ -184,19 +184,19 @@ fn macs(row: &Row, size: [usize; 2]) -> Result<u64> {
 }
 
 /// A row with its speed here.
-struct Subject<'a> {
-    row: &'a Row,
+struct Entry<'a> {
+    row: &'a TableRow,
     timed: Option<&'a Timed>,
     timing: Option<&'a Timing<'a>>,
 }
 
-type Read = fn(&Subject<'_>) -> Cell;
+type ReadCell = fn(&Entry<'_>) -> Cell;
 
 /// The columns of a table and what they hold.
-fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, Read)> {
+fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, ReadCell)> {
     let shown = |key, heading| Column { key, heading: Some(heading) };
     let hidden = |key| Column { key, heading: None };
-    let mut columns: Vec<(Column, Read)> = vec![
+    let mut columns: Vec<(Column, ReadCell)> = vec![
         (shown("name", "name"), |s| Cell::same(&s.row.paper.name)),
         (Column { key: "title", heading: (table > 5).then_some("in the paper") }, |s| Cell::same(&s.row.paper.title)),
         (hidden("size"), |s| Cell::same(size(s.row.paper.size))),
@@ -208,14 +208,14 @@ fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, Read)> {
         }));
     }
     if table < 6 {
-        columns.extend::<[(Column, Read); 3]>([
+        columns.extend::<[(Column, ReadCell); 3]>([
             (shown("paper_parameters_millions", "M params"), |s| printed(s, Figure::Parameters)),
             (shown("paper_flops_billions", "G FLOPs"), |s| printed(s, Figure::Flops)),
             (shown("paper_winograd_multiplies_billions", "G MULs"), |s| printed(s, Figure::WinogradMultiplies)),
         ]);
     }
     let training = |key, heading| Column { key, heading: (table > 5).then_some(heading) };
-    columns.extend::<[(Column, Read); 5]>([
+    columns.extend::<[(Column, ReadCell); 5]>([
         (shown("parameters", "here: parameters"), |s| counted(s, Figure::Parameters)),
         (training("training_parameters", "in training"), |s| {
             Cell::new(thousands(s.row.training.parameters), s.row.training.parameters)
@@ -234,7 +234,7 @@ fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, Read)> {
 }
 
 /// The columns of speeds here.
-fn timed_columns(table: u8) -> Vec<(Column, Read)> {
+fn timed_columns(table: u8) -> Vec<(Column, ReadCell)> {
     let shown = |key, heading| Column { key, heading: Some(heading) };
     let hidden = |key| Column { key, heading: None };
     let in_paper = (table < 7).then_some("paper's");
@@ -264,15 +264,15 @@ fn timed_columns(table: u8) -> Vec<(Column, Read)> {
     ]
 }
 
-fn printed(subject: &Subject<'_>, figure: Figure) -> Cell {
+fn printed(entry: &Entry<'_>, figure: Figure) -> Cell {
     let decimals = if figure == Figure::Parameters { 2 } else { 1 };
-    Cell::or_none(subject.row.paper.figure(figure), |value| format!("{value:.decimals$}"))
+    Cell::or_none(entry.row.paper.figure(figure), |value| format!("{value:.decimals$}"))
 }
 
-fn counted(subject: &Subject<'_>, figure: Figure) -> Cell {
-    let count = figure.count(&subject.row.plain);
+fn counted(entry: &Entry<'_>, figure: Figure) -> Cell {
+    let count = figure.count(&entry.row.plain);
     let text = if figure == Figure::Parameters { thousands(count) } else { billions(count) };
-    Cell::new(text, count).noted(subject.row.note(figure))
+    Cell::new(text, count).noted(entry.row.note(figure))
 }
 
 fn billions(count: u64) -> String {
@@ -290,7 +290,7 @@ impl Timing<'_> {
     }
 
     /// How the speeds were measured, in a sentence.
-    fn sentence(&self, rows: &[Row]) -> String {
+    fn sentence(&self, rows: &[TableRow]) -> String {
         let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let sizes = unique(self.rows.iter().map(|timed| size(timed.size)));
         let forms = unique(rows.iter().map(|row| row.form().to_string()));
@@ -312,7 +312,7 @@ impl Timing<'_> {
         )
     }
 
-    fn json(&self, row: &Row, timed: &Timed) -> Value {
+    fn json(&self, row: &TableRow, timed: &Timed) -> Value {
         let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let is_cpu = self.measurement.peak.is_some();
         json!({
@@ -336,9 +336,9 @@ impl Timing<'_> {
     }
 }
 
-impl Subject<'_> {
+impl Entry<'_> {
     fn json(&self) -> Value {
-        let Row { paper, training, plain, blocked } = self.row;
+        let TableRow { paper, training, plain, blocked } = self.row;
         let notes = Figure::ALL.into_iter().filter_map(|figure| Some((figure.name(), self.row.note(figure)?)));
         let on_speed = paper.note_on_measured().filter(|_| self.timed.is_some());
         let notes = notes.chain(on_speed.map(|note| ("images per second", note.to_owned())));
@@ -371,7 +371,7 @@ impl Subject<'_> {
     }
 
     /// Accuracy against speed: the one measured here if there is one, else the paper's.
-    fn point(&self) -> Option<Point> {
+    fn point(&self) -> Option<PlottedNetwork> {
         let Published { title, name, top1, .. } = self.row.paper;
         let here = self.timed.map(|timed| timed.speed);
         let (speed, range) = match here {
@@ -380,16 +380,22 @@ impl Subject<'_> {
             }
             None => self.row.paper.speed().1.map(|speed| (speed, [speed; 2]))?,
         };
-        Some(Point { label: title.clone(), speed, range, top1: *top1, is_highlighted: name.starts_with("repvgg") })
+        Some(PlottedNetwork {
+            label: title.clone(),
+            speed,
+            range,
+            top1: *top1,
+            is_highlighted: name.starts_with("repvgg"),
+        })
     }
 }
 
 /// The table's networks by accuracy and speed, if it has speeds.
-fn chart(table: u8, subjects: &[Subject<'_>]) -> Option<Chart> {
-    let points: Vec<Point> = subjects.iter().filter_map(Subject::point).collect();
-    let [subject, ..] = subjects else { return None };
-    let form = subject.row.form();
-    let speed = match subject.timing {
+fn chart(table: u8, entries: &[Entry<'_>]) -> Option<Chart> {
+    let points: Vec<PlottedNetwork> = entries.iter().filter_map(Entry::point).collect();
+    let [entry, ..] = entries else { return None };
+    let form = entry.row.form();
+    let speed = match entry.timing {
         None => format!("images per second in {form}, the paper's: GTX 1080Ti, fp32, batch 128 (logarithmic)"),
         Some(timing) => {
             let threads = timing.threads().map_or(String::new(), |threads| format!(", {threads} threads"));
@@ -401,7 +407,7 @@ fn chart(table: u8, subjects: &[Subject<'_>]) -> Option<Chart> {
 }
 
 /// What stands below a table.
-fn remarks(table: u8, rows: &[Row], timing: Option<&Timing<'_>>) -> Vec<String> {
+fn remarks(table: u8, rows: &[TableRow], timing: Option<&Timing<'_>>) -> Vec<String> {
     let sizes = unique(rows.iter().map(|row| size(row.paper.size)));
     let mut remarks = vec![format!(
         "Counted here: the plain (fused) form{}, for one image of {sizes}. GMACs, which the paper calls FLOPs, and Winograd multiplies, which \

@@ -67,7 +67,7 @@ pub(super) fn of_stages() -> Result<Page> {
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for (index, stage) in paper::stages().iter().enumerate() {
-        let [a, b] = [Series::A, Series::B].map(|series| Family::of(stage, index, series, &built));
+        let [a, b] = [Series::A, Series::B].map(|series| SeriesStage::of(stage, index, series, &built));
         let [height, width] = stage.output_size;
         rows.push(vec![
             Cell::same(index + 1),
@@ -81,7 +81,7 @@ pub(super) fn of_stages() -> Result<Page> {
             "name": format!("stage {}", index + 1),
             "paper": {"output_size": stage.output_size, "repvgg_a": a.printed(), "repvgg_b": b.printed()},
             "computed": {"repvgg_a": a.json(), "repvgg_b": b.json()},
-            "agrees": a.agrees() && b.agrees(),
+            "matches": a.matches() && b.matches(),
         }));
     }
     let sheet = Sheet {
@@ -103,7 +103,7 @@ pub(super) fn of_stages() -> Result<Page> {
 }
 
 /// A stage in the models of RepVGG-A, or in those of RepVGG-B.
-struct Family<'a> {
+struct SeriesStage<'a> {
     stage: &'static Stage,
     /// Layers, as the paper prints them.
     layers: usize,
@@ -111,7 +111,7 @@ struct Family<'a> {
     models: Vec<(&'static Variant, Option<&'a Layers>)>,
 }
 
-impl<'a> Family<'a> {
+impl<'a> SeriesStage<'a> {
     fn of(stage: &'static Stage, index: usize, series: Series, built: &'a [Built]) -> Self {
         let models = built.iter().filter(|built| built.series() == series);
         Self {
@@ -133,7 +133,7 @@ impl<'a> Family<'a> {
         Layers { output_size: self.stage.output_size, channels: vec![self.stage.channels(model); self.layers] }
     }
 
-    fn agrees(&self) -> bool {
+    fn matches(&self) -> bool {
         self.models.iter().all(|(model, found)| *found == Some(&self.expected(model)))
     }
 
@@ -199,7 +199,7 @@ pub(super) fn of_models() -> Result<Page> {
             "name": model.name,
             "paper": {"title": model.title, "layers": printed.layers, "a": printed.a, "b": printed.b},
             "computed": {"layers": found.layers, "a": found.a, "b": found.b},
-            "agrees": found == printed,
+            "matches": found == printed,
         }));
     }
     let sheet = Sheet {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_zoo_has_the_layers_of_both_tables() {
         for page in [of_stages().unwrap(), of_models().unwrap()] {
-            assert!(page.values.iter().all(|row| row["agrees"] == true), "{:?}", page.values);
+            assert!(page.values.iter().all(|row| row["matches"] == true), "{:?}", page.values);
             assert!(page.sheet.rows.iter().flatten().all(|cell| cell.notes.is_empty()));
         }
     }
@@ -263,8 +263,8 @@ mod tests {
     fn other_layers_are_marked() {
         let mut built = Built::all().unwrap();
         built[1].stages[3].channels[13] = 250;
-        let family = Family::of(&paper::stages()[3], 3, Series::A, &built);
-        assert!(!family.agrees());
+        let family = SeriesStage::of(&paper::stages()[3], 3, Series::A, &built);
+        assert!(!family.matches());
         let cell = family.cell();
         assert_eq!(cell.text, "14x192, 13x256 + 1x250, 14x384");
         assert_eq!(

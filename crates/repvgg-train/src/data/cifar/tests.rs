@@ -11,9 +11,10 @@ fn write(folder: &Path, name: &str, labels: &[u8]) {
     fs::write(folder.join(name), labels.iter().copied().flat_map(record).collect::<Vec<u8>>()).unwrap();
 }
 
-fn refusal(root: &Path) -> String {
-    let message = open(root).err().expect("refused").to_string();
-    message.strip_prefix(&root.display().to_string()).expect("the place first").to_owned()
+/// The message of the error that opening `root` returns, without the path of `root`.
+fn error_in(root: &Path) -> String {
+    let message = open(root).err().expect("an error").to_string();
+    message.strip_prefix(&root.display().to_string()).expect("the place comes first").to_owned()
 }
 
 #[test]
@@ -40,41 +41,41 @@ fn batches_are_read_in_order() {
 }
 
 #[test]
-fn names_come_from_their_file() {
+fn class_names_are_read_from_the_metadata_file() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "data_batch_1.bin", &[1]);
     write(root.path(), TEST, &[1]);
     fs::write(root.path().join(NAMES), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
     assert_eq!(open(root.path()).unwrap().unwrap().labels[9], "j");
     fs::write(root.path().join(NAMES), "a\nb\n").unwrap();
-    assert_eq!(refusal(root.path()), "/batches.meta.txt: expected ten names, found 2");
+    assert_eq!(error_in(root.path()), "/batches.meta.txt: expected ten names, found 2");
 }
 
 #[test]
-fn what_is_not_whole_is_refused() {
+fn incomplete_data_sets_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path();
-    fs::write(path.join("data_batch_1.bin.xz"), "packed").unwrap();
-    let packed = ": expected the batches unpacked, found *.bin.xz (unpack first: xz -dk *.xz)";
-    assert_eq!(refusal(path), packed);
+    fs::write(path.join("data_batch_1.bin.xz"), "compressed").unwrap();
+    let compressed = ": expected uncompressed batches, found *.bin.xz (decompress them with: xz -dk *.xz)";
+    assert_eq!(error_in(path), compressed);
     write(path, TEST, &[1]);
-    assert_eq!(refusal(path), ": expected data_batch_1.bin and more beside test_batch.bin, found none");
+    assert_eq!(error_in(path), ": expected training batches data_batch_*.bin next to test_batch.bin, found none");
     write(path, "data_batch_1.bin", &[1, 2]);
-    assert!(open(path).unwrap().is_some(), "unpacked beside packed");
+    assert!(open(path).unwrap().is_some(), "uncompressed files take precedence");
 
     fs::write(path.join("data_batch_1.bin"), vec![0; RECORD + 1]).unwrap();
-    assert_eq!(refusal(path), "/data_batch_1.bin: expected a multiple of 3073 bytes above zero, found 3074");
+    assert_eq!(error_in(path), "/data_batch_1.bin: expected a positive multiple of 3073 bytes, found 3074");
     fs::write(path.join("data_batch_1.bin"), "").unwrap();
-    assert_eq!(refusal(path), "/data_batch_1.bin: expected a multiple of 3073 bytes above zero, found 0");
+    assert_eq!(error_in(path), "/data_batch_1.bin: expected a positive multiple of 3073 bytes, found 0");
     write(path, "data_batch_1.bin", &[1, 10]);
-    assert_eq!(refusal(path), "/data_batch_1.bin: record 1: expected a label of 0 to 9, found 10");
+    assert_eq!(error_in(path), "/data_batch_1.bin: record 1: expected a label from 0 to 9, found 10");
 
     write(path, "data_batch_1.bin", &[1]);
     fs::remove_file(path.join(TEST)).unwrap();
-    fs::write(path.join("test_batch.bin.xz"), "packed").unwrap();
-    assert_eq!(refusal(path), packed);
+    fs::write(path.join("test_batch.bin.xz"), "compressed").unwrap();
+    assert_eq!(error_in(path), compressed);
     for name in ["data_batch_1.bin.xz", "test_batch.bin.xz"] {
         fs::remove_file(path.join(name)).unwrap();
     }
-    assert_eq!(refusal(path), ": expected test_batch.bin beside the training batches, found none");
+    assert_eq!(error_in(path), ": expected test_batch.bin next to the training batches, found none");
 }

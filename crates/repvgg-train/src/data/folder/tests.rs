@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// Folders with tiny images: each path under a fresh root, its content telling its number.
+/// A temporary folder with a tiny image at each path, whose pixels hold the path's index.
 fn tree(paths: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (number, path) in paths.iter().enumerate() {
@@ -13,9 +13,10 @@ fn tree(paths: &[&str]) -> tempfile::TempDir {
     root
 }
 
-fn refusal(root: &tempfile::TempDir) -> String {
-    let message = open(root.path(), 0).err().expect("refused").to_string();
-    message.strip_prefix(&root.path().display().to_string()).expect("the place first").to_owned()
+/// The message of the error that opening `root` returns, without the path of `root`.
+fn error_in(root: &tempfile::TempDir) -> String {
+    let message = open(root.path(), 0).err().expect("an error").to_string();
+    message.strip_prefix(&root.path().display().to_string()).expect("the place comes first").to_owned()
 }
 
 #[test]
@@ -53,38 +54,38 @@ fn one_folder_is_split_by_class_and_seed() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn errors_name_the_missing_part() {
     assert_eq!(
-        refusal(&tree(&["train/a/1.png", "train/b/1.png"])),
-        ": expected one of val, valid, validation, test beside train, found none"
+        error_in(&tree(&["train/a/1.png", "train/b/1.png"])),
+        ": expected one of val, valid, validation, test next to train, found none"
     );
-    let strange = tree(&["train/a/1.png", "train/b/1.png", "val/c/1.png"]);
-    assert_eq!(refusal(&strange), "/val/c: expected a class that train has too, found a new one");
+    let unknown = tree(&["train/a/1.png", "train/b/1.png", "val/c/1.png"]);
+    assert_eq!(error_in(&unknown), "/val/c: expected a class of the train folder, found a new one");
     let single = tree(&["only/1.png", "only/2.png"]);
-    assert_eq!(refusal(&single), ": expected at least two classes, found only \"only\"");
+    assert_eq!(error_in(&single), ": expected at least two classes, found only \"only\"");
     let few = tree(&["a/1.png", "b/1.png", "b/2.png"]);
-    assert_eq!(refusal(&few), "/a: expected at least 2 images to hold one out, found 1");
+    assert_eq!(error_in(&few), "/a: expected at least 2 images, one of them for validation, found 1");
     let empty = tree(&["a/1.png", "a/2.png"]);
     fs::create_dir(empty.path().join("b")).unwrap();
     fs::write(empty.path().join("b/notes.txt"), "no image").unwrap();
-    assert_eq!(refusal(&empty), "/b: expected images of this class, found none");
+    assert_eq!(error_in(&empty), "/b: expected images of this class, found none");
     let untrained = tree(&["val/a/1.png"]);
     fs::create_dir(untrained.path().join("train")).unwrap();
-    assert_eq!(refusal(&untrained), "/train: expected a folder for each class, found none");
+    assert_eq!(error_in(&untrained), "/train: expected a folder for each class, found none");
 }
 
 #[test]
 fn a_changed_folder_has_another_fingerprint() {
     let root = tree(&["a/1.png", "a/2.png", "b/1.png", "b/2.png"]);
-    let print = || open(root.path(), 0).unwrap().fingerprint().unwrap();
-    let before = print();
-    assert_eq!(before, print());
+    let fingerprint = || open(root.path(), 0).unwrap().fingerprint().unwrap();
+    let before = fingerprint();
+    assert_eq!(before, fingerprint());
     fs::rename(root.path().join("a/1.png"), root.path().join("a/3.png")).unwrap();
-    assert_ne!(before, print());
+    assert_ne!(before, fingerprint());
     fs::rename(root.path().join("a/3.png"), root.path().join("a/1.png")).unwrap();
-    assert_eq!(before, print());
+    assert_eq!(before, fingerprint());
     fs::write(root.path().join("a/1.png"), "shorter").unwrap();
-    assert_ne!(before, print());
+    assert_ne!(before, fingerprint());
 }
 
 #[test]

@@ -5,13 +5,13 @@ use repvgg::image::{Preprocessing, RgbImage};
 use super::*;
 use crate::{augment::Augmentation, data::Fingerprint};
 
-/// Images that tell their index; every seventh cannot be read; the hundredth is a bug.
+/// Images that encode their index. Every seventh is unreadable; reading number 100 panics.
 #[derive(Default)]
-struct Numbers {
+struct NumberedImages {
     read: AtomicUsize,
 }
 
-impl Dataset for Numbers {
+impl Dataset for NumberedImages {
     fn len(&self) -> usize {
         200
     }
@@ -55,7 +55,7 @@ fn batches(count: usize, size: usize) -> Vec<Vec<usize>> {
 }
 
 fn load_all(settings: LoaderSettings) -> Vec<LoadedBatch> {
-    Loader::new(Arc::new(Numbers::default()), settings).collect::<Result<_>>().unwrap()
+    Loader::new(Arc::new(NumberedImages::default()), settings).collect::<Result<_>>().unwrap()
 }
 
 #[test]
@@ -72,22 +72,22 @@ fn the_number_of_workers_changes_nothing() {
 }
 
 #[test]
-fn a_resumed_epoch_is_the_rest_of_it() {
-    let whole = load_all(settings(batches(8, 4), Unreadable::Skip, 2));
+fn a_resumed_epoch_yields_the_remaining_batches() {
+    let all = load_all(settings(batches(8, 4), Unreadable::Skip, 2));
     let rest = load_all(settings(batches(8, 4).split_off(3), Unreadable::Skip, 2));
     assert_eq!(rest.len(), 5);
-    assert!(whole[3..].iter().zip(&rest).all(|(a, b)| a.images == b.images && a.labels == b.labels));
+    assert!(all[3..].iter().zip(&rest).all(|(a, b)| a.images == b.images && a.labels == b.labels));
 }
 
 #[test]
-fn an_epoch_is_seen_differently_from_the_next() {
+fn each_epoch_is_augmented_differently() {
     let first = settings(batches(1, 5), Unreadable::Skip, 1);
     let second = LoaderSettings { epoch: 3, ..first.clone() };
     assert_ne!(load_all(first)[0].images, load_all(second)[0].images);
 }
 
 #[test]
-fn unreadable_images_are_skipped_and_told() {
+fn unreadable_images_are_skipped_and_reported() {
     let batches = vec![vec![0, 6, 1], vec![6, 13], vec![]];
     let found = load_all(settings(batches, Unreadable::Skip, 2));
     assert_eq!(found[0].labels, [0, 1]);
@@ -101,7 +101,7 @@ fn unreadable_images_are_skipped_and_told() {
 fn an_error_is_the_last_item() {
     for workers in [1, 2, 4] {
         let settings = settings(vec![vec![0], vec![1, 6], vec![2], vec![3]], Unreadable::Refuse, workers);
-        let mut loader = Loader::new(Arc::new(Numbers::default()), settings);
+        let mut loader = Loader::new(Arc::new(NumberedImages::default()), settings);
         assert_eq!(loader.next().unwrap().unwrap().labels, [0]);
         assert_eq!(loader.next().unwrap().unwrap_err().to_string(), "number 6: unreadable");
         assert!(loader.next().is_none());
@@ -109,26 +109,26 @@ fn an_error_is_the_last_item() {
 }
 
 #[test]
-fn a_dropped_loader_ends_and_has_not_run_ahead() {
+fn a_dropped_loader_stops_and_has_not_run_ahead() {
     for taken in [0, 1, 5] {
-        let numbers = Arc::new(Numbers::default());
-        let mut loader = Loader::new(numbers.clone(), settings(batches(50, 4), Unreadable::Skip, 3));
+        let images = Arc::new(NumberedImages::default());
+        let mut loader = Loader::new(images.clone(), settings(batches(50, 4), Unreadable::Skip, 3));
         assert_eq!(loader.by_ref().take(taken).count(), taken);
         drop(loader);
-        // One batch taken frees its worker for the next; the threads are gone, for they held the data set too.
-        assert!(numbers.read.load(Ordering::SeqCst) <= (taken + 3) * 4);
-        assert_eq!(Arc::strong_count(&numbers), 1);
+        // Taking a batch lets its worker start the next. The threads held references to the data set until they ended.
+        assert!(images.read.load(Ordering::SeqCst) <= (taken + 3) * 4);
+        assert_eq!(Arc::strong_count(&images), 1);
     }
 }
 
 #[test]
-fn no_batches_are_an_empty_epoch() {
+fn an_epoch_without_batches_is_empty() {
     assert!(load_all(settings(Vec::new(), Unreadable::Refuse, 4)).is_empty());
 }
 
 #[test]
 #[should_panic(expected = "a bug")]
-fn a_worker_that_panics_is_heard() {
+fn a_panic_in_a_worker_propagates() {
     let settings = settings(vec![vec![0], vec![100], vec![1], vec![2], vec![3]], Unreadable::Refuse, 2);
-    Loader::new(Arc::new(Numbers::default()), settings).for_each(drop);
+    Loader::new(Arc::new(NumberedImages::default()), settings).for_each(drop);
 }

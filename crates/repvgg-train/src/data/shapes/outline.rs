@@ -1,4 +1,4 @@
-//! The figures as closed polygons within the unit disc.
+//! The figures as closed polygons in the unit disc.
 
 use std::f32::consts::{PI, TAU};
 
@@ -8,7 +8,7 @@ pub(super) type Point = [f32; 2];
 type Figure = Vec<Vec<Point>>;
 type Outline = fn() -> Figure;
 
-/// Every class: its name and its figure.
+/// The name and the figure of each class.
 pub(super) const CLASSES: [(&str, Outline); 12] = [
     ("arrow", arrow),
     ("bolt", bolt),
@@ -95,12 +95,12 @@ fn polar(radius: f32, angle: f32) -> Point {
     [radius * angle.cos(), radius * angle.sin()]
 }
 
-/// `count` equal parts of a turn.
+/// The angles that divide a full turn into `count` equal parts.
 fn turns(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(move |k| k as f32 * TAU / count as f32)
 }
 
-/// Points along a circle around the origin.
+/// Points on a circular arc around the origin.
 fn arc(radius: f32, from: f32, to: f32) -> Vec<Point> {
     (0..=40).map(|k| polar(radius, from + (to - from) * k as f32 / 40.0)).collect()
 }

@@ -1,23 +1,23 @@
-//! Filling polygons with smooth edges.
+//! Anti-aliased polygon filling.
 
 use repvgg::image::RgbImage;
 
 use super::outline::Point;
 
-/// Red, green and blue of 0 to 255.
+/// Red, green and blue, 0 to 255.
 pub(super) type Colour = [f32; 3];
 
-/// Scan lines in a pixel; across, coverage is exact.
+/// Scan lines per pixel. Coverage along each line is exact.
 const LINES: usize = 4;
 
-/// A square picture in the making, `[H, W]` of colours.
+/// A square canvas of `[H, W]` colours.
 pub(super) struct Canvas {
     side: usize,
     pixels: Vec<Colour>,
 }
 
 impl Canvas {
-    /// A canvas that goes from one colour to another along `angle`.
+    /// A canvas filled with a gradient between two colours along `angle`.
     pub(super) fn gradient(side: usize, [from, to]: [Colour; 2], angle: f32) -> Self {
         let (sine, cosine) = angle.sin_cos();
         let centred = |at: usize| at as f32 / side as f32 - 0.5;
@@ -28,7 +28,7 @@ impl Canvas {
         Self { side, pixels: (0..side * side).map(colour).collect() }
     }
 
-    /// Fills closed contours by the even-odd rule; what lies outside the canvas is lost.
+    /// Fills closed contours by the even-odd rule, clipped to the canvas.
     pub(super) fn fill(&mut self, contours: &[Vec<Point>], ink: Colour) {
         let heights = || contours.iter().flatten().map(|point| point[1]);
         let first = heights().fold(f32::INFINITY, f32::min).floor().max(0.0) as usize;
@@ -52,15 +52,15 @@ impl Canvas {
         }
     }
 
-    /// The picture, `noise` added to each value.
+    /// Adds `noise` to each value and rounds to bytes.
     pub(super) fn finish(self, mut noise: impl FnMut() -> f32) -> RgbImage {
         // The cast saturates.
         let bytes = self.pixels.into_iter().flatten().map(|value| (value + noise() + 0.5) as u8).collect();
-        RgbImage::from_raw(self.side as u32, self.side as u32, bytes).expect("a colour a pixel")
+        RgbImage::from_raw(self.side as u32, self.side as u32, bytes).expect("one colour per pixel")
     }
 }
 
-/// Where the contours cross the horizontal line at `y`, sorted.
+/// Collects the sorted x coordinates at which the contours cross the horizontal line at `y`.
 fn cross(contours: &[Vec<Point>], y: f32, crossings: &mut Vec<f32>) {
     crossings.clear();
     for contour in contours {
@@ -74,9 +74,9 @@ fn cross(contours: &[Vec<Point>], y: f32, crossings: &mut Vec<f32>) {
     crossings.sort_unstable_by(f32::total_cmp);
 }
 
-/// Adds one scan line's share of each pixel that lies between `left` and `right`.
-fn cover([left, right]: [f32; 2], coverage: &mut [f32]) {
-    let (left, right) = (left.max(0.0), right.min(coverage.len() as f32));
+/// Adds the coverage of one scan line between the two ends of `span`.
+fn cover(span: [f32; 2], coverage: &mut [f32]) {
+    let (left, right) = (span[0].max(0.0), span[1].min(coverage.len() as f32));
     if left >= right {
         return;
     }

@@ -5,7 +5,7 @@ fn shapes(part: Part, count: usize) -> Shapes {
 }
 
 #[test]
-fn an_image_depends_on_nothing_but_its_index() {
+fn an_image_is_a_function_of_settings_and_index() {
     let (few, many) = (shapes(Part::Train, 13), shapes(Part::Train, 100));
     assert_eq!(few.image(12).unwrap(), many.image(12).unwrap());
     let others = [
@@ -21,14 +21,14 @@ fn an_image_depends_on_nothing_but_its_index() {
 }
 
 #[test]
-fn figures_lie_in_the_unit_disc() {
+fn figures_fill_the_unit_disc() {
     for (name, figure) in CLASSES {
         let reach = figure().iter().flatten().map(|[x, y]| x.hypot(*y)).fold(0.0, f32::max);
         assert!((0.8..=1.0001).contains(&reach), "{name} reaches {reach}");
     }
 }
 
-/// Coverage is exact across and sampled at 4 lines a pixel, so the area errs by at most 1/8 of a pixel for each row an edge crosses.
+/// Coverage is exact along a scan line, with 4 lines per pixel: the area errs by at most 1/8 pixel for each row that an edge crosses.
 #[test]
 fn filled_area_is_the_area_of_the_polygon() {
     for (name, figure) in CLASSES {
@@ -51,7 +51,7 @@ fn shoelace(contour: &[Point]) -> f32 {
     contour.iter().zip(next).map(|(a, b)| a[0] * b[1] - a[1] * b[0]).sum::<f32>().abs() / 2.0
 }
 
-/// Softmax regression on the pixels: what a network gains over it is what it knows of form.
+/// Softmax regression on pixels must fail, so that a network's accuracy measures its recognition of outlines.
 #[test]
 fn a_linear_classifier_fails() {
     let (train, validation) = (shapes(Part::Train, 1200), shapes(Part::Validation, 600));
