@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::packing::{ConvSpec, Layout};
+use super::spec::{ConvSpec, Layout};
 use crate::winograd::families::Family;
 
 /// A convolution algorithm.

@@ -2,7 +2,8 @@
 
 use super::depthwise::{DepthwisePlan, DepthwiseWeights};
 use super::direct::{DirectPlan, DirectWeights};
-use super::packing::{ConvSpec, Layout, Packing, Scheme, Site};
+use super::packing::{Packing, Scheme};
+use super::spec::{ConvSpec, Layout, Site};
 use super::winograd::{WinogradPlan, WinogradWeights};
 use super::{Addend, Arguments, Epilogue};
 use crate::geometry::checked_product;

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::packing::{ConvSpec, Layout, Site};
+use super::spec::{ConvSpec, Layout, Site};
 use super::{Arguments, Epilogue};
 use crate::isa::{Kernel, Level, MAX_TILE, Simd};
 use crate::threads::Disjoint;

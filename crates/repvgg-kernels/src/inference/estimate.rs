@@ -1,7 +1,8 @@
 //! Estimates of the time that each algorithm takes.
 
 use super::algorithm::Algorithm;
-use super::packing::{ConvSpec, Layout, Packing, Site};
+use super::packing::Packing;
+use super::spec::{ConvSpec, Layout, Site};
 use crate::Level;
 use crate::tile::{DivideFilters, FilterPanel};
 use crate::winograd::families::Family;

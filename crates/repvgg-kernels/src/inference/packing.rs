@@ -1,36 +1,10 @@
 //! The forms in which the weights of a convolution are packed.
 
 use super::algorithm::{Algorithm, TileSize};
+use super::spec::ConvSpec;
 use super::winograd::{FilterForm, Storage};
+use crate::GeometryError;
 use crate::winograd::cover::{AxisTiles, Cover};
-use crate::{Geometry, GeometryError};
-
-/// The kind of a convolution: its geometry and the layout of its input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvSpec {
-    /// Channels, kernel, stride, padding, dilation and groups.
-    pub geometry: Geometry,
-    /// The layout of the input. The output is always blocked.
-    pub layout: Layout,
-}
-
-/// The memory layout of a convolution's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `[N, C, H, W]`, the usual layout of images.
-    Planar,
-    /// `[N, ⌈C/L⌉, H, W, L]` ([`crate::Blocked`]).
-    Blocked,
-}
-
-/// The images that a convolution is applied to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Site {
-    /// The largest number of images in one run.
-    pub batch: usize,
-    /// `[H, W]` of the input.
-    pub size: [usize; 2],
-}
 
 /// The form that weights are packed in.
 ///
