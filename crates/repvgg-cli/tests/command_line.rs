@@ -153,7 +153,7 @@ fn the_whole_road_on_a_folder_of_images() {
     let (code, message) = refused(path, &train("run"));
     assert_eq!(
         (code, message.as_str()),
-        (1, "error: run: expected a new folder, found a run: continue it with --resume, or choose another folder")
+        (1, "error: run: expected a new folder, found a run (resume it, or choose another folder)")
     );
 }
 
