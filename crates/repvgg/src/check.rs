@@ -32,6 +32,6 @@ use crate::Model;
 /// where the network accepts it, otherwise the network's own size.
 pub fn image_size(model: &Model) -> usize {
     const SMALL: usize = 64;
-    let takes = |size: usize| model.graph().shapes([size; 2]).is_ok();
-    if takes(SMALL) { SMALL } else { model.preprocessing.size }
+    let accepts = |size: usize| model.graph().shapes([size; 2]).is_ok();
+    if accepts(SMALL) { SMALL } else { model.preprocessing.size }
 }

@@ -238,7 +238,7 @@ fn what_cannot_be_written_is_refused() {
     assert_eq!(sentence(early), "opset: expected at least 18, which preprocessing needs, found 17");
     let grey = Preprocessing::default().for_channels(1);
     let channels = WriteOptions { preprocess: Some(grey), ..opset(18) };
-    assert_eq!(sentence(channels), "preprocessing: expected 3 channels, which the network reads, found means of 1");
+    assert_eq!(sentence(channels), "preprocessing: expected means for the network's 3 channels, found 1");
     assert!(sentence(WriteOptions { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
 }
 
