@@ -1,7 +1,7 @@
 //! Proof that two networks compute the same function.
 //!
 //! * [`fuse`] fuses a model and compares the result with the training form, region by region and as a whole.
-//! * [`compare`] compares two models of any kind and form: logits, first choices and, where the graphs allow it, individual parts.
+//! * [`compare`] compares two models of any kind and form: logits, first choices and, if the graphs correspond, each part.
 //! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
 //!
 //! ```

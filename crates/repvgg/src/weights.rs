@@ -99,8 +99,8 @@ impl Weights {
         self.0.is_empty()
     }
 
-    /// Checks that these are exactly the parameters of `graph`: none missing, none unexpected, the right shapes, finite values, no
-    /// negative running variance.
+    /// Checks that these are exactly the parameters of `graph`: none missing or unexpected, the right shapes, finite values, and
+    /// no negative running variance.
     ///
     /// # Errors
     /// Names the first parameters that do not fit, the nearest known name of each, and the number of others.

@@ -7,8 +7,8 @@ use super::resize::{Interpolation, resize_crop};
 use crate::error::{Problem, expected};
 use crate::{Error, Result, Tensor};
 
-/// The transform from an image to a network's input `[C, S, S]`: it resizes the short side to `⌊size / crop_fraction⌋`, crops the
-/// central square of `size`, and normalises each channel to `(value / 255 − mean) / std`.
+/// The transform from an image to a network's input `[C, S, S]`. It resizes the short side to `⌊size / crop_fraction⌋`, crops
+/// the central square of `size`, and normalises each channel to `(value / 255 − mean) / std`.
 ///
 /// Equal to timm's evaluation transform, and to torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` on Pillow images.
 /// `mean` and `std` have three entries (RGB) or one (the Rec. 601 luma of the cropped image).
