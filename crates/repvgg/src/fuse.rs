@@ -44,8 +44,8 @@ pub struct Fused {
 /// graph.output("main", sum);
 ///
 /// let fused = fuse(&graph, &Weights::initialise(&graph, 0))?;
-/// let names: Vec<&str> = fused.graph.nodes().iter().map(|node| node.name.as_str()).collect();
-/// assert_eq!(names, ["input", "rbr_reparam"]);
+/// // The input and one convolution remain.
+/// assert_eq!((graph.nodes().len(), fused.graph.nodes().len()), (3, 2));
 /// # Ok::<(), repvgg::Error>(())
 /// ```
 ///
