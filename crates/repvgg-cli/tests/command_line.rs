@@ -339,7 +339,7 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["train", "shapes", "-o", "out", "--model", "four.toml"],
             1,
-            "expected 4 channels, which the network reads, found means of 3",
+            "expected means for the network's 4 channels, found 3",
         ),
         (vec!["bench", "repvgg-zz"], 2, "the nearest names are repvgg-"),
         (vec!["train", "--resume", "empty"], 1, "expected a run folder, found no config.toml"),

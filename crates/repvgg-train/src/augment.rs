@@ -164,7 +164,7 @@ impl Crop {
             Self::RandomResized { scale, ratio } => {
                 let region = random_region(image, scale, ratio, rng);
                 let side = preprocessing.size as u32;
-                resize(image, region, (side, side), preprocessing.interpolation)
+                resize(image, region, [side; 2], preprocessing.interpolation)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Classify image files: `classify [MODEL IMAGE...]`, or a small untrained network on images drawn here.
+//! Classify image files: `classify [MODEL IMAGE...]`. Without arguments, a small untrained network classifies generated images.
 
 use std::path::{Path, PathBuf};
 
@@ -32,11 +32,11 @@ fn main() -> Result<()> {
             }
         }
     }
-    assert!(!arguments.is_empty() || unreadable == 1, "only the last of the files written here is no image");
+    assert!(!arguments.is_empty() || unreadable == 1, "only the last generated file is not an image");
     Ok(())
 }
 
-/// A model file, two images, and a file that is no image.
+/// Writes a model, two images, and a file that is not an image.
 fn write_inputs(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 3";
     let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;

@@ -1,4 +1,4 @@
-//! Embed a network: prepare its weights once, then run sessions of any batch on any thread.
+//! Embed a network in a program: prepare its weights once, then run sessions of any batch size on any thread.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,7 +12,7 @@ fn main() -> Result<()> {
     let model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?.fuse()?;
     let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, Options::default())?);
 
-    // Each client has a session of its own: memory for activations, no weights.
+    // Each client has its own session, which holds memory for activations but no weights.
     let clients = [1, 8].map(|batch| {
         let prepared = Arc::clone(&prepared);
         thread::spawn(move || -> Result<f32> {
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     });
     let [first, second] = clients.map(|client| client.join().expect("the client does not panic"));
     println!("{:.1} MiB of packed weights for both", prepared.packed_bytes() as f64 / f64::from(1 << 20));
-    // Algorithms differ between batches, so the last bits may.
+    // The two batches may use different algorithms, so the last bits may differ.
     let (first, second) = (first?, second?);
     assert!((first - second).abs() <= 1e-4 * first.abs().max(1.0), "{first} and {second}");
     Ok(())

@@ -1,4 +1,5 @@
-//! Write a model for other runtimes and read it back: `export [MODEL FOLDER]`, or a small network to a temporary folder.
+//! Write a model for other runtimes and read it back: `export [MODEL FOLDER]`. Without arguments, a small network is written to
+//! a temporary folder.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ fn main() -> Result<()> {
         _ => (small()?, temporary.path()),
     };
 
-    // ONNX takes any batch and image size; labels and preprocessing are in its metadata.
+    // The ONNX model takes any batch and image size. Its metadata contains labels and preprocessing.
     model.save_onnx(&folder.join("model.onnx"), &onnx::WriteOptions::default())?;
     // With the preprocessing in the graph, its input is RGB images, uint8 [N, H, W, 3].
     let options = onnx::WriteOptions {
@@ -23,7 +24,7 @@ fn main() -> Result<()> {
         ..onnx::WriteOptions::default()
     };
     model.save_onnx(&folder.join("images.onnx"), &options)?;
-    // timm loads this file by its own parameter names; 16 bits halve it.
+    // This file has timm's parameter names, so timm loads it. Half precision halves its size.
     formats::save(&model, &folder.join("timm.safetensors"), Dialect::Timm, Precision::Half)?;
 
     for (name, tolerance) in [("model.onnx", 1e-6), ("timm.safetensors", 1e-2)] {

@@ -1,4 +1,5 @@
-//! Fuse a model and prove it: `fuse_and_check [TRAINING.safetensors PLAIN.safetensors]`, or a small network made here.
+//! Fuse a model and prove the fusion: `fuse_and_check [TRAINING.safetensors PLAIN.safetensors]`. Without arguments, the model
+//! is a small generated network.
 
 use std::path::Path;
 
@@ -18,12 +19,12 @@ fn main() -> Result<()> {
     for region in &checked.report.regions {
         println!("{:<28} {:>5}  {:>13.3}  {:>9.1e}", region.name, region.nodes, region.error, region.absolute_error);
     }
-    for blocked in checked.fusion.obstacles() {
-        println!("not fused: {}: {}", blocked.sum, blocked.why);
+    for obstacle in checked.fusion.obstacles() {
+        println!("not fused: {}: {}", obstacle.sum, obstacle.why);
     }
     println!("logits of the whole network differ by {:.1e} of the largest", checked.report.network_error);
 
-    // An error of one bound is what rounding the fused weights once to single precision can change.
+    // One bound is the largest error that rounding the fused weights once to single precision can cause.
     let plain = checked.accept()?;
     let values = |model: &Model| model.weights.iter().map(|(_, tensor)| tensor.data().len()).sum::<usize>();
     println!("{} values become {}", values(&training), values(&plain));
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// An untrained network whose batch norms have random statistics: those of a new one would hide an error.
+/// An untrained network with random batch norms: the batch norms of a new network would hide an error.
 fn small() -> Result<Model> {
     let spec = "depths = [1, 2, 2, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\ngroups = 2";
     let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;

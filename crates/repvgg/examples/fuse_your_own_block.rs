@@ -1,4 +1,4 @@
-//! Fuse a block that nobody named: any branches of convolutions, batch norms and identities that meet in a sum.
+//! Fuse a block of your own: any branches of convolutions, batch norms and identities that meet in a sum.
 
 use repvgg::check::verify;
 use repvgg::fuse::Fusion;
@@ -25,27 +25,27 @@ fn main() -> Result<()> {
     for region in fusion.regions() {
         println!("{} nodes become {}: {:?}", region.nodes.len(), region.name, region.geometry);
     }
-    let weights = some_weights(&graph);
+    let weights = wavy_weights(&graph);
     let fused = fusion.apply(&weights)?;
     let report = verify(&fusion, &weights, &fused, 16, |_| {})?;
     report.accept()?;
     println!("largest error: {:.3} of its rounding bound", report.worst_error());
 
-    // What is not linear does not fuse, and says why.
+    // A block with a nonlinear branch does not fuse, and the reason is available.
     let mut graph = Graph::new();
     let x = graph.add("input", Op::Input { channels: 8 }, &[]);
     let y = graph.add("block.conv", Op::conv(Conv2d::square(8, 8, 3)), &[x]);
     let y = graph.add("block.relu", Op::relu(), &[y]);
     let y = graph.add("block.add", Op::Add, &[x, y]);
     graph.output("main", y);
-    for blocked in Fusion::new(&graph).obstacles() {
-        println!("{} is not fused: {} ({})", blocked.sum, blocked.why, blocked.by);
+    for obstacle in Fusion::new(&graph).obstacles() {
+        println!("{} is not fused: {} ({})", obstacle.sum, obstacle.why, obstacle.by);
     }
     Ok(())
 }
 
-/// Parameters that are not those of a fresh network, so that an error would show.
-fn some_weights(graph: &Graph) -> Weights {
+/// Parameters unlike those of a new network, which would hide an error.
+fn wavy_weights(graph: &Graph) -> Weights {
     let wave = |i: usize| (i as f32 * 0.7).sin();
     let tensor = |role: Role, shape: Vec<usize>| {
         Tensor::from_fn(shape, |i| if role == Role::RunningVar { 1.0 + 0.5 * wave(i) } else { wave(i) })

@@ -1,4 +1,4 @@
-//! Time both forms of a network beside the processor's limit: `measure [NAME]`, an architecture's name.
+//! Time both forms of a network and compare them with the processor's limit: `measure [NAME]`, the name of an architecture.
 
 use repvgg::cost::cost;
 use repvgg::engine::{BatchShape, Engine};
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
         peak.sample();
         Ok(Box::new(engine(&cpu, model.graph(), &model.weights, shape)?))
     };
-    // Networks take turns, so that whatever slows the machine for a while slows both.
+    // The networks take turns, so a temporary slowdown of the machine affects both.
     let times = Protocol { warmup: 1, iterations: 3, rounds: 3 }.measure(models.len(), prepare, |_| ())?;
 
     for ((name, model), times) in models.iter().zip(&times) {

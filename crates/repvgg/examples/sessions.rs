@@ -1,6 +1,6 @@
 //! The cost of sessions: the packed weights that eight of them share, and the time to open another.
 //!
-//! `sessions [NAME] [THREADS]`, by default `sessions repvgg-a0 2`.
+//! Usage: `sessions [NAME] [THREADS]`, by default `sessions repvgg-a0 2`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use repvgg::{Model, Result, Specification};
 /// The batch of each session.
 const BATCHES: std::ops::RangeInclusive<usize> = 1..=8;
 
-/// How often another session is opened; the least time counts.
-const OPENED: usize = 10;
+/// The number of repetitions of each timing; the least time counts.
+const REPETITIONS: usize = 10;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
 /// The least time to open another session.
 fn further_session(prepared: &Arc<Prepared>, pool: &Arc<ThreadPool>, shape: BatchShape) -> Result<Duration> {
     let mut least = Duration::MAX;
-    for _ in 0..OPENED {
+    for _ in 0..REPETITIONS {
         let start = Instant::now();
         let session = Session::new(prepared, pool, shape)?;
         least = least.min(start.elapsed());
@@ -66,7 +66,7 @@ fn run(session: &mut Session) -> Result<Duration> {
     let images = repvgg::measure::images(elements(session.input_shape()));
     let mut output = vec![0.0; elements(session.output_shape())];
     let mut least = Duration::MAX;
-    for _ in 0..=OPENED {
+    for _ in 0..=REPETITIONS {
         let start = Instant::now();
         session.run(&images, &mut output)?;
         least = least.min(start.elapsed());

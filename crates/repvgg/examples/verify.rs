@@ -1,11 +1,12 @@
-//! Compare two models: `verify [A B]`, or a small network with its fused form and with another network.
+//! Compare two models: `verify [A B]`. Without arguments, a small network is compared with its fused form and with another
+//! network.
 
 use std::path::Path;
 
 use repvgg::check::{Comparison, Inputs, Parts, compare};
 use repvgg::{Model, Result, Specification};
 
-/// The largest difference of a logit that two forms of one network may have, over the largest logit.
+/// The largest allowed difference of a logit between two forms of one network, relative to the largest logit.
 const TOLERANCE: f64 = 1e-5;
 
 fn main() -> Result<()> {

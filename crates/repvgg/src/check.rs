@@ -1,7 +1,7 @@
 //! Proof that two networks compute the same function.
 //!
 //! * [`fuse`] fuses a model and compares the result with the training form, region by region and as a whole.
-//! * [`compare`] compares two models of any kind and form: logits, first choices and, where the graphs allow it, individual parts.
+//! * [`compare`] compares two models of any kind and form: logits, first choices and, if the graphs correspond, each part.
 //! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
 //!
 //! ```
@@ -32,6 +32,6 @@ use crate::Model;
 /// where the network accepts it, otherwise the network's own size.
 pub fn image_size(model: &Model) -> usize {
     const SMALL: usize = 64;
-    let takes = |size: usize| model.graph().shapes([size; 2]).is_ok();
-    if takes(SMALL) { SMALL } else { model.preprocessing.size }
+    let accepts = |size: usize| model.graph().shapes([size; 2]).is_ok();
+    if accepts(SMALL) { SMALL } else { model.preprocessing.size }
 }

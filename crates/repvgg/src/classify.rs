@@ -50,7 +50,7 @@ impl Classifier {
     /// Prepares `model` for single images on all processor cores; a training form is fused first.
     ///
     /// # Errors
-    /// When the model does not fuse, does not read images of one or three channels, or cannot be prepared.
+    /// When the model does not fuse, reads neither one nor three channels, or cannot be prepared.
     pub fn new(model: &Model) -> Result<Self> {
         Self::with_engine(model, &Engine::on_all_cores(), 1)
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_classified_as_its_images_are() {
+    fn a_batch_gives_the_predictions_of_its_images() {
         let model = model();
         let mut single = Classifier::new(&model).unwrap();
         let mut batched =
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_cannot_be_read_is_an_error_of_its_own() {
+    fn an_unreadable_image_does_not_affect_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let (good, bad) = (folder.path().join("good.png"), folder.path().join("bad.png"));
         image(1).save(&good).unwrap();

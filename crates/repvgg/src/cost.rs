@@ -53,7 +53,7 @@ pub struct LayerCost {
 /// The cost of a network for one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cost {
-    /// Node by node, in the graph's order.
+    /// The cost of each node, in the graph's order.
     pub layers: Vec<LayerCost>,
     /// Trained parameters: batch-norm scales and shifts count, running statistics do not.
     pub parameters: u64,

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     Ambiguous,
 }
 
-/// The library's result.
+/// The result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The most failures that a sentence lists.
@@ -183,7 +183,7 @@ impl Error {
         Some(first)
     }
 
-    /// Adds an outer place, with which the sentence then starts.
+    /// Adds an outer place, which the sentence then starts with.
     #[must_use]
     pub fn within(mut self, place: impl Display) -> Self {
         self.0.places.push(place.to_string());
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sentences_are_made_from_the_fields() {
+    fn a_sentence_is_composed_from_the_fields() {
         let mismatch = Error::shape("input", expected("3 channels").found(4)).within("model");
         assert_eq!(mismatch.to_string(), "model: input: expected 3 channels, found 4");
         assert_eq!(mismatch.places().collect::<Vec<_>>(), ["model", "input"]);

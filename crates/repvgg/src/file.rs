@@ -38,7 +38,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
             write(&mut buffered)?;
             return buffered.flush();
         }
-        let mut file = beside(path)?;
+        let mut file = temporary_for(path)?;
         let _unfinished = Unfinished::new(file.path());
         let mut buffered = BufWriter::new(file.as_file_mut());
         write(&mut buffered)?;
@@ -52,7 +52,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 /// Refuses an `output` that is the same file as `input`: writing it would destroy what is being read.
 ///
 /// # Errors
-/// When both paths lead to the same file.
+/// When both paths refer to the same file.
 pub fn refuse_overwrite(input: &Path, output: &Path) -> Result<()> {
     match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(target)) if input == target => Err(Error::spec(
@@ -115,7 +115,7 @@ impl Drop for Unfinished {
 }
 
 /// A temporary file in the folder of `path`.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
+fn temporary_for(path: &Path) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() {
+    fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
         fs::write(&path, "old").unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_named() {
+    fn an_error_names_the_file_in_a_missing_folder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/model");
         let error = write_atomically(&path, |_| Ok(())).unwrap_err();
@@ -181,7 +181,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_is_named_and_a_device_stays_a_device() {
+    fn an_error_names_the_full_device_and_the_device_is_not_replaced() {
         let full = Path::new("/dev/full");
         let error = write_atomically(full, |file| file.write_all(b"bytes")).unwrap_err();
         assert!(error.to_string().starts_with("/dev/full: No space left on device"), "{error}");
@@ -190,14 +190,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_device_without_end_is_refused() {
+    fn an_endless_device_is_refused() {
         let error = read_bounded(Path::new("/dev/zero"), 1000).unwrap_err();
         assert_eq!(error.to_string(), "/dev/zero: expected at most 1000 bytes, found more");
     }
 
     #[cfg(unix)]
     #[test]
-    fn permissions_are_those_of_any_new_file() {
+    fn permissions_are_those_of_an_ordinary_new_file() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();

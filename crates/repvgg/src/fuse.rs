@@ -9,7 +9,7 @@
 //!   = (t₃W₃ + pad(t₁W₁) + t₀I) * x + Σ (βᵢ − μᵢtᵢ),      t = γ / √(σ² + ε)
 //! ```
 //!
-//! Nothing here knows a RepVGG block. [`Fusion::new`] finds such regions from shapes alone;
+//! Nothing here is specific to RepVGG's blocks. [`Fusion::new`] finds such regions from shapes alone;
 //! [`Fusion::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
 //! result with the training form.
 
@@ -33,8 +33,24 @@ pub struct Fused {
 ///
 /// A sum that is not part of a convolution stays as it is; [`Fusion::obstacles`] gives the reason.
 ///
+/// ```
+/// use repvgg::graph::Conv2d;
+/// use repvgg::{Graph, Op, Weights, fuse::fuse};
+///
+/// let mut graph = Graph::new();
+/// let input = graph.add("input", Op::Input { channels: 4 }, &[]);
+/// let conv = graph.add("conv", Op::conv(Conv2d::square(4, 4, 3)), &[input]);
+/// let sum = graph.add("sum", Op::Add, &[conv, input]);
+/// graph.output("main", sum);
+///
+/// let fused = fuse(&graph, &Weights::initialise(&graph, 0))?;
+/// // The input and one convolution remain.
+/// assert_eq!((graph.nodes().len(), fused.graph.nodes().len()), (3, 2));
+/// # Ok::<(), repvgg::Error>(())
+/// ```
+///
 /// # Errors
-/// When the weights are not those of the graph, or a fused value is not finite.
+/// When the weights do not fit the graph, or a fused value is not finite.
 pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Fused> {
     weights.check(graph)?;
     let fusion = Fusion::new(&graph.inference());

@@ -84,7 +84,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<Output>,
     /// The index of each node by name.
-    places: HashMap<String, NodeId>,
+    by_name: HashMap<String, NodeId>,
 }
 
 impl Graph {
@@ -96,21 +96,21 @@ impl Graph {
     /// Appends a node and returns its id.
     ///
     /// # Panics
-    /// When the name is taken, an input does not exist, or the number of inputs does not suit the operation.
+    /// When the name is taken, an input does not exist, or the operation takes a different number of inputs.
     pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
         let name = name.into();
-        assert!(!self.places.contains_key(&name), "{name}: a node of this name exists");
+        assert!(!self.by_name.contains_key(&name), "{name}: a node of this name already exists");
         assert!(inputs.iter().all(|input| input.0 < self.nodes.len()), "{name}: an input does not exist yet");
-        assert!(op.arity().contains(&inputs.len()), "{name}: {} inputs do not suit {op:?}", inputs.len());
+        assert!(op.arity().contains(&inputs.len()), "{name}: {op:?} does not take {} inputs", inputs.len());
         let id = NodeId(self.nodes.len());
-        self.places.insert(name.clone(), id);
+        self.by_name.insert(name.clone(), id);
         self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
         id
     }
 
     /// The node called `name`.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.places.get(name).copied()
+        self.by_name.get(name).copied()
     }
 
     /// The same graph with the operation at `id` replaced.
@@ -122,7 +122,7 @@ impl Graph {
         let node = &mut self.nodes[id.0];
         assert!(
             op.arity().contains(&node.inputs.len()),
-            "{}: {} inputs do not suit {op:?}",
+            "{}: {op:?} does not take {} inputs",
             node.name,
             node.inputs.len()
         );
@@ -246,7 +246,7 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Checks every condition on the operations that does not depend on the image; for graphs from files.
+    /// Checks every condition on the operations that does not depend on the image, for graphs from files.
     ///
     /// # Errors
     /// Names the first node whose operation is impossible.
@@ -264,15 +264,15 @@ impl Graph {
                 needed.extend(node.inputs.iter().copied());
             }
         }
-        let mut kept = Self::new();
+        let mut graph = Self::new();
         let mut moved = vec![None; self.nodes.len()];
         for (id, node) in self.iter().filter(|(id, _)| needed.contains(id)) {
             let inputs: Vec<NodeId> =
                 node.inputs.iter().map(|input| moved[input.0].expect("inputs come first")).collect();
-            moved[id.0] = Some(kept.add(node.name.clone(), node.op.clone(), &inputs));
+            moved[id.0] = Some(graph.add(node.name.clone(), node.op.clone(), &inputs));
         }
-        kept.output(main.name.clone(), moved[main.node.0].expect("the main output is kept"));
-        kept
+        graph.output(main.name.clone(), moved[main.node.0].expect("the main output is needed"));
+        graph
     }
 }
 
@@ -328,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_network_has_is_an_error() {
-        let with = |op: Op| {
+    fn implausible_operations_are_errors() {
+        let graph_of = |op: Op| {
             let mut graph = Graph::new();
             let input = graph.add("input", Op::Input { channels: 3 }, &[]);
             let node = graph.add("node", op, &[input]);
@@ -339,14 +339,14 @@ mod tests {
         let padded = |padding| {
             let mut conv = Conv2d::square(3, 3, 1);
             conv.geometry.padding = [padding; 2];
-            with(Op::Conv2d(conv))
+            graph_of(Op::Conv2d(conv))
         };
         let grown = padded(500).shapes([64, 64]).unwrap_err().to_string();
         assert_eq!(grown, "node: expected maps of at most [512, 512] for images of [64, 64], found [1064, 1064]");
         let far = padded(5000).check().unwrap_err().to_string();
         assert_eq!(far, "node: expected kernel, stride, padding and dilation up to 4096, found 5000");
         let pool = Pool { kernel: [64, 64], stride: [1, 1], padding: [[63, 63], [63, 63]] };
-        let crowded = with(Op::MaxPool(pool)).shapes([64, 64]).unwrap_err().to_string();
+        let crowded = graph_of(Op::MaxPool(pool)).shapes([64, 64]).unwrap_err().to_string();
         assert!(crowded.starts_with("node: expected each pixel in at most 1024 windows"), "{crowded}");
         let text = serde_json::to_string(&padded(1)).unwrap();
         assert_eq!(serde_json::from_str::<Graph>(&text).unwrap(), padded(1));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn inference_drops_what_only_auxiliary_heads_need() {
+    fn inference_drops_the_nodes_that_only_auxiliary_heads_need() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
         let relu = graph.add("relu", Op::Activation(ActivationKind::Relu), &[input]);

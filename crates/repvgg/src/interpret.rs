@@ -41,7 +41,7 @@ pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<T
     let graph = graph.inference();
     let mut readers: Vec<usize> = graph.users().iter().map(Vec::len).collect();
     // Drop values that no later node reads.
-    let give_up = |values: &mut [Tensor<f64>], node: &Node| {
+    let release = |values: &mut [Tensor<f64>], node: &Node| {
         for input in node.inputs.iter().map(|input| input.index()) {
             readers[input] -= 1;
             if readers[input] == 0 {
@@ -49,12 +49,12 @@ pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<T
             }
         }
     };
-    rows(evaluate(&graph, weights, input, &VALUES, give_up)?.swap_remove(graph.main_output().index()))
+    rows(evaluate(&graph, weights, input, &VALUES, release)?.swap_remove(graph.main_output().index()))
 }
 
 /// `Σ|x||w|` at every node: the sum of the magnitudes of its terms, before they cancel.
 ///
-/// The rounding error of a few layers is at most a small multiple of `ε · Σ|x||w|`, in whatever order terms are summed (Higham,
+/// The rounding error of a few layers is at most a small multiple of `ε · Σ|x||w|`, in any order of summation (Higham,
 /// *Accuracy and Stability of Numerical Algorithms*, §3.1, applied layer by layer): the bound for every comparison with the
 /// oracle. A nonlinearity counts as its largest slope times `x`, plus its offset: a sigmoid as `1 + x / 4`, a softmax as
 /// `1 + max x / 2`.
@@ -104,7 +104,7 @@ fn softmax(kind: Softmax, x: &mut [f64]) {
 /// The nonlinear functions, for values or for magnitudes.
 struct Nonlinear {
     activation: fn(ActivationKind, f64) -> f64,
-    /// Of the channels of one pixel, in place.
+    /// Applied to the channels of one pixel, in place.
     softmax: fn(Softmax, &mut [f64]),
 }
 
@@ -284,8 +284,8 @@ impl Call<'_> {
         let [x, factor] = [self.inputs[0], self.inputs[1]];
         let per_channel = factor.shape()[2..] == [1, 1];
         self.each(|[n, c, h, w]| {
-            let place = if per_channel { [n, c, 0, 0] } else { [n, c, h, w] };
-            at(x, [n, c, h, w]) * at(factor, place)
+            let index = if per_channel { [n, c, 0, 0] } else { [n, c, h, w] };
+            at(x, [n, c, h, w]) * at(factor, index)
         })
     }
 
@@ -301,12 +301,12 @@ impl Call<'_> {
         })
     }
 
-    /// The map moved by `begin` rows and columns, zeros elsewhere.
+    /// The map shifted by `begin` rows and columns, with zeros elsewhere.
     fn pad(&self, begin: [isize; 2]) -> Tensor<f64> {
         let input = self.inputs[0];
         self.each(|[n, c, h, w]| {
             let [h, w] = [(h, begin[0], 2), (w, begin[1], 3)]
-                .map(|(place, begin, axis)| place.checked_add_signed(-begin).filter(|&i| i < input.shape()[axis]));
+                .map(|(output, begin, axis)| output.checked_add_signed(-begin).filter(|&i| i < input.shape()[axis]));
             h.zip(w).map_or(0.0, |(h, w)| at(input, [n, c, h, w]))
         })
     }
@@ -316,8 +316,8 @@ impl Call<'_> {
         self.each(|[n, c, p, q]| {
             let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0][0]));
             let mut window = rows.flat_map(|row| {
-                let places = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s);
-                places.filter_map(|w| row.get(w.checked_sub(pool.padding[1][0])?).copied())
+                let columns = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s);
+                columns.filter_map(|w| row.get(w.checked_sub(pool.padding[1][0])?).copied())
             });
             reduce(&mut window)
         })
@@ -337,10 +337,10 @@ impl Call<'_> {
         let (mut result, plane) = (self.inputs[0].clone(), height * width);
         let mut pixel = vec![0.0; channels];
         for image in result.data_mut().chunks_exact_mut(channels * plane) {
-            for place in 0..plane {
-                pixel.iter_mut().zip(image[place..].iter().step_by(plane)).for_each(|(x, value)| *x = *value);
+            for start in 0..plane {
+                pixel.iter_mut().zip(image[start..].iter().step_by(plane)).for_each(|(x, value)| *x = *value);
                 change(&mut pixel);
-                image[place..].iter_mut().step_by(plane).zip(&pixel).for_each(|(value, x)| *value = *x);
+                image[start..].iter_mut().step_by(plane).zip(&pixel).for_each(|(value, x)| *value = *x);
             }
         }
         result

@@ -2,7 +2,7 @@
 //!
 //! [`Protocol`] is the paper's (2101.03697, Sect. 4.1): a few warm-up runs, then timed runs. Several networks take
 //! turns, round after round, so a temporary slowdown of the machine affects all of them. Each is prepared for its turn and
-//! dropped afterwards, so only one is in memory at a time.
+//! then dropped, so only one is in memory at a time.
 //!
 //! ```
 //! use repvgg::engine::{BatchShape, Engine, Level};
@@ -278,12 +278,12 @@ fn buffers(session: &Session) -> (Vec<f32>, Vec<f32>) {
     (images(elements(session.input_shape())), vec![0.0; elements(session.output_shape())])
 }
 
-/// Pixels in a fixed pattern: times do not depend on the values of normal numbers.
+/// Pixels in a fixed pattern: times do not depend on the values, as long as these are normal numbers.
 pub fn images(elements: usize) -> Vec<f32> {
     (0..elements).map(|index| ((index * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-/// Processor time of this process so far, all threads.
+/// The processor time of all threads of this process so far.
 fn cpu_time() -> Option<Duration> {
     #[cfg(unix)]
     return Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime)).ok();
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_speed_is_the_median_of_all_runs_and_its_range_that_of_the_rounds() {
+    fn a_speed_is_the_median_of_all_runs_with_the_range_of_the_rounds() {
         let sample = |milliseconds| Sample { wall: Duration::from_millis(milliseconds), cpu: None };
         let rounds = [[100, 90, 500], [200, 200, 200], [50, 100, 90]].map(|round| round.map(sample).to_vec());
         let times = Times { rounds: rounds.to_vec() };

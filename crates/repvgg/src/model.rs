@@ -1,4 +1,4 @@
-//! A network with its weights and everything needed to use it.
+//! A network with its weights and everything needed to run it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,13 @@ use crate::fuse::Fusion;
 use crate::image::Preprocessing;
 use crate::{Error, Graph, Result, Specification, Weights};
 
-/// Which of a network's two graphs a set of weights belongs to.
+/// The form of a network: which of its two graphs its weights belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// The multi-branch graph that is trained.
     Training,
-    /// The graph that fusing makes of it.
+    /// The fused graph.
     Plain,
 }
 
@@ -26,7 +26,7 @@ impl std::fmt::Display for Form {
     }
 }
 
-/// A network: its graph, its weights, and what turns images into inputs and logits into labels.
+/// A network with its graph, its weights, its preprocessing and its labels.
 ///
 /// ```
 /// use repvgg::zoo::RepVgg;
@@ -49,28 +49,28 @@ pub struct Model {
     form: Form,
     /// The parameters of the [graph](Self::graph).
     pub weights: Weights,
-    /// The classes' names, one per logit; empty when unknown.
+    /// The names of the classes, one per logit; empty if unknown.
     pub labels: Vec<String>,
-    /// How an image becomes the network's input.
+    /// The transform from an image to the network's input.
     pub preprocessing: Preprocessing,
-    /// What the training recorded about itself.
+    /// The record of the training run.
     pub training: Option<serde_json::Value>,
 }
 
-/// What a model computes, without its weights: a graph, and what is known of it.
+/// A model without its weights: its graph and where the graph comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Network {
+pub(crate) struct Architecture {
     pub(crate) name: String,
     pub(crate) specification: Option<Specification>,
     pub(crate) graph: Graph,
     pub(crate) form: Form,
 }
 
-impl Network {
-    /// The network of `specification` in one of its forms.
+impl Architecture {
+    /// The architecture of `specification` in one of its forms.
     ///
     /// # Errors
-    /// When nothing can be built from the specification.
+    /// When the specification does not describe a network.
     pub(crate) fn new(specification: Specification, form: Form) -> Result<Self> {
         let training = specification.training_graph()?;
         let graph = match form {
@@ -80,13 +80,13 @@ impl Network {
         Ok(Self { name: specification.name().to_owned(), specification: Some(specification), graph, form })
     }
 
-    /// A network that no specification describes. It is in plain form where nothing can be fused.
+    /// An architecture that no specification describes. It is in plain form if nothing can be fused.
     pub(crate) fn of_graph(name: String, graph: Graph) -> Self {
         let form = if Fusion::new(&graph).is_plain() { Form::Plain } else { Form::Training };
         Self { name, specification: None, graph, form }
     }
 
-    /// The model with these weights; labels unknown, the usual preprocessing for images of `size` pixels a side.
+    /// The model with these weights, without labels, with the usual preprocessing for square images of `size` pixels.
     pub(crate) fn into_model(self, weights: Weights, size: usize) -> Model {
         let preprocessing = Preprocessing { size, ..Preprocessing::default() };
         let preprocessing = preprocessing.for_channels(self.graph.input_channels());
@@ -96,39 +96,39 @@ impl Network {
 }
 
 impl Model {
-    /// A network in training form with its weights; labels unknown, the usual preprocessing for images of the size that the
-    /// network is meant for.
+    /// A network in training form with its weights. It has no labels, and the usual preprocessing for the specification's image
+    /// size.
     ///
     /// # Errors
-    /// When nothing can be built from the specification, or the weights are not those of its training graph.
+    /// When the specification does not describe a network, or the weights do not fit its training graph.
     pub fn new(specification: Specification, weights: Weights) -> Result<Self> {
-        let network = Network::new(specification, Form::Training)?;
-        weights.check(&network.graph)?;
-        let size = network.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
-        Ok(network.into_model(weights, size))
+        let architecture = Architecture::new(specification, Form::Training)?;
+        weights.check(&architecture.graph)?;
+        let size = architecture.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
+        Ok(architecture.into_model(weights, size))
     }
 
-    /// A network that has not been trained: `specification` in training form with
-    /// [initial weights](Weights::initialise), for images of the size that it is meant for.
+    /// An untrained network: `specification` in training form with [initial weights](Weights::initialise), for images of the
+    /// specification's size.
     ///
     /// # Errors
-    /// When nothing can be built from the specification.
+    /// When the specification does not describe a network.
     pub fn initialise(specification: Specification, seed: u64) -> Result<Self> {
         let size = specification.image_size();
-        let network = Network::new(specification, Form::Training)?;
-        let weights = Weights::initialise(&network.graph, seed);
-        Ok(network.into_model(weights, size))
+        let architecture = Architecture::new(specification, Form::Training)?;
+        let weights = Weights::initialise(&architecture.graph, seed);
+        Ok(architecture.into_model(weights, size))
     }
 
-    /// Any network with its weights, labels unknown, the usual preprocessing. It is in plain form where nothing can be
-    /// fused.
+    /// A network from any graph and its weights, without labels, with the usual preprocessing. It is in plain form if nothing
+    /// can be fused.
     ///
     /// # Errors
-    /// When an operation of the graph is impossible, or the weights are not those of the graph.
+    /// When an operation of the graph is impossible, or the weights do not fit the graph.
     pub fn from_graph(name: impl Into<String>, graph: Graph, weights: Weights) -> Result<Self> {
         graph.check()?;
         weights.check(&graph)?;
-        Ok(Network::of_graph(name.into(), graph).into_model(weights, Preprocessing::default().size))
+        Ok(Architecture::of_graph(name.into(), graph).into_model(weights, Preprocessing::default().size))
     }
 
     /// The network's name.
@@ -136,7 +136,7 @@ impl Model {
         &self.name
     }
 
-    /// What builds the network's training graph, where it is known.
+    /// The specification of the network's training graph, if known.
     pub fn specification(&self) -> Option<&Specification> {
         self.specification.as_ref()
     }
@@ -146,7 +146,7 @@ impl Model {
         &self.graph
     }
 
-    /// Whether the graph is that of training or what fusing made of it.
+    /// The form of the graph: training or plain.
     pub fn form(&self) -> Form {
         self.form
     }
@@ -161,8 +161,8 @@ impl Model {
         self.graph.input_channels()
     }
 
-    /// What builds the graph that is trained: the [specification](Self::specification), or for a network in training form
-    /// that has none, the graph itself. `None` when the training form is unknown.
+    /// A specification of the training graph: the model's own [specification](Self::specification), or one made from the graph
+    /// if the model is in training form. `None` if the training graph is unknown.
     pub fn training_specification(&self) -> Option<Specification> {
         match (&self.specification, self.form) {
             (Some(specification), _) => Some(specification.clone()),
@@ -176,7 +176,7 @@ impl Model {
     /// The same network in plain form.
     ///
     /// # Errors
-    /// When it is in plain form already, or its weights do not fuse.
+    /// When it is already in plain form, or its weights do not fuse.
     pub fn fuse(&self) -> Result<Self> {
         if self.form == Form::Plain {
             return Err(Error::fuse(&self.name, "already in plain form, there is nothing to fuse"));
@@ -202,15 +202,15 @@ impl Model {
         }
     }
 
-    /// Checks that the network can be given images, not only tensors.
+    /// Checks that the preprocessing produces the channels that the network reads, so that it can classify images.
     ///
     /// # Errors
-    /// When the preprocessing makes another number of channels than the network reads.
+    /// When the numbers of channels differ.
     pub fn check_images(&self) -> Result<()> {
         self.preprocessing.check_channels(self.input_channels())
     }
 
-    /// Checks what stands beside the weights: preprocessing and labels.
+    /// Checks the preprocessing and the labels.
     pub(crate) fn check_annotations(&self) -> Result<()> {
         self.preprocessing.check()?;
         let classes = self.classes();

@@ -1,4 +1,4 @@
-//! NumPy's array files, `.npy`: one array, a short text header, raw elements.
+//! NumPy array files (`.npy`): a short text header and the raw elements of one array.
 //!
 //! The format is NumPy Enhancement Proposal 1 with its later versions: the magic bytes, a version, the length of the
 //! header (two bytes in version 1, four from version 2), a Python dictionary with the keys `descr`, `fortran_order`
@@ -30,8 +30,8 @@ use header::{Element, Header};
 /// Reads an array; `f8` elements are rounded to `f32`, Fortran order becomes row-major.
 ///
 /// # Errors
-/// When the file cannot be read, is not a `.npy` file of a known version, holds another type of element, or has fewer
-/// or more elements than its header states. A header cannot cause allocations beyond the file's size.
+/// When the file cannot be read, is not a `.npy` file of a known version, has elements of another type, or has
+/// fewer or more elements than its header states. A header cannot cause allocations beyond the file's size.
 pub fn read(path: &Path) -> Result<Tensor> {
     let place = path.display();
     let file = File::open(path).map_err(|error| Error::io(&place, error))?;
@@ -39,11 +39,11 @@ pub fn read(path: &Path) -> Result<Tensor> {
     let header = Header::read(&mut file).map_err(|error| error.within(&place))?;
     let mut bytes = Vec::new();
     // One byte more than declared, to detect a longer file.
-    let due = header.byte_count();
-    file.take(due.saturating_add(1) as u64).read_to_end(&mut bytes).map_err(|error| Error::io(&place, error))?;
-    if bytes.len() != due {
-        let found = if bytes.len() > due { "more".to_owned() } else { bytes.len().to_string() };
-        return Err(Error::format(place, expected(format_args!("{due} bytes of elements")).found(found)));
+    let byte_count = header.byte_count();
+    file.take(byte_count.saturating_add(1) as u64).read_to_end(&mut bytes).map_err(|error| Error::io(&place, error))?;
+    if bytes.len() != byte_count {
+        let found = if bytes.len() > byte_count { "more".to_owned() } else { bytes.len().to_string() };
+        return Err(Error::format(place, expected(format_args!("{byte_count} bytes of elements")).found(found)));
     }
     let elements: Vec<f32> = match header.element {
         Element::F32 => bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<Tensor> {
     Tensor::new(header.shape, elements)
 }
 
-/// Writes an array beside its place, then renames it (see [`write_atomically`]).
+/// Writes an array to a file atomically ([`write_atomically`]).
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -64,20 +64,20 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     })
 }
 
-/// Reorders elements from first axis fastest to last axis fastest.
+/// Reorders elements from Fortran order, first axis fastest, to row-major order, last axis fastest.
 fn row_major(shape: &[usize], elements: &[f32]) -> Vec<f32> {
-    let place = |mut index: usize| {
-        // Peel the row-major digits off, last axis first, and give each its Fortran stride.
+    let fortran_index = |mut index: usize| {
+        // Peel off the row-major digits, last axis first, and weight each with its Fortran stride.
         let mut stride = elements.len();
-        let mut place = 0;
+        let mut flat = 0;
         for &extent in shape.iter().rev() {
             stride /= extent;
-            place += index % extent * stride;
+            flat += index % extent * stride;
             index /= extent;
         }
-        place
+        flat
     };
-    (0..elements.len()).map(|index| elements[place(index)]).collect()
+    (0..elements.len()).map(|index| elements[fortran_index(index)]).collect()
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Value {
 /// One operation on values: one pass over memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// What it computes.
+    /// The operation on its inputs.
     pub operation: Operation,
     /// The values it reads; their number depends on the operation.
     pub inputs: Vec<ValueId>,
@@ -143,7 +143,7 @@ pub struct Convolution {
     pub affines: Vec<NodeId>,
     /// The batch norm or factor per channel that is applied to the second input before it is added.
     pub addend_affine: Option<NodeId>,
-    /// What comes last.
+    /// The activation of the sum.
     pub activation: Activation,
 }
 
@@ -152,7 +152,7 @@ pub struct Convolution {
 pub struct Sum {
     /// For each term, the batch norm or factor per channel that is applied to the input.
     pub affines: Vec<Option<NodeId>>,
-    /// What comes last.
+    /// The activation of the sum, if any.
     pub activation: Option<ActivationKind>,
 }
 
@@ -209,13 +209,13 @@ impl<'a> Builder<'a> {
     }
 
     /// The value of a node; it must not be internal to a step.
-    fn of(&self, node: NodeId) -> ValueId {
+    fn value_of(&self, node: NodeId) -> ValueId {
         self.by_node[node.index()].expect("nodes come after their inputs")
     }
 
     /// The values of `nodes`.
-    fn all_of(&self, nodes: &[NodeId]) -> Vec<ValueId> {
-        nodes.iter().map(|&node| self.of(node)).collect()
+    fn values_of(&self, nodes: &[NodeId]) -> Vec<ValueId> {
+        nodes.iter().map(|&node| self.value_of(node)).collect()
     }
 
     /// Appends a step that writes `output`.
@@ -230,7 +230,7 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(self) -> Program {
-        let outputs = self.graph.outputs().iter().map(|output| self.of(output.node)).collect();
+        let outputs = self.graph.outputs().iter().map(|output| self.value_of(output.node)).collect();
         Program { graph: self.graph.clone(), values: self.values, steps: self.steps, outputs }
     }
 }

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shape_and_elements_must_agree() {
+    fn the_elements_must_fill_the_shape() {
         let error = Tensor::new([2, 3], vec![0.0f32; 5]).unwrap_err();
         assert_eq!(error.to_string(), "tensor: expected [2, 3], found 5 elements");
         assert!(Tensor::new([usize::MAX, 2], vec![0.0f32; 0]).is_err());

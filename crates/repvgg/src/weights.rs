@@ -80,7 +80,7 @@ impl Weights {
 
     /// Renames tensors without copying them; tensors that `names` does not mention are dropped.
     ///
-    /// `None` when `names` mentions a tensor that is not there.
+    /// `None` if `names` mentions a tensor that does not exist.
     pub fn renamed(mut self, names: impl IntoIterator<Item = Renaming>) -> Option<Self> {
         names
             .into_iter()
@@ -99,11 +99,11 @@ impl Weights {
         self.0.is_empty()
     }
 
-    /// Checks that these are exactly the parameters of `graph`: none missing, none unexpected, the right shapes, finite values, no
-    /// negative running variance.
+    /// Checks that these are exactly the parameters of `graph`: none missing or unexpected, the right shapes, finite values, and
+    /// no negative running variance.
     ///
     /// # Errors
-    /// Names the first parameters that do not fit, the nearest known name of each, and how many others there are.
+    /// Names the first parameters that do not fit, the nearest known name of each, and the number of others.
     pub fn check(&self, graph: &Graph) -> Result<()> {
         Misfits::of(graph, self).refuse(&str::to_owned)
     }

@@ -1,4 +1,4 @@
-//! A run allocates nothing, on any thread. Alone in its binary, because the allocator counts for the whole process.
+//! A run allocates nothing on any thread. This test has its own binary because the allocator counts for the whole process.
 
 use std::alloc::System;
 
@@ -33,10 +33,10 @@ fn a_run_allocates_nothing() {
         region.change()
     };
     let disturbed = (0..20).map(|_| allocated(&mut session)).filter(|change| *change != Stats::default()).count();
-    // The system may start a worker late, and its start then shows; once for each, or twice where a region ends within.
+    // The system may start a worker late, which allocates: once per worker, or twice if a region ends during the start.
     assert!(disturbed <= 2 * WORKERS, "{disturbed} of 20 regions allocate");
 
     let region = Region::new(COUNTING);
     drop(std::hint::black_box(Box::new(logits)));
-    assert_eq!(region.change().allocations, 1, "the counter counts");
+    assert_eq!(region.change().allocations, 1, "the allocator counts allocations");
 }

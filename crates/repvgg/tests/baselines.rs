@@ -55,7 +55,7 @@ const COUNTS: [(&str, usize, u64, u64); 40] = [
 ];
 
 /// Parameters in millions, then 10⁹ multiply-adds and Winograd multiplies, of the plain forms of the paper's baselines
-/// (2101.03697, Tables 4 and 5), to the decimals that are known. ResNets have their stride where their paper has it. The
+/// (2101.03697, Tables 4 and 5), to the decimals that are known. ResNets have their strides in the layers of the paper. The
 /// Winograd figures of EfficientNets were not published.
 const PLAIN: [(&str, &str, &str, &str); 12] = [
     ("resnet-18", "11.6847", "1.814", "0.979"),
@@ -77,7 +77,7 @@ fn training_graph(name: &str) -> Graph {
 }
 
 #[test]
-fn counts_are_those_of_torchvision_and_timm() {
+fn counts_match_torchvision_and_timm() {
     for (name, size, parameters, macs) in COUNTS {
         let network = Specification::named(name).unwrap();
         let graph = network.training_graph().unwrap();
@@ -88,7 +88,7 @@ fn counts_are_those_of_torchvision_and_timm() {
 }
 
 #[test]
-fn plain_forms_cost_what_the_paper_says() {
+fn plain_forms_have_the_costs_of_the_paper() {
     let billions = |count: u64| format!("{:.3}", count as f64 / 1e9);
     for (name, parameters, macs, winograd) in PLAIN {
         let size = Specification::named(name).unwrap().image_size();
@@ -101,7 +101,7 @@ fn plain_forms_cost_what_the_paper_says() {
     }
 }
 
-/// Where the stride of a bottleneck stands changes what it costs, not what it holds.
+/// The position of the stride in a bottleneck changes its multiply-adds, not its parameters.
 #[test]
 fn both_resnets_have_the_same_parameters() {
     for layers in [50, 101, 152] {
@@ -114,7 +114,7 @@ fn both_resnets_have_the_same_parameters() {
 
 /// RegNetX-400MF has a width half-way between two multiples of 16: the paper's code rounds it down, torchvision up.
 #[test]
-fn a_regnet_rounds_as_whoever_names_it() {
+fn a_regnet_rounds_its_widths_like_the_code_base_it_is_named_after() {
     let line = "family = \"regnet\"\ndepth = 22\nw0 = 24\nwa = 24.48\nwm = 2.54\ngroup_width = 16\n";
     for (names, parameters) in [("timm", 5_157_512), ("torchvision", 5_495_976)] {
         let network = Specification::from_toml(&format!("{line}names = \"{names}\""), "400mf").unwrap();
@@ -133,7 +133,7 @@ fn auxiliary_heads_of_googlenet_are_outputs_for_training() {
     assert_eq!(cost(&alone, [224; 2]).unwrap().parameters, 6_624_904);
 }
 
-/// A line of what `tools/golden_baselines.py` or `tools/golden_baselines_mobile.py` writes.
+/// A line from `tools/golden_baselines.py` or `tools/golden_baselines_mobile.py`.
 #[derive(Deserialize)]
 struct Golden {
     /// A name, or a specification.
@@ -164,7 +164,7 @@ fn goldens() -> impl Iterator<Item = (Golden, Graph, bool)> {
     })
 }
 
-/// Numbers from `low` to `high` that follow from a name: SplitMix64 of its CRC-32 and their index, 24 bits each.
+/// Numbers from `low` to `high` determined by a name: SplitMix64 of its CRC-32 and the index, 24 bits each.
 fn uniform(name: &str, shape: &[usize], [low, high]: [f64; 2]) -> Tensor {
     let seed = u64::from(crc32fast::hash(name.as_bytes())) << 32;
     Tensor::from_fn(shape, |index| {
@@ -176,7 +176,7 @@ fn uniform(name: &str, shape: &[usize], [low, high]: [f64; 2]) -> Tensor {
     })
 }
 
-/// Kernels that keep a signal's size, batch norms and biases that do not.
+/// Kernels that preserve the magnitude of a signal, batch norms and biases that do not.
 fn random_weights(graph: &Graph) -> Weights {
     let value = |(name, parameter): (String, repvgg::graph::Parameter)| {
         let bounds = match parameter.role {
@@ -193,7 +193,7 @@ fn random_weights(graph: &Graph) -> Weights {
     graph.parameters().map(value).collect()
 }
 
-/// The largest difference from PyTorch's logits in double precision, relative to the largest of them.
+/// The largest difference from PyTorch's logits in double precision, relative to the largest logit.
 fn difference(golden: &Golden, graph: &Graph) -> f64 {
     let [height, width] = golden.size;
     let images = uniform("images", &[BATCH, graph.input_channels(), height, width], [-1.0, 1.0]);
@@ -205,8 +205,8 @@ fn difference(golden: &Golden, graph: &Graph) -> f64 {
     pairs.iter().map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max) / largest
 }
 
-/// Double precision leaves less than 1e-14 after hundreds of layers; any other arithmetic differs in single precision at
-/// least.
+/// Compares logits with PyTorch's. Double precision leaves an error below 1e-14 after hundreds of layers; any difference in
+/// arithmetic would exceed the rounding error of single precision.
 fn compare(goldens: impl Iterator<Item = (Golden, Graph)>) -> usize {
     let (mut compared, mut report) = (0, String::new());
     for (golden, graph) in goldens {
@@ -220,31 +220,33 @@ fn compare(goldens: impl Iterator<Item = (Golden, Graph)>) -> usize {
 }
 
 #[test]
-fn small_networks_compute_what_pytorch_computes() {
+fn small_networks_match_pytorch() {
     let quick = goldens().filter(|(_, _, is_quick)| *is_quick).map(|(golden, graph, _)| (golden, graph));
     assert!(compare(quick) > 15);
 }
 
 #[test]
 #[ignore = "takes minutes: cargo test --release -p repvgg --test baselines -- --ignored"]
-fn large_networks_compute_what_pytorch_computes() {
+fn large_networks_match_pytorch() {
     let slow = goldens().filter(|(_, _, is_quick)| !is_quick).map(|(golden, graph, _)| (golden, graph));
     assert!(compare(slow) > 15);
 }
 
-/// Fully connected layers read the whole map, so that their size follows from the images'.
+/// Fully connected layers read the whole map, so their size follows from the size of the images.
 #[test]
-fn a_vgg_is_one_for_images_of_its_size() {
+fn the_layers_of_a_vgg_fit_its_image_size() {
     for (size, features) in [(32, 512), (100, 512 * 9), (224, 512 * 49)] {
         let text = format!("family = \"vgg\"\nsize = {size}\nclasses = 10");
         let graph = Specification::from_toml(&text, "custom").unwrap().training_graph().unwrap();
-        let Op::Linear(first) = graph.node(graph.find("classifier.0").unwrap()).op else { panic!("it is no layer") };
+        let Op::Linear(first) = graph.node(graph.find("classifier.0").unwrap()).op else {
+            panic!("expected a fully connected layer")
+        };
         assert_eq!(first.in_features, features, "{size}");
     }
 }
 
 #[test]
-fn specifications_that_describe_nothing_are_refused() {
+fn impossible_specifications_are_refused() {
     for (family, fields, message) in [
         ("densenet", "growth = 0", "custom: specification: growth: expected 1 to 65536, found 0"),
         ("densenet", "depths = [6, 12, 5000, 16]", "custom: specification: depths: expected 1 to 1024, found 5000"),

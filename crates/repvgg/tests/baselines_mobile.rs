@@ -1,5 +1,5 @@
-//! The zoo's networks of depthwise, grouped and searched convolutions against timm, torchvision and their papers: counts,
-//! and what fusing leaves of them.
+//! The zoo's networks with depthwise and grouped convolutions and from architecture search, against timm, torchvision and their
+//! papers: counts and plain forms.
 
 use repvgg::check::verify;
 use repvgg::cost::cost;
@@ -39,7 +39,7 @@ fn network(name: &str) -> (Graph, usize) {
 }
 
 #[test]
-fn counts_are_those_of_pytorch() {
+fn counts_match_pytorch() {
     for (name, size, parameters, macs) in COUNTS {
         let (graph, published_for) = network(name);
         let cost = cost(&graph, [size; 2]).unwrap();
@@ -53,9 +53,9 @@ fn millions(count: u64) -> u64 {
     (count + 500_000) / 1_000_000
 }
 
-/// Multiply-adds in millions, some rounded and some cut off (1704.04861, Tables 6 and 7).
+/// Multiply-adds in millions, some rounded and some truncated (1704.04861, Tables 6 and 7).
 #[test]
-fn mobilenets_cost_what_their_paper_says() {
+fn mobilenets_have_the_costs_of_their_paper() {
     for (name, size, macs) in [
         ("mobilenet-v1", 224, 569),
         ("mobilenet-v1", 192, 418),
@@ -72,21 +72,21 @@ fn mobilenets_cost_what_their_paper_says() {
 
 /// Multiply-adds in millions, without the classifier's (1707.01083, Table 1).
 #[test]
-fn shufflenets_cost_what_their_paper_says() {
+fn shufflenets_have_the_costs_of_their_paper() {
     for (groups, macs) in [(1, 143), (2, 140), (3, 137), (4, 133), (8, 137)] {
         let cost = cost(&network(&format!("shufflenet-v1-g{groups}")).0, [224; 2]).unwrap();
         let of_convolutions = cost.layers.iter().filter(|layer| layer.kind == "Conv2d").map(|layer| layer.macs);
         assert_eq!(millions(of_convolutions.sum()), macs, "{groups} groups");
     }
-    // Twice as wide, the classifier counted (Table 5).
+    // Twice the width, including the classifier (Table 5).
     let wide = Specification::from_toml("family = \"shufflenet-v1\"\nwidth = 2.0\nstem = 48", "wide").unwrap();
     assert_eq!(millions(cost(&wide.training_graph().unwrap(), [224; 2]).unwrap().macs), 524);
 }
 
-/// Multiply-adds in millions and parameters in tenths of a million (1707.07012, Tables 2 and 3); the large network's 88.9
-/// million parameters are one tenth more than there are.
+/// Multiply-adds in millions and parameters in tenths of a million (1707.07012, Tables 2 and 3); the paper's 88.9
+/// million parameters of the large network are a tenth of a million too many.
 #[test]
-fn nasnets_cost_what_their_paper_says() {
+fn nasnets_have_the_costs_of_their_paper() {
     for (name, macs, parameters) in [("nasnet-a-large", 23_783, 888), ("nasnet-a-mobile", 564, 53)] {
         let (graph, size) = network(name);
         let cost = cost(&graph, [size; 2]).unwrap();
@@ -94,8 +94,8 @@ fn nasnets_cost_what_their_paper_says() {
     }
 }
 
-/// Parameters in plain form, those of timm's `reparameterize_model`; a stem and 21 pairs of convolutions, and two more for
-/// each of S4's twelve blocks with squeeze-and-excitation.
+/// Parameters in plain form, as counted after timm's `reparameterize_model`. The convolutions are a stem and 21 pairs, and two
+/// more for each of S4's twelve blocks with squeeze-and-excitation.
 #[test]
 fn every_block_of_mobileone_is_one_convolution() {
     for (scale, parameters, convolutions) in
@@ -111,9 +111,9 @@ fn every_block_of_mobileone_is_one_convolution() {
     }
 }
 
-/// Batch norms go into the convolutions before them, but for those that NASNet has after joined paths.
+/// Only the batch norms after NASNet's joined paths remain; convolutions absorb the others.
 #[test]
-fn batch_norms_that_remain() {
+fn batch_norms_are_absorbed_by_convolutions() {
     for (name, _, _, _) in COUNTS {
         let fusion = Fusion::new(&network(name).0);
         let norms: Vec<&str> = fusion
@@ -144,7 +144,7 @@ const SMALL: [&str; 7] = [
 ];
 
 #[test]
-fn plain_forms_compute_what_training_forms_do() {
+fn plain_forms_compute_the_same_as_training_forms() {
     for text in SMALL {
         let network = Specification::from_toml(text, "small").unwrap();
         let graph = network.training_graph().unwrap();
@@ -156,9 +156,8 @@ fn plain_forms_compute_what_training_forms_do() {
     }
 }
 
-/// A classifier can be replaced in every family.
 #[test]
-fn another_number_of_classes() {
+fn every_family_takes_another_number_of_classes() {
     for text in SMALL {
         let network = Specification::from_toml(text, "small").unwrap().with_classes(3).unwrap();
         let graph = network.training_graph().unwrap();
@@ -168,7 +167,7 @@ fn another_number_of_classes() {
 }
 
 #[test]
-fn specifications_that_describe_nothing_are_refused() {
+fn impossible_specifications_are_refused() {
     for (text, message) in [
         ("family = \"mobilenet-v1\"\nwidth = nan", "specification: width: expected a factor above 0, found NaN"),
         (
@@ -209,6 +208,6 @@ fn specifications_that_describe_nothing_are_refused() {
         let error = Specification::from_toml(text, "custom").unwrap_err().to_string();
         assert!(error.trim_start_matches("custom: ").starts_with(message), "{text}: {error}");
     }
-    // The least image of a NASNet.
+    // The smallest image of a NASNet.
     Specification::from_toml("family = \"nasnet-a\"\ncells = 1\nfeatures = 96\nsize = 19", "least").unwrap();
 }

@@ -1,4 +1,4 @@
-//! Every kind of block: its parameters in training, and the one convolution that it is, or why it is none.
+//! Every kind of block: its parameters in training form, and its fusion to one convolution or the reason against it.
 
 use repvgg::check::verify;
 use repvgg::cost::cost;
@@ -35,7 +35,7 @@ fn b0(block: &str) -> Graph {
 }
 
 #[test]
-fn counts_are_those_of_the_literature() {
+fn counts_match_the_literature() {
     assert_eq!(B0.map(|(name, _)| name), BLOCKS.each_ref().map(|block| block.name));
     for (block, parameters) in B0 {
         let training = b0(block);
@@ -54,9 +54,9 @@ fn counts_are_those_of_the_literature() {
     }
 }
 
-/// All linear blocks become the same network: convolutions with biases and ReLUs, in RepVGG's own names.
+/// All linear blocks fuse to the same network: convolutions with biases and ReLUs, with RepVGG's own names.
 #[test]
-fn linear_blocks_are_the_same_plain_network() {
+fn linear_blocks_fuse_to_the_same_plain_network() {
     let plain = Fusion::new(&b0("full")).into_graph();
     let ops = |graph: &Graph| graph.nodes().iter().map(|node| node.op.clone()).collect::<Vec<_>>();
     for block in BLOCKS.iter().filter(|block| !["relu-in-branch", "residual-reorg"].contains(&block.name)) {
@@ -65,7 +65,7 @@ fn linear_blocks_are_the_same_plain_network() {
 }
 
 #[test]
-fn residual_blocks_keep_their_shortcuts_and_say_why() {
+fn residual_blocks_keep_their_shortcuts_for_a_stated_reason() {
     let training = b0("residual-reorg");
     let fusion = Fusion::new(&training);
     let sums = fusion.graph().nodes().iter().filter(|node| node.op == Op::Add).count();
@@ -75,7 +75,7 @@ fn residual_blocks_keep_their_shortcuts_and_say_why() {
 }
 
 #[test]
-fn a_relu_in_a_branch_is_named() {
+fn a_relu_in_a_branch_is_the_obstacle() {
     let fusion = Fusion::new(&b0("relu-in-branch"));
     let first = &fusion.obstacles()[0];
     assert_eq!((first.sum.as_str(), first.why.as_str()), ("stage0.add", "ReLU inside a branch"));
@@ -83,7 +83,7 @@ fn a_relu_in_a_branch_is_named() {
     assert_eq!(fusion.obstacles().len(), 28);
 }
 
-/// Each kind, dense and in groups, with strides 1 and 2: fused block by block and as a whole, within what rounding explains.
+/// Each kind, dense and in groups, with strides 1 and 2: exact to rounding, block by block and as a whole.
 #[test]
 fn every_kind_fuses_exactly() {
     for block in &BLOCKS {

@@ -1,4 +1,4 @@
-//! Checkpoints that PyTorch wrote, tensor by tensor against what it says they hold, and every seed of the fuzz target.
+//! Checkpoints that PyTorch wrote, compared tensor by tensor with its own reading, and every seed of the fuzz target.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints")
 }
 
-/// Every tensor of `checkpoint` equals, bit for bit, the one of that name in `expected`, each name after `prefix`.
+/// Asserts that every tensor of `checkpoint` is bit-equal to the one in `expected` with the same name after `prefix`.
 fn assert_equal(checkpoint: &Path, prefix: &str, expected: &Path) {
     let place = checkpoint.display();
     let found = pytorch::read(&fs::read(checkpoint).unwrap()).unwrap();
@@ -25,7 +25,7 @@ fn assert_equal(checkpoint: &Path, prefix: &str, expected: &Path) {
             Stored::Float(tensor) => {
                 let bytes: Vec<u8> = tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect();
                 assert_eq!((view.dtype(), view.shape()), (Dtype::F32, tensor.shape()), "{place}: {name}");
-                assert!(bytes == view.data(), "{place}: {name}: other elements");
+                assert!(bytes == view.data(), "{place}: {name}: different elements");
             }
             Stored::Other { dtype, shape } => {
                 let expected = match view.dtype() {
@@ -41,7 +41,7 @@ fn assert_equal(checkpoint: &Path, prefix: &str, expected: &Path) {
 }
 
 #[test]
-fn views_of_every_kind_and_type_are_those_of_pytorch() {
+fn views_of_every_kind_and_type_match_pytorch() {
     for name in ["views.pth", "views-legacy.pth"] {
         assert_equal(&data().join(name), "", &data().join("views.safetensors"));
     }
@@ -55,7 +55,7 @@ fn checkpoints_of_training_programs_are_read_in_every_protocol() {
 }
 
 #[test]
-fn golden_networks_are_those_of_their_safetensors() {
+fn golden_checkpoints_equal_their_safetensors() {
     let Some(goldens) = goldens() else { return };
     for (folder, name, prefix) in [
         ("official-plain", "train.pth", ""),
@@ -71,13 +71,13 @@ fn golden_networks_are_those_of_their_safetensors() {
     assert_eq!(plain.len(), 20);
 }
 
-/// What was found to be worth trying once returns still; a panic or a hang would end the test.
+/// The seeds are inputs that were once worth trying. A panic or a hang would fail the test.
 #[test]
 fn the_reader_returns_on_every_seed_of_its_fuzz_target() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/pytorch");
     let mut seeds = 0;
     for entry in fs::read_dir(folder).unwrap() {
-        let _either = pytorch::read(&fs::read(entry.unwrap().path()).unwrap());
+        let _ = pytorch::read(&fs::read(entry.unwrap().path()).unwrap());
         seeds += 1;
     }
     assert!(seeds > 0);

@@ -1,15 +1,16 @@
-//! The engine against the oracle: every op, random graphs, networks; and what sessions promise about memory, threads and sharing.
+//! The engine against the oracle: every op, random graphs and networks. Also the guarantees of sessions about memory, threads
+//! and sharing.
 
 #[path = "engine/accuracy.rs"]
 mod accuracy;
 #[path = "engine/choices.rs"]
 mod choices;
+#[path = "engine/guarantees.rs"]
+mod guarantees;
 #[path = "engine/networks.rs"]
 mod networks;
 #[path = "engine/ops.rs"]
 mod ops;
-#[path = "engine/promises.rs"]
-mod promises;
 #[path = "engine/random_graphs.rs"]
 mod random_graphs;
 #[path = "engine/sharing.rs"]
@@ -24,7 +25,7 @@ use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Graph, Result, Tensor, Weights};
 use repvgg_testing::{noise, positive_weights};
 
-/// How a network is prepared and for which images.
+/// The options and the images of one test case.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     batch: usize,
@@ -54,7 +55,7 @@ impl Case {
     }
 }
 
-/// A session of a network of its own.
+/// Prepares a network and opens a session.
 fn open(graph: &Graph, weights: &Weights, case: Case) -> Result<Session> {
     let prepared = Arc::new(Prepared::new(graph, weights, case.options())?);
     Session::new(&prepared, &thread_pool(case.threads)?, case.shape())
@@ -65,10 +66,10 @@ fn random_images(channels: usize, case: Case) -> Tensor {
     Tensor::from_fn([case.batch, channels, height, width], |i| noise(99, i))
 }
 
-/// Runs `images` through a session and compares with the oracle within `c · nodes · ε · Σ|x||w|`: each node rounds a few
-/// times, relative to the terms that meet in it. Tiles of Winograd's algorithm mix the terms of neighbouring outputs, so
-/// the sum is taken where it is largest in the map of a channel, and the transforms of the largest tiles that the case
-/// allow amplify what they round by up to `c`.
+/// Runs `images` through a session and compares the output with the oracle's within `c · nodes · ε · Σ|x||w|`: each node
+/// rounds a few times, relative to its terms. Tiles of Winograd's algorithm mix the terms of neighbouring outputs, so the
+/// largest sum in a channel's map counts. The transforms of the largest tiles that the case allows amplify rounding errors
+/// by up to `c`.
 fn assert_matches_the_oracle(graph: &Graph, weights: &Weights, case: Case, images: &Tensor) {
     let mut session = open(graph, weights, case).unwrap();
     let count = images.shape()[0];

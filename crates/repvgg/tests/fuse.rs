@@ -1,4 +1,4 @@
-//! Fusion against the f64 interpreter: random linear regions, whole networks, and what cannot be fused.
+//! Fusion against the oracle: random linear regions, whole networks, and graphs that cannot be fused.
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -15,16 +15,16 @@ fn random_input(shape: [usize; 4], seed: u64) -> Tensor<f64> {
     Tensor::from_fn(shape, |_| rng.random_range(-1.0..1.0))
 }
 
-/// A recipe for a random linear region of `channels` in and out, and strides that its branches share.
+/// A random linear region with [`CHANNELS`] in and out.
 #[derive(Debug, Clone)]
 enum Region {
-    /// A k×k convolution in groups, with or without bias and batch norm after it.
+    /// A convolution in groups, with or without a bias and a batch norm after it.
     Conv { kernel: [usize; 2], groups: usize, bias: bool, norm: bool },
-    /// Nothing, or a batch norm, or a factor per channel.
+    /// The identity, a batch norm, or a factor per channel.
     Identity { op: u8 },
-    /// A 1×1 convolution without bias, then the average of a k×k window.
+    /// A 1×1 convolution without bias, then an average pool.
     Average { kernel: usize },
-    /// Branches, summed, and perhaps a batch norm after the sum.
+    /// A sum of branches, with or without a batch norm after it.
     Sum { branches: Vec<Region>, norm: bool },
     /// A pointwise convolution, then another region.
     Chain { groups: usize, then: Box<Region> },
@@ -92,7 +92,7 @@ fn build(graph: &mut Graph, region: &Region, name: &str, x: NodeId, stride: usiz
     }
 }
 
-/// Same values everywhere, to the bound `ε Σ|x||w|` of both forms.
+/// Asserts that fusing `graph` changes no value by more than the bound `ε Σ|x||w|` of both forms. Returns the fused graph.
 fn assert_same_function(graph: &Graph, size: [usize; 2], seed: u64) -> Graph {
     let weights = random_weights(graph, seed);
     let fused = fuse(graph, &weights).unwrap();
@@ -169,7 +169,7 @@ fn counterparts_compute_the_same_values() {
 }
 
 #[test]
-fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
+fn a_report_accepts_a_fusion_and_refuses_a_wrong_kernel() {
     let graph = tiny("");
     let weights = random_weights(&graph, 3);
     let fusion = Fusion::new(&graph);
@@ -177,7 +177,7 @@ fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
     let report = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap();
     report.accept().unwrap();
     assert_eq!(report.regions.len(), 9);
-    assert!(report.worst_error() > 0.01, "an error of {} is too good to be measured", report.worst_error());
+    assert!(report.worst_error() > 0.01, "expected a measurable error, found {}", report.worst_error());
     let value = &mut fused.get_mut("stage2.1.rbr_reparam.weight").unwrap().data_mut()[4];
     *value += 1e-4;
     let error = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
@@ -189,7 +189,7 @@ fn the_report_is_within_its_bounds_and_catches_a_wrong_kernel() {
 
 /// One block with a ReLU in its 1×1 branch (Table 7, "+ReLU in branch").
 #[test]
-fn a_relu_inside_a_branch_is_named() {
+fn a_relu_inside_a_branch_is_the_obstacle() {
     let mut graph = Graph::new();
     let x = graph.add("input", Op::Input { channels: 4 }, &[]);
     let dense = graph.add("stage1.0.rbr_dense.conv", Op::conv(Conv2d::square(4, 4, 3)), &[x]);
@@ -199,11 +199,11 @@ fn a_relu_inside_a_branch_is_named() {
     graph.output("main", sum);
     let fusion = Fusion::new(&graph);
     assert!(fusion.is_plain());
-    let [blocked] = fusion.obstacles() else { panic!("expected one blocked sum, found {:?}", fusion.obstacles()) };
-    assert_eq!((blocked.by.as_str(), blocked.why.as_str()), ("stage1.0.relu_1x1", "ReLU inside a branch"));
+    let [obstacle] = fusion.obstacles() else { panic!("expected one obstacle, found {:?}", fusion.obstacles()) };
+    assert_eq!((obstacle.by.as_str(), obstacle.why.as_str()), ("stage1.0.relu_1x1", "ReLU inside a branch"));
 }
 
-/// A batch norm's shift before a padded convolution is wrong at the border in one convolution (2103.13425, Sect. 3.3).
+/// One convolution cannot reproduce the shift of a batch norm before padding at the border (2103.13425, Sect. 3.3).
 #[test]
 fn a_bias_before_padding_is_not_fused() {
     let mut graph = Graph::new();
@@ -216,7 +216,7 @@ fn a_bias_before_padding_is_not_fused() {
     assert_eq!(plain.nodes().len(), 3);
 }
 
-/// A separable convolution is linear too, but one dense convolution would cost far more.
+/// A separable convolution is linear too, but a single dense convolution would cost far more.
 #[test]
 fn fusing_never_adds_multiply_adds() {
     let mut graph = Graph::new();
@@ -228,7 +228,7 @@ fn fusing_never_adds_multiply_adds() {
 }
 
 #[test]
-fn a_value_used_outside_its_region_is_kept() {
+fn a_value_used_outside_its_region_remains() {
     let mut graph = Graph::new();
     let x = graph.add("input", Op::Input { channels: 4 }, &[]);
     let conv = graph.add("conv", Op::conv(Conv2d::square(4, 4, 3)), &[x]);
@@ -239,9 +239,9 @@ fn a_value_used_outside_its_region_is_kept() {
     assert_same_function(&graph, [6, 5], 2);
 }
 
-/// Values that overflow must not pass because nothing could be compared.
+/// Overflowing values cannot be compared, and must not pass.
 #[test]
-fn what_cannot_be_compared_is_refused() {
+fn overflowing_values_are_refused() {
     let graph = tiny("");
     let mut weights = random_weights(&graph, 3);
     for (name, parameter) in graph.parameters() {
@@ -255,7 +255,7 @@ fn what_cannot_be_compared_is_refused() {
 }
 
 #[test]
-fn a_variance_of_nothing_is_refused() {
+fn a_negative_variance_is_refused() {
     let graph = tiny("");
     let mut weights = random_weights(&graph, 3);
     weights.get_mut("stage1.0.rbr_1x1.bn.running_var").unwrap().data_mut()[2] = -1.0;
@@ -263,9 +263,9 @@ fn a_variance_of_nothing_is_refused() {
     assert_eq!(error, "stage1.0.rbr_1x1.bn.running_var: expected a variance of at least 0, found -1 at index 2");
 }
 
-/// Files of others name their nodes as they like.
+/// Files from other programs may name nodes in any way.
 #[test]
-fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
+fn fused_names_are_unique_even_if_branches_share_no_prefix() {
     let mut graph = Graph::new();
     let mut x = graph.add("rbr_reparam_1", Op::Input { channels: 4 }, &[]);
     for [a, b, sum, end] in [["a", "b", "c", "d"], ["e", "f", "g", "h"], ["/i/j/Conv", "/i/k/Conv", "/i/Add", "l"]] {
@@ -280,9 +280,9 @@ fn fused_names_are_unique_when_the_names_of_branches_share_nothing() {
     assert_eq!(names, ["rbr_reparam", "rbr_reparam_2", "/i/rbr_reparam"]);
 }
 
-/// What a network makes of rounding alone is no fault of its fusion; what is far beyond it, is.
+/// A network may amplify rounding, which is not an error of its fusion; a far larger difference is.
 #[test]
-fn a_network_that_amplifies_rounding_is_judged_by_it() {
+fn the_tolerance_grows_with_the_effect_of_rounding() {
     let report = |network_error, rounding| repvgg::check::FusionReport {
         regions: Vec::new(),
         network_error,

@@ -1,4 +1,4 @@
-//! Model files of every kind through the one door, and every seed of the fuzz targets.
+//! Model files of every kind, opened by one function, and every seed of the fuzz targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ fn assert_close(name: &str, expected: &[f32], found: &[f32], tolerance: f32) {
     }
 }
 
-/// One network in every kind of file, under every code base's names, in both forms.
+/// One network in every kind of file, with the names of every code base, in both forms.
 #[test]
 fn one_network_is_the_same_in_every_file() {
     use Container::{Onnx, Safetensors};
@@ -74,7 +74,7 @@ fn models_survive_every_dialect_and_precision() {
 }
 
 #[test]
-fn a_graph_of_its_own_has_no_other_dialect() {
+fn a_custom_graph_cannot_be_written_in_other_dialects() {
     let (model, _) = open("branches.onnx");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -84,7 +84,7 @@ fn a_graph_of_its_own_has_no_other_dialect() {
 }
 
 #[test]
-fn another_architecture_than_named_is_told_with_both() {
+fn an_error_names_both_the_claimed_and_the_found_architecture() {
     let path = seeds().join("model/wrapped-half.safetensors");
     let named = Specification::named("repvgg-a0").unwrap();
     let error = formats::open(&path, Some(&named)).unwrap_err().to_string();
@@ -94,9 +94,9 @@ fn another_architecture_than_named_is_told_with_both() {
     );
 }
 
-/// Strides leave no trace in weights: what the caller names has them.
+/// Weights do not reveal strides, so the caller's specification decides.
 #[test]
-fn named_strides_are_taken_over() {
+fn strides_of_the_claimed_specification_are_used() {
     let path = seeds().join("model/wrapped-half.safetensors");
     let (model, _) = formats::open(&path, None).unwrap();
     let spec = model.specification().and_then(Specification::repvgg).unwrap().clone();
@@ -104,40 +104,40 @@ fn named_strides_are_taken_over() {
     assert_eq!(formats::open(&path, Some(&named)).unwrap().0.specification(), Some(&named));
 }
 
-/// What does not fit is told as the file spells it, with the nearest name that would.
+/// Errors use the file's own names, and add the nearest one that would fit.
 #[test]
-fn every_key_is_accounted_for_in_the_file_s_own_spelling() {
+fn every_key_is_accounted_for_in_the_spelling_of_the_file() {
     let (model, _) = open("document.safetensors");
-    let spoilt = |spoil: &dyn Fn(&mut repvgg::Weights)| {
+    let error_after = |change: &dyn Fn(&mut repvgg::Weights)| {
         let mut weights: repvgg::Weights = model
             .weights
             .iter()
             .map(|(name, t)| (format!("module.{}", Dialect::Timm.spell(name).unwrap()), t.clone()))
             .collect();
-        spoil(&mut weights);
+        change(&mut weights);
         let bytes = formats::safetensors::write(&weights, Precision::Single, Default::default()).unwrap();
         formats::from_bytes(bytes, None).map(|_| ()).unwrap_err().to_string()
     };
     let extra = |weights: &mut repvgg::Weights| weights.insert("module.neck.weight", Tensor::full([1], 0.0));
-    assert_eq!(spoilt(&extra), "module.neck.weight: unexpected, the network has no such parameter");
+    assert_eq!(error_after(&extra), "module.neck.weight: unexpected, the network has no such parameter");
     let missing = |weights: &mut repvgg::Weights| {
         let tensor = weights.remove("module.stages.1.1.identity.bias").unwrap();
         weights.insert("module.stages.1.1.identity.bais", tensor);
     };
     assert_eq!(
-        spoilt(&missing),
+        error_after(&missing),
         "module.stages.1.1.identity.bias: missing, expected [2] (the nearest name is module.stages.1.1.identity.bais); \
          module.stages.1.1.identity.bais: unexpected, the network has no such parameter (the nearest name is \
          module.stages.1.1.identity.bias)"
     );
     let twice = |weights: &mut repvgg::Weights| weights.insert("head.fc.bias", Tensor::full([3], 0.0));
-    assert_eq!(spoilt(&twice), "module.head.fc.bias: head.fc.bias names the same parameter");
+    assert_eq!(error_after(&twice), "module.head.fc.bias: head.fc.bias names the same parameter");
     let headless = |weights: &mut repvgg::Weights| drop(weights.remove("module.head.fc.weight"));
-    assert_eq!(spoilt(&headless), "module.head.fc.weight: missing, expected [3, 4]");
+    assert_eq!(error_after(&headless), "module.head.fc.weight: missing, expected [3, 4]");
 }
 
 #[test]
-fn a_network_and_its_fusion_are_compared_block_by_block_whatever_their_names() {
+fn a_network_and_its_fusion_are_compared_block_by_block_under_any_names() {
     let (training, _) = open("branches.onnx");
     let (plain, _) = open("plain.onnx");
     let Parts::Regions(report) = compare_parts([&training, &plain], 32, |_| ()).unwrap() else {
@@ -153,7 +153,7 @@ fn a_network_and_its_fusion_are_compared_block_by_block_whatever_their_names() {
     assert!(matches!(compare_parts([&plain, &other.fuse().unwrap()], 32, |_| ()).unwrap(), Parts::Layers(_)));
 }
 
-/// Every cut and many flipped bits of every seed: an error, or a model that can be written.
+/// Truncating each seed gives an error. Flipping a bit gives an error or a model that can be written.
 #[test]
 fn damaged_files_are_refused_or_read() {
     for entry in fs::read_dir(seeds().join("model")).unwrap() {
@@ -172,7 +172,7 @@ fn damaged_files_are_refused_or_read() {
 }
 
 #[test]
-fn every_seed_of_the_fuzz_targets_returns() {
+fn the_readers_return_on_every_seed_of_the_fuzz_targets() {
     for folder in ["config", "model", "onnx", "pytorch"] {
         let mut count = 0;
         for entry in fs::read_dir(seeds().join(folder)).unwrap() {

@@ -1,4 +1,4 @@
-//! ONNX files: what is written comes back, what others write means what the reference runtime says, and nothing panics.
+//! ONNX files: graphs survive a round trip, files from other programs match the reference runtime, and nothing panics.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use repvgg::zoo::{RepVgg, SqueezeExcite};
 use repvgg::{Graph, NodeId, Op, Tensor, Weights};
 use repvgg_testing::random_weights;
 
-/// What is read of what is written.
+/// Writes a graph and reads it back.
 fn round_trip(graph: &Graph, weights: &Weights, options: &WriteOptions) -> Onnx {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
@@ -23,7 +23,7 @@ fn round_trip(graph: &Graph, weights: &Weights, options: &WriteOptions) -> Onnx 
     read(bytes, Some(folder.path())).unwrap()
 }
 
-/// A graph that grows by one operation after another.
+/// A graph that grows one operation at a time.
 struct Chain {
     graph: Graph,
     end: NodeId,
@@ -52,7 +52,7 @@ impl Chain {
     }
 }
 
-/// Every operation, on maps and on rows.
+/// A graph of operations of every kind, on maps and on vectors.
 fn every_operation() -> Graph {
     let mut chain = Chain::new(3);
     let mut geometry = Conv2d::square(3, 8, 3).geometry;
@@ -94,7 +94,7 @@ fn every_operation() -> Graph {
 }
 
 #[test]
-fn every_operation_comes_back_as_it_was() {
+fn every_operation_survives_a_round_trip() {
     let graph = every_operation();
     let weights = random_weights(&graph, 2);
     for opset in 7..=21 {
@@ -106,7 +106,7 @@ fn every_operation_comes_back_as_it_was() {
 }
 
 #[test]
-fn maps_and_flattened_maps_come_back() {
+fn maps_and_flattened_maps_survive_a_round_trip() {
     let pool = Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] };
     let endings: [&[(&str, Op)]; 4] = [
         &[("pool", Op::MaxPool(pool)), ("softmax", Op::Softmax(Softmax::Logarithms))],
@@ -127,7 +127,7 @@ fn maps_and_flattened_maps_come_back() {
 }
 
 #[test]
-fn networks_of_the_family_come_back() {
+fn repvgg_networks_survive_a_round_trip() {
     let small = RepVgg { depths: [1, 2, 2, 1], width: [0.0625; 4], classes: 10, ..RepVgg::default() };
     let kinds = [
         RepVgg { groups: 2, ..small.clone() },
@@ -182,7 +182,7 @@ fn half_precision_rounds_each_parameter_once() {
 }
 
 #[test]
-fn large_parameters_lie_beside_the_model() {
+fn large_parameters_are_stored_in_a_separate_file() {
     let mut chain = Chain::new(3);
     chain.then("conv", Op::conv(Conv2d::square(3, 40, 3)));
     chain.then("norm", Op::batch_norm(40));
@@ -193,20 +193,20 @@ fn large_parameters_lie_beside_the_model() {
     let path = folder.path().join("model.onnx");
     write(&path, &graph, &weights, &WriteOptions { external_over: 1000, ..WriteOptions::default() }).unwrap();
     let bytes = fs::read(&path).unwrap();
-    // The point's 6,400 bytes begin at the second multiple of 4,096 bytes after the 4,320 of the convolution.
+    // `conv` has 4,320 bytes, so the 6,400 bytes of `point` start at the second multiple of 4,096.
     let data = folder.path().join("model.onnx.data");
     assert_eq!(fs::metadata(&data).unwrap().len(), 2 * 4096 + 6400);
     let onnx = read(bytes.clone(), Some(folder.path())).unwrap();
     assert_eq!((onnx.graph, onnx.weights), (graph, weights));
 
-    let sentence = |folder: Option<&Path>| read(bytes.clone(), folder).unwrap_err().to_string();
+    let message = |folder: Option<&Path>| read(bytes.clone(), folder).unwrap_err().to_string();
     let place = "node conv (Conv): conv.weight:";
     let refused = format!("{place} expected all data inside the model, found external data in \"model.onnx.data\"");
-    assert_eq!(sentence(None), refused);
+    assert_eq!(message(None), refused);
     let shorter = &fs::read(&data).unwrap()[..4000];
     fs::write(&data, shorter).unwrap();
     let short = format!("{place} expected 4320 bytes at 0 of \"model.onnx.data\", found a file of 4000");
-    assert_eq!(sentence(Some(folder.path())), short);
+    assert_eq!(message(Some(folder.path())), short);
     #[cfg(unix)]
     {
         let outside = tempfile::NamedTempFile::new().unwrap();
@@ -214,36 +214,36 @@ fn large_parameters_lie_beside_the_model() {
         fs::remove_file(&data).unwrap();
         std::os::unix::fs::symlink(outside.path(), &data).unwrap();
         let linked = "expected external data in a file inside the model's folder, found \"model.onnx.data\"";
-        assert_eq!(sentence(Some(folder.path())), format!("{place} {linked}"));
+        assert_eq!(message(Some(folder.path())), format!("{place} {linked}"));
     }
     fs::remove_file(&data).unwrap();
-    assert!(sentence(Some(folder.path())).starts_with(&format!("{place} cannot open \"model.onnx.data\"")));
+    assert!(message(Some(folder.path())).starts_with(&format!("{place} cannot open \"model.onnx.data\"")));
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn impossible_options_are_refused() {
     let mut chain = Chain::new(3);
     chain.then("softmax", Op::Softmax(Softmax::Probabilities));
     let graph = chain.finish();
-    let sentence = |options: WriteOptions| {
+    let message = |options: WriteOptions| {
         write(Path::new("/nowhere/model.onnx"), &graph, &Weights::new(), &options).unwrap_err().to_string()
     };
     let opset = |opset| WriteOptions { opset, ..WriteOptions::default() };
-    assert_eq!(sentence(opset(6)), "opset: expected 7 to 21, found 6");
-    assert_eq!(sentence(opset(22)), "opset: expected 7 to 21, found 22");
+    assert_eq!(message(opset(6)), "opset: expected 7 to 21, found 6");
+    assert_eq!(message(opset(22)), "opset: expected 7 to 21, found 22");
     let map = "softmax: expected an opset of at least 13 for the softmax of a map, found 12";
-    assert_eq!(sentence(opset(12)), map);
+    assert_eq!(message(opset(12)), map);
     let preprocess = Some(Preprocessing::default());
     let early = WriteOptions { preprocess: preprocess.clone(), ..opset(17) };
-    assert_eq!(sentence(early), "opset: expected at least 18, which preprocessing needs, found 17");
+    assert_eq!(message(early), "opset: expected at least 18, which preprocessing needs, found 17");
     let grey = Preprocessing::default().for_channels(1);
     let channels = WriteOptions { preprocess: Some(grey), ..opset(18) };
-    assert_eq!(sentence(channels), "preprocessing: expected 3 channels, which the network reads, found means of 1");
-    assert!(sentence(WriteOptions { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
+    assert_eq!(message(channels), "preprocessing: expected means for the network's 3 channels, found 1");
+    assert!(message(WriteOptions { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
 }
 
 #[test]
-fn a_file_with_preprocessing_is_no_network_to_us() {
+fn a_file_with_preprocessing_is_not_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     let options = WriteOptions { opset: 18, preprocess: Some(Preprocessing::default()), ..WriteOptions::default() };
@@ -261,9 +261,9 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     paths.iter().map(named).collect()
 }
 
-/// `tests/data/onnx` holds what ONNX Runtime computes of each seed file for the input `sin(0.37 · i)`.
+/// `tests/data/onnx` contains the output of ONNX Runtime for each seed file and the input `sin(0.37 · i)`.
 #[test]
-fn files_of_others_mean_what_the_reference_runtime_says() {
+fn files_from_other_programs_match_the_reference_runtime() {
     let mut compared = 0;
     for (name, bytes) in seeds() {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.f32"));
@@ -289,15 +289,15 @@ fn files_of_others_mean_what_the_reference_runtime_says() {
 }
 
 #[test]
-fn damaged_files_are_errors_or_networks() {
+fn damaged_files_are_refused_or_read() {
     for (_, bytes) in seeds() {
         for end in 0..bytes.len() {
             let _ = read(bytes[..end].to_vec(), None);
         }
-        for place in 0..bytes.len() {
+        for index in 0..bytes.len() {
             for mask in [0x01, 0x80, 0xFF] {
                 let mut damaged = bytes.clone();
-                damaged[place] ^= mask;
+                damaged[index] ^= mask;
                 let _ = read(damaged, None);
             }
         }
@@ -305,7 +305,7 @@ fn damaged_files_are_errors_or_networks() {
 }
 
 #[test]
-fn hostile_seeds_are_refused_with_a_sentence() {
+fn hostile_seeds_are_refused_with_the_reason() {
     let expected = [
         (
             "absurd_extents",

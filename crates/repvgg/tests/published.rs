@@ -1,12 +1,12 @@
-//! Every published figure of every official network, exact.
+//! Every published figure of every official network, exactly.
 
 use repvgg::cost::cost;
 use repvgg::fuse::Fusion;
 use repvgg::zoo::paper::{Figure, Stage, models, networks, stages};
 use repvgg::zoo::{Specification, VARIANTS};
 
-/// Parameters fused and in training, then 10⁹ multiply-adds fused and in training and 10⁹ Winograd multiplies, to the
-/// three decimals that are known, at 224×224.
+/// Parameters in plain and training form, then billions of multiply-adds in plain and training form and of Winograd multiplies
+/// in plain form, to the three decimals that are known, at 224×224.
 const FIGURES: [(&str, u64, u64, [&str; 3]); 15] = [
     ("repvgg-a0", 8_309_384, 9_108_968, ["1.361", "1.513", "0.747"]),
     ("repvgg-a1", 12_789_864, 14_092_264, ["2.364", "2.626", "1.272"]),
@@ -58,9 +58,9 @@ fn counts_at_320() {
     }
 }
 
-/// Every figure of Tables 4 to 7 is the one that is counted, or its row explains the difference.
+/// Every figure of Tables 4 to 7 equals the count, or its row explains the difference.
 #[test]
-fn counts_agree_with_the_paper_as_printed_or_are_explained() {
+fn counts_match_the_paper_or_the_difference_is_explained() {
     let mut explained = Vec::new();
     for row in (4..=7).flat_map(networks) {
         let Some(architecture) = Specification::named(&row.name) else {
@@ -96,7 +96,7 @@ fn counts_agree_with_the_paper_as_printed_or_are_explained() {
 
 /// Tables 2 and 3 describe the networks that the zoo builds.
 #[test]
-fn specifications_agree_with_the_paper() {
+fn specifications_match_the_paper() {
     for model in models() {
         let specification = Specification::named(&model.name).unwrap();
         let spec = specification.repvgg().unwrap();
@@ -109,9 +109,9 @@ fn specifications_agree_with_the_paper() {
     }
 }
 
-/// Tensors in the official checkpoints, without the `num_batches_tracked` of each batch norm.
+/// Official checkpoints also contain the `num_batches_tracked` of each batch norm.
 #[test]
-fn parameter_names_are_as_many_as_in_official_checkpoints() {
+fn parameters_are_as_numerous_as_in_official_checkpoints() {
     for (name, norms, training, plain) in [
         ("repvgg-a0", 22 * 2 + 17, 351, 46),
         ("repvgg-b0", 28 * 2 + 23, 453, 58),
@@ -124,7 +124,7 @@ fn parameter_names_are_as_many_as_in_official_checkpoints() {
 }
 
 #[test]
-fn cifar_networks_of_the_literature() {
+fn counts_of_cifar_networks_match_the_literature() {
     let spec = |width: [f64; 4], depths: [usize; 4]| {
         format!("depths = {depths:?}\nwidth = {width:?}\nstrides = [1, 1, 2, 2, 1]\nclasses = 10\n")
     };
@@ -139,7 +139,7 @@ fn cifar_networks_of_the_literature() {
     }
 }
 
-/// The paper's memory argument (Sect. 1): a plain chain needs an input and an output, branches hold more.
+/// The paper's memory argument (Sect. 1): a plain chain needs an input and an output; branches hold more.
 #[test]
 fn branches_hold_their_input_and_a_plain_chain_does_not() {
     let training = Specification::named("repvgg-a0").unwrap().training_graph().unwrap();
@@ -150,7 +150,7 @@ fn branches_hold_their_input_and_a_plain_chain_does_not() {
 }
 
 #[test]
-fn specifications_that_describe_nothing_are_refused() {
+fn impossible_specifications_are_refused() {
     for (text, message) in [
         ("depths = [0, 2, 2, 1]", "custom: depths: expected 1 to 256 blocks in stage 1, found 0"),
         ("groups = 5", "custom: stage1.1: expected channels divisible by 5 groups, found 48"),

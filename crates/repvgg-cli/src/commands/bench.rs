@@ -276,7 +276,7 @@ fn reason(choice: &Choice) -> &'static str {
     match choice.reason {
         Reason::Estimated => "estimated fastest",
         Reason::Measured => "measured fastest",
-        Reason::Asked => "asked for",
+        Reason::Requested => "requested",
         Reason::Memory => "memory limit",
         Reason::Shared => "shared packing",
         _ => "another reason",

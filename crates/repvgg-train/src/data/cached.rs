@@ -82,7 +82,7 @@ fn shrink(image: RgbImage, short_side: u32) -> RgbImage {
         return image;
     }
     let scaled = |length: u32| (u64::from(length) * u64::from(short_side) / u64::from(short)) as u32;
-    resize(&image, PixelRect::whole(&image), (scaled(width), scaled(height)), Interpolation::Bilinear)
+    resize(&image, PixelRect::whole(&image), [scaled(width), scaled(height)], Interpolation::Bilinear)
 }
 
 #[cfg(test)]

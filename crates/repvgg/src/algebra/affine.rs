@@ -22,7 +22,7 @@ impl Affine {
     /// When a parameter of `node` is missing.
     ///
     /// # Panics
-    /// When `node` is neither of these.
+    /// When `node` is neither a batch norm nor a factor.
     pub fn of(node: &Node, weights: &Weights) -> Result<Self> {
         let parameter = |suffix| parameter(node, suffix, weights);
         match node.op {

@@ -62,16 +62,16 @@ pub(crate) fn identity_geometry(channels: usize) -> Geometry {
     }
 }
 
-/// The geometry of `first` followed by `second`. `first_has_bias` says whether `first` may add a constant.
+/// The geometry of `first` followed by `second`; with `first_has_bias`, `first` may add a constant.
 pub(crate) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias: bool) -> Result<Geometry, Unfusable> {
     let pointwise = first.kernel == [1, 1] && first.padding == [0, 0];
     if second.padding != [0, 0] {
         // The second convolution sees zeros beyond the border, where a single one would see the first's response.
         if first_has_bias {
-            return refuse("a bias stands before a padded convolution");
+            return refuse("a bias precedes a padded convolution");
         }
         if !pointwise {
-            return refuse("a convolution larger than 1×1 stands before a padded convolution");
+            return refuse("a convolution larger than 1×1 precedes a padded convolution");
         }
     }
     let mut composed = Geometry { out_channels: second.out_channels, ..*first };
@@ -136,7 +136,7 @@ impl LinearConv {
     /// When a parameter of `node` is missing.
     ///
     /// # Panics
-    /// When `node` is neither of these.
+    /// When `node` is neither a convolution nor a fully connected layer.
     pub fn of(node: &Node, weights: &Weights) -> crate::Result<Self> {
         let (geometry, has_bias) = match node.op {
             Op::Conv2d(Conv2d { geometry, bias }) | Op::NormalizedConv2d(Conv2d { geometry, bias }) => (geometry, bias),
@@ -151,7 +151,7 @@ impl LinearConv {
         Ok(Self { geometry, kernel, bias })
     }
 
-    /// The identity.
+    /// The identity on maps of `channels`.
     pub fn identity(channels: usize) -> Self {
         Self { geometry: identity_geometry(channels), kernel: vec![1.0; channels], bias: vec![0.0; channels] }
     }
@@ -249,8 +249,8 @@ impl LinearConv {
         }
     }
 
-    /// Adds `first` followed by `second`: `K[k, c, r₁ + σr₂] += Σₘ second[k, m, r₂] · first[m, c, r₁]`, positions in input
-    /// pixels, σ the first's stride.
+    /// Adds `first` followed by `second`: `K[k, c, r₁ + σr₂] += Σₘ second[k, m, r₂] · first[m, c, r₁]`, with
+    /// positions in input pixels and σ the stride of `first`.
     fn compose(&mut self, first: &Self, second: &Self) {
         let position = |axis: usize, r1: usize, r2: usize| {
             let pixels =
@@ -291,8 +291,8 @@ impl LinearConv {
 pub(crate) fn normalized(weight: &Tensor) -> Vec<f64> {
     let filters = weight.shape()[0];
     let mut values: Vec<f64> = weight.data().iter().copied().map(f64::from).collect();
-    let each = values.len() / filters.max(1);
-    for filter in values.chunks_exact_mut(each.max(1)) {
+    let filter_len = values.len() / filters.max(1);
+    for filter in values.chunks_exact_mut(filter_len.max(1)) {
         let norm = filter.iter().map(|x| x * x).sum::<f64>().sqrt().max(LEAST_NORM);
         filter.iter_mut().for_each(|x| *x /= norm);
     }

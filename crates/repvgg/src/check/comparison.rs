@@ -19,7 +19,7 @@ const BATCH: usize = 8;
 pub enum Inputs<'a> {
     /// Standard normal values, the same in every comparison.
     Random {
-        /// How many images.
+        /// The number of images.
         images: usize,
         /// `[height, width]` in pixels.
         size: [usize; 2],
@@ -50,7 +50,7 @@ pub enum Progress<'a> {
 pub struct Comparison {
     /// Their logits on the same inputs.
     pub logits: LogitComparison,
-    /// Their parts, as far as their graphs allow.
+    /// Their parts, if their graphs correspond.
     pub parts: Parts,
 }
 
@@ -68,7 +68,7 @@ pub struct LogitComparison {
 }
 
 impl LogitComparison {
-    /// The largest difference of a logit over the largest logit; NaN when nothing was compared.
+    /// The largest difference of a logit, divided by the largest logit; NaN when nothing was compared.
     pub fn relative_difference(&self) -> f64 {
         self.largest_difference / self.largest_logit
     }
@@ -87,7 +87,7 @@ impl LogitComparison {
     }
 }
 
-/// Two models part by part, as far as their graphs allow.
+/// Two models part by part, if their graphs correspond.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Parts {
@@ -99,7 +99,7 @@ pub enum Parts {
     None,
 }
 
-/// How much the parameters of one layer differ.
+/// The difference between the parameters of one layer in two models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerDifference {
     /// The layer's name in the first model.
@@ -247,11 +247,11 @@ pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(&Reg
 
 fn compare_layers(a: &Model, b: &Model) -> Result<Parts> {
     let (graph, other) = (a.graph().inference(), b.graph().inference());
-    let Some(pairs) = graph.correspondence(&other) else { return Ok(Parts::None) };
+    let Some(counterparts) = graph.correspondence(&other) else { return Ok(Parts::None) };
     let mut layers = Vec::new();
     for (id, node) in graph.iter() {
         let mut layer = LayerDifference { name: node.name.clone(), largest_difference: 0.0, largest: 0.0 };
-        for ((name, _), (other_name, _)) in node.parameters().zip(other.node(pairs[&id]).parameters()) {
+        for ((name, _), (other_name, _)) in node.parameters().zip(other.node(counterparts[&id]).parameters()) {
             let (a, b) = (a.weights.require(&name)?, b.weights.require(&other_name)?);
             for (&a, &b) in a.data().iter().zip(b.data()) {
                 layer.largest_difference = layer.largest_difference.max((f64::from(a) - f64::from(b)).abs());

@@ -48,8 +48,8 @@ impl CheckedFusion {
 /// called after each region.
 ///
 /// # Errors
-/// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size. A fusion that
-/// is not exact is reported by [`CheckedFusion::accept`].
+/// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size.
+/// [`CheckedFusion::accept`] reports a fusion that is not exact.
 pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> Result<CheckedFusion> {
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
@@ -65,7 +65,7 @@ pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> 
 pub struct RegionReport {
     /// The fused convolution.
     pub name: String,
-    /// How many nodes it replaces.
+    /// The number of nodes it replaces.
     pub nodes: usize,
     /// The largest `|fused − branches|` divided by its bound `u · Σ|x||w|`, `u = 2⁻²⁴`: at most 1 when the fusion is exact
     /// and rounded once.
@@ -87,7 +87,7 @@ pub struct FusionReport {
     pub network_error: f64,
     /// The effect of rounding alone: the same difference when each fused parameter changes by `±u`.
     pub rounding: f64,
-    /// `[N, C, H, W]` of those images.
+    /// The shape `[N, C, H, W]` of those images.
     pub network_input: [usize; 4],
 }
 
@@ -143,7 +143,7 @@ pub fn verify(
     let expected = logits(fusion.original(), weights, &input)?;
     let found = logits(fusion.graph(), fused, &input)?;
     let difference = largest_difference(&expected, &found);
-    // Where all logits are zero, 0 / 0 stays NaN and is refused: nothing was compared.
+    // If all logits are zero, 0 / 0 stays NaN and is refused: nothing was compared.
     let size = largest(expected.data().iter().copied());
     let rounded = logits(fusion.graph(), &perturbed(fused, &mut noise), &input)?;
     let rounding = largest_difference(&found, &rounded) / size;
@@ -194,26 +194,26 @@ fn verify_region(
 
 /// The region's nodes as a separate graph.
 fn branches(graph: &Graph, region: &Region) -> Graph {
-    let mut alone = Graph::new();
-    let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
+    let mut subgraph = Graph::new();
+    let input = subgraph.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
     let mut moved: HashMap<NodeId, NodeId> = HashMap::from([(region.source, input)]);
     for &id in &region.nodes {
         let node = graph.node(id);
         let inputs: Vec<NodeId> = node.inputs.iter().map(|input| moved[input]).collect();
-        moved.insert(id, alone.add(node.name.clone(), node.op.clone(), &inputs));
+        moved.insert(id, subgraph.add(node.name.clone(), node.op.clone(), &inputs));
     }
-    alone.output("main", moved[&region.output]);
-    alone
+    subgraph.output("main", moved[&region.output]);
+    subgraph
 }
 
 /// The convolution that replaces the region, as a separate graph.
 fn single(region: &Region) -> Graph {
-    let mut alone = Graph::new();
-    let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
+    let mut subgraph = Graph::new();
+    let input = subgraph.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
     let conv = Conv2d { geometry: region.geometry, bias: true };
-    let output = alone.add(region.name.clone(), Op::Conv2d(conv), &[input]);
-    alone.output("main", output);
-    alone
+    let output = subgraph.add(region.name.clone(), Op::Conv2d(conv), &[input]);
+    subgraph.output("main", output);
+    subgraph
 }
 
 fn last(mut values: Vec<Tensor<f64>>) -> Result<Tensor<f64>> {

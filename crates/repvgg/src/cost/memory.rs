@@ -1,4 +1,4 @@
-//! Activation memory: which values are alive while each node runs, and which node each of them is held for.
+//! Activation memory: the values that are alive while each node runs, and the node that each is held for.
 //!
 //! A branched or residual block holds its input until the addition at its end; after a plain
 //! convolution, its input can be freed (2101.03697, Sect. 3.1, Fig. 3).
@@ -45,20 +45,20 @@ pub(super) fn live(graph: &Graph, shapes: &[Shape]) -> Vec<Live> {
     let mut curve = Vec::with_capacity(shapes.len());
     for (id, node) in graph.iter() {
         let own = bytes(shapes[id.index()]);
-        let going = going(node, id, &last);
-        let held = needed - going.iter().map(|&input| bytes(shapes[input])).sum::<u64>();
-        let written = if overwrites(node, own, &going, shapes) { 0 } else { own };
+        let freed = freed_by(node, id, &last);
+        let held = needed - freed.iter().map(|&input| bytes(shapes[input])).sum::<u64>();
+        let written = if overwrites(node, own, &freed, shapes) { 0 } else { own };
         curve.push(Live { bytes: needed + written, held });
         needed = held + if last[id.index()] > id.index() { own } else { 0 };
     }
     curve
 }
 
-/// The values that are alive while `node` runs for one image of `[height, width]`: earlier ones in the graph's order, then its own
-/// unless it overwrites one of them.
+/// The values that are alive while `node` runs for one image of `[height, width]`: earlier ones in the graph's order, then
+/// its own unless it overwrites one of them.
 ///
 /// # Errors
-/// When the image does not suit the graph.
+/// When the graph cannot take images of this size.
 pub fn alive_at(graph: &Graph, size: [usize; 2], node: NodeId) -> Result<Vec<Alive>> {
     let shapes = graph.shapes(size)?;
     let at = node.index();
@@ -69,20 +69,21 @@ pub fn alive_at(graph: &Graph, size: [usize; 2], node: NodeId) -> Result<Vec<Ali
         .map(|(id, value)| Alive {
             name: value.name.clone(),
             bytes: bytes(shapes[id.index()]),
-            held_for: (last[id.index()] > at).then(|| goal(graph, &users, id, last[id.index()])),
+            held_for: (last[id.index()] > at).then(|| awaited_node(graph, &users, id, last[id.index()])),
         })
         .collect();
     let running = graph.node(node);
-    if !overwrites(running, own, &going(running, node, &last), &shapes) {
+    if !overwrites(running, own, &freed_by(running, node, &last), &shapes) {
         alive.push(Alive { name: running.name.clone(), bytes: own, held_for: None });
     }
     Ok(alive)
 }
 
-/// The value held while the most nodes run, the largest if several are; `None` if each node is read only by the next one. The inputs of blocks with branches wait until the addition.
+/// The value held while the most nodes run, the largest of several; `None` if only the next node reads each value. The input
+/// of a block with branches waits for the addition.
 ///
 /// # Errors
-/// When the image does not suit the graph.
+/// When the graph cannot take images of this size.
 pub fn longest_wait(graph: &Graph, size: [usize; 2]) -> Result<Option<Wait>> {
     let shapes = graph.shapes(size)?;
     let (last, users) = (last_reads(graph), graph.users());
@@ -90,7 +91,7 @@ pub fn longest_wait(graph: &Graph, size: [usize; 2]) -> Result<Option<Wait>> {
     let waits = waits.map(|(id, _)| (last[id.index()].saturating_sub(id.index() + 1), bytes(shapes[id.index()]), id));
     let longest = waits.max_by_key(|&(nodes, bytes, id)| (nodes, bytes, std::cmp::Reverse(id)));
     Ok(longest.filter(|&(nodes, ..)| nodes > 0).map(|(nodes, bytes, id)| {
-        let held_for = Some(goal(graph, &users, id, last[id.index()]));
+        let held_for = Some(awaited_node(graph, &users, id, last[id.index()]));
         Wait { value: Alive { name: graph.node(id).name.clone(), bytes, held_for }, nodes }
     }))
 }
@@ -106,7 +107,7 @@ fn last_reads(graph: &Graph) -> Vec<usize> {
 }
 
 /// The inputs of the node `id` that no later node reads.
-fn going(node: &Node, id: NodeId, last: &[usize]) -> Vec<usize> {
+fn freed_by(node: &Node, id: NodeId, last: &[usize]) -> Vec<usize> {
     let mut inputs: Vec<usize> = node.inputs.iter().map(|input| input.index()).collect();
     inputs.sort_unstable();
     inputs.dedup();
@@ -115,16 +116,16 @@ fn going(node: &Node, id: NodeId, last: &[usize]) -> Vec<usize> {
 }
 
 /// Whether a node overwrites an input that no other node needs with its value of `own` bytes.
-fn overwrites(node: &Node, own: u64, going: &[usize], shapes: &[Shape]) -> bool {
+fn overwrites(node: &Node, own: u64, freed: &[usize], shapes: &[Shape]) -> bool {
     let in_place = matches!(
         node.op,
         Op::BatchNorm(_) | Op::Scale { .. } | Op::Activation(_) | Op::Add | Op::Mul | Op::Softmax(_) | Op::Flatten
     );
-    in_place && going.iter().any(|&input| bytes(shapes[input]) == own)
+    in_place && freed.iter().any(|&input| bytes(shapes[input]) == own)
 }
 
 /// The node that the value of `id` is held for: the end of the branch of its last reader.
-fn goal(graph: &Graph, users: &[Vec<NodeId>], id: NodeId, last: usize) -> String {
+fn awaited_node(graph: &Graph, users: &[Vec<NodeId>], id: NodeId, last: usize) -> String {
     let output = graph.outputs().iter().find(|output| output.node == id);
     let Some(&reader) = users[id.index()].iter().find(|user| user.index() == last) else {
         return output.map_or_else(String::new, |output| output.name.clone());

@@ -1,7 +1,7 @@
 //! Degree of parallelism: the number of fragmented operators in a building block (Ma et al., 1807.11164, Sect. 2, G3;
 //! 2101.03697, Sect. 3.1). Each is a kernel to launch and to wait for.
 //!
-//! Fragmented operators are convolutions and pools. Operations that an engine does in the same pass do not count (batch
+//! Fragmented operators are convolutions and pools. Operations that an engine performs in the same pass do not count (batch
 //! norm, activation, addition, multiplication, concatenation), nor do operations on one value per channel: global pooling
 //! and everything that only it feeds, which is squeeze-and-excitation and the classifier.
 //!
@@ -83,13 +83,13 @@ fn split(end: &str, operators: &[&str]) -> Vec<BlockOperators> {
     let modules: Option<Vec<&str>> =
         operators.iter().map(|name| name.split_once('.').map(|(module, _)| module)).collect();
     let mut blocks: Vec<BlockOperators> = Vec::new();
-    let mut places = HashMap::new();
+    let mut indices = HashMap::new();
     for module in modules.iter().flatten() {
-        let place = *places.entry(module).or_insert(blocks.len());
-        if place == blocks.len() {
+        let index = *indices.entry(module).or_insert(blocks.len());
+        if index == blocks.len() {
             blocks.push(BlockOperators { name: (*module).to_owned(), operators: 0 });
         }
-        blocks[place].operators += 1;
+        blocks[index].operators += 1;
     }
     match operators.len() {
         0 => Vec::new(),

@@ -3,18 +3,18 @@ use crate::fuse::Fusion;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::zoo::Specification;
 
-/// A graph that starts with images of `channels`, and its input.
+/// A graph with only its input, images of `channels`, and that input.
 fn start(channels: usize) -> (Graph, NodeId) {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels }, &[]);
     (graph, input)
 }
 
-fn conv(graph: &mut Graph, name: &str, [from, to, kernel]: [usize; 3], x: NodeId) -> NodeId {
+fn conv(graph: &mut Graph, name: &str, [from, to]: [usize; 2], kernel: usize, x: NodeId) -> NodeId {
     graph.add(name, Op::conv(Conv2d::square(from, to, kernel)), &[x])
 }
 
-/// A window of 3×3 that keeps the map's size.
+/// A 3×3 window that preserves the map's size.
 fn pool() -> Pool {
     Pool { kernel: [3, 3], stride: [1, 1], padding: [[1, 1], [1, 1]] }
 }
@@ -22,16 +22,16 @@ fn pool() -> Pool {
 /// `ReLU(x + conv(ReLU(conv(x))))` on four channels.
 fn residual() -> Graph {
     let (mut graph, x) = start(4);
-    let y = conv(&mut graph, "block.conv1", [4, 4, 3], x);
+    let y = conv(&mut graph, "block.conv1", [4, 4], 3, x);
     let y = graph.add("block.relu1", Op::relu(), &[y]);
-    let y = conv(&mut graph, "block.conv2", [4, 4, 3], y);
+    let y = conv(&mut graph, "block.conv2", [4, 4], 3, y);
     let y = graph.add("block.add", Op::Add, &[y, x]);
     let y = graph.add("block.relu2", Op::relu(), &[y]);
     graph.output("main", y);
     graph
 }
 
-/// Three layers of two convolutions, each on all maps before it.
+/// Three layers of two convolutions, each layer reading all earlier maps.
 fn dense() -> Graph {
     let (mut graph, x) = start(8);
     let mut maps = vec![x];
@@ -40,25 +40,25 @@ fn dense() -> Graph {
             [only] => *only,
             all => graph.add(format!("block.{layer}.concat"), Op::Concat, all),
         };
-        let y = conv(&mut graph, &format!("block.{layer}.conv1"), [8 + 4 * layer, 16, 1], joined);
-        maps.push(conv(&mut graph, &format!("block.{layer}.conv2"), [16, 4, 3], y));
+        let y = conv(&mut graph, &format!("block.{layer}.conv1"), [8 + 4 * layer, 16], 1, joined);
+        maps.push(conv(&mut graph, &format!("block.{layer}.conv2"), [16, 4], 3, y));
     }
     let y = graph.add("block.concat", Op::Concat, &maps);
     graph.output("main", y);
     graph
 }
 
-/// Branches of one to two operators side by side, between two plain convolutions.
+/// Parallel branches of one or two operators, between two plain convolutions.
 fn inception() -> Graph {
     let (mut graph, x) = start(3);
-    let x = conv(&mut graph, "stem", [3, 8, 3], x);
-    let a = conv(&mut graph, "mixed.a", [8, 8, 1], x);
-    let b = conv(&mut graph, "mixed.b1", [8, 8, 1], x);
-    let b = conv(&mut graph, "mixed.b2", [8, 8, 3], b);
+    let x = conv(&mut graph, "stem", [3, 8], 3, x);
+    let a = conv(&mut graph, "mixed.a", [8, 8], 1, x);
+    let b = conv(&mut graph, "mixed.b1", [8, 8], 1, x);
+    let b = conv(&mut graph, "mixed.b2", [8, 8], 3, b);
     let c = graph.add("mixed.c1", Op::MaxPool(pool()), &[x]);
-    let c = conv(&mut graph, "mixed.c2", [8, 8, 1], c);
+    let c = conv(&mut graph, "mixed.c2", [8, 8], 1, c);
     let y = graph.add("mixed.concat", Op::Concat, &[a, b, c]);
-    let y = conv(&mut graph, "head", [24, 8, 3], y);
+    let y = conv(&mut graph, "head", [24, 8], 3, y);
     graph.output("main", y);
     graph
 }
@@ -66,20 +66,20 @@ fn inception() -> Graph {
 /// `count` normal cells of NASNet-A on two predecessors each (Zoph et al., 1707.07012, Fig. 4), without batch norms.
 fn cells(count: usize) -> Graph {
     let (mut graph, x) = start(3);
-    let stem = conv(&mut graph, "stem.conv", [3, 8, 3], x);
+    let stem = conv(&mut graph, "stem.conv", [3, 8], 3, x);
     let (mut before, mut last) = (stem, stem);
     for cell in 0..count {
         let name = |part: &str| format!("cell_{cell}.{part}");
         let channels = |id: NodeId, graph: &Graph| graph.channels()[id.index()].unwrap();
         let [h, p] = [("h", last), ("p", before)].map(|(part, x)| {
             let from = channels(x, &graph);
-            conv(&mut graph, &name(&format!("{part}.conv")), [from, 4, 1], x)
+            conv(&mut graph, &name(&format!("{part}.conv")), [from, 4], 1, x)
         });
         let separable = |graph: &mut Graph, part: &str, kernel: usize, mut x: NodeId| {
             for twice in 0..2 {
                 let depthwise = Op::conv(Conv2d::square(4, 4, kernel).groups(4));
                 x = graph.add(name(&format!("{part}.depthwise{twice}")), depthwise, &[x]);
-                x = conv(graph, &name(&format!("{part}.pointwise{twice}")), [4, 4, 1], x);
+                x = conv(graph, &name(&format!("{part}.pointwise{twice}")), [4, 4], 1, x);
             }
             x
         };
@@ -156,7 +156,7 @@ fn the_longest_wait_is_for_the_addition() {
 fn a_chain_holds_nothing() {
     let (mut graph, mut x) = start(4);
     for layer in 0..3 {
-        x = conv(&mut graph, &format!("{layer}.conv"), [4, 4, 3], x);
+        x = conv(&mut graph, &format!("{layer}.conv"), [4, 4], 3, x);
         x = graph.add(format!("{layer}.relu"), Op::relu(), &[x]);
     }
     graph.output("main", x);
@@ -200,7 +200,7 @@ fn a_value_read_twice_by_one_node_is_freed_once() {
 }
 
 #[test]
-fn outputs_stay_to_the_end() {
+fn outputs_stay_alive_to_the_end() {
     let mut graph = residual();
     let early = graph.find("block.relu1").unwrap();
     graph.output("early", early);
@@ -210,7 +210,7 @@ fn outputs_stay_to_the_end() {
     assert_eq!((alive[0].name.as_str(), alive[0].held_for.as_deref()), ("block.relu1", Some("early")));
 }
 
-/// The paper's statement (Sect. 3.1) on its own networks, and two ways to count that must agree.
+/// The paper's statement (Sect. 3.1) on its own networks, and two ways of counting that must give the same result.
 #[test]
 fn branches_hold_values_and_plain_networks_do_not() {
     for name in ["repvgg-a0", "repvgg-b1g4", "repvggplus-l2pse"] {
@@ -274,7 +274,7 @@ fn memory_access_by_hand() {
     assert_eq!(cost.arithmetic_intensity(8), (8 * macs) as f64 / bytes as f64);
 }
 
-/// A0 in plain form: convolution and ReLU by turns, global pooling, a classifier.
+/// A0 in plain form: alternating convolutions and ReLUs, global pooling, a classifier.
 #[test]
 fn memory_access_of_a_plain_network() {
     let (mut convolutions, mut others, mut weights) = (0, 0, 0);
@@ -301,7 +301,7 @@ fn memory_access_of_a_plain_network() {
 }
 
 #[test]
-fn blocks_end_where_every_path_passes() {
+fn blocks_end_at_values_that_every_path_passes() {
     assert_eq!(blocks(&residual()), pairs(&[("block.add", 2)]));
     assert_eq!(blocks(&dense()), pairs(&[("block.concat", 6)]));
     assert_eq!(blocks(&inception()), pairs(&[("stem", 1), ("mixed.concat", 5), ("head", 1)]));
@@ -310,20 +310,20 @@ fn blocks_end_where_every_path_passes() {
 }
 
 #[test]
-fn a_projection_is_an_operator_of_its_block() {
+fn a_projection_counts_as_an_operator_of_its_block() {
     let (mut graph, x) = start(4);
-    let y = conv(&mut graph, "layer.0.conv1", [4, 8, 1], x);
-    let y = conv(&mut graph, "layer.0.conv2", [8, 8, 3], y);
-    let y = conv(&mut graph, "layer.0.conv3", [8, 16, 1], y);
-    let shortcut = conv(&mut graph, "layer.0.downsample", [4, 16, 1], x);
+    let y = conv(&mut graph, "layer.0.conv1", [4, 8], 1, x);
+    let y = conv(&mut graph, "layer.0.conv2", [8, 8], 3, y);
+    let y = conv(&mut graph, "layer.0.conv3", [8, 16], 1, y);
+    let shortcut = conv(&mut graph, "layer.0.downsample", [4, 16], 1, x);
     let y = graph.add("layer.0.add", Op::Add, &[y, shortcut]);
     graph.output("main", y);
     assert_eq!(blocks(&graph), pairs(&[("layer.0.add", 4)]));
 }
 
-/// No cell but the last ends where every path passes; each is a module by its name.
+/// Only the last cell ends in a value that every path passes; names assign each cell to a module.
 #[test]
-fn cells_on_two_predecessors_are_told_apart_by_their_modules() {
+fn cells_with_two_predecessors_are_split_by_module() {
     // Five separable convolutions of two rounds of two, three pools, two convolutions at the entrance.
     let expected: Vec<(String, usize)> =
         [("stem.conv".to_owned(), 1)].into_iter().chain((0..3).map(|cell| (format!("cell_{cell}"), 25))).collect();
@@ -331,17 +331,17 @@ fn cells_on_two_predecessors_are_told_apart_by_their_modules() {
 }
 
 #[test]
-fn names_without_modules_tell_no_blocks_apart() {
+fn names_without_modules_split_no_blocks() {
     let (mut graph, x) = start(4);
-    let a = conv(&mut graph, "conv_1", [4, 4, 3], x);
-    let b = conv(&mut graph, "conv_2", [4, 4, 1], x);
+    let a = conv(&mut graph, "conv_1", [4, 4], 3, x);
+    let b = conv(&mut graph, "conv_2", [4, 4], 1, x);
     let y = graph.add("add_1", Op::Add, &[a, b]);
     graph.output("main", y);
     assert_eq!(blocks(&graph), pairs(&[("add_1", 2)]));
 }
 
 #[test]
-fn repvgg_s_blocks_have_two_operators_and_one() {
+fn repvgg_blocks_have_two_operators_in_training_form_and_one_in_plain_form() {
     for name in ["repvgg-a0", "repvgg-d2se", "repvggplus-l2pse"] {
         let training = named(name);
         let plain = Fusion::new(&training).into_graph();

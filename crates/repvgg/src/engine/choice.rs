@@ -29,7 +29,7 @@ pub enum Reason {
     /// It was the fastest when measured.
     Measured,
     /// The options request it.
-    Asked,
+    Requested,
     /// The weights of a faster one exceed the memory limit.
     Memory,
     /// Sessions of other batches share its packed weights ([`Sharing`]).
@@ -85,12 +85,12 @@ impl ConvSite {
 
     /// The algorithm that the options request, else the one that measured fastest, else the one with the lowest estimate.
     fn fastest(&self, options: &Options) -> Choice {
-        let asked = options.algorithm.filter(|algorithm| algorithm.fits(&self.spec));
+        let requested = options.algorithm.filter(|algorithm| algorithm.fits(&self.spec));
         let others = self.estimates(options);
         let is_allowed = |algorithm: &Algorithm| others.iter().any(|other| other.algorithm == *algorithm);
         let measured = options.tuning.get(options, self).filter(is_allowed);
-        let (algorithm, reason) = match (asked, measured) {
-            (Some(algorithm), _) => (algorithm, Reason::Asked),
+        let (algorithm, reason) = match (requested, measured) {
+            (Some(algorithm), _) => (algorithm, Reason::Requested),
             (None, Some(algorithm)) => (algorithm, Reason::Measured),
             (None, None) => (others[0].algorithm, Reason::Estimated),
         };

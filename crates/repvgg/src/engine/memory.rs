@@ -8,10 +8,10 @@ use repvgg_kernels::maps::Map;
 
 use crate::graph::Shape;
 
-/// The location of a value, and its shape for one image.
+/// A value's memory: its location, and its shape for one image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
-    pub(super) source: Source,
+    pub(super) location: Location,
     pub(super) shape: Shape,
     /// Channels of a block.
     pub(super) lanes: usize,
@@ -19,7 +19,7 @@ pub(super) struct Slot {
 
 /// The location of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum Location {
     /// The caller's images, `[N, C, H, W]`.
     Caller,
     /// The arena, starting at this element, in blocks of channels.
@@ -35,16 +35,16 @@ impl Slot {
 
     /// Elements of memory for `images`.
     fn len(self, images: usize) -> usize {
-        match self.source {
-            Source::Caller => images * self.shape.iter().product::<usize>(),
-            Source::Arena(_) => self.layout(images).len(),
+        match self.location {
+            Location::Caller => images * self.shape.iter().product::<usize>(),
+            Location::Arena(_) => self.layout(images).len(),
         }
     }
 }
 
 /// Everything that a step may read: the caller's images, and the arena before and after the step's output.
 #[derive(Clone, Copy)]
-pub(super) struct Values<'a> {
+pub(super) struct ReadView<'a> {
     input: &'a [f32],
     before: &'a [f32],
     after: &'a [f32],
@@ -53,17 +53,17 @@ pub(super) struct Values<'a> {
     images: usize,
 }
 
-impl<'a> Values<'a> {
-    /// Splits the arena into a step's output and everything else.
+impl<'a> ReadView<'a> {
+    /// Splits the arena into a step's output and a view of the rest.
     pub(super) fn split(input: &'a [f32], arena: &'a mut [f32], images: usize, output: Slot) -> (Self, &'a mut [f32]) {
-        let Source::Arena(offset) = output.source else { unreachable!("no step writes the caller's images") };
+        let Location::Arena(offset) = output.location else { unreachable!("no step writes the caller's images") };
         let len = output.len(images);
         let (before, rest) = arena.split_at_mut(offset);
         let (output, after) = rest.split_at_mut(len);
         (Self { input, before, gap_end: offset + len, after, images }, output)
     }
 
-    /// The whole arena, for reading.
+    /// A view of the whole arena.
     pub(super) fn all(input: &'a [f32], arena: &'a [f32], images: usize) -> Self {
         Self { input, before: arena, after: &[], gap_end: arena.len(), images }
     }
@@ -75,10 +75,10 @@ impl<'a> Values<'a> {
 
     /// The elements of the value in `slot`.
     pub(super) fn data(&self, slot: Slot) -> &'a [f32] {
-        let memory = match slot.source {
-            Source::Caller => self.input,
-            Source::Arena(offset) if offset < self.before.len() => &self.before[offset..],
-            Source::Arena(offset) => &self.after[offset - self.gap_end..],
+        let memory = match slot.location {
+            Location::Caller => self.input,
+            Location::Arena(offset) if offset < self.before.len() => &self.before[offset..],
+            Location::Arena(offset) => &self.after[offset - self.gap_end..],
         };
         &memory[..slot.len(self.images)]
     }

@@ -26,7 +26,7 @@ pub struct Options {
     pub algorithm: Option<Algorithm>,
     /// The most bytes of packed weights for a session: tiles shrink, layer by layer, until the weights fit.
     pub memory_limit: Option<u64>,
-    /// Which sessions share packed weights.
+    /// The sessions that share packed weights.
     pub sharing: Sharing,
     /// Measured choices, which take precedence over estimates.
     pub tuning: Tuning,
@@ -46,10 +46,10 @@ impl Default for Options {
     }
 }
 
-/// Which sessions of one network share packed weights.
+/// The sessions of one network that share packed weights.
 ///
 /// The fastest algorithm of a convolution depends on the batch: with more images, larger transformed weights pay off. Sessions
-/// that use the same algorithm for a layer always share its packed weights; this setting decides how often they do.
+/// that use the same algorithm for a layer always share its packed weights; this setting makes them use the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Sharing {
@@ -60,7 +60,7 @@ pub enum Sharing {
     UpTo(usize),
 }
 
-/// The images of a run.
+/// The batch that a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchShape {
     /// The most images.

@@ -4,7 +4,7 @@ use repvgg_kernels::{ConvSpec, Layout, Site};
 
 use super::BatchShape;
 use super::choice::ConvSite;
-use super::memory::{Slot, Source};
+use super::memory::{Location, Slot};
 use crate::Result;
 use crate::graph::Shape;
 use crate::program::{Operation, Place, Program, Room, Step, ValueId};
@@ -46,15 +46,15 @@ impl Placement {
             value => Room::Arena(len(value)),
         });
         let slot = |(place, value): (&Place, &crate::program::Value)| {
-            let source = match *place {
-                Place::Caller => Source::Caller,
-                Place::Arena(offset) => Source::Arena(offset as usize / size_of::<f32>()),
+            let location = match *place {
+                Place::Caller => Location::Caller,
+                Place::Arena(offset) => Location::Arena(offset as usize / size_of::<f32>()),
             };
-            Slot { source, shape: shapes[value.node().index()], lanes }
+            Slot { location, shape: shapes[value.node().index()], lanes }
         };
         let runs = |(_, step): &(usize, &Step)| !is_alias(step);
         Ok(Self {
-            slots: places.of.iter().zip(program.values()).map(slot).collect(),
+            slots: places.by_value.iter().zip(program.values()).map(slot).collect(),
             steps: program.steps().iter().enumerate().filter(runs).map(|(index, _)| index).collect(),
             arena: places.len.div_ceil(size_of::<f32>() as u64),
         })
@@ -62,7 +62,7 @@ impl Placement {
 
     /// The location of the packed images, if some step reads images in blocks.
     pub(super) fn blocks(&self, program: &Program) -> Option<Slot> {
-        Some(self.slots[program.input().index()]).filter(|slot| slot.source != Source::Caller)
+        Some(self.slots[program.input().index()]).filter(|slot| slot.location != Location::Caller)
     }
 
     /// The convolutions of the steps, in order, for `batch` images.
@@ -71,8 +71,8 @@ impl Placement {
             let Step { operation: Operation::Convolution(convolution), inputs, .. } = &program.steps()[index] else {
                 return None;
             };
-            let Slot { source, shape: [_, height, width], .. } = self.slots[inputs[0].index()];
-            let layout = if source == Source::Caller { Layout::Planar } else { Layout::Blocked };
+            let Slot { location, shape: [_, height, width], .. } = self.slots[inputs[0].index()];
+            let layout = if location == Location::Caller { Layout::Planar } else { Layout::Blocked };
             let spec = ConvSpec { geometry: convolution.geometry, layout };
             Some(ConvSite { spec, site: Site { batch, size: [height, width] } })
         })

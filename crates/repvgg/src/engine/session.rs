@@ -8,9 +8,9 @@ use repvgg_kernels::maps::{self, Cpu, MapMut};
 use repvgg_kernels::{Buffer, ConvPlan, Packing, ThreadPool};
 
 use super::choice::{Choice, ConvSite, choose};
-use super::memory::{Slot, Source, Values};
+use super::memory::{Location, ReadView, Slot};
 use super::placement::Placement;
-use super::step::{BoundStep, Constants, Run};
+use super::step::{BoundStep, Constants, StepRun};
 use super::{BatchShape, Prepared};
 use crate::cost::{LayerCost, cost};
 use crate::error::expected;
@@ -104,8 +104,8 @@ impl Session {
     /// [`Session::output_shape`]. Allocates nothing.
     ///
     /// # Errors
-    /// When `input` is not 1 to [`BatchShape::batch`] whole images, or `output` has another number of rows; `output` is then
-    /// unchanged.
+    /// When `input` is not 1 to [`BatchShape::batch`] whole images, or `output` does not have one row per image; `output`
+    /// is then unchanged.
     pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<()> {
         self.execute(input, output, || ())
     }
@@ -175,21 +175,21 @@ impl Session {
         let images = self.check(input, output)?;
         let cpu = Cpu { pool: &self.pool, level: self.prepared.options().level };
         if let Some(slot) = self.blocks {
-            let (_, blocks) = Values::split(input, &mut self.arena, images, slot);
+            let (_, blocks) = ReadView::split(input, &mut self.arena, images, slot);
             maps::pack(cpu, input, MapMut::new(blocks, slot.layout(images)));
             after();
         }
         let program = self.prepared.program();
         for step in &self.steps {
-            let (values, output) = Values::split(input, &mut self.arena, images, step.output);
-            let run = Run { cpu, images, values, output, workspace: &mut self.workspace };
+            let (readable, output) = ReadView::split(input, &mut self.arena, images, step.output);
+            let run = StepRun { cpu, images, readable, output, workspace: &mut self.workspace };
             step.run(&program.steps()[step.index].operation, run);
             after();
         }
-        let values = Values::all(input, &self.arena, images);
-        match self.output.source {
-            Source::Caller => output.copy_from_slice(values.data(self.output)),
-            Source::Arena(_) => maps::unpack(cpu, values.map(self.output), output),
+        let arena = ReadView::all(input, &self.arena, images);
+        match self.output.location {
+            Location::Caller => output.copy_from_slice(arena.data(self.output)),
+            Location::Arena(_) => maps::unpack(cpu, arena.map(self.output), output),
         }
         Ok(())
     }
@@ -239,16 +239,16 @@ impl Binding<'_> {
         BoundStep { index, constants, inputs, output: self.slot(step.output) }
     }
 
-    /// The engine's constants for a step; for a convolution, its site and its choice are given.
+    /// The engine's constants for a step; `convolution` is the site and the choice of a convolution.
     fn constants(&self, index: usize, convolution: Option<(&ConvSite, &Choice)>) -> Result<Constants> {
         let step = &self.prepared.program().steps()[index];
         Ok(match (&step.operation, convolution) {
             (Operation::Convolution(convolution), Some((ConvSite { spec, site }, choice))) => {
                 let name = &self.prepared.program().graph().node(convolution.filters).name;
-                let refused = |error| Error::shape(name, error);
-                let packing = Packing::of(choice.taken.algorithm, spec, site.size).map_err(refused)?;
+                let invalid = |error| Error::shape(name, error);
+                let packing = Packing::of(choice.taken.algorithm, spec, site.size).map_err(invalid)?;
                 let packed = self.prepared.packed_convolution(self.pool, convolution, spec, packing)?;
-                let plan = ConvPlan::new(&packed, *site, self.pool.threads()).map_err(refused)?;
+                let plan = ConvPlan::new(&packed, *site, self.pool.threads()).map_err(invalid)?;
                 Constants::Convolution { packed, plan: Box::new(plan) }
             }
             (Operation::Sum(sum), _) => {
@@ -301,7 +301,7 @@ fn too_much_memory(bytes: u64, BatchShape { batch, size: [height, width] }: Batc
     Error::spec(place, what.found(format_args!("{found:.1} GiB")))
 }
 
-/// `len` zeros, or an error where the memory limit or the system refuses them.
+/// `len` zeros, or an error if they exceed the memory limit or the system refuses them.
 fn zeroed(len: u64, shape: BatchShape) -> Result<Buffer> {
     check_memory(len, shape)?;
     let buffer = usize::try_from(len).ok().and_then(|len| Buffer::zeroed(len).ok());

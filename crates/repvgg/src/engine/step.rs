@@ -5,7 +5,7 @@ use std::sync::Arc;
 use repvgg_kernels::maps::{self, Cpu, Divisor, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
 use repvgg_kernels::{ConvPlan, PackedConv2d, Pass};
 
-use super::memory::{Slot, Values};
+use super::memory::{ReadView, Slot};
 use super::parameters::Affine;
 use crate::graph::{ActivationKind, Pool, Softmax};
 use crate::program::{Operation, Sum};
@@ -21,7 +21,7 @@ pub(super) struct BoundStep {
 
 /// The engine's constants for an operation.
 pub(super) enum Constants {
-    /// Nothing.
+    /// No constants.
     None,
     /// The packed weights of a convolution, and its plan for the session's images.
     Convolution { packed: Arc<PackedConv2d>, plan: Box<ConvPlan> },
@@ -31,11 +31,11 @@ pub(super) enum Constants {
     Channels(Vec<usize>),
 }
 
-/// One run of a step.
-pub(super) struct Run<'a> {
+/// The arguments of one run of a step.
+pub(super) struct StepRun<'a> {
     pub(super) cpu: Cpu<'a>,
     pub(super) images: usize,
-    pub(super) values: Values<'a>,
+    pub(super) readable: ReadView<'a>,
     pub(super) output: &'a mut [f32],
     pub(super) workspace: &'a mut [f32],
 }
@@ -57,22 +57,22 @@ impl Constants {
 }
 
 impl BoundStep {
-    /// Computes `operation`, the step's own, and writes its output.
-    pub(super) fn run(&self, operation: &Operation, run: Run<'_>) {
-        let Run { cpu, images, values, output, workspace } = run;
+    /// Computes `operation`, which is the step's operation in the program, and writes its output.
+    pub(super) fn run(&self, operation: &Operation, run: StepRun<'_>) {
+        let StepRun { cpu, images, readable, output, workspace } = run;
         if let Constants::Convolution { packed, plan } = &self.constants {
-            let input = values.data(self.inputs[0]);
-            let addend = self.inputs.get(1).map(|&addend| values.data(addend));
+            let input = readable.data(self.inputs[0]);
+            let addend = self.inputs.get(1).map(|&addend| readable.data(addend));
             return packed.run(plan, cpu.pool, Pass { images, input, addend, output, workspace });
         }
         let output = MapMut::new(output, self.output.layout(images));
-        let input = values.map(self.inputs[0]);
+        let input = readable.map(self.inputs[0]);
         match (operation, &self.constants) {
-            (Operation::Sum(sum), Constants::Affines(affines)) => self.add(cpu, sum, affines, values, output),
+            (Operation::Sum(sum), Constants::Affines(affines)) => self.add(cpu, sum, affines, readable, output),
             (Operation::Product(activation), _) => {
-                maps::product(cpu, input, values.map(self.inputs[1]), activation.map(pointwise), output);
+                maps::product(cpu, input, readable.map(self.inputs[1]), activation.map(pointwise), output);
             }
-            (Operation::Concat, _) => maps::concat(cpu, self.inputs.iter().map(|&input| values.map(input)), output),
+            (Operation::Concat, _) => maps::concat(cpu, self.inputs.iter().map(|&input| readable.map(input)), output),
             (Operation::Shuffle { .. } | Operation::Slice { .. }, Constants::Channels(sources)) => {
                 maps::gather(cpu, input, sources, output);
             }
@@ -86,14 +86,21 @@ impl BoundStep {
                 maps::softmax(cpu, SoftmaxForm::Probabilities, input, output);
             }
             (Operation::Softmax(Softmax::Logarithms), _) => maps::softmax(cpu, SoftmaxForm::Logarithms, input, output),
-            (other, _) => unreachable!("{other:?} has constants of its own"),
+            (other, _) => unreachable!("{other:?} needs other constants"),
         }
     }
 
-    fn add(&self, cpu: Cpu<'_>, sum: &Sum, affines: &[Option<Arc<Affine>>], values: Values<'_>, output: MapMut<'_>) {
+    fn add(
+        &self,
+        cpu: Cpu<'_>,
+        sum: &Sum,
+        affines: &[Option<Arc<Affine>>],
+        readable: ReadView<'_>,
+        output: MapMut<'_>,
+    ) {
         let terms = affines.iter().zip(&self.inputs).map(|(affine, &input)| {
             let affine = affine.as_deref().map(|Affine { scale, shift }| maps::Affine { scale, shift });
-            Term { map: values.map(input), affine }
+            Term { map: readable.map(input), affine }
         });
         maps::sum(cpu, terms, sum.activation.map(pointwise), output);
     }

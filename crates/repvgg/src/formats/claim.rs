@@ -2,7 +2,7 @@
 
 use crate::error::expected;
 use crate::fuse::Fusion;
-use crate::model::{Form, Network};
+use crate::model::{Architecture, Form};
 use crate::weights::Shapes;
 use crate::zoo::RepVgg;
 use crate::{Error, Graph, Result, Specification};
@@ -37,7 +37,7 @@ pub(super) fn reconcile(found: &Specification, claimed: &Specification, strides:
 ///
 /// # Errors
 /// When the graph is no form of the claimed network.
-pub(super) fn identify(network: &Network, claimed: &Specification) -> Result<Specification> {
+pub(super) fn identify(network: &Architecture, claimed: &Specification) -> Result<Specification> {
     let graph = &network.graph;
     let parameters: Shapes = graph.parameters().map(|(name, parameter)| (name, parameter.shape)).collect();
     let suited = match network.form {

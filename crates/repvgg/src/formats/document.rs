@@ -22,7 +22,7 @@ use super::{Dialect, Stored, onnx, safetensors};
 use crate::error::expected;
 use crate::file::write_atomically;
 use crate::image::Preprocessing;
-use crate::model::{Form, Model, Network};
+use crate::model::{Architecture, Form, Model};
 use crate::{Error, Precision, Result, Specification, Weights};
 
 /// The key of the document in a file's metadata.
@@ -93,18 +93,18 @@ impl Document {
     ///
     /// # Errors
     /// When the description is invalid, or the network is not the claimed one.
-    pub(super) fn network(&self, claimed: Option<&Specification>) -> Result<Network> {
+    pub(super) fn network(&self, claimed: Option<&Specification>) -> Result<Architecture> {
         let architecture = self.architecture.clone();
         if architecture.repvgg().is_some() {
             let specification = match claimed {
                 Some(claimed) => reconcile(&architecture, claimed, Strides::Known)?,
                 None => architecture,
             };
-            return Network::new(specification, self.form);
+            return Architecture::new(specification, self.form);
         }
         let graph = architecture.training_graph()?;
         let name = architecture.name().to_owned();
-        let mut network = Network { name, specification: None, graph, form: self.form };
+        let mut network = Architecture { name, specification: None, graph, form: self.form };
         network.specification = match (&self.specification, claimed) {
             (_, Some(claimed)) => Some(identify(&network, claimed)?),
             (Some(own), None) => Some(own.clone()).filter(|own| own.classes() == network.graph.classes()),
@@ -132,7 +132,7 @@ impl Document {
     }
 
     /// The dialect of a RepVGG's parameter names. Older files do not record it; there the first parameter's name decides.
-    fn dialect(&self, network: &Network, tensors: &[(String, Stored)]) -> Option<Dialect> {
+    fn dialect(&self, network: &Architecture, tensors: &[(String, Stored)]) -> Option<Dialect> {
         self.architecture.repvgg()?;
         let has = |name: &str| tensors.iter().any(|(known, _)| known == name);
         let first = network.graph.parameters().next().map(|(name, _)| name).unwrap_or_default();
@@ -142,7 +142,7 @@ impl Document {
     }
 
     /// Adds the document's labels, preprocessing and training record to a network and its weights.
-    pub(super) fn into_model(self, network: Network, weights: Weights) -> Model {
+    pub(super) fn into_model(self, network: Architecture, weights: Weights) -> Model {
         let mut model = network.into_model(weights, self.preprocessing.size);
         model.labels = self.labels;
         model.preprocessing = self.preprocessing;

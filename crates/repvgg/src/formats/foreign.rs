@@ -5,7 +5,7 @@ use super::names::NamedTensors;
 use super::{Dialect, Stored};
 use crate::fuse::Fusion;
 use crate::image::Preprocessing;
-use crate::model::{Form, Model, Network};
+use crate::model::{Architecture, Form, Model};
 use crate::weights::Shapes;
 use crate::zoo::{self, RepVgg};
 use crate::{Error, ErrorKind, Result, Specification, Weights};
@@ -26,7 +26,7 @@ pub(super) fn open_tensors(
 }
 
 /// Finds the network whose parameters have these names and shapes: a RepVGG, or another network of the zoo.
-fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) -> Result<(NamedTensors, Network)> {
+fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) -> Result<(NamedTensors, Architecture)> {
     let tensors = NamedTensors::translated(tensors)?;
     if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
         let tensors = tensors.unwrapped();
@@ -36,9 +36,9 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
     match (zoo::infer(&tensors.weights.shapes()), claimed) {
         (Ok((spec, form)), Some(claimed)) => {
             let specification = reconcile(&spec.into(), claimed, Strides::Assumed)?;
-            Ok((tensors, Network::new(specification, form)?))
+            Ok((tensors, Architecture::new(specification, form)?))
         }
-        (Ok((spec, form)), None) => Ok((tensors, Network::new(spec.into(), form)?)),
+        (Ok((spec, form)), None) => Ok((tensors, Architecture::new(spec.into(), form)?)),
         (Err(error), Some(_)) => Err(tensors.with_file_names(error)),
         (Err(error), None) => {
             let error = tensors.with_file_names(error);
@@ -58,11 +58,11 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
 }
 
 /// The network in training form, which is also its plain form if there is nothing to fuse.
-fn training_network(specification: Specification) -> Result<Network> {
-    let network = Network::new(specification, Form::Training)?;
+fn training_network(specification: Specification) -> Result<Architecture> {
+    let network = Architecture::new(specification, Form::Training)?;
     let is_repvgg = network.specification.as_ref().is_some_and(|known| known.repvgg().is_some());
     let is_plain = !is_repvgg && Fusion::new(&network.graph).is_plain();
-    Ok(Network { form: if is_plain { Form::Plain } else { Form::Training }, ..network })
+    Ok(Architecture { form: if is_plain { Form::Plain } else { Form::Training }, ..network })
 }
 
 /// A RepVGG inferred from the names and shapes of its parameters.

@@ -13,7 +13,7 @@ use super::{onnx, pytorch, safetensors};
 use crate::error::expected;
 use crate::file::read_bounded;
 use crate::image::Preprocessing;
-use crate::model::{Form, Network};
+use crate::model::{Architecture, Form};
 use crate::{Error, ErrorKind, Model, Result, Specification};
 
 /// The kind of a model file.
@@ -124,18 +124,18 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
     let document = Document::find(&file.metadata)?;
     let inferred = infer_repvgg(&file.weights);
     let origin = Origin { container: Container::Onnx, names: inferred.as_ref().and_then(|inferred| inferred.dialect) };
-    let candidates: Vec<Network> = match claimed {
+    let candidates: Vec<Architecture> = match claimed {
         Some(claimed) => {
             let forms = [Form::Plain, Form::Training].into_iter();
-            forms.filter_map(|form| Network::new(claimed.clone(), form).ok()).collect()
+            forms.filter_map(|form| Architecture::new(claimed.clone(), form).ok()).collect()
         }
         None => {
             let described = document.as_ref().and_then(|document| document.network(None).ok());
-            let known = inferred.and_then(|inferred| Network::new(inferred.spec.into(), inferred.form).ok());
+            let known = inferred.and_then(|inferred| Architecture::new(inferred.spec.into(), inferred.form).ok());
             described.into_iter().chain(known).collect()
         }
     };
-    let renamed = |network: Network| Some((network.graph.renaming_from(&file.graph)?, network));
+    let renamed = |network: Architecture| Some((network.graph.renaming_from(&file.graph)?, network));
     let (network, weights) = match (candidates.into_iter().find_map(renamed), claimed) {
         (Some((names, network)), _) => {
             let missing = || Error::weights("onnx", "a parameter of the graph is missing");
@@ -145,7 +145,7 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
             let problem = expected(format_args!("the graph of {}", claimed.name())).found("another graph");
             return Err(Error::format("architecture", problem));
         }
-        (None, None) => (Network::of_graph("onnx".to_owned(), file.graph), file.weights),
+        (None, None) => (Architecture::of_graph("onnx".to_owned(), file.graph), file.weights),
     };
     let size = file.size.map_or(Preprocessing::default().size, |[height, width]| height.min(width));
     let model = match document {

@@ -36,7 +36,7 @@ pub struct Obstacle {
     pub why: String,
 }
 
-/// How a graph is fused: the regions that become one convolution each, and the graph that remains.
+/// The fusion of a graph: the regions that become one convolution each, and the fused graph.
 ///
 /// ```
 /// use repvgg::Specification;
@@ -53,7 +53,7 @@ pub struct Fusion {
     original: Graph,
     graph: Graph,
     regions: Vec<Region>,
-    blocked: Vec<Obstacle>,
+    obstacles: Vec<Obstacle>,
 }
 
 /// A region that collapses into one convolution of its source.
@@ -66,9 +66,9 @@ struct Collapse {
     weights: usize,
 }
 
-/// The shape of a node's value as a convolution of the source.
+/// A node's value as a convolution of the source, without the numbers.
 #[derive(Clone, Copy)]
-struct Value {
+struct ConvShape {
     geometry: Geometry,
     /// Whether it may add a constant.
     has_bias: bool,
@@ -92,7 +92,7 @@ impl Fusion {
         let original = graph.inference();
         let (users, channels, dominators) = (original.users(), original.channels(), dominators(&original));
         let search = Search { graph: &original, users, channels, dominators };
-        let (mut collapsed, blocked) = search.all();
+        let (mut collapsed, obstacles) = search.all();
         let mut needed: BTreeSet<NodeId> = BTreeSet::from([original.main_output()]);
         let mut regions = Vec::new();
         for (id, node) in original.iter().rev() {
@@ -112,10 +112,10 @@ impl Fusion {
         regions.reverse();
         number_names(&original, &needed, &mut regions);
         let graph = rewrite(&original, &needed, &regions);
-        Self { original, graph, regions, blocked }
+        Self { original, graph, regions, obstacles }
     }
 
-    /// The original graph, of the main output alone.
+    /// The original graph without auxiliary outputs.
     pub fn original(&self) -> &Graph {
         &self.original
     }
@@ -134,9 +134,9 @@ impl Fusion {
     pub fn counterparts(&self) -> Vec<NodeId> {
         let outputs: HashMap<&str, NodeId> =
             self.regions.iter().map(|region| (region.name.as_str(), region.output)).collect();
-        let kept = |name: &str| self.original.find(name).expect("what is no region is kept as it is");
+        let unfused = |name: &str| self.original.find(name).expect("a node outside all regions keeps its name");
         let names = self.graph.nodes().iter().map(|node| node.name.as_str());
-        names.map(|name| outputs.get(name).copied().unwrap_or_else(|| kept(name))).collect()
+        names.map(|name| outputs.get(name).copied().unwrap_or_else(|| unfused(name))).collect()
     }
 
     /// The regions that become one convolution each, in the graph's order.
@@ -146,7 +146,7 @@ impl Fusion {
 
     /// The sums that remain, and the reasons.
     pub fn obstacles(&self) -> &[Obstacle] {
-        &self.blocked
+        &self.obstacles
     }
 
     /// Whether there is nothing to fuse.
@@ -217,14 +217,14 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
         Op::Add => node.inputs[1..].iter().try_fold(input.clone(), |sum, other| sum.sum(&values[other])),
         other => unreachable!("{} is not linear", other.kind()),
     };
-    combined.map_err(|why| Error::fuse(&node.name, why))
+    combined.map_err(|reason| Error::fuse(&node.name, reason))
 }
 
 /// An average pool as a convolution, which requires equal padding on opposite sides.
 fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
     let Pool { kernel, stride, padding } = *pool;
     if padding.iter().any(|[begin, end]| begin != end) {
-        return Err(Unfusable(format!("a pool padded by {padding:?} pads its sides unequally")));
+        return Err(Unfusable(format!("padding {padding:?} is not equal on opposite sides")));
     }
     Ok(Geometry { kernel, stride, padding: padding.map(|[begin, _]| begin), ..identity_geometry(channels) })
 }
@@ -234,7 +234,7 @@ fn pad_geometry(padding: [[isize; 2]; 2], channels: usize) -> Result<Geometry, U
     let even = padding.map(|[begin, end]| usize::try_from(begin).ok().filter(|_| begin == end));
     match even {
         [Some(rows), Some(columns)] => Ok(Geometry { padding: [rows, columns], ..identity_geometry(channels) }),
-        _ => Err(Unfusable(format!("padding by {padding:?} treats sides unequally or cuts them off"))),
+        _ => Err(Unfusable(format!("padding {padding:?} is negative or not equal on opposite sides"))),
     }
 }
 
@@ -274,21 +274,21 @@ struct Search<'a> {
 type Collapsed = HashMap<NodeId, (NodeId, Collapse)>;
 
 impl Search<'_> {
-    /// For each node, the region worth fusing that ends there; and the sums at which none ends.
+    /// For each node, the region worth fusing that ends there; and the sums where none ends.
     fn all(&self) -> (Collapsed, Vec<Obstacle>) {
         let mut collapsed = HashMap::new();
-        let mut blocked = Vec::new();
+        let mut obstacles = Vec::new();
         for (id, node) in self.graph.iter().filter(|(_, node)| is_linear(&node.op)) {
             match self.largest(id) {
                 Ok(Some(found)) => {
                     collapsed.insert(id, found);
                 }
                 Ok(None) => {}
-                Err(why) if node.op == Op::Add => blocked.push(why),
+                Err(obstacle) if node.op == Op::Add => obstacles.push(obstacle),
                 Err(_) => {}
             }
         }
-        (collapsed, blocked)
+        (collapsed, obstacles)
     }
 
     /// Extends the region that ends at `output` backwards from its nearest possible source, as long as it remains one
@@ -299,12 +299,12 @@ impl Search<'_> {
         while let Some(candidate) = source {
             match self.collapse(output, candidate) {
                 Ok(collapse) if self.is_cheaper(&collapse) => {
-                    if !self.tears(candidate) {
+                    if !self.splits_norm(candidate) {
                         best = Some((candidate, collapse));
                     }
                 }
                 Ok(_) => break,
-                Err(why) if best.is_none() => return Err(why),
+                Err(obstacle) if best.is_none() => return Err(obstacle),
                 Err(_) => break,
             }
             source = self.dominators[candidate.index()];
@@ -313,7 +313,7 @@ impl Search<'_> {
     }
 
     /// Whether a region that starts after `source` would separate a convolution from its batch norm, which is its bias.
-    fn tears(&self, source: NodeId) -> bool {
+    fn splits_norm(&self, source: NodeId) -> bool {
         let is_norm = |user: &NodeId| matches!(self.graph.node(*user).op, Op::BatchNorm(_) | Op::Scale { .. });
         self.graph.node(source).op.convolution().is_some() && self.users[source.index()].iter().all(is_norm)
     }
@@ -327,27 +327,27 @@ impl Search<'_> {
     /// Collapses the nodes from `source` to `output` into one convolution.
     fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Obstacle> {
         let sum = &self.graph.node(output).name;
-        let blocked =
+        let obstacle =
             |by: NodeId, why: String| Obstacle { sum: sum.clone(), by: self.graph.node(by).name.clone(), why };
-        let nodes = self.between(source, output).ok_or_else(|| {
-            blocked(source, format!("more than {REGION_LIMIT} operations lie between it and the sum"))
-        })?;
+        let nodes = self
+            .between(source, output)
+            .ok_or_else(|| obstacle(source, format!("more than {REGION_LIMIT} operations separate it from the sum")))?;
         let channels =
-            self.channels[source.index()].ok_or_else(|| blocked(source, "its channels are unknown".to_owned()))?;
-        let identity = Value { geometry: identity_geometry(channels), has_bias: false };
-        let mut values = HashMap::from([(source, identity)]);
+            self.channels[source.index()].ok_or_else(|| obstacle(source, "its channels are unknown".to_owned()))?;
+        let identity = ConvShape { geometry: identity_geometry(channels), has_bias: false };
+        let mut shapes = HashMap::from([(source, identity)]);
         for &id in &nodes {
             let node = self.graph.node(id);
             if !is_linear(&node.op) {
-                return Err(blocked(id, format!("{} inside a branch", node.op.kind())));
+                return Err(obstacle(id, format!("{} inside a branch", node.op.kind())));
             }
             if let Some(user) = self.users[id.index()].iter().find(|user| id != output && !nodes.contains(user)) {
-                return Err(blocked(id, format!("its value is also used by {}", self.graph.node(*user).name)));
+                return Err(obstacle(id, format!("its value is also used by {}", self.graph.node(*user).name)));
             }
-            let inputs: Vec<Value> = node.inputs.iter().map(|input| values[input]).collect();
-            values.insert(id, value(&node.op, &inputs).map_err(|why| blocked(id, why.0))?);
+            let inputs: Vec<ConvShape> = node.inputs.iter().map(|input| shapes[input]).collect();
+            shapes.insert(id, conv_shape(&node.op, &inputs).map_err(|reason| obstacle(id, reason.0))?);
         }
-        let geometry = values[&output].geometry;
+        let geometry = shapes[&output].geometry;
         let convolutions: Vec<usize> = nodes
             .iter()
             .filter_map(|id| self.graph.node(*id).op.convolution())
@@ -375,24 +375,24 @@ impl Search<'_> {
     }
 }
 
-/// The value of a linear operation from its inputs' values.
-fn value(op: &Op, inputs: &[Value]) -> Result<Value, Unfusable> {
-    let Value { geometry, has_bias } = inputs[0];
+/// The output of a linear operation, from its inputs.
+fn conv_shape(op: &Op, inputs: &[ConvShape]) -> Result<ConvShape, Unfusable> {
+    let ConvShape { geometry, has_bias } = inputs[0];
     let then = |second: &Geometry, bias: bool| {
         let extents = [&geometry, second].map(|g| [g.kernel, g.stride, g.padding, g.dilation]);
         if extents.as_flattened().as_flattened().iter().any(|&extent| extent > WINDOW_LIMIT) {
             return Err(Unfusable(format!("its kernel, stride or padding is larger than {WINDOW_LIMIT}")));
         }
-        Ok(Value { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
+        Ok(ConvShape { geometry: then_geometry(&geometry, second, has_bias)?, has_bias: has_bias || bias })
     };
     match op {
         Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => then(&conv.geometry, conv.bias),
         Op::Pad { padding } => then(&pad_geometry(*padding, geometry.out_channels)?, false),
         Op::AvgPool(pool) => then(&pool_geometry(pool, geometry.out_channels)?, false),
-        Op::BatchNorm(_) => Ok(Value { geometry, has_bias: true }),
+        Op::BatchNorm(_) => Ok(ConvShape { geometry, has_bias: true }),
         Op::Add => inputs[1..].iter().try_fold(inputs[0], |sum, other| {
             let geometry = sum_geometry(&sum.geometry, &other.geometry)?;
-            Ok(Value { geometry, has_bias: sum.has_bias || other.has_bias })
+            Ok(ConvShape { geometry, has_bias: sum.has_bias || other.has_bias })
         }),
         _ => Ok(inputs[0]),
     }
@@ -431,11 +431,11 @@ fn number_names(graph: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]
     let remaining = needed.difference(&replaced).map(|&id| graph.node(id).name.clone());
     let mut taken: HashMap<String, usize> = remaining.map(|name| (name, 0)).collect();
     for region in regions {
-        let wish = region.name.clone();
+        let requested = region.name.clone();
         while taken.contains_key(&region.name) {
-            let number = taken.entry(wish.clone()).or_default();
+            let number = taken.entry(requested.clone()).or_default();
             *number += 1;
-            region.name = format!("{wish}_{number}");
+            region.name = format!("{requested}_{number}");
         }
         taken.insert(region.name.clone(), 0);
     }

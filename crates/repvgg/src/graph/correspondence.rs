@@ -6,7 +6,7 @@ use super::{Graph, NodeId};
 use crate::weights::Renaming;
 
 impl Graph {
-    /// For each node that the main output needs, its counterpart in `other`; `None` when the graphs differ in more than names. No
+    /// For each node that the main output needs, its counterpart in `other`; `None` if the graphs differ in more than names. No
     /// two nodes have the same counterpart.
     pub fn correspondence(&self, other: &Self) -> Option<HashMap<NodeId, NodeId>> {
         let mut pairs = HashMap::from([(self.main_output(), other.main_output())]);

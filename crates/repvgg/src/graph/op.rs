@@ -94,7 +94,7 @@ pub struct Conv2d {
     pub bias: bool,
 }
 
-/// How a [`Geometry`] is serialised.
+/// The serialised form of a [`Geometry`].
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Geometry")]
 struct GeometryFields {
@@ -495,7 +495,7 @@ impl Op {
             Self::Concat => match inputs.iter().find(|shape| shape[1..] != inputs[0][1..]) {
                 None => {
                     let channels = inputs.iter().try_fold(0_usize, |sum, shape| sum.checked_add(shape[0]));
-                    Ok([channels.ok_or_else(too_many)?, inputs[0][1], inputs[0][2]])
+                    Ok([channels.ok_or_else(too_many_channels)?, inputs[0][1], inputs[0][2]])
                 }
                 Some(other) => {
                     Err(expected("equal heights and widths").found(format_args!("{:?} and {other:?}", inputs[0])))
@@ -509,25 +509,27 @@ impl Op {
                 [found, height, width] if start.checked_add(*channels).is_some_and(|end| end <= found) => {
                     Ok([*channels, height, width])
                 }
-                [found, ..] => Err(expected(format_args!("at least {channels} channels from {start} on")).found(found)),
+                [found, ..] => {
+                    Err(expected(format_args!("at least {channels} channels starting at {start}")).found(found))
+                }
             },
             Self::Pad { padding } => {
                 let [channels, height, width] = inputs[0];
                 // Cropping applies to the map, not to zeros added on the other side.
-                let extent = |extent: usize, ends: [isize; 2]| {
+                let padded = |extent: usize, ends: [isize; 2]| {
                     let cut = ends.map(|end| end.min(0).unsigned_abs()).into_iter().sum::<usize>();
                     let left = extent.checked_sub(cut).filter(|left| *left > 0)?;
                     ends.into_iter().try_fold(left, |sum, end| sum.checked_add_signed(end.max(0)))
                 };
-                match (extent(height, padding[0]), extent(width, padding[1])) {
+                match (padded(height, padding[0]), padded(width, padding[1])) {
                     (Some(height), Some(width)) => Ok([channels, height, width]),
-                    _ => Err(expected(format_args!("a map of which {padding:?} leaves something"))
+                    _ => Err(expected(format_args!("a map larger than what padding {padding:?} cuts off"))
                         .found(format_args!("[{height}, {width}]"))),
                 }
             }
             Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => pool.shape(inputs[0]),
             Self::GlobalAvgPool => Ok([inputs[0][0], 1, 1]),
-            Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many)?, 1, 1]),
+            Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many_channels)?, 1, 1]),
             Self::Linear(linear) => match inputs[0] {
                 [channels, 1, 1] if channels == linear.in_features => Ok([linear.out_features, 1, 1]),
                 found => Err(expected(format_args!("[{}, 1, 1]", linear.in_features)).found(format_args!("{found:?}"))),
@@ -536,11 +538,11 @@ impl Op {
     }
 }
 
-fn too_many() -> Problem {
+fn too_many_channels() -> Problem {
     "the number of channels exceeds the address space".into()
 }
 
-/// Checks a window's kernel, stride, padding and dilation: absurd values could overflow.
+/// Checks a window's kernel, stride, padding and dilation, which could overflow if absurdly large.
 fn check_window(extents: &[[usize; 2]]) -> Result<(), Problem> {
     match extents.as_flattened().iter().find(|extent| **extent > WINDOW_LIMIT) {
         Some(extent) => {

@@ -1,4 +1,4 @@
-//! Image files to 8-bit RGB.
+//! Decoding of image files to 8-bit RGB.
 
 use std::{error::Error as _, fmt, fs::File, io::Cursor, io::Read, path::Path};
 
@@ -7,10 +7,10 @@ use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, 
 use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
-/// The largest image that is decoded, in pixels: 64 Mi, a square of 8192.
+/// The most pixels of an image that is decoded: 8192 × 8192.
 pub const MAX_PIXELS: u64 = 1 << 26;
 
-/// The largest file that is read and the most a decoder may allocate, in bytes: 16 a pixel, four channels of `f32`.
+/// The most bytes of a file that is read, and the most that a decoder may allocate: four `f32` channels per pixel.
 const MAX_BYTES: u64 = 16 * MAX_PIXELS;
 
 /// Decodes the image file at `path` to 8-bit RGB; see [`decode_bytes`].
@@ -32,12 +32,13 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
 
 /// Decodes an image in memory to 8-bit RGB; `place` names it in errors.
 ///
-/// The format is detected by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes equal channels, a palette is looked up, CMYK is
-/// converted, 16 bits are rounded to 8, alpha is dropped (as Pillow's `convert("RGB")`: the colour beneath transparency shows),
-/// an animation gives its first frame, and the EXIF orientation is applied.
+/// The format is detected by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes three equal channels, a palette is looked
+/// up, CMYK is converted, and 16 bits are rounded to 8. Alpha is dropped as by Pillow's `convert("RGB")`: the colour beneath
+/// transparency shows. An animation gives its first frame. The EXIF orientation is applied.
 ///
 /// # Errors
-/// When the bytes are not such an image, are truncated or corrupt, or the image has no pixel or more than [`MAX_PIXELS`].
+/// When the format is none of these, the bytes are truncated or corrupt, or the image has no pixel or more than
+/// [`MAX_PIXELS`].
 pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> {
     let Ok(format) = guess_format(bytes) else {
         return Err(Error::format(place, not_an_image(bytes)));
@@ -48,7 +49,7 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
             expected("PNG, JPEG, GIF, WebP, BMP or TIFF").found(format_args!("{format:?}")),
         ));
     }
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+    if format == ImageFormat::Jpeg && !has_jpeg_end(bytes) {
         return Err(Error::format(place, truncated(format)));
     }
     let refuse = |error: ImageError| Error::format(&place, describe(format, &error));
@@ -62,8 +63,8 @@ pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> 
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
-        let due = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
-        return Err(Error::format(&place, expected(due).found(format_args!("{width} x {height}"))));
+        let bound = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
+        return Err(Error::format(&place, expected(bound).found(format_args!("{width} x {height}"))));
     }
     let orientation = decoder.orientation().map_err(refuse)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
@@ -81,15 +82,15 @@ fn not_an_image(bytes: &[u8]) -> Problem {
 }
 
 fn truncated(format: ImageFormat) -> Problem {
-    expected(format_args!("a whole {} image", name(format))).found("a truncated one")
+    expected(format_args!("a complete {} image", name(format))).found("a truncated one")
 }
 
-/// The decoder's error as one of our problems.
+/// The problem that a decoder's error states.
 fn describe(format: ImageFormat, error: &ImageError) -> Problem {
     match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => truncated(format),
         error => {
-            // A source is the cause itself, without the name of the format again.
+            // The source is the cause itself; the outer error repeats the name of the format.
             let cause = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
             let cause = cause.replace(['\n', '\r'], " ");
             if cause.to_lowercase().contains("unexpected end of file") {
@@ -106,16 +107,16 @@ fn name(format: ImageFormat) -> String {
 
 /// Whether the end-of-image marker occurs at the top level of a JPEG stream (ITU-T T.81, B.1.1).
 ///
-/// The decoder silently fills the missing part of a truncated file with grey; Pillow refuses such a file, and so do we. Segments
-/// are skipped by their length, because an embedded thumbnail has an end marker of its own.
-fn jpeg_ends(bytes: &[u8]) -> bool {
+/// The decoder silently fills the missing part of a truncated file with grey. Pillow refuses the file, and so does this
+/// library. Segments are skipped by their length, because an embedded thumbnail has its own end marker.
+fn has_jpeg_end(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {
         rest = &rest[at + 1..];
         rest = match rest {
             [0xd9, ..] => return true,
             [0xff, ..] => rest,
-            // A stuffed zero, a restart or another marker without a segment.
+            // A stuffed zero, a restart marker or another marker without a segment.
             [0x00 | 0x01 | 0xd0..=0xd8, after @ ..] => after,
             [_, high, low, ..] => rest.get(1 + usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
             _ => return false,

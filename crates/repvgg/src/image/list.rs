@@ -1,4 +1,4 @@
-//! The image files of a folder.
+//! The image files in a folder.
 
 use std::{
     collections::BTreeSet,
@@ -9,15 +9,16 @@ use std::{
 use crate::error::expected;
 use crate::{Error, Result};
 
+/// The extensions of image files, in lower case.
 const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
-/// The image files under `path`, detected by extension in any case, in all its folders, sorted by path.
+/// The image files in the folder `path` and its subfolders, sorted by path. Extensions decide, in upper or lower case.
 ///
-/// For a file the list is the file itself, whatever its name. Names that begin with a dot are skipped; links are followed, each
-/// folder once.
+/// If `path` is a file, the list contains only that file, whatever its name. Names that begin with a dot are skipped. Links
+/// are followed, but each folder is visited once.
 ///
 /// # Errors
-/// When `path` or a folder beneath it cannot be read.
+/// When `path` or a subfolder cannot be read.
 pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let path = path.as_ref();
     let metadata = fs::metadata(path).map_err(|error| Error::io(path.display(), error))?;
@@ -49,21 +50,21 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files among `places`, and the image files in the folders among them.
+/// Replaces each folder in `paths` with its image files ([`list`]).
 ///
 /// # Errors
-/// When a folder cannot be read or holds no image.
-pub fn files(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// When a folder cannot be read or contains no image.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for place in places {
-        if place.is_dir() {
-            let found = list(place)?;
+    for path in paths {
+        if path.is_dir() {
+            let found = list(path)?;
             if found.is_empty() {
-                return Err(Error::format(place.display(), expected("images").found("none")));
+                return Err(Error::format(path.display(), expected("images").found("none")));
             }
             files.extend(found);
         } else {
-            files.push(place.clone());
+            files.push(path.clone());
         }
     }
     Ok(files)
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_walked_and_sorted() {
+    fn subfolders_are_listed_in_order() {
         let root = tempfile::tempdir().unwrap();
         for name in ["b/2.PNG", "b/1.jpg", "a.webp", "notes.txt", ".hidden.png", ".git/x.png"] {
             let path = root.path().join(name);
@@ -95,7 +96,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_to_its_own_folder_ends() {
+    fn a_link_to_its_own_folder_is_followed_once() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("a.png"), "").unwrap();
         std::os::unix::fs::symlink(root.path(), root.path().join("loop")).unwrap();

@@ -1,4 +1,4 @@
-//! The evaluation transform: from an image to the network's input.
+//! The evaluation transform, from an image to the network's input.
 
 use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -7,27 +7,27 @@ use super::resize::{Interpolation, resize_crop};
 use crate::error::{Problem, expected};
 use crate::{Error, Result, Tensor};
 
-/// How an image becomes a network input `[C, S, S]`: the short side is resized to `⌊size / crop_fraction⌋`, the central square of
-/// `size` is cut out, and each channel becomes `(value / 255 − mean) / std`.
+/// The transform from an image to a network's input `[C, S, S]`. It resizes the short side to `⌊size / crop_fraction⌋`, crops
+/// the central square of `size`, and normalises each channel to `(value / 255 − mean) / std`.
 ///
-/// The same as timm's evaluation transform, and as torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` on Pillow images.
+/// Equal to timm's evaluation transform, and to torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` on Pillow images.
 /// `mean` and `std` have three entries (RGB) or one (the Rec. 601 luma of the cropped image).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// S, the side of the square the network reads, in pixels.
+    /// The side S of the square that the network reads, in pixels.
     pub size: usize,
-    /// The side of the crop over the short side of the resized image, in (0, 1].
+    /// The side of the crop divided by the short side of the resized image, in (0, 1].
     pub crop_fraction: f32,
     /// The resampling filter.
     #[serde(default)]
     pub interpolation: Interpolation,
-    /// The mean of each channel, of values in 0 to 1.
+    /// The mean of each channel, for values from 0 to 1.
     pub mean: Vec<f32>,
-    /// The standard deviation of each channel, of values in 0 to 1.
+    /// The standard deviation of each channel, for values from 0 to 1.
     pub std: Vec<f32>,
 }
 
-/// ImageNet's defaults: 224 out of 256, bilinear, the customary mean and deviation.
+/// The usual preprocessing for ImageNet: 224 pixels out of 256, bilinear, ImageNet's mean and deviation.
 impl Default for Preprocessing {
     fn default() -> Self {
         Self {
@@ -40,11 +40,11 @@ impl Default for Preprocessing {
     }
 }
 
-/// The largest input side, so that no setting makes an allocation overflow.
+/// The largest side of an input: no allowed setting makes an allocation overflow.
 const MAX_SIZE: usize = 1 << 13;
 
 impl Preprocessing {
-    /// The same for a network that reads `channels`: for one channel, three entries are replaced by their mean.
+    /// The same preprocessing for a network that reads `channels`: for one channel, three entries become their mean.
     #[must_use]
     pub fn for_channels(mut self, channels: usize) -> Self {
         if channels == 1 && self.mean.len() == 3 {
@@ -54,7 +54,7 @@ impl Preprocessing {
         self
     }
 
-    /// Checks that the transform makes as many channels as the network reads.
+    /// Checks that the transform produces the `channels` that a network reads.
     ///
     /// # Errors
     /// When the numbers of channels differ.
@@ -62,16 +62,16 @@ impl Preprocessing {
         if self.channels() == channels {
             return Ok(());
         }
-        let what = expected(format_args!("{channels} channels, which the network reads"))
-            .found(format_args!("means of {}", self.channels()));
+        let what = expected(format_args!("means for the network's {channels} channels"))
+            .found(format_args!("{}", self.channels()));
         Err(Error::shape("preprocessing", what))
     }
 
-    /// Checks that the settings describe a transform; call this once on settings from a file.
+    /// Checks that the settings are valid; call this once on settings from a file.
     ///
     /// # Errors
-    /// When the size is zero or above 8192, the crop fraction is outside (0, 1], or `mean` and `std` are not one or three finite
-    /// entries each, deviations above zero.
+    /// When the size is zero or above 8192, the crop fraction is outside (0, 1], or `mean` and `std` do not have one or three
+    /// finite entries each, with deviations above zero.
     pub fn check(&self) -> Result<()> {
         let refuse = |problem: Problem| Err(Error::spec("preprocessing", problem));
         if !(1..=MAX_SIZE).contains(&self.size) {
@@ -82,7 +82,9 @@ impl Preprocessing {
         }
         if !matches!(self.mean.len(), 1 | 3) || self.mean.len() != self.std.len() {
             let (mean, std) = (self.mean.len(), self.std.len());
-            return refuse(expected("1 or 3 means and as many deviations").found(format_args!("{mean} and {std}")));
+            return refuse(
+                expected("1 or 3 means and the same number of deviations").found(format_args!("{mean} and {std}")),
+            );
         }
         let finite = self.mean.iter().all(|mean| mean.is_finite());
         if !finite || !self.std.iter().all(|&std| std.is_finite() && std > 0.0) {
@@ -94,7 +96,7 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// C, the number of channels the network reads.
+    /// The number of channels C that the network reads.
     pub fn channels(&self) -> usize {
         self.mean.len()
     }
@@ -106,21 +108,21 @@ impl Preprocessing {
 
     /// The short side of the resized image, `⌊size / crop_fraction⌋`.
     pub(crate) fn short_side(&self) -> u64 {
-        // timm floors the quotient; `f32` because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
+        // timm floors the quotient. In `f32`, because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
         ((self.size as f32 / self.crop_fraction) as u64).max(self.size as u64)
     }
 
-    /// The image resized and cropped to `[S, S, 3]`.
+    /// Resizes and crops an image to `[S, S, 3]`.
     ///
     /// # Panics
     /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let (size, short) = (self.size as u64, self.short_side());
-        let (width, height) = (u64::from(image.width()), u64::from(image.height()));
+        let [width, height] = [image.width(), image.height()].map(u64::from);
         assert!(width > 0 && height > 0, "the image has at least one pixel");
-        let full = (short * width / width.min(height), short * height / width.min(height));
-        let start = |full: u64| ((full - size) as f64 / 2.0).round_ties_even() as u64;
-        resize_crop(image, full, (start(full.0), start(full.1)), self.size as u32, self.interpolation)
+        let full = [width, height].map(|extent| short * extent / width.min(height));
+        let start = full.map(|extent| ((extent - size) as f64 / 2.0).round_ties_even() as u64);
+        resize_crop(image, full, start, self.size as u32, self.interpolation)
     }
 
     /// The network input `[C, S, S]` of an image.
@@ -154,10 +156,10 @@ impl Preprocessing {
     }
 }
 
-/// Writes `(value / 255 − mean) / std` of `[H, W, 3]` bytes as `[C, H, W]`; one mean makes one channel, the luma.
+/// Writes `(value / 255 − mean) / std` of `[H, W, 3]` bytes as `[C, H, W]`; with one mean, the luma is the only channel.
 ///
 /// # Panics
-/// When there are not one or three means with as many deviations, or `out` does not hold `C · H · W` values.
+/// When there are not one or three means and the same number of deviations, or `out` does not hold `C · H · W` values.
 pub fn normalise(image: &RgbImage, mean: &[f32], std: &[f32], out: &mut [f32]) {
     let pixels = image.as_raw().as_chunks::<3>().0;
     assert!(matches!(mean.len(), 1 | 3) && mean.len() == std.len(), "one or three channels");
@@ -171,7 +173,7 @@ pub fn normalise(image: &RgbImage, mean: &[f32], std: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The Rec. 601 luma in 16-bit fixed point, to the bit as Pillow's `convert("L")`.
+/// The Rec. 601 luma in 16-bit fixed point, bit-equal to Pillow's `convert("L")`.
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
 }

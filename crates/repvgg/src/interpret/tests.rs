@@ -36,7 +36,7 @@ fn a_convolution_by_hand() {
 }
 
 #[test]
-fn convolutions_agree_with_the_seven_loops() {
+fn convolutions_match_the_reference() {
     let base = Geometry {
         in_channels: 6,
         out_channels: 4,
@@ -106,7 +106,7 @@ fn a_fully_connected_layer_by_hand() {
     assert_eq!(y.data(), [5.5, 11.0, 11.5, 25.0]);
 }
 
-/// Every op of two inputs, and the flattened result.
+/// Every op with several inputs, and the flattened result.
 fn branches() -> (Graph, Weights, [NodeId; 3]) {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: 2 }, &[]);
@@ -136,7 +136,7 @@ fn branches_by_hand() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error() {
+fn a_mismatch_is_an_error() {
     let (graph, weights, _) = branches();
     let error = interpret(&graph, &weights, &image([1, 3, 2, 2])).unwrap_err();
     assert_eq!(error.to_string(), "input: expected 2 channels, found 3");

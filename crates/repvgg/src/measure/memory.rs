@@ -1,4 +1,4 @@
-//! The memory that a network takes, as the engine and as the system see it.
+//! The memory that a network needs, as counted by the engine and by the system.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,26 +6,26 @@ use super::buffers;
 use crate::engine::{BatchShape, Engine};
 use crate::{Graph, Result, Weights};
 
-/// Bytes that preparing and running a network took.
+/// The memory for preparing and running a network, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The engine's arena: values and workspace.
+    /// The memory of a session: values and workspace.
     pub arena_bytes: u64,
-    /// The part of the arena that is workspace: what Winograd's algorithm keeps between its transforms, for one.
+    /// The part that is workspace, for example transformed tiles of Winograd's algorithm.
     pub workspace_bytes: u64,
-    /// Weights as the engine keeps them, transformed and in blocks.
+    /// Packed weights: transformed and in blocks.
     pub packed_bytes: u64,
-    /// The peak resident memory of the process before preparing: the program, and the weights as a file holds them.
+    /// The peak resident memory of the process before preparing: the program, and the weights as in a file.
     pub process_base_bytes: Option<u64>,
-    /// The same after preparing, which copies the weights of one layer at a time where it folds others into it, and one run:
-    /// in addition packed weights, arena, images and logits, in whole pages.
+    /// The same after preparing and one run: in addition packed weights, arena, images and logits, in whole pages, and a copy
+    /// of the weights of one layer while others are folded into it.
     pub process_peak_bytes: Option<u64>,
 }
 
-/// Prepares `graph` with initial weights, runs it once on one thread, and reports the memory that this took.
+/// Prepares `graph` with initial weights, runs it once on one thread, and reports the memory used.
 ///
-/// Memory does not depend on the values of the weights. The peak of a process only grows: its two figures mean something
-/// in a process that has done little else.
+/// Memory does not depend on the values of the weights. The peak of a process never falls, so its two figures are meaningful
+/// only in a process that has done little else.
 ///
 /// # Errors
 /// As [`Engine::session`].
@@ -44,7 +44,7 @@ pub fn memory(graph: &Graph, shape: BatchShape) -> Result<Memory> {
     })
 }
 
-/// The most memory that this process has had resident so far, where the system says.
+/// The peak resident memory of this process so far, if the system reports it.
 fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

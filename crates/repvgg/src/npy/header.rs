@@ -7,10 +7,10 @@ use crate::{Error, ErrorKind, Result, element_count};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Header and prefix together fill a multiple of this many bytes, so that the elements are aligned when mapped.
+/// Prefix and header together fill a multiple of this many bytes, so that the elements are aligned in a mapped file.
 const ALIGNMENT: usize = 64;
 
-/// Far longer than the header of any array of numbers; only structured types have long headers.
+/// The most bytes of a header: far more than an array of numbers needs. Only structured types have long headers.
 const MAX_LENGTH: usize = 1 << 16;
 
 /// The type of the elements.
@@ -29,7 +29,7 @@ impl Element {
     }
 }
 
-/// The array as the header describes it.
+/// The description of an array in its file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) element: Element,
@@ -38,10 +38,10 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header and leaves `file` at the first element.
+    /// Reads the prefix and the header, and leaves `file` at the first element.
     pub(super) fn read(file: &mut impl Read) -> Result<Self> {
         let mut prefix = [0; 8];
-        file.read_exact(&mut prefix).map_err(cut_short)?;
+        file.read_exact(&mut prefix).map_err(truncated)?;
         let [magic @ .., major, minor] = prefix;
         if magic != *MAGIC {
             return Err(invalid(expected("a .npy file").found("other magic bytes")));
@@ -55,11 +55,11 @@ impl Header {
             return Err(invalid(expected(format_args!("a header of at most {MAX_LENGTH} bytes")).found(length)));
         }
         let mut text = vec![0; length];
-        file.read_exact(&mut text).map_err(cut_short)?;
+        file.read_exact(&mut text).map_err(truncated)?;
         Parser { rest: &text }.header().map_err(invalid)
     }
 
-    /// The bytes that the elements take; [`Header::read`] has checked that this does not overflow.
+    /// The bytes of all elements; [`Header::read`] has checked that the product does not overflow.
     pub(super) fn byte_count(&self) -> usize {
         self.shape.iter().product::<usize>() * self.element.size()
     }
@@ -81,7 +81,7 @@ pub(super) fn encode(shape: &[usize]) -> Vec<u8> {
     bytes
 }
 
-fn cut_short(error: io::Error) -> Error {
+fn truncated(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Format, "ends within the .npy header"),
         _ => error.into(),
@@ -94,7 +94,7 @@ fn invalid(problem: Problem) -> Error {
 
 fn array<const N: usize>(file: &mut impl Read) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    file.read_exact(&mut bytes).map_err(cut_short)?;
+    file.read_exact(&mut bytes).map_err(truncated)?;
     Ok(bytes)
 }
 

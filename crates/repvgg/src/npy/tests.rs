@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What [`read`] makes of these bytes; an error without the path in front.
+/// Reads a file with these bytes; errors come without the leading path.
 fn read_bytes(bytes: &[u8]) -> Result<Tensor, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
@@ -26,7 +26,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-fn the_bytes_written_are_those_of_numpy() {
+fn written_bytes_match_numpy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
     write(&path, &Tensor::new([3], vec![1.0, 2.0, 3.0]).unwrap()).unwrap();
@@ -59,7 +59,7 @@ fn fortran_order_becomes_row_major() {
 }
 
 #[test]
-fn an_empty_array_is_an_array() {
+fn empty_arrays_are_read() {
     for order in ["True", "False"] {
         let header = format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': (0, 3), }}");
         assert_eq!(read_bytes(&file(1, &header, &[])).unwrap().shape(), [0, 3]);
@@ -67,8 +67,8 @@ fn an_empty_array_is_an_array() {
 }
 
 #[test]
-fn hostile_files_are_refused_with_one_sentence() {
-    let whole = |descr: &str, shape: &str| format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
+fn hostile_files_are_refused() {
+    let header = |descr: &str, shape: &str| format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (b"".to_vec(), "ends within the .npy header"),
         (b"PK\x03\x04....".to_vec(), "expected a .npy file, found other magic bytes"),
@@ -76,19 +76,19 @@ fn hostile_files_are_refused_with_one_sentence() {
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{".to_vec(), "expected a header of at most 65536 bytes, found 4294967295"),
         (file(1, "{", &[]), "expected ''' in the .npy header, found the end"),
         (file(1, "{'descr': '<f4'}", &[]), "expected a header with exactly the keys descr, fortran_order and shape"),
-        (file(1, &whole("'>f4'", "(1,)"), &[]), "expected elements of type '<f4' or '<f8', found '>f4'"),
-        (file(1, &whole("'|O'", "(1,)"), &[]), "expected elements of type '<f4' or '<f8', found '|O'"),
-        (file(1, &whole("'<f4'", "(-1,)"), &[]), "expected an extent in shape, found \"\""),
+        (file(1, &header("'>f4'", "(1,)"), &[]), "expected elements of type '<f4' or '<f8', found '>f4'"),
+        (file(1, &header("'|O'", "(1,)"), &[]), "expected elements of type '<f4' or '<f8', found '|O'"),
+        (file(1, &header("'<f4'", "(-1,)"), &[]), "expected an extent in shape, found \"\""),
         (
-            file(1, &whole("'<f4'", "(99999999999999999999,)"), &[]),
+            file(1, &header("'<f4'", "(99999999999999999999,)"), &[]),
             "expected an extent in shape, found \"99999999999999999999\"",
         ),
         (
-            file(1, &whole("'<f4'", "(4294967296, 4294967296)"), &[]),
+            file(1, &header("'<f4'", "(4294967296, 4294967296)"), &[]),
             "expected an array that fits into memory, found shape [4294967296, 4294967296]",
         ),
-        (file(1, &whole("'<f4'", "(1000000000000,)"), &[0; 7]), "expected 4000000000000 bytes of elements, found 7"),
-        (file(1, &whole("'<f4'", "(1,)"), &[0; 9]), "expected 4 bytes of elements, found more"),
+        (file(1, &header("'<f4'", "(1000000000000,)"), &[0; 7]), "expected 4000000000000 bytes of elements, found 7"),
+        (file(1, &header("'<f4'", "(1,)"), &[0; 9]), "expected 4 bytes of elements, found more"),
         (file(1, "{'shape': (1,), 'shape': (1,)}", &[]), "expected each key once, found \"shape\" again"),
         (
             file(1, "{'descr': '<f4', 'fortran_order': 1, 'shape': ()}", &[]),
@@ -110,7 +110,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_is_written_is_read_back(shape in prop::collection::vec(0usize..5, 0..5), seed in any::<u32>()) {
+    fn arrays_survive_a_round_trip(shape in prop::collection::vec(0usize..5, 0..5), seed in any::<u32>()) {
         let tensor = Tensor::from_fn(shape, |i| f32::from_bits(seed.wrapping_mul(2_654_435_761).wrapping_add(i as u32) >> 2));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("array.npy");

@@ -83,7 +83,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The convolution behind a node, if only absorbed batch norms and factors lie between them.
+    /// The convolution before a node, if only absorbed batch norms and factors separate them.
     fn convolution_of(&self, id: NodeId) -> Option<NodeId> {
         match self.op(id) {
             Op::Conv2d(_) | Op::NormalizedConv2d(_) => Some(id),
@@ -140,7 +140,7 @@ impl<'a> Lowering<'a> {
                     Operation::Convolution(convolution) => convolution.activation = relu(activation),
                     _ => {}
                 }
-                let inputs = self.builder.all_of(inputs);
+                let inputs = self.builder.values_of(inputs);
                 self.builder.push(operation, inputs, ending.output, ending.nodes);
             }
         }
@@ -190,18 +190,18 @@ impl<'a> Lowering<'a> {
             ..Convolution::alone(filters, geometry)
         };
         nodes.extend(ending.nodes.into_iter().filter(|id| *id != end));
-        let image = self.builder.of(self.graph().node(filters).inputs[0]);
+        let image = self.builder.value_of(self.graph().node(filters).inputs[0]);
         let inputs = [Some(image), addend.map(|term| term.value)].into_iter().flatten().collect();
         self.builder.push(Operation::Convolution(convolution), inputs, ending.output, nodes)
     }
 
     /// A term of a sum: a value, or an absorbed batch norm or factor of one.
     fn term(&self, id: NodeId) -> Term {
-        if self.is_absorbed(id) { self.affine(id) } else { Term { affine: None, value: self.builder.of(id) } }
+        if self.is_absorbed(id) { self.affine(id) } else { Term { affine: None, value: self.builder.value_of(id) } }
     }
 
     fn affine(&self, id: NodeId) -> Term {
-        Term { affine: Some(id), value: self.builder.of(self.graph().node(id).inputs[0]) }
+        Term { affine: Some(id), value: self.builder.value_of(self.graph().node(id).inputs[0]) }
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
         let (Operation::Convolution(a), Operation::Convolution(b)) = (&first.operation, &second.operation) else {
             panic!("{:?}", program.steps());
         };
-        // t = bn3(conv3(x)) + bn0(x), which no node is; relu(bn1(conv1(x)) + t).
+        // t = bn3(conv3(x)) + bn0(x), which is no node's value; then relu(bn1(conv1(x)) + t).
         assert_eq!((first.inputs.as_slice(), first.output), ([program.input(); 2].as_slice(), ValueId(1)));
         assert_eq!((second.inputs.as_slice(), second.output), ([program.input(), ValueId(1)].as_slice(), ValueId(2)));
         assert_eq!(names(&program, &first.nodes), ["conv3", "bn3"]);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn values_alive_together_lie_apart_and_aliases_share_a_place() {
+    fn values_alive_together_do_not_overlap_and_aliases_share_a_place() {
         let mut graph = Graph::new();
         let x = graph.add("x", Op::Input { channels: 4 }, &[]);
         let pool = graph.add("pool", Op::GlobalAvgPool, &[x]);
@@ -272,10 +272,10 @@ mod tests {
         };
         let places = program.places(room);
         let expected = [Place::Caller, Place::Arena(0), Place::Arena(0), Place::Arena(64)];
-        assert_eq!((places.of.as_slice(), places.len), (expected.as_slice(), 128));
+        assert_eq!((places.by_value.as_slice(), places.len), (expected.as_slice(), 128));
         // Images that are copied to the arena are dead after their last reader.
         let places = program.places(|value| if value == program.input() { Room::Arena(64) } else { room(value) });
         let expected = [Place::Arena(0), Place::Arena(64), Place::Arena(64), Place::Arena(0)];
-        assert_eq!((places.of.as_slice(), places.len), (expected.as_slice(), 128));
+        assert_eq!((places.by_value.as_slice(), places.len), (expected.as_slice(), 128));
     }
 }

@@ -26,7 +26,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     /// One for each of [`Program::values`].
-    pub of: Vec<Place>,
+    pub by_value: Vec<Place>,
     /// Bytes of the arena.
     pub len: u64,
 }
@@ -46,7 +46,7 @@ impl Program {
             .iter()
             .enumerate()
             .filter_map(|(value, room)| match room {
-                Room::Arena(len) => Some((value, Buffer { len: *len, alive: lifetimes[value] })),
+                Room::Arena(len) => Some((value, Buffer { len: *len, lifetime: lifetimes[value] })),
                 Room::Caller | Room::SameAsInput => None,
             })
             .collect();
@@ -56,7 +56,7 @@ impl Program {
         for ((value, _), offset) in owned.iter().zip(offsets) {
             of_owner[*value] = Place::Arena(offset);
         }
-        Places { of: owners.into_iter().map(|owner| of_owner[owner]).collect(), len }
+        Places { by_value: owners.into_iter().map(|owner| of_owner[owner]).collect(), len }
     }
 
     /// For each value, the value whose memory it shares.
@@ -75,14 +75,14 @@ impl Program {
 
     /// The lifetime of each owner's memory. The caller's images exist at time 0, step `i` runs at time `i + 1`, and the outputs
     /// are read after the last step.
-    fn lifetimes(&self, owners: &[usize]) -> Vec<Alive> {
-        let mut lifetimes = vec![Alive { first: 0, last: 0 }; owners.len()];
+    fn lifetimes(&self, owners: &[usize]) -> Vec<Lifetime> {
+        let mut lifetimes = vec![Lifetime { first: 0, last: 0 }; owners.len()];
         for (time, step) in (1..).zip(&self.steps) {
             let output = step.output.index();
             if owners[output] != output {
                 continue;
             }
-            lifetimes[output] = Alive { first: time, last: time };
+            lifetimes[output] = Lifetime { first: time, last: time };
             for input in &step.inputs {
                 lifetimes[owners[input.index()]].last = time;
             }
@@ -98,17 +98,17 @@ impl Program {
 #[derive(Debug, Clone, Copy)]
 struct Buffer {
     len: u64,
-    alive: Alive,
+    lifetime: Lifetime,
 }
 
 /// The time from a value's write to its last read.
 #[derive(Debug, Clone, Copy)]
-struct Alive {
+struct Lifetime {
     first: usize,
     last: usize,
 }
 
-impl Alive {
+impl Lifetime {
     /// Whether both are alive at the same time.
     fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
@@ -133,9 +133,9 @@ fn place(buffers: &[Buffer]) -> Arena {
     // Offset and index of each buffer placed so far, lowest offset first.
     let mut placed: Vec<(u64, usize)> = Vec::with_capacity(buffers.len());
     for index in by_size {
-        let Buffer { len, alive } = buffers[index];
+        let Buffer { len, lifetime } = buffers[index];
         let mut offset: u64 = 0;
-        for &(start, other) in placed.iter().filter(|(_, other)| buffers[*other].alive.overlaps(alive)) {
+        for &(start, other) in placed.iter().filter(|(_, other)| buffers[*other].lifetime.overlaps(lifetime)) {
             if offset.saturating_add(len) <= start {
                 break;
             }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn buffer(len: u64, first: usize, last: usize) -> Buffer {
-        Buffer { len, alive: Alive { first, last } }
+        Buffer { len, lifetime: Lifetime { first, last } }
     }
 
     #[test]
@@ -167,19 +167,19 @@ mod tests {
     #[test]
     fn a_value_read_late_keeps_its_place() {
         let mut residual: Vec<Buffer> = (0..4).map(|step| buffer(640, step, step + 1)).collect();
-        residual[0].alive.last = 3;
+        residual[0].lifetime.last = 3;
         assert_eq!(place(&residual), Arena { offsets: vec![0, 640, 1280, 640], len: 1920 });
     }
 
     proptest! {
         #[test]
-        fn buffers_alive_together_are_apart(spans in prop::collection::vec((1u64..500, 0usize..20, 0usize..6), 1..30)) {
+        fn buffers_alive_together_do_not_overlap(spans in prop::collection::vec((1u64..500, 0usize..20, 0usize..6), 1..30)) {
             let buffers: Vec<Buffer> =
                 spans.into_iter().map(|(len, first, more)| buffer(len, first, first + more)).collect();
             let Arena { offsets, len } = place(&buffers);
             for (i, a) in buffers.iter().enumerate() {
                 prop_assert!(offsets[i] + a.len <= len && offsets[i] % LINE == 0);
-                for (j, b) in buffers.iter().enumerate().filter(|(j, b)| *j != i && a.alive.overlaps(b.alive)) {
+                for (j, b) in buffers.iter().enumerate().filter(|(j, b)| *j != i && a.lifetime.overlaps(b.lifetime)) {
                     prop_assert!(offsets[i] + a.len <= offsets[j] || offsets[j] + b.len <= offsets[i]);
                 }
             }

@@ -33,14 +33,14 @@ impl Program {
         for (id, node) in graph.iter().filter(|(id, _)| !absorbed[id.index()]) {
             match sums[id.index()].take() {
                 Some(Norms { norms, activation, mut inner }) => {
-                    let inputs = norms.iter().map(|&norm| builder.of(graph.node(norm).inputs[0])).collect();
+                    let inputs = norms.iter().map(|&norm| builder.value_of(graph.node(norm).inputs[0])).collect();
                     let affines = norms.into_iter().map(Some).collect();
                     inner.push(id);
                     builder.push(Operation::Sum(Sum { affines, activation }), inputs, Value::Node(id), inner);
                 }
                 None => {
                     if let Some(operation) = Operation::of_node(graph, id) {
-                        let inputs = builder.all_of(&node.inputs);
+                        let inputs = builder.values_of(&node.inputs);
                         builder.push(operation, inputs, Value::Node(id), vec![id]);
                     }
                 }

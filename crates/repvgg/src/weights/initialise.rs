@@ -11,8 +11,8 @@ use crate::{Graph, NodeId, Tensor, Weights};
 
 impl Weights {
     /// Every parameter of `graph` as PyTorch initialises its layers: kernels, matrices and their biases uniform in
-    /// `±1/√fan_in` (`kaiming_uniform_` with `a = √5`), γ = 1, β = 0, running mean 0 and variance 1. Factors start as their
-    /// operation says; the 1×1 convolution of a residual `I + W` starts at 0 (2103.13425, Sect. 3.3).
+    /// `±1/√fan_in` (`kaiming_uniform_` with `a = √5`), γ = 1, β = 0, running mean 0 and variance 1. Factors start at
+    /// the initial value of their operation. The 1×1 convolution of a residual `I + W` starts at 0 (2103.13425, Sect. 3.3).
     ///
     /// Each parameter draws from its own stream, keyed by `seed` and its name: adding or removing a layer leaves all
     /// other parameters unchanged.
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_depends_on_the_seed_and_its_name_alone() {
+    fn a_parameter_depends_only_on_the_seed_and_its_name() {
         let (a, b) = (Weights::initialise(&network(1), 7), Weights::initialise(&network(4), 7));
         assert_eq!(a.get("linear.weight"), b.get("linear.weight"));
         assert_ne!(a.get("linear.weight"), Weights::initialise(&network(1), 8).get("linear.weight"));

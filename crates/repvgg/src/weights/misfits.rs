@@ -107,7 +107,7 @@ fn nearest(name: &str, others: impl Iterator<Item = String>) -> Option<String> {
     near.filter(|(changes, _)| 3 * changes < name.len()).min().map(|(_, other)| other)
 }
 
-/// The first value that no trained network has.
+/// The problem with the first value that no trained network has.
 fn bad_value(role: Role, tensor: &Tensor) -> Option<Problem> {
     let at = |what: &str, index: usize| expected(what).found(format_args!("{} at index {index}", tensor.data()[index]));
     if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_is_told_with_the_right_one() {
+    fn a_misspelt_name_is_reported_with_the_nearest_one() {
         let mut weights = weights();
         let tensor = weights.remove("stage0.bn.running_var").unwrap();
         weights.insert("stage0.bn.runing_var", tensor);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_nothing_stands_alone_and_many_are_counted() {
+    fn a_name_near_no_other_has_no_hint_and_many_failures_are_counted() {
         let mut weights = weights();
         for index in 0..6 {
             weights.insert(format!("x{index}"), Tensor::full([1], 0.0));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_no_trained_network_has_are_named() {
+    fn values_that_no_trained_network_has_are_located() {
         let mut weights = weights();
         weights.insert("stage0.bn.bias", Tensor::new([2], vec![0.0, f32::NAN]).unwrap());
         weights.insert("stage0.bn.running_var", Tensor::new([2], vec![-1.0, 0.0]).unwrap());

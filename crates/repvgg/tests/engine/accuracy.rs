@@ -1,4 +1,4 @@
-//! The error of whole networks, in parts of the largest logit, for each accuracy.
+//! The error of whole networks for each accuracy, relative to the largest logit.
 
 use repvgg::engine::Accuracy;
 use repvgg::fuse::fuse;
@@ -9,8 +9,8 @@ use repvgg::{Graph, Tensor, Weights};
 
 use super::{Case, noise, open, random_images};
 
-/// Weights as training leaves them: kernels of all magnitudes from channel to channel (He, 1502.01852, times 1/4 to 4),
-/// statistics that differ as much.
+/// Weights like those of a trained network: the magnitudes of kernels vary between channels (He, 1502.01852, times 1/4 to 4),
+/// and statistics vary as widely.
 fn trained_weights(graph: &Graph) -> Weights {
     let tensor = |(number, (name, parameter)): (usize, (String, repvgg::graph::Parameter))| {
         let fan_in: usize = parameter.shape[1..].iter().product();
@@ -33,9 +33,9 @@ fn trained_weights(graph: &Graph) -> Weights {
 }
 
 #[test]
-fn whole_networks_keep_their_digits() {
+fn the_error_of_whole_networks_is_within_its_bound() {
     for groups in [1, 4] {
-        // The depth of A0 and A1, and maps of every size that 224 pixels make, on fewer channels and pixels.
+        // The depth of A0 and A1, with fewer channels and pixels.
         let spec = RepVgg {
             depths: [2, 4, 14, 1],
             width: [0.5, 0.25, 0.125, 0.125],

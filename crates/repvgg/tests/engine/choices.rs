@@ -1,4 +1,4 @@
-//! Which algorithm a convolution gets, and that every one of them computes the same.
+//! The choice of algorithms for convolutions; every algorithm matches the oracle.
 
 use std::fs;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn every_algorithm_and_level_matches_the_oracle() {
 }
 
 #[test]
-fn every_accuracy_keeps_its_bound_and_every_thread_count_its_bits() {
+fn every_accuracy_is_within_its_bound_and_bit_equal_for_any_threads() {
     let (graph, weights) = network(2);
     for accuracy in [Accuracy::Strict, Accuracy::Default, Accuracy::Fast] {
         for size in [[48, 40], [33, 65], [1, 1], [2, 90]] {
@@ -84,11 +84,11 @@ fn strict_uses_tiles_of_two() {
 #[test]
 fn a_memory_limit_makes_tiles_smaller() {
     let (graph, weights) = two_layers();
-    let free = open(&graph, &weights, case()).unwrap();
+    let unlimited = open(&graph, &weights, case()).unwrap();
     let direct = Case { algorithm: Some(Algorithm::Direct), ..case() };
     let least = open(&graph, &weights, direct).unwrap().packed_bytes();
-    assert!(least < free.packed_bytes());
-    for limit in [free.packed_bytes() - 1, (free.packed_bytes() + least) / 2, least] {
+    assert!(least < unlimited.packed_bytes());
+    for limit in [unlimited.packed_bytes() - 1, (unlimited.packed_bytes() + least) / 2, least] {
         let case = Case { memory_limit: Some(limit as u64), ..case() };
         let session = open(&graph, &weights, case).unwrap();
         assert!(session.packed_bytes() <= limit, "{} of {limit}", session.packed_bytes());
@@ -102,14 +102,14 @@ fn a_memory_limit_makes_tiles_smaller() {
 }
 
 #[test]
-fn measured_choices_are_kept_and_used() {
+fn measured_choices_are_saved_and_used() {
     let (graph, weights) = two_layers();
     let mut tuning = Tuning::new();
-    let mut heard = Vec::new();
+    let mut reports = Vec::new();
     let prepared = Prepared::new(&graph, &weights, case().options()).unwrap();
     let pool = thread_pool(2).unwrap();
-    prepared.tune(&pool, case().shape(), &mut tuning, |done, all| heard.push((done, all))).unwrap();
-    assert_eq!((heard, tuning.len()), (vec![(0, 2), (1, 2), (2, 2)], 2));
+    prepared.tune(&pool, case().shape(), &mut tuning, |done, all| reports.push((done, all))).unwrap();
+    assert_eq!((reports, tuning.len()), (vec![(0, 2), (1, 2), (2, 2)], 2));
 
     let tuned = |case: Case, tuning: &Tuning| {
         let options = Options { tuning: tuning.clone(), ..case.options() };
@@ -123,7 +123,7 @@ fn measured_choices_are_kept_and_used() {
     assert_eq!(Tuning::load(&path).unwrap(), tuning);
     let session = tuned(case(), &tuning);
     assert!(session.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Measured));
-    // Choices for another size, or that the accuracy does not allow, are not used.
+    // Choices for another size are not used, nor those that the accuracy does not allow.
     let other = Case { size: [20, 20], ..case() };
     let session = tuned(other, &tuning);
     assert!(session.layers().iter().all(|layer| layer.choice.as_ref().unwrap().reason == Reason::Estimated));
@@ -134,14 +134,14 @@ fn measured_choices_are_kept_and_used() {
     let tuning = Tuning::load(&path).unwrap();
     let session = tuned(case(), &tuning);
     assert_ne!(session.layers()[1].choice.as_ref().unwrap().taken.algorithm, "winograd8".parse().unwrap());
-    // What was measured for one accuracy is not used for another.
+    // Choices measured for one accuracy are not used for another.
     let fast = Case { accuracy: Accuracy::Fast, ..case() };
     let session = tuned(fast, &tuning);
     assert_eq!(session.layers()[1].choice.as_ref().unwrap().reason, Reason::Estimated);
 }
 
 #[test]
-fn a_file_that_holds_no_choices_is_one_sentence() {
+fn a_file_without_choices_is_a_one_line_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tune.json");
     for (text, part) in [

@@ -1,4 +1,4 @@
-//! Small networks: RepVGGs in the form they are trained in, others in both forms.
+//! Small networks: RepVGGs in training form, other networks in both forms.
 
 use repvgg::Specification;
 use repvgg::fuse::Fusion;
@@ -17,7 +17,7 @@ fn assert_network_matches(spec: &RepVgg, case: Case) {
 }
 
 #[test]
-fn the_training_form_of_every_kind() {
+fn training_forms_of_every_kind_match_the_oracle() {
     let kinds = [
         small(),
         RepVgg { groups: 4, ..small() },
@@ -31,7 +31,7 @@ fn the_training_form_of_every_kind() {
 }
 
 #[test]
-fn every_batch_and_odd_images() {
+fn every_batch_and_odd_image_sizes_match_the_oracle() {
     for batch in 1..=9 {
         assert_network_matches(&small(), Case { batch, size: [33, 31], threads: 2, ..Case::default() });
     }
@@ -39,10 +39,10 @@ fn every_batch_and_odd_images() {
     assert_network_matches(&small(), Case { batch: 1, size: [97, 64], threads: 3, ..Case::default() });
 }
 
-/// What other networks have: shuffled and split channels, padding that is not even on both sides, maps that are cut off,
-/// means of what lies on the map, branches of any kind.
+/// Other networks shuffle and split channels, pad sides unequally, crop maps, exclude padding from means and have branches of
+/// every kind.
 #[test]
-fn both_forms_of_other_networks() {
+fn both_forms_of_other_networks_match_the_oracle() {
     for text in [
         "family = \"mobilenet-v1\"\nwidth = 0.25",
         "family = \"mobileone\"\ndepths = [1, 2, 1, 1]\nwidth = [0.25, 0.125, 0.125, 0.125]\nexcited = [0, 1, 0, 1]",

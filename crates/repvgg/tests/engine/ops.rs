@@ -10,7 +10,7 @@ const CHANNELS: usize = 6;
 
 const SIZES: [[usize; 2]; 7] = [[1, 1], [1, 7], [5, 1], [2, 3], [7, 7], [16, 17], [33, 31]];
 
-/// The op on the image, once for each of its inputs; `None` where it cannot take the size.
+/// A graph of one op with the image as each of its inputs; `None` if the op cannot take the size.
 fn graph(op: &Op, channels: usize, size: [usize; 2]) -> Option<Graph> {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels }, &[]);
@@ -25,15 +25,15 @@ fn assert_op_matches(op: Op) {
 }
 
 fn assert_op_on_channels_matches(op: Op, channels: usize) {
-    let mut tried = 0;
+    let mut cases = 0;
     for (size, batch) in SIZES.into_iter().flat_map(|size| [(size, 1), (size, 2), (size, 9)]) {
         let Some(graph) = graph(&op, channels, size) else { continue };
         let case = Case { batch, size, threads: 2, ..Case::default() };
         let weights = positive_weights(&graph, 1);
         assert_matches_the_oracle(&graph, &weights, case, &random_images(channels, case));
-        tried += 1;
+        cases += 1;
     }
-    assert!(tried >= 3, "{op:?} takes none of the sizes");
+    assert!(cases >= 3, "{op:?} takes too few of the sizes");
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn convolutions_with_normalised_filters() {
     }
 }
 
-/// Its norm would divide by zero.
+/// Dividing by its norm would divide by zero.
 #[test]
-fn a_normalised_filter_of_zeros_stays_one() {
+fn a_filter_of_zeros_stays_zero_when_normalised() {
     let op = Op::NormalizedConv2d(Conv2d::square(CHANNELS, 2, 3));
     let graph = graph(&op, CHANNELS, [5, 4]).unwrap();
     let filters = Tensor::from_fn([2, CHANNELS, 3, 3], |i| if i < CHANNELS * 9 { 0.0 } else { -3.0 });
@@ -74,8 +74,8 @@ fn a_normalised_filter_of_zeros_stays_one() {
     let mut output = vec![f32::NAN; 2 * 5 * 4];
     open(&graph, &weights, case).unwrap().run(images.data(), &mut output).unwrap();
     assert_eq!(output[..5 * 4], [0.0; 5 * 4]);
-    // The other filter's weights are all -1 / √54; this place sees the whole of a window.
-    let window = images.data().chunks(5 * 4).flat_map(|map| [0, 1, 2, 4, 5, 6, 8, 9, 10].map(|place| map[place]));
+    // The other filter's weights are all -1 / √54; the window of this pixel is inside the map.
+    let window = images.data().chunks(5 * 4).flat_map(|map| [0, 1, 2, 4, 5, 6, 8, 9, 10].map(|pixel| map[pixel]));
     let expected = -window.map(f64::from).sum::<f64>() / 54_f64.sqrt();
     assert!((f64::from(output[5 * 4 + 4 + 1]) - expected).abs() < 1e-5, "{} and {expected}", output[5 * 4 + 4 + 1]);
 }
@@ -87,7 +87,7 @@ fn fully_connected_layers() {
 }
 
 #[test]
-fn maps_of_each_element() {
+fn elementwise_ops() {
     assert_op_matches(Op::relu());
     assert_op_matches(Op::Activation(ActivationKind::Sigmoid));
     assert_op_matches(Op::Activation(ActivationKind::Silu));
@@ -105,7 +105,7 @@ fn maps_of_each_element() {
 }
 
 #[test]
-fn joins() {
+fn sums_products_and_concatenations() {
     assert_op_matches(Op::Add);
     assert_op_matches(Op::Mul);
     assert_op_matches(Op::Concat);
@@ -127,9 +127,9 @@ fn pools() {
     assert_op_matches(Op::GlobalAvgPool);
 }
 
-/// Channels within a block of lanes, and in several.
+/// Channels in one block of lanes, and in several.
 #[test]
-fn channels_in_another_order() {
+fn shuffled_channels() {
     for (channels, groups) in [(6, 1), (6, 2), (6, 3), (6, 6), (40, 2), (40, 5), (40, 20), (51, 17)] {
         assert_op_on_channels_matches(Op::Shuffle { groups }, channels);
     }
@@ -143,7 +143,7 @@ fn consecutive_channels() {
 }
 
 #[test]
-fn zeros_around_and_rows_cut_off() {
+fn padding_and_cropping() {
     for padding in [
         [[0, 0], [0, 0]],
         [[1, 1], [1, 1]],
@@ -160,7 +160,7 @@ fn zeros_around_and_rows_cut_off() {
     assert_op_on_channels_matches(Op::Pad { padding: [[-1, 2], [1, -1]] }, 40);
 }
 
-/// What a slice, a shuffle and a pad make of small integers, written down.
+/// The slice, shuffle and padding of small integers.
 #[test]
 fn channels_and_pixels_by_hand() {
     let run = |op: Op, channels: usize, size: [usize; 2]| {
@@ -176,17 +176,17 @@ fn channels_and_pixels_by_hand() {
     assert_eq!(run(Op::Shuffle { groups: 2 }, 6, [1, 1]), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
     assert_eq!(run(Op::Shuffle { groups: 3 }, 6, [1, 1]), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
     assert_eq!(run(Op::Slice { start: 2, channels: 3 }, 6, [1, 2]), [5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
-    // The rows 1 2 3 and 4 5 6: the first row and the last column go, a row of zeros comes below, a column on the left.
+    // The rows 1 2 3 and 4 5 6 lose the first row and the last column, and gain zeros below and on the left.
     let padding = [[-1, 1], [1, -1]];
     assert_eq!(run(Op::Pad { padding }, 1, [2, 3]), [0.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
 }
 
-/// Zeros do not make up for rows that are not there.
+/// Padding on one side does not make up for cropping too much on the other.
 #[test]
-fn nothing_is_cut_off_beyond_the_map() {
+fn cropping_more_than_the_map_is_refused() {
     for padding in [[[-3, 5], [0, 0]], [[5, -3], [0, 0]], [[0, 0], [-1, -1]]] {
         let error = graph_of_pad(padding).shapes([3, 2]).unwrap_err().to_string();
-        assert!(error.starts_with("op: expected a map of which"), "{error}");
+        assert!(error.starts_with("op: expected a map larger than"), "{error}");
     }
     assert!(graph_of_pad([[-2, 5], [-1, 0]]).shapes([3, 2]).is_ok());
 }
@@ -210,9 +210,9 @@ fn flattened_images() {
     assert_op_matches(Op::Flatten);
 }
 
-/// A flattened image of one pixel is the image itself, which lies elsewhere than every other value.
+/// A flattened one-pixel image is the image itself, which is in the caller's memory unlike every other value.
 #[test]
-fn what_reads_a_flattened_image_of_one_pixel() {
+fn readers_of_a_flattened_one_pixel_image() {
     let readers =
         [Op::relu(), Op::Add, Op::scale(20), Op::Linear(Linear { in_features: 20, out_features: 3, bias: true })];
     for reader in readers {
@@ -229,7 +229,7 @@ fn what_reads_a_flattened_image_of_one_pixel() {
 }
 
 #[test]
-fn the_image_itself() {
+fn the_image_as_output() {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
     graph.output("main", input);

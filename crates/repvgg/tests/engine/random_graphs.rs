@@ -1,4 +1,4 @@
-//! Random graphs: values read many times, early and late, by every kind of op.
+//! Random graphs, whose values are read many times, early and late, by every kind of op.
 
 use proptest::prelude::*;
 use repvgg::engine::{Algorithm, Level};
@@ -10,18 +10,26 @@ use super::{Case, assert_matches_the_oracle, positive_weights, random_images};
 
 const CHANNELS: usize = 3;
 
-/// One step of growth: a kind of op, two nodes to read (wrapped around those there are), and a choice for the op.
-type Move = (u8, usize, usize, usize);
+/// A random operation to append.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    /// The kind of op.
+    kind: u8,
+    /// Two nodes to read, modulo the number of nodes.
+    inputs: [usize; 2],
+    /// A number that determines the parameters of the op.
+    choice: usize,
+}
 
-/// A graph that grows by moves; a move that does not fit is left out.
-struct Garden {
+/// A graph that grows by random operations. Those that do not fit are left out.
+struct RandomGraph {
     graph: Graph,
     size: [usize; 2],
     shapes: Vec<Shape>,
     ids: Vec<NodeId>,
 }
 
-impl Garden {
+impl RandomGraph {
     fn new(size: [usize; 2]) -> Self {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: CHANNELS }, &[]);
@@ -79,10 +87,10 @@ impl Garden {
         self.add(Op::relu(), &[sum])
     }
 
-    fn grow(&mut self, (kind, x, y, choice): Move) -> Option<NodeId> {
-        // Late nodes are likelier, so that graphs grow deep as well as wide.
-        let pick = |at: usize| self.ids[self.ids.len() - 1 - at % self.ids.len().min(4)];
-        let (x, y) = (pick(x), self.ids[y % self.ids.len()]);
+    fn grow(&mut self, Growth { kind, inputs: [x, y], choice }: Growth) -> Option<NodeId> {
+        // The first input is a late node, so that graphs grow deep as well as wide.
+        let late = |at: usize| self.ids[self.ids.len() - 1 - at % self.ids.len().min(4)];
+        let (x, y) = (late(x), self.ids[y % self.ids.len()]);
         let channels = self.shapes[x.index()][0];
         let around = [[0, choice / 12 % (1 + choice % 3)], [choice / 6 % 2, choice / 36 % 2]];
         let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding: around };
@@ -117,7 +125,7 @@ impl Garden {
         }
     }
 
-    /// The graph with a classifier, or with the last map itself, as its main output, and an auxiliary one.
+    /// The graph with an auxiliary output, and with a classifier or the last map as its main output.
     fn finish(mut self, ending: usize) -> Graph {
         let last = self.ids[self.ids.len() - 1];
         let mut end = last;
@@ -141,20 +149,20 @@ proptest! {
 
     #[test]
     fn random_graphs_match_the_oracle(
-        moves in prop::collection::vec((0u8..23, 0usize..64, 0usize..64, 0usize..256), 1..10),
+        operations in prop::collection::vec((0u8..23, 0usize..64, 0usize..64, 0usize..256), 1..10),
         ending in 0usize..4,
         size in (1usize..20, 1usize..18).prop_map(|(height, width)| [height, width]),
         (batch, images) in (1usize..5).prop_flat_map(|batch| (Just(batch), 1..=batch)),
         threads in 1usize..5,
         algorithm in prop::option::of(prop::sample::select(Algorithm::ALL.to_vec())),
-        level in prop::sample::select(Level::NAMES.to_vec()).prop_filter_map("this CPU has it", Level::named),
+        level in prop::sample::select(Level::NAMES.to_vec()).prop_filter_map("a level of this CPU", Level::named),
         seed in any::<u64>(),
     ) {
-        let mut garden = Garden::new(size);
-        for step in moves {
-            garden.grow(step);
+        let mut graph = RandomGraph::new(size);
+        for (kind, x, y, choice) in operations {
+            graph.grow(Growth { kind, inputs: [x, y], choice });
         }
-        let graph = garden.finish(ending);
+        let graph = graph.finish(ending);
         let weights = positive_weights(&graph, seed);
         let case = Case { batch, size, threads, algorithm, level, ..Case::default() };
         let images = random_images(CHANNELS, Case { batch: images, ..case });

@@ -1,4 +1,4 @@
-//! What sessions of one prepared network share.
+//! The packed weights that sessions of one prepared network share.
 
 use std::sync::Arc;
 use std::thread;
@@ -28,15 +28,15 @@ fn session(prepared: &Arc<Prepared>, pool: &Arc<ThreadPool>, batch: usize) -> Se
 }
 
 #[test]
-fn a_prepared_network_goes_to_other_threads() {
-    fn assert_shared<T: Send + Sync>() {}
-    fn assert_sent<T: Send>() {}
-    assert_shared::<Prepared>();
-    assert_sent::<Session>();
+fn a_prepared_network_can_be_shared_between_threads() {
+    fn assert_send_and_sync<T: Send + Sync>() {}
+    fn assert_send<T: Send>() {}
+    assert_send_and_sync::<Prepared>();
+    assert_send::<Session>();
 }
 
 #[test]
-fn sessions_of_a_shape_share_every_byte() {
+fn sessions_of_one_shape_share_all_packed_weights() {
     let (prepared, pool) = (prepare(Sharing::PerShape), thread_pool(2).unwrap());
     assert!(prepared.packed_bytes() < 4096, "nothing is packed before a session needs it");
     let first = session(&prepared, &pool, 2);
@@ -53,7 +53,7 @@ fn sessions_of_a_shape_share_every_byte() {
 }
 
 #[test]
-fn two_sessions_on_two_threads_give_the_bits_of_one() {
+fn concurrent_sessions_are_bit_equal_to_one() {
     let case = Case { batch: 3, size: SIZE, threads: 1, ..Case::default() };
     let images = random_images(3, case);
     let (graph, weights) = network();
@@ -82,7 +82,7 @@ fn two_sessions_on_two_threads_give_the_bits_of_one() {
 }
 
 #[test]
-fn one_packing_serves_all_batches_up_to_a_number() {
+fn one_packing_serves_all_batches_up_to_a_limit() {
     let (prepared, pool) = (prepare(Sharing::UpTo(8)), thread_pool(1).unwrap());
     let largest = session(&prepared, &pool, 8);
     let packed = prepared.packed_bytes();
@@ -106,8 +106,8 @@ fn one_packing_serves_all_batches_up_to_a_number() {
     assert!(reasons.iter().all(|reason| [Reason::Estimated, Reason::Shared].contains(reason)));
 }
 
-/// Sessions of batch 1 to 8, 224×224 pixels, and how many times the packed bytes of the largest they hold together.
-fn eight_sessions(sharing: Sharing) -> f64 {
+/// The packed bytes of sessions of batch 1 to 8 together, divided by those of the largest, for 224×224 pixels.
+fn packed_ratio_of_eight_sessions(sharing: Sharing) -> f64 {
     let model = Model::initialise(Specification::named("repvgg-a0").unwrap(), 0).unwrap().fuse().unwrap();
     let options = Options { sharing, ..Options::default() };
     let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, options).unwrap());
@@ -119,6 +119,6 @@ fn eight_sessions(sharing: Sharing) -> f64 {
 
 #[test]
 fn eight_sessions_of_a0_hold_little_more_than_one() {
-    let ratio = eight_sessions(Sharing::UpTo(8));
+    let ratio = packed_ratio_of_eight_sessions(Sharing::UpTo(8));
     assert!(ratio <= 1.001, "{ratio:.3} times the packed bytes of one session");
 }

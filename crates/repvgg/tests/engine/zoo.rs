@@ -1,9 +1,8 @@
-//! The whole zoo through every act: shapes, cost, files, other classes, fusion, the engine, ONNX.
+//! Every network of the zoo: shapes, cost, files, other classes, fusion, the engine, ONNX.
 //!
-//! A network that is added to the zoo is tested here without another line.
+//! These tests cover a new network as soon as it is in the zoo.
 
 use repvgg::cost::{cost, parameters};
-
 use repvgg::formats::onnx;
 use repvgg::fuse::{self, fuse};
 use repvgg::interpret::logits;
@@ -11,12 +10,12 @@ use repvgg::{Graph, Specification, Tensor, Weights};
 
 use super::{Case, noise, open, positive_weights, random_images};
 
-fn everything() -> impl Iterator<Item = Specification> {
+fn all_networks() -> impl Iterator<Item = Specification> {
     Specification::names().map(|name| Specification::named(name).unwrap())
 }
 
 #[test]
-fn names_differ_and_none_is_a_prefix_of_a_block() {
+fn names_are_unique_and_contain_no_separators() {
     let mut names: Vec<String> = Specification::names().map(str::to_ascii_lowercase).collect();
     assert!(names.iter().all(|name| !name.contains([':', ' ', '/', '_'])));
     let count = names.len();
@@ -26,8 +25,8 @@ fn names_differ_and_none_is_a_prefix_of_a_block() {
 }
 
 #[test]
-fn every_network_is_a_classifier_of_its_images() {
-    for architecture in everything() {
+fn every_network_classifies_images_of_its_size() {
+    for architecture in all_networks() {
         let (name, side) = (architecture.name().to_owned(), architecture.image_size());
         assert_eq!(architecture.classes(), 1000, "{name}");
         for classes in [1000, 7] {
@@ -42,8 +41,8 @@ fn every_network_is_a_classifier_of_its_images() {
 }
 
 #[test]
-fn every_network_survives_its_files() {
-    for architecture in everything() {
+fn every_specification_survives_json_and_toml() {
+    for architecture in all_networks() {
         let name = architecture.name();
         let json = serde_json::to_string(&architecture).unwrap();
         assert_eq!(serde_json::from_str::<Specification>(&json).unwrap(), architecture, "{name}: metadata");
@@ -53,8 +52,8 @@ fn every_network_survives_its_files() {
 }
 
 #[test]
-fn fusing_costs_nothing_anywhere() {
-    for architecture in everything() {
+fn fusing_never_increases_the_cost() {
+    for architecture in all_networks() {
         let (name, size) = (architecture.name(), [architecture.image_size(); 2]);
         let training = architecture.training_graph().unwrap().inference();
         let plain = fuse::Fusion::new(&training).into_graph();
@@ -62,20 +61,20 @@ fn fusing_costs_nothing_anywhere() {
         assert!(after.macs <= before.macs && after.macs > 0, "{name}");
         assert!(after.parameters <= before.parameters && after.parameters == parameters(&plain), "{name}");
         assert!(after.winograd_multiplies <= after.macs, "{name}");
-        assert!(fuse::Fusion::new(&plain).is_plain(), "{name}: fused once and for all");
+        assert!(fuse::Fusion::new(&plain).is_plain(), "{name}: nothing is left to fuse");
     }
 }
 
-/// The smallest square images that a network takes, and its multiply-adds for one.
+/// The side of the smallest square images that a network takes, and its multiply-adds for one image.
 fn smallest(graph: &Graph, own: usize) -> (usize, u64) {
     let side = [32, 64, 96, 128].into_iter().find(|&side| graph.shapes([side; 2]).is_ok()).unwrap_or(own);
     (side, cost(graph, [side; 2]).unwrap().macs)
 }
 
-/// What the oracle computes in a moment.
+/// The most multiply-adds that the oracle computes quickly.
 const QUICK: u64 = 150_000_000;
 
-/// Every network that the oracle computes quickly on the smallest images it takes, and of each family at least one.
+/// Every network that the oracle computes quickly on its smallest images, and at least one per family.
 #[test]
 fn networks_of_every_family_run_fuse_and_export() {
     for (family, names) in Specification::families() {
@@ -89,14 +88,14 @@ fn networks_of_every_family_run_fuse_and_export() {
         networks.sort_by_key(|network| network.3);
         let quick = networks.iter().filter(|network| network.3 <= QUICK).count().max(1);
         for (name, graph, side, _) in networks.into_iter().take(quick) {
-            assert_acts(&format!("{family}: {name}"), &graph, side);
+            assert_forms_match(&format!("{family}: {name}"), &graph, side);
         }
     }
 }
 
-/// The engine on the training form, on the fused form, and on the fused form written to ONNX and read back, each against
-/// the oracle's training form.
-fn assert_acts(name: &str, training: &Graph, side: usize) {
+/// Runs the engine on the training form, the fused form, and the fused form read back from ONNX. Compares each with the
+/// oracle's training form.
+fn assert_forms_match(name: &str, training: &Graph, side: usize) {
     let weights = positive_weights(training, 3);
     let case = Case { size: [side; 2], threads: 2, ..Case::default() };
     let images = random_images(training.input_channels(), case);
@@ -122,15 +121,15 @@ fn assert_acts(name: &str, training: &Graph, side: usize) {
     }
 }
 
-/// How many times more the engine's rounding may do to the logits than one rounding of every parameter does: each term is
-/// rounded a few times, up to 8, and the transforms of tiles of up to 6 amplify what they round by up to 20.
+/// The allowed effect of the engine's rounding on the logits, in multiples of the effect of rounding every parameter once: each
+/// term is rounded up to 8 times, and the transforms of tiles of up to 6 amplify rounding errors by up to 20.
 const AMPLIFICATION: f64 = 8.0 * 20.0;
 
 /// The parameters, each changed by a unit in the last place, up or down.
 fn rounded(weights: &Weights) -> Weights {
     let mut rounded = weights.clone();
     for (number, (name, tensor)) in weights.iter().enumerate() {
-        let target = rounded.get_mut(name).expect("it is a copy");
+        let target = rounded.get_mut(name).expect("the copy has the same names");
         for (i, (y, x)) in target.data_mut().iter_mut().zip(tensor.data()).enumerate() {
             *y = x * (1.0 + f32::EPSILON * noise(number as u64, i).signum());
         }

@@ -10,7 +10,7 @@ fn conv(geometry: Geometry) -> LinearConv {
 }
 
 #[test]
-fn the_identity_before_a_convolution_changes_no_bit() {
+fn a_convolution_of_the_identity_is_unchanged_to_the_bit() {
     for groups in [1, 2, 4] {
         let conv = conv(geometry([3, 3], 2, [1, 1], groups));
         assert_eq!(LinearConv::identity(4).then(&conv).unwrap(), conv);
@@ -18,7 +18,7 @@ fn the_identity_before_a_convolution_changes_no_bit() {
 }
 
 #[test]
-fn the_identity_in_groups_stands_in_the_centre_of_its_own_channel() {
+fn a_grouped_identity_is_the_centre_tap_of_its_own_channel() {
     let sum = LinearConv::identity(4).pad_to(&geometry([3, 3], 1, [1, 1], 2)).unwrap();
     assert_eq!(sum.geometry.groups, 2);
     // Filter k reads channels 0..2 or 2..4; its own is k mod 2 (2101.03697, Sect. 3.3).
@@ -34,8 +34,8 @@ fn strides_and_padding_compose() {
     let composed = then_geometry(&first, &second, true).unwrap();
     assert_eq!((composed.kernel, composed.stride, composed.padding), ([7, 3], [4, 4], [1, 1]));
     for size in 7..20 {
-        let between = first.output_size([size, size]).unwrap();
-        assert_eq!(composed.output_size([size, size]), second.output_size(between), "{size}");
+        let intermediate = first.output_size([size, size]).unwrap();
+        assert_eq!(composed.output_size([size, size]), second.output_size(intermediate), "{size}");
     }
 }
 
@@ -46,17 +46,20 @@ fn a_strided_pointwise_convolution_spreads_the_taps_after_it() {
 }
 
 #[test]
-fn what_does_not_combine_says_why() {
-    let why = |result: Result<Geometry, Unfusable>| result.unwrap_err().to_string();
+fn convolutions_that_do_not_combine_give_the_reason() {
+    let reason = |result: Result<Geometry, Unfusable>| result.unwrap_err().to_string();
     let (dense, point) = (geometry([3, 3], 1, [1, 1], 1), geometry([1, 1], 1, [0, 0], 1));
-    assert_eq!(why(then_geometry(&point, &dense, true)), "a bias stands before a padded convolution");
+    assert_eq!(reason(then_geometry(&point, &dense, true)), "a bias precedes a padded convolution");
     assert_eq!(
-        why(then_geometry(&dense, &dense, false)),
-        "a convolution larger than 1×1 stands before a padded convolution"
+        reason(then_geometry(&dense, &dense, false)),
+        "a convolution larger than 1×1 precedes a padded convolution"
     );
-    assert_eq!(why(sum_geometry(&dense, &geometry([1, 1], 2, [0, 0], 1))), "branches have strides [1, 1] and [2, 2]");
     assert_eq!(
-        why(sum_geometry(&dense, &geometry([3, 3], 1, [0, 0], 1))),
+        reason(sum_geometry(&dense, &geometry([1, 1], 2, [0, 0], 1))),
+        "branches have strides [1, 1] and [2, 2]"
+    );
+    assert_eq!(
+        reason(sum_geometry(&dense, &geometry([3, 3], 1, [0, 0], 1))),
         "kernels [3, 3] padded by [1, 1] and [3, 3] padded by [0, 0] are not centred on each other"
     );
 }

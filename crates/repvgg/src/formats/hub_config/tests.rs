@@ -127,12 +127,12 @@ fn unsupported_transforms_are_refused() {
         (r#"{"input_size": [3, 1e300, 1e300]}"#, "input_size: expected [channels, size, size], found a list of 3"),
         (r#"{"input_size": [3, 0, 0]}"#, "preprocessing: expected a size of 1 to 8192, found 0"),
         (r#"{"input_size": [3, 999999, 999999]}"#, "preprocessing: expected a size of 1 to 8192, found 999999"),
-        (
-            r#"{"input_size": [5, 224, 224]}"#,
-            "preprocessing: expected 5 channels, which the network reads, found means of 3",
-        ),
+        (r#"{"input_size": [5, 224, 224]}"#, "preprocessing: expected means for the network's 5 channels, found 3"),
         (r#"{"crop_pct": 0}"#, "preprocessing: expected a crop fraction above 0 and at most 1, found 0"),
-        (r#"{"mean": [0.5, 0.5]}"#, "preprocessing: expected 1 or 3 means and as many deviations, found 2 and 3"),
+        (
+            r#"{"mean": [0.5, 0.5]}"#,
+            "preprocessing: expected 1 or 3 means and the same number of deviations, found 2 and 3",
+        ),
         (
             r#"{"std": [0, 0, 0]}"#,
             "preprocessing: expected finite means and positive deviations, found [0.485, 0.456, 0.406] and [0.0, 0.0, 0.0]",

@@ -9,7 +9,7 @@ fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/images"))
 }
 
-/// Every file to decode, without the pictures of what should come of it.
+/// The files to decode, without the expected images.
 fn files() -> Vec<PathBuf> {
     let mut files = list(folder()).unwrap();
     files.retain(|file| {
@@ -36,8 +36,8 @@ fn refusal(bytes: &[u8]) -> String {
     decode_bytes(bytes, "photo").unwrap_err().to_string()
 }
 
-/// Lossless formats to the bit. JPEG and lossy WebP leave the inverse transform's rounding open: T.83 allows 1 a sample before the
-/// colour conversion, whose largest row sum is 1 + 1.772, rounded up to 3.
+/// Lossless formats match to the bit. JPEG and lossy WebP do not specify how the inverse transform rounds: T.83 allows an
+/// error of 1 per sample before the colour conversion, whose largest row sum is 1 + 1.772, rounded up to 3.
 #[test]
 fn every_format_decodes_as_in_pillow() {
     let files = files();
@@ -65,7 +65,7 @@ fn sixteen_bits_are_rounded() {
 }
 
 #[test]
-fn a_format_is_told_by_content() {
+fn a_format_is_recognised_by_content() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("really-png.jpg");
     fs::write(&path, encode(&picture(5, 4), ImageFormat::Png)).unwrap();
@@ -73,7 +73,7 @@ fn a_format_is_told_by_content() {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn bytes_that_are_not_an_image_are_refused() {
     assert_eq!(refusal(b"this is text"), "photo: not an image (first bytes 74 68 69 73)");
     assert_eq!(refusal(b""), "photo: expected an image, found an empty file");
     assert_eq!(refusal(b"qoif\0\0\0\x01"), "photo: expected PNG, JPEG, GIF, WebP, BMP or TIFF, found Qoi");
@@ -82,7 +82,7 @@ fn what_is_no_image_is_refused() {
     assert!(decode(folder()).is_err(), "a folder");
 }
 
-/// The headers of formats that can say it, with nothing behind them.
+/// Headers that state a size, with no pixels after them.
 #[test]
 fn huge_and_empty_images_are_refused_before_allocation() {
     let headers: [fn(u32, u32) -> Vec<u8>; 3] = [png_header, bmp_header, tiff_header];
@@ -136,12 +136,12 @@ fn tiff_header(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// What Pillow raises "image file is truncated" for: nine tenths of a file are never an image.
+/// Pillow raises "image file is truncated" for these too: nine tenths of a file are never an image.
 #[test]
 fn truncated_images_are_refused() {
     for file in files() {
         let bytes = fs::read(&file).unwrap();
-        // Animations hold more than the frame that is read.
+        // Animations contain more than the frame that is read.
         let tenths = if file.to_str().unwrap().contains("animated") { 4 } else { 9 };
         for length in 0..bytes.len() * tenths / 10 {
             let found = decode_bytes(&bytes[..length], "photo");
@@ -149,22 +149,22 @@ fn truncated_images_are_refused() {
         }
     }
     let jpeg = fs::read(folder().join("progressive.jpg")).unwrap();
-    assert_eq!(refusal(&jpeg[..jpeg.len() - 1]), "photo: expected a whole JPEG image, found a truncated one");
+    assert_eq!(refusal(&jpeg[..jpeg.len() - 1]), "photo: expected a complete JPEG image, found a truncated one");
 }
 
 #[test]
 fn a_thumbnail_does_not_end_a_jpeg() {
     let inner = fs::read(folder().join("grey.jpg")).unwrap();
-    let whole = fs::read(folder().join("rgb.jpg")).unwrap();
+    let complete = fs::read(folder().join("rgb.jpg")).unwrap();
     let segment = [&[0xff, 0xe2], &(inner.len() as u16 + 2).to_be_bytes(), inner.as_slice()].concat();
-    let file = [&whole[..2], &segment, &whole[2..]].concat();
-    assert_eq!(decode_bytes(&file, "photo").unwrap(), decode_bytes(&whole, "photo").unwrap());
+    let file = [&complete[..2], &segment, &complete[2..]].concat();
+    assert_eq!(decode_bytes(&file, "photo").unwrap(), decode_bytes(&complete, "photo").unwrap());
     assert!(decode_bytes(&file[..file.len() - 2], "photo").is_err());
-    let trailing = [whole.as_slice(), b"trailing"].concat();
+    let trailing = [complete.as_slice(), b"trailing"].concat();
     assert!(decode_bytes(&trailing, "photo").is_ok());
 }
 
-/// Each bit of each file flipped: an image or one sentence, never a panic.
+/// Each flipped bit of each file gives an image or a one-line error, never a panic.
 #[test]
 fn flipped_bits_never_panic() {
     for file in files() {

@@ -41,12 +41,12 @@ fn crops_are_within_one_of_torchvision() {
 }
 
 #[test]
-fn the_crop_equals_the_crop_of_the_whole() {
+fn a_crop_equals_the_crop_of_the_resized_image() {
     let image = picture(61, 40);
     let preprocessing = Preprocessing { size: 20, crop_fraction: 0.8, ..Preprocessing::default() };
-    let whole = resize(&image, PixelRect::whole(&image), (38, 25), Interpolation::Bilinear);
+    let resized = resize(&image, PixelRect::whole(&image), [38, 25], Interpolation::Bilinear);
     let central = PixelRect { left: 9, top: 2, width: 20, height: 20 };
-    let expected = resize(&whole, central, (20, 20), Interpolation::Bilinear);
+    let expected = resize(&resized, central, [20, 20], Interpolation::Bilinear);
     assert!(largest_difference(&preprocessing.crop(&image), &expected) <= 1);
 }
 
@@ -57,10 +57,10 @@ fn a_strip_needs_no_more_memory_than_its_crop() {
 }
 
 #[test]
-fn regions_do_not_read_beyond_their_edge() {
+fn a_region_is_not_blended_with_its_surroundings() {
     let image = RgbImage::from_fn(20, 10, |x, _| if x < 10 { Rgb([10; 3]) } else { Rgb([250; 3]) });
     let left = PixelRect { left: 0, top: 0, width: 10, height: 10 };
-    let resized = resize(&image, left, (4, 4), Interpolation::Bilinear);
+    let resized = resize(&image, left, [4, 4], Interpolation::Bilinear);
     assert!(resized.iter().all(|&value| value == 10));
 }
 
@@ -87,7 +87,7 @@ fn values_are_normalised_by_channel() {
 }
 
 #[test]
-fn one_mean_makes_one_channel() {
+fn one_mean_gives_one_channel() {
     let grey = Preprocessing { size: 2, crop_fraction: 1.0, mean: vec![0.0], std: vec![1.0], ..Default::default() };
     let input = grey.apply(&RgbImage::from_pixel(2, 2, Rgb([200, 100, 50])));
     assert_eq!(input.shape(), [1, 2, 2]);
@@ -102,13 +102,13 @@ fn the_short_side_is_floored() {
     for (size, fraction, expected) in
         [(224, 0.875, 256), (224, 0.9, 248), (224, 0.8, 280), (320, 1.0, 320), (288, 0.95, 303)]
     {
-        // Of a diagonal ramp the crop shows where it was taken from: compare with an explicit resize.
+        // The picture differs from pixel to pixel, so its crop shows the position: compare with an explicit resize.
         let image = picture(50, 50);
         let preprocessing = Preprocessing { size, crop_fraction: fraction, ..Preprocessing::default() };
-        let whole = resize(&image, PixelRect::whole(&image), (expected, expected), Interpolation::Bilinear);
+        let resized = resize(&image, PixelRect::whole(&image), [expected; 2], Interpolation::Bilinear);
         let start = (f64::from(expected - size as u32) / 2.0).round_ties_even() as u32;
         let region = PixelRect { left: start, top: start, width: size as u32, height: size as u32 };
-        let expected = resize(&whole, region, (size as u32, size as u32), Interpolation::Bilinear);
+        let expected = resize(&resized, region, [size as u32; 2], Interpolation::Bilinear);
         assert!(largest_difference(&preprocessing.crop(&image), &expected) <= 1, "{size} {fraction}");
     }
 }

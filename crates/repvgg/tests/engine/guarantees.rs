@@ -1,4 +1,4 @@
-//! What a session promises besides its result: threads, memory, steps, errors.
+//! The guarantees of a session beyond its result: threads, memory, steps, errors.
 
 use repvgg::engine::{Level, Session};
 use repvgg::graph::{Conv2d, Linear};
@@ -11,7 +11,7 @@ fn case() -> Case {
     Case { batch: 1, size: [16, 16], threads: 2, ..Case::default() }
 }
 
-/// A chain of convolutions of 8 channels, each with its ReLU, from the image to the last one.
+/// A chain of convolutions of 8 channels, each followed by a ReLU.
 struct Chain {
     graph: Graph,
     end: NodeId,
@@ -41,32 +41,32 @@ impl Chain {
     }
 }
 
-/// How many more maps of 8 channels, in whole blocks, the second session holds than the first; their convolutions are the
-/// same.
-fn maps_between(first: &Session, second: &Session) -> usize {
+/// The number of maps of 8 channels, in whole blocks, that the second session holds more than the first. Their convolutions are
+/// the same.
+fn additional_maps(first: &Session, second: &Session) -> usize {
     let channels = 8_usize.next_multiple_of(case().level.lanes());
     (second.arena_bytes() - first.arena_bytes()) / (channels * 16 * 16 * size_of::<f32>())
 }
 
 #[test]
-fn a_chain_holds_two_maps_however_long() {
-    // The image in blocks is the first.
+fn a_chain_of_any_length_holds_two_maps() {
+    // One of the two is the image in blocks.
     let one = Chain::new().conv("a").open(case());
     let six = Chain::new().conv("a").conv("b").conv("c").conv("d").conv("e").conv("f").open(case());
-    assert_eq!(maps_between(&one, &six), 0);
+    assert_eq!(additional_maps(&one, &six), 0);
 }
 
 #[test]
 fn a_residual_branch_holds_its_input_until_the_sum() {
     let chain = Chain::new().conv("a");
-    let kept = chain.end;
-    let residual = chain.conv("b").conv("c").plus(kept).open(case());
+    let shortcut = chain.end;
+    let residual = chain.conv("b").conv("c").plus(shortcut).open(case());
     let plain = Chain::new().conv("a").conv("b").conv("c").open(case());
-    assert_eq!(maps_between(&plain, &residual), 1);
+    assert_eq!(additional_maps(&plain, &residual), 1);
 }
 
 #[test]
-fn threads_do_not_change_a_bit() {
+fn results_are_bit_equal_for_any_threads() {
     let graph = RepVgg { depths: [1, 2, 1, 1], width: [0.25; 4], classes: 10, ..RepVgg::default() }.training_graph();
     let graph = graph.unwrap();
     let weights = positive_weights(&graph, 5);
@@ -83,11 +83,11 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
-fn a_run_leaves_nothing_for_the_next() {
+fn a_run_does_not_affect_the_next() {
     let chain = Chain::new().conv("a");
-    let kept = chain.end;
+    let shortcut = chain.end;
     let case = Case { batch: 3, ..case() };
-    let mut session = chain.conv("b").plus(kept).conv("c").open(case);
+    let mut session = chain.conv("b").plus(shortcut).conv("c").open(case);
     let images = random_images(8, case);
     let image = images.data().len() / 3;
     let mut first = vec![0.0; image];
@@ -118,7 +118,7 @@ fn a_training_block_is_two_steps() {
 }
 
 #[test]
-fn what_cannot_be_planned_is_one_sentence() {
+fn a_session_that_cannot_be_opened_gives_the_reason() {
     let mut graph = Graph::new();
     let input = graph.add("input", Op::Input { channels: 3 }, &[]);
     let stem = graph.add("stem", Op::conv(Conv2d::square(3, 64, 3)), &[input]);
@@ -153,7 +153,7 @@ fn absurd_activations_are_refused_before_they_are_allocated() {
 }
 
 #[test]
-fn data_of_the_wrong_length_is_an_error() {
+fn slices_of_the_wrong_length_are_errors() {
     let mut session = Chain::new().conv("a").open(Case { batch: 2, ..case() });
     let image = Tensor::full([1, 8, 16, 16], 0.5);
     let mut output = [1.5; 2048];
