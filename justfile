@@ -1,58 +1,58 @@
-# Everything a contributor runs. Continuous integration (.ci/run) runs `just check`.
+# Recipes for contributors. Continuous integration (.ci/run) runs `just check`.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# All that continuous integration runs.
+# Run everything that continuous integration runs.
 check: format test kernels examples demo-short lint doc package
 
-# Is the code formatted?
+# Check the formatting.
 format:
     cargo fmt --all --check
 
-# The README's test command. Release only: the training framework compiles for minutes in each profile.
+# Run the README's test command. Release only: the training framework takes minutes to compile in each profile.
 test:
     $(sed -n '/<!-- test command -->/,/^```$/p' README.md | grep '^cargo test')
 
-# The benchmark of the kernels, each case once: it checks its answers.
+# Run each case of the kernel benchmark once; it checks its results.
 kernels:
     cargo bench --quiet --workspace --bench kernels -- --test
 
-# The libraries' examples, run.
+# Run the examples of the libraries.
 examples:
     tools/examples.sh
 
-# The demo, two epochs.
+# Run the demo for two epochs.
 demo-short:
     tools/demo-short.sh
 
-# The demo.
+# Run the demo.
 demo:
     cargo run --release -- demo
 
-# Lints, warnings denied.
+# Lint, with warnings denied.
 lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
 
-# Documentation, warnings denied.
+# Build the documentation, with warnings denied.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --workspace --no-deps
 
-# The crates can be published.
+# Check that the crates can be published.
 package:
     cargo package --quiet --workspace --exclude repvgg-testing --no-verify --allow-dirty
 
-# Licences and duplicate versions of dependencies.
+# Check the licences and duplicate versions of dependencies.
 deny:
     cargo deny check bans licenses sources
 
-# The kernels' tests under AddressSanitizer, which does not see into assembly; with the nightly toolchain.
+# Test the kernels under AddressSanitizer, which does not see into assembly; needs the nightly toolchain.
 sanitize:
     RUSTFLAGS="-Zsanitizer=address" cargo +nightly test --release -p repvgg-kernels --lib --target x86_64-unknown-linux-gnu --target-dir target/asan
 
-# The engine beside other runtimes; benchmarks/README.md says how to install them.
+# Time the engine against other runtimes; benchmarks/README.md explains how to install them.
 rivals *OPTIONS:
     python3 benchmarks/rivals/rivals.py {{OPTIONS}}
 
-# A reader of untrusted bytes on bytes that a fuzzer makes up; with the nightly toolchain and cargo-fuzz.
+# Fuzz a reader of untrusted bytes; needs the nightly toolchain and cargo-fuzz.
 fuzz target="model":
     cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -rss_limit_mb=2048 -timeout=10

@@ -1,4 +1,4 @@
-"""Networks in PyTorch that neither torchvision nor timm has: ShuffleNet V1, and NASNet-A of other sizes than timm's."""
+"""PyTorch networks missing from torchvision and timm: ShuffleNet V1, and NASNet-A in sizes that timm lacks."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet under the names of github.com/megvii-model/ShuffleNet-Series."""
+    """ShuffleNet with the parameter names of github.com/megvii-model/ShuffleNet-Series."""
 
     def __init__(self, groups=3, channels=240, width=1.0, stem=24, depths=(4, 8, 4), num_classes=1000):
         super().__init__()
@@ -52,7 +52,7 @@ class ShuffleUnit(nn.Module):
 
 
 class MeanInside(nn.Module):
-    """The mean of the part of each window that lies on the map, padded as TensorFlow does."""
+    """The mean over the part of each window inside the map, with TensorFlow's padding."""
 
     def forward(self, x):
         sums, counts = (F.avg_pool2d(pad_same(value, [3, 3], [2, 2]), 3, 2) for value in (x, torch.ones_like(x)))
@@ -60,7 +60,7 @@ class MeanInside(nn.Module):
 
 
 class NASNetA(NASNetALarge):
-    """timm's network with fewer cells in a stage; reductions and padding as the paper's mobile network has them."""
+    """timm's network with fewer cells per stage, and the reductions and padding of the paper's mobile network."""
 
     def __init__(self, cells, num_features, stem_size, num_classes=1000):
         super().__init__(num_classes=num_classes, stem_size=stem_size, num_features=num_features)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo with two epochs: it must end with a line of JSON and a report.
+# Runs the demo for two epochs, which must end with a line of JSON and a report.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)

@@ -1,15 +1,16 @@
-"""Writes what PyTorch computes of torchvision's and timm's networks: goldens of crates/repvgg/tests/baselines.rs.
+"""Writes the logits of torchvision's and timm's networks: goldens of crates/repvgg/tests/baselines.rs.
 
     python tools/golden_baselines.py [NAME ...] [--checkpoints FOLDER]
     python tools/golden_baselines.py [NAME ...] --counts
 
-Images and weights, statistics of batch norms included, are a formula, which the Rust tests repeat, so that only the network's name, the
-image's size and the first logits are stored, one line a network; lines of other networks stay. All is computed in double precision from
-values rounded to single. With `--checkpoints`, FOLDER also gets NAME.safetensors, NAME.images.npy and NAME.logits.npy, for
+Images and weights, including the statistics of batch norms, follow from a formula, which the Rust tests repeat. The file therefore holds
+only the name, image size and first logits of each network, one network per line; lines of other networks stay. Everything is computed in
+double precision from values rounded to single. With `--checkpoints`, FOLDER also gets NAME.safetensors, NAME.images.npy and
+NAME.logits.npy, for
 
     repvgg run NAME.safetensors --architecture NAME --input NAME.images.npy --output found.npy
 
-With `--counts`, it prints rows of the test's table instead: parameters, and multiply-adds at the size that the network was published for.
+With `--counts`, it prints rows of the test's table instead: parameters, and multiply-adds at the published image size.
 """
 
 import argparse
@@ -85,14 +86,14 @@ def small_efficientnet():
 
 
 def early_stride():
-    """ResNet as in the paper: the stride in the first 1×1."""
+    """The paper's ResNet, with the stride in the first 1×1."""
     network = ResNet(Bottleneck, [2, 1, 2, 1], num_classes=10)
     for stage in (network.layer2, network.layer3, network.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     return network
 
 
-# Networks that nobody published, by the specification that describes them.
+# Unpublished networks, by their specifications.
 SPECIFICATIONS = {
     'family = "densenet"\ndepths = [1, 3, 1, 2]\ngrowth = 6\nstem = 20\nbottleneck = 3\nclasses = 10': lambda: DenseNet(
         6, (1, 3, 1, 2), 20, bn_size=3, num_classes=10
@@ -110,7 +111,7 @@ SPECIFICATIONS = {
 
 
 def uniform(name, shape, low, high):
-    """Numbers from `low` to `high` that follow from a name: SplitMix64 of its CRC-32 and their index, 24 bits each."""
+    """Numbers from `low` to `high`, determined by a name: SplitMix64 of its CRC-32 and the index, 24 bits each."""
     z = np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(zlib.crc32(name.encode()) << 32)
     z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -120,7 +121,7 @@ def uniform(name, shape, low, high):
 
 
 def randomise(network):
-    """Kernels that keep a signal's size, batch norms and biases that do not."""
+    """Fills in kernels that preserve the scale of a signal, and batch norms and biases that do not."""
     for path, module in network.named_modules():
         for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             low, high = -0.5, 0.5
@@ -141,7 +142,7 @@ def golden(network, size):
 
 
 def count(network, size):
-    """Parameters, and multiply-adds of convolutions and fully connected layers in evaluation."""
+    """The parameters, and the multiply-adds of convolutions and fully connected layers in evaluation."""
     macs = 0
 
     def hook(module, _, output):
@@ -158,8 +159,8 @@ def count(network, size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="the networks; all where none is given")
-    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where model files go, too")
+    parser.add_argument("names", nargs="*", help="the networks (default: all)")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="a folder for model files")
     parser.add_argument("--counts", action="store_true", help="print counts and write nothing")
     arguments = parser.parse_args()
     if arguments.counts:

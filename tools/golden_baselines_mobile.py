@@ -1,10 +1,9 @@
-"""Writes what PyTorch computes of mobile and searched networks: goldens of crates/repvgg/tests/baselines.rs.
+"""Writes the logits of mobile and searched networks: goldens of crates/repvgg/tests/baselines.rs.
 
     python tools/golden_baselines_mobile.py [--checkpoints FOLDER]
     python tools/golden_baselines_mobile.py --counts
 
-All is as in golden_baselines.py; NASNet's images have the parities of the sizes that its networks are published for, on which its padding
-depends.
+Everything else is as in golden_baselines.py. NASNet's images have the parities of the published sizes, which determine its padding.
 """
 
 import argparse
@@ -68,7 +67,7 @@ def small_xception():
     return network
 
 
-# Networks that nobody published, by the specification that describes them.
+# Unpublished networks, by their specifications.
 MOBILEONE = "depths = [1, 2, 1, 1]\nwidth = [0.5, 0.5, 0.25, 0.125]\nbranches = 2\nexcited = [0, 1, 0, 1]"
 OTHER_NASNET = "cells = 2\nfeatures = 96\nstem = 8\nskips_reduction = false\ncounts_padding = false"
 SHUFFLENET = "groups = 4\nchannels = 96\nwidth = 0.5\nstem = 8\ndepths = [2, 1, 3]"
@@ -86,14 +85,14 @@ SPECIFICATIONS = {
 
 
 def image_size(name):
-    """Height and width of a golden's images."""
+    """Height and width of the images of a golden."""
     _, is_fixed, side = name.partition("size = ")
     return [int(side)] * 2 if is_fixed else {"nasnet-a-large": [75, 43], "nasnet-a-mobile": [63, 32]}.get(name, SIZE)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="where model files go, too")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="a folder for model files")
     parser.add_argument("--counts", action="store_true", help="print counts and write nothing")
     arguments = parser.parse_args()
     if arguments.counts:

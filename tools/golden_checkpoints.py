@@ -1,9 +1,9 @@
-"""Writes small checkpoints as torch.save does: goldens of crates/repvgg/tests/data/checkpoints, seeds of fuzz/seeds/pytorch.
+"""Writes small checkpoints with torch.save: goldens of crates/repvgg/tests/data/checkpoints, seeds of fuzz/seeds/pytorch.
 
     python tools/golden_checkpoints.py
 
-PyTorch 2.15.0, safetensors 0.8.0. `<name>.safetensors` is what the state dicts of `<name>.pth` and
-`<name>-*.pth` hold, floats as f32.
+PyTorch 2.15.0, safetensors 0.8.0. `<name>.safetensors` holds the state dict of `<name>.pth` and
+`<name>-*.pth`, with floats as f32.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def ramp(*shape: int) -> torch.Tensor:
 
 
 def views() -> dict:
-    """Every type of float, and every way of lying in a storage."""
+    """Every float type and every memory layout."""
     base = ramp(3, 4)
     return {
         "shared": base,
@@ -50,7 +50,7 @@ def views() -> dict:
 
 
 def training(state_dict: dict) -> dict:
-    """What training programs keep beside the weights."""
+    """A checkpoint with the other contents that training programs store."""
     weight = torch.nn.Parameter(ramp(2))
     optimizer = torch.optim.AdamW([weight])
     weight.sum().backward()

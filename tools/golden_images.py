@@ -1,10 +1,10 @@
-"""Writes the image goldens of crates/repvgg/tests/data/images: small files of every format, and what Pillow makes of them.
+"""Writes the image goldens of crates/repvgg/tests/data/images: small files of every format, and Pillow's results for them.
 
     python tools/golden_images.py
 
-Pillow 13.0.0, torchvision 0.29.2. The picture is a formula (`picture`, repeated in the Rust tests), so only results are stored:
-`<format>.<ext>` is a file to decode; `<format>.expected.png` is Pillow's `exif_transpose` and `convert("RGB")` of it where that is not
-the picture itself; `crop-<width>x<height>-<size>-<percent>-<filter>.png` is torchvision's Resize and CenterCrop.
+Pillow 13.0.0, torchvision 0.29.2. The picture follows from a formula (`picture`, repeated in the Rust tests), so only results are stored:
+`<format>.<ext>` is a file to decode; `<format>.expected.png` is the result of Pillow's `exif_transpose` and `convert("RGB")`, unless that
+is the picture itself; `crop-<width>x<height>-<size>-<percent>-<filter>.png` is torchvision's Resize and CenterCrop.
 """
 
 from pathlib import Path
@@ -27,13 +27,13 @@ CROPS = [
 
 
 def picture(width: int, height: int) -> Image.Image:
-    """Rough enough that a wrong tap shows, the same on every machine."""
+    """Rough enough to reveal a wrong tap, and the same on every machine."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return Image.fromarray(((x * x * 3 + y * 29 + x * y * 5 + c * 91) % 256).astype(np.uint8))
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """Smooth enough that lossy formats keep it."""
+    """Smooth enough to survive lossy formats."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return Image.fromarray((40 + x * 7 * (c != 1) + y * 9 * (c != 0)).astype(np.uint8))
 

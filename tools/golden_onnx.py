@@ -1,9 +1,9 @@
-"""Writes the ONNX seed files of fuzz/seeds/onnx, and what ONNX Runtime computes of them to crates/repvgg/tests/data/onnx.
+"""Writes the ONNX seed files of fuzz/seeds/onnx, and ONNX Runtime's outputs for them to crates/repvgg/tests/data/onnx.
 
     python tools/golden_onnx.py
 
-Each seed is a small network as some exporter writes it, or a file that must be refused. The input is a formula, sin(0.37 · i), which the
-Rust tests repeat, so only results are stored: `<seed>.f32` holds the first output, little-endian.
+Each seed is a small network in the style of an exporter, or a file that must be refused. The input follows from a formula, sin(0.37 · i),
+which the Rust tests repeat, so only results are stored: `<seed>.f32` holds the first output, little-endian.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def number(name, value):
 
 
 def norm(name, channels):
-    """A batch norm's parameters, and their names."""
+    """The parameters of a batch norm, and their names."""
     tensors = [
         positive(f"{name}.weight", channels),
         normal(f"{name}.bias", channels),
@@ -60,7 +60,7 @@ def write(name, nodes, constants, shape, opset=17, ir=8, more_outputs=()):
 
 
 def view_chain():
-    """What PyTorch wrote for `x.view(x.size(0), -1)`, constants listed among the inputs."""
+    """Old PyTorch's export of `x.view(x.size(0), -1)`, with constants listed among the inputs."""
     parameters, names = norm("b", 4)
     nodes = [
         node("Conv", ["x", "c.weight", "c.bias"], ["a"], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2], group=1, dilations=[1, 1]),
@@ -82,7 +82,7 @@ def view_chain():
 
 
 def channels_last():
-    """A Keras network: channels last outside, automatic padding, rows in the order of [H, W, C]."""
+    """A Keras network: an input with channels last, automatic padding, rows in the order of [H, W, C]."""
     nodes = [
         node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
         node("Pad", ["t", "p"], ["q"]),
@@ -149,7 +149,7 @@ def squeeze_excite():
 
 
 def storage_types():
-    """Every floating-point type, raw and listed; images of any size; outputs that are and are not understood."""
+    """Every floating-point type, raw and listed; images of any size; supported and unsupported outputs."""
     nodes = [
         node("Cast", ["c.weight"], ["w"], to=TensorProto.FLOAT),
         node("Cast", ["bias16"], ["b"], to=TensorProto.FLOAT),
@@ -196,12 +196,12 @@ def rows():
         node("MatMul", ["c", "w"], ["y"]),
     ]
     write("rows", nodes, [normal("a.weight", 6, 5), normal("a.bias", 5), *parameters, normal("w", 5, 2)], [None, 6])
-    whole = (SEEDS / "rows.onnx").read_bytes()
-    (SEEDS / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
+    complete = (SEEDS / "rows.onnx").read_bytes()
+    (SEEDS / "truncated.onnx").write_bytes(complete[: len(complete) // 2])
 
 
 def pad_chain():
-    """What PyTorch wrote for `F.pad` before it folded constants."""
+    """PyTorch's export of `F.pad` from before it folded constants."""
     nodes = [
         node("Constant", [], ["pads"], value=integers("", 1, 1, 0, 0)),
         node("ConstantOfShape", ["four"], ["zeros"], value=integers("", 0)),
@@ -234,8 +234,8 @@ def hostile():
 
 def golden(path):
     session = onnxruntime.InferenceSession(path)
-    [given] = session.get_inputs()
-    shape = [extent if isinstance(extent, int) else 2 if axis == 0 else 7 for axis, extent in enumerate(given.shape)]
+    [source] = session.get_inputs()
+    shape = [extent if isinstance(extent, int) else 2 if axis == 0 else 7 for axis, extent in enumerate(source.shape)]
     is_channels_last = path.stem.startswith("channels_last")
     planar = [shape[axis] for axis in (0, 3, 1, 2)] if is_channels_last else shape
     images = np.sin(np.arange(np.prod(planar)) * 0.37).astype(np.float32).reshape(planar)

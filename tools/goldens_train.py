@@ -1,12 +1,12 @@
-"""Writes what PyTorch makes of a few training steps of tiny RepVGG networks, for crates/repvgg-train/tests.
+"""Writes PyTorch's results for a few training steps of tiny RepVGG networks, for crates/repvgg-train/tests.
 
     python tools/goldens_train.py crates/repvgg-train/tests/data
 
 Everything is computed in float64 from float32 starting values and rounded once to float32 at the end, so that the file holds the
-true values and not PyTorch's own rounding. Made with PyTorch 2.15.0.
+true values without PyTorch's own rounding errors. Generated with PyTorch 2.15.0.
 
-Each file holds: images, labels, losses (one per step, before its update), logits (of the final network in eval mode), and for every
-parameter and running statistic `initial.*` and `final.*`, and for every parameter `gradient.*`, that of the first step.
+Each file holds images, labels, losses (one per step, before its update) and logits (of the final network in eval mode); `initial.*` and
+`final.*` for every parameter and running statistic; and `gradient.*`, the gradient of the first step, for every parameter.
 """
 
 import pathlib
@@ -70,7 +70,7 @@ class Network(nn.Module):
 
 
 def randomise(network, generator):
-    """Nothing fresh: random γ, β and running statistics, so that no error hides behind ones and zeros."""
+    """Fills in random γ, β and running statistics, so that no error hides behind ones and zeros."""
     uniform = lambda like, low, high: torch.empty_like(like).uniform_(low, high, generator=generator)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -99,7 +99,7 @@ def golden(path, seed, nesterov, **shape):
     randomise(network, generator)
     images = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator)
     labels = torch.randint(CLASSES, (BATCH,), generator=generator)
-    kept = {"images": images, "labels": labels, **tensors(network, "initial")}
+    saved = {"images": images, "labels": labels, **tensors(network, "initial")}
     network.double().train()
     parameters = list(network.named_parameters())
     groups = [
@@ -115,15 +115,15 @@ def golden(path, seed, nesterov, **shape):
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
-            kept |= {f"gradient.{name}": value.grad.float() for name, value in parameters}
+            saved |= {f"gradient.{name}": value.grad.float() for name, value in parameters}
         optimizer.step()
         losses.append(loss.item())
-    kept["losses"] = torch.tensor(losses)
-    kept |= tensors(network, "final")
+    saved["losses"] = torch.tensor(losses)
+    saved |= tensors(network, "final")
     network.eval()
     with torch.no_grad():
-        kept["logits"] = network(images.double())[0].float()
-    save_file(kept, path)
+        saved["logits"] = network(images.double())[0].float()
+    save_file(saved, path)
 
 
 if __name__ == "__main__":

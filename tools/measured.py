@@ -1,4 +1,4 @@
-"""Writes the table of measurements in docs/images.md between its markers, from what the program printed.
+"""Writes the table of measurements in docs/images.md, between its markers, from the output of the programs.
 
     repvgg train CIFAR --preset cifar10 -o RUN …        -> --cifar RUN
     repvgg demo -o DEMO --json > DEMO.out               -> --demo DEMO.out
@@ -22,8 +22,8 @@ def cifar(run):
     best = max(epoch["validation_top1"] for epoch in epochs)
     minutes = sum(epoch["seconds"] for epoch in epochs) / 60
     depths, width = (config["architecture"][key] for key in ("depths", "width"))
-    what = f"CIFAR-10, {len(epochs)} epochs, depths {depths}, width {width}, {config['threads']} threads"
-    return [(what, f"top-1 {100 * best:.2f} % on the 1,000 test images at hand, {minutes:.0f} min")]
+    label = f"CIFAR-10, {len(epochs)} epochs, depths {depths}, width {width}, {config['threads']} threads"
+    return [(label, f"top-1 {100 * best:.2f} % on the 1,000 test images at hand, {minutes:.0f} min")]
 
 
 def demo(output):
@@ -41,7 +41,7 @@ def demo(output):
 
 def training(output):
     lines = re.findall(r"^(.*batch \d+): ([\d.]+) images/s median, ([\d.]+) best", output.read_text(), re.MULTILINE)
-    return [(f"training, {what}", f"{median} images/s median, {best} best") for what, median, best in lines]
+    return [(f"training, {label}", f"{median} images/s median, {best} best") for label, median, best in lines]
 
 
 def main():
@@ -51,7 +51,7 @@ def main():
     arguments = parser.parse_args()
     readers = {"cifar": cifar, "demo": demo, "training": training}
     rows = [row for name, read in readers.items() if getattr(arguments, name) for row in read(getattr(arguments, name))]
-    table = "\n".join(["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
+    table = "\n".join(["| what | measured |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
     page = Path(__file__).parent.parent / "docs" / "images.md"
     text = page.read_text()
     start, end = text.index(START) + len(START), text.index(END)

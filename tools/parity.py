@@ -1,17 +1,17 @@
-"""Compares repvgg with PyTorch, timm and ONNX Runtime, as `repvgg verify A B` compares two models, and writes goldens.
+"""Compares repvgg with PyTorch, timm and ONNX Runtime, in the way `repvgg verify A B` compares two models, and writes goldens.
 
     python tools/parity.py --binary target/release/repvgg --networks a0,b1g4,d2se,custom
     python tools/parity.py --binary target/release/repvgg --networks custom --images photos/ --write-goldens goldens/
 
-Each network gets random weights with no trivial batch norm (tools/repvgg_torch.py) and goes through
-  - timm: our PyTorch network, timm's, and what timm loads of `repvgg export --dialect timm`;
+Each network gets random weights without trivial batch norms (tools/repvgg_torch.py) and goes through
+  - timm: the PyTorch network against timm's, and timm with the weights of `repvgg export --dialect timm`;
   - every container that PyTorch writes: `repvgg run`, then `repvgg fuse` and run, against PyTorch in float64;
-  - `repvgg export` to ONNX: onnx.checker, ONNX Runtime, back through `repvgg run` and `repvgg verify`;
-  - what torch.onnx writes: `repvgg run`, `repvgg fuse` and run.
-With --images, Pillow, torchvision and PyTorch classify the files beside `repvgg predict`.
+  - `repvgg export` to ONNX: onnx.checker, ONNX Runtime, then back through `repvgg run` and `repvgg verify`;
+  - the files that torch.onnx writes: `repvgg run`, then `repvgg fuse` and run.
+With --images, Pillow, torchvision and PyTorch classify the same files as `repvgg predict`.
 
-One line per check, a table at the end. A difference is the largest of a logit, in the largest logit. Exit code 1 when a
-check fails. The packages are those of tools/requirements-parity.txt.
+Each check prints a line, and a table follows at the end. A difference is the largest difference of a logit, relative to the largest logit.
+The exit code is 1 if a check fails. tools/requirements-parity.txt lists the packages.
 """
 
 import argparse
@@ -51,11 +51,11 @@ from parity_session import Case, Row, Session, copy_of, difference, logits64
 from repvgg_torch import SPECS, network, pictures
 
 HALF = 5e-3
-"""What is left of eleven bits in every parameter."""
+"""The limit for parameters rounded to eleven bits."""
 PIXELS = 2e-2
-"""Resizing in f32 beside Pillow, which rounds to bytes twice."""
+"""The limit for resizing in f32, where Pillow rounds to bytes twice."""
 LEVELS = 2.01
-"""Of 255, in a pixel: one from decoding JPEG, one from resizing."""
+"""The limit for a pixel, of 255 levels: one from decoding JPEG, one from resizing."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPSETS = (7, 11, 13, 17, 18, 21)
 
@@ -74,7 +74,7 @@ def check_containers(session: Session, case: Case) -> None:
 
 
 def check_rounded(session: Session, case: Case, state: State, kind: str) -> None:
-    """Against PyTorch with the same rounded parameters."""
+    """Compares with PyTorch on the same rounded parameters."""
     twin = copy_of(case.model, case.spec)
     twin.load_state_dict(state)
     rounded = dataclasses.replace(case, expected=logits64(twin, case.images))
@@ -130,7 +130,7 @@ def check_export(session: Session, case: Case, ours: pathlib.Path) -> None:
 
 
 def verified(session: Session, ours: pathlib.Path, path: pathlib.Path) -> float:
-    """Exit code 1 with a report says that they differ."""
+    """Exit code 1 with a report means that the models differ."""
     report = session.call("verify", ours, path, "--size", 64, "--images", 2, "--json", accepted=(0, 1))
     return json.loads(report)["relative_difference"]
 
@@ -148,7 +148,7 @@ def preprocessed(session: Session, case: Case, ours: pathlib.Path) -> float:
 
 
 def standard() -> Compose:
-    """The preprocessing of a file that says nothing: the paper's."""
+    """The preprocessing of a file without metadata: the paper's."""
     return Compose([Resize(256), CenterCrop(224), ToTensor(), Normalize(MEAN, STD)])
 
 
@@ -169,7 +169,7 @@ def check_torch_onnx(session: Session, case: Case) -> None:
 
 
 def check_images(session: Session, case: Case, ours: pathlib.Path, folder: pathlib.Path) -> None:
-    """Top-1, the largest difference of a probability, and of a pixel of the network's input in 255ths."""
+    """Compares top-1, probabilities, and the pixels of the network's input in 255ths."""
     echo = session.work / "pixels.onnx"
     write_pixels(echo, 224)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def check_images(session: Session, case: Case, ours: pathlib.Path, folder: pathl
 
 
 def pixels(session: Session, echo: pathlib.Path, path: str, expected: torch.Tensor) -> float:
-    """Logarithms of probabilities are logits but for one constant, which most pixels agree on."""
+    """The logarithms of probabilities are logits up to a constant, which is the median difference."""
     top = json.loads(session.call("predict", echo, path, "--top", expected.numel(), "--json"))["top"]
     found = np.full(expected.numel(), np.nan)
     found[[entry["class"] for entry in top]] = np.log([entry["probability"] for entry in top])
@@ -233,13 +233,13 @@ def check_network(session: Session, name: str, options: argparse.Namespace) -> N
         session.section = (name, section)
         try:
             check()
-        except Exception as error:  # the other sections are still worth their time
+        except Exception as error:  # the other sections still run
             session.record(Row(session.section, section, float("nan"), 0, " ".join(str(error).split())[:300]))
     ours.unlink()
 
 
 def summary(rows: list[Row]) -> None:
-    """A line for each network, section and tolerance, then every failure again."""
+    """Prints a line for each network, section and tolerance, then repeats every failure."""
     print("\n| network | checks | passed | largest difference that passed | limit |\n|---|---|---|---|---|")
     for name, section, limit in dict.fromkeys((*row.section, row.limit) for row in rows):
         found = [row for row in rows if row.section == (name, section) and row.limit == limit]
@@ -252,10 +252,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, default="target/release/repvgg", help="the program (default: %(default)s)")
     parser.add_argument("--networks", default="custom,a0", help=f"of {', '.join(SPECS)} (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=64, help="height of the input; it is 32 wider (default: %(default)s)")
-    parser.add_argument("--work", type=pathlib.Path, help="where files go, and stay (default: a folder that is removed)")
+    parser.add_argument("--size", type=int, default=64, help="height of the input, which is 32 pixels wider (default: %(default)s)")
+    parser.add_argument("--work", type=pathlib.Path, help="a folder for files, which stay there (default: a temporary folder)")
     parser.add_argument("--images", type=pathlib.Path, help="images to classify")
-    parser.add_argument("--write-goldens", type=pathlib.Path, help="where to keep each network's files and logits")
+    parser.add_argument("--write-goldens", type=pathlib.Path, help="a folder for the files and logits of each network")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What PyTorch programs write of a network, for tools/parity.py: dialects of names, containers, ONNX."""
+"""Files that PyTorch programs write of a network, for tools/parity.py: dialects of names, containers, ONNX."""
 
 import argparse
 import contextlib
@@ -31,11 +31,11 @@ DIALECTS = {
         "se_layer.conv2.conv",
     ),
 }
-"""The parts of a block in other code bases' words."""
+"""The parts of a block under other code bases' names, in the order of OFFICIAL."""
 
 
 def block_name(stage: int, rest: str, dialect: str) -> tuple[str, str]:
-    """The block, and what follows it."""
+    """Splits a name into the block and the rest, in the names of a dialect."""
     prefix = "" if dialect == "timm" else "backbone."
     if stage == 0:
         return f"{prefix}stem", rest
@@ -54,7 +54,7 @@ def translated_name(official: str, dialect: str) -> str:
 
 
 def translated(state: State, dialect: str) -> State:
-    """The same tensors under another code base's names."""
+    """The tensors under another code base's names."""
     return {translated_name(official, dialect): tensor for official, tensor in state.items()}
 
 
@@ -65,7 +65,7 @@ def training_run(state: State) -> dict[str, object]:
 
 
 def timm_run(state: State) -> dict[str, object]:
-    """A checkpoint with averaged weights beside the weights; those are the ones to take."""
+    """A checkpoint with weights and averaged weights. Readers must take the weights themselves."""
     averaged = {name: tensor * 0 + 1 for name, tensor in state.items()}
     return {"state_dict_ema": averaged, "state_dict": state, "args": argparse.Namespace(lr=0.1, model="repvgg"), "epoch": 3}
 
@@ -83,7 +83,7 @@ def forms(form: str, state: State, dialects: list[str]) -> Iterator[tuple[str, s
 
 
 def containers(state: State) -> Iterator[tuple[str, str, Writer]]:
-    """Of a training form, beside `forms`: what, the file's name, how to write it."""
+    """Further files of a training form: a description, the file's name, its writer."""
     yield "{model: module.…}", "model.pth", functools.partial(torch.save, training_run(state))
     yield "{state_dict, state_dict_ema, args}", "model.pth", functools.partial(torch.save, timm_run(state))
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
@@ -111,7 +111,7 @@ def write_onnx(model: torch.nn.Module, images: torch.Tensor, path: pathlib.Path,
 
 
 def write_pixels(path: pathlib.Path, size: int) -> None:
-    """A network whose logits are its input's values."""
+    """Writes a network whose logits are the values of its input."""
     values = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "identity")
     nodes = [helper.make_node("Conv", ["image", "identity"], ["same"]), helper.make_node("Flatten", ["same"], ["logits"])]
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, size, size])

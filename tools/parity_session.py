@@ -1,4 +1,4 @@
-"""One network's case, one check's row, and the program that is checked, for tools/parity.py."""
+"""A network under test, the result of a check, and the program under test, for tools/parity.py."""
 
 import dataclasses
 import pathlib
@@ -11,13 +11,13 @@ import torch
 from repvgg_torch import RepVgg, Spec
 
 EXACT = 1e-5
-"""What `repvgg run` promises beside float64."""
+"""The guaranteed precision of `repvgg run`, relative to float64."""
 SMALL = 20_000_000
-"""Values of a network that goes through every file; larger ones go through the common ones."""
+"""The most parameters of a network that goes through every kind of file; larger networks go through the common kinds."""
 
 
 class Failure(Exception):
-    """A program said no: its last line."""
+    """The last line of a program that failed."""
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def plain(self) -> RepVgg:
-        """Fused in float64 and rounded once."""
+        """The plain form: fused in float64 and rounded once."""
         model = copy_of(self.model, self.spec).double()
         model.fuse()
         return model.float()
@@ -44,7 +44,7 @@ class Case:
 
 @dataclasses.dataclass
 class Row:
-    """One check; `note` is why it could not be made."""
+    """One check; `note` explains why it could not run."""
 
     section: tuple[str, str]
     what: str
@@ -63,7 +63,7 @@ class Row:
 
 @dataclasses.dataclass
 class Session:
-    """The program, where files go, what was found."""
+    """The program, the folder for files, the results."""
 
     binary: pathlib.Path
     work: pathlib.Path
@@ -79,7 +79,7 @@ class Session:
     def check(self, what: str, measure: Callable[[], float], limit: float = EXACT) -> None:
         try:
             self.record(Row(self.section, what, measure(), limit))
-        except Exception as error:  # whatever a library says of a file of ours is a finding
+        except Exception as error:  # a library's complaint about a file of repvgg is a result
             self.record(Row(self.section, what, float("nan"), limit, " ".join(str(error).split())[:300]))
 
     def record(self, row: Row) -> None:
@@ -97,7 +97,7 @@ class Session:
         return path
 
     def architecture(self, case: Case, model: pathlib.Path) -> list[object]:
-        """Foreign weights do not show strides."""
+        """The option that supplies strides, which foreign weights do not reveal."""
         if case.spec.strides == (2, 2, 2, 2, 2) or model.suffix == ".onnx" or model.name.startswith("ours"):
             return []
         path = self.work / f"{case.name}.toml"
@@ -133,7 +133,7 @@ def copy_of(model: RepVgg, spec: Spec) -> RepVgg:
 
 @torch.no_grad()
 def logits64(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    """In float64, the model left in float32."""
+    """The logits in float64. The model itself stays in float32."""
     result = model.double()(images.double()).numpy()
     model.float()
     return result

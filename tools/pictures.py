@@ -1,11 +1,15 @@
-"""Draws the pictures of the README and docs/ as SVG, from the newest record of benchmarks/rivals and from the geometry of a block.
+"""Draws the pictures of the README and docs/ as SVG, from the newest record of benchmarks/rivals and the geometry of a block.
 
-    python tools/pictures.py            writes docs/pictures/fusion.svg and docs/pictures/speed.svg
+    python tools/pictures.py                        writes docs/pictures/fusion.svg and docs/pictures/speed.svg
+    python tools/pictures.py demo/report.html       also photographs the demo's report as docs/pictures/report.png, with Chromium
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +21,7 @@ FONT = "font-family='system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-
 
 
 class Svg:
-    """Elements of a picture with a white ground, so that it reads on light and dark pages."""
+    """A picture on a white ground, readable on light and dark pages."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
@@ -43,7 +47,7 @@ class Svg:
         self.parts.append(f"<polyline points='{path}' fill='none' stroke='{INK}' stroke-width='1.5'{marker}/>")
 
     def cells(self, x: float, y: float, side: float, fills: list[list[tuple[str, float]]]) -> None:
-        """A kernel: a grid of squares, each with a colour and an opacity."""
+        """Draws a kernel: a grid of squares, each with a colour and an opacity."""
         for r, row in enumerate(fills):
             for s, (fill, opacity) in enumerate(row):
                 self.parts.append(
@@ -57,7 +61,7 @@ class Svg:
 
 
 def fusion() -> None:
-    """A block with three branches, and the one convolution that it fuses into."""
+    """Draws a block with three branches, and the convolution that it fuses into."""
     svg = Svg(860, 330, "A RepVGG block: three branches while training, one 3×3 convolution after fusing")
     svg.text(205, 30, "training: three branches", 15, weight=600)
     svg.text(715, 30, "plain: one 3×3 convolution", 15, weight=600)
@@ -110,7 +114,7 @@ def fusion() -> None:
 
 
 def speed() -> None:
-    """Images per second of every engine, from the newest record."""
+    """Draws the images per second of every engine, from the newest record."""
     record = json.loads(sorted((ROOT / "benchmarks" / "records").glob("*.json"))[-1].read_text())
     batch, threads = 8, 2
     cells = [cell for cell in record["cells"] if (cell["batch"], cell["threads"]) == (batch, threads)]
@@ -120,7 +124,7 @@ def speed() -> None:
     rows = sum(len([e for e in cell["engines"] if e.get("median_ms")]) for cell in cells)
     height = 84 + rows * (bar + 4) + len(cells) * gap + 24
     svg = Svg(860, height, "Images per second of RepVGG networks on several CPU engines")
-    svg.text(20, 32, f"images per second, 224×224, f32, batch {batch}, {threads} threads; longer is better", 15, "start", weight=600)
+    svg.text(20, 32, f"images per second, 224×224, f32, batch {batch}, {threads} threads; bars relative to the fastest", 15, "start", weight=600)
     svg.text(20, 52, f"{record['machine']['cpu']}, {record['machine']['cores']} cores, {record['date'][:10]}; medians, all engines in turn in one run", 12, "start", MUTED)
     y = 84.0
     for cell in cells:
@@ -140,6 +144,16 @@ def speed() -> None:
     svg.write(PICTURES / "speed.svg")
 
 
+def report(page: Path) -> None:
+    """The first screen of the demo's report."""
+    with tempfile.TemporaryDirectory() as profile:
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
+        command += [f"--user-data-dir={profile}", "--window-size=1000,965", f"--screenshot={PICTURES / 'report.png'}"]
+        subprocess.run([*command, page.resolve().as_uri()], check=True, capture_output=True)
+
+
 if __name__ == "__main__":
     fusion()
     speed()
+    for argument in sys.argv[1:]:
+        report(Path(argument))

@@ -1,4 +1,4 @@
-"""RepVGG (Ding et al., 2101.03697) in PyTorch, under the official names of its parameters, for tools/parity.py."""
+"""RepVGG (Ding et al., 2101.03697) in PyTorch, with the official parameter names, for tools/parity.py."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ A, B, D = (2, 4, 14, 1), (4, 6, 16, 1), (8, 14, 24, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a specification file says."""
+    """The fields of a specification file."""
 
     depths: tuple[int, ...]
     width: tuple[float, ...]
@@ -22,7 +22,7 @@ class Spec:
     strides: tuple[int, ...] = (2, 2, 2, 2, 2)
 
     def toml(self) -> str:
-        """Tuples, strings and booleans are JSON's."""
+        """The specification as TOML, whose arrays, strings and booleans are those of JSON."""
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in dataclasses.asdict(self).items())
 
 
@@ -59,7 +59,7 @@ def excited(module: nn.Module, x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """ReLU of three branches' sum, or of one convolution after `fuse`."""
+    """The ReLU of a sum of three branches, or of one convolution after `fuse`."""
 
     def __init__(self, channels: int, filters: int, stride: int, groups: int, se: str):
         super().__init__()
@@ -82,7 +82,7 @@ class Block(nn.Module):
         return excited(self.post_se, y) if hasattr(self, "post_se") else y
 
     def fuse(self) -> None:
-        """In place: three kernels and their batch norms become one kernel and a bias."""
+        """Fuses in place: the branches and their batch norms become one kernel and a bias."""
         conv = self.rbr_dense.conv
         channels, filters, groups = conv.in_channels, conv.out_channels, conv.groups
         fused = nn.Conv2d(channels, filters, 3, conv.stride, 1, groups=groups).to(conv.weight)
@@ -128,7 +128,7 @@ class RepVgg(nn.Module):
 
     @staticmethod
     def parts(name: str, blocks: list[Block], plus: bool) -> list[tuple[str, nn.Module]]:
-        """A stage as the official code names it: a list, or in RepVGGplus a module with a list, two of them for stage 3."""
+        """A stage under its official names: a list or, in RepVGGplus, a module with a list, of which stage 3 has two."""
         if not plus:
             return [(name, nn.ModuleList(blocks))]
         half = len(blocks) // 2
@@ -144,15 +144,15 @@ class RepVgg(nn.Module):
         return self.linear(x.mean((2, 3)))
 
     def fuse(self) -> None:
-        """In place; the auxiliary heads go."""
+        """Fuses in place and removes the auxiliary heads."""
         for block in self.blocks():
             block.fuse()
         for name in [name for name, _ in self.named_children() if name.endswith("_aux")]:
             delattr(self, name)
 
 
-def shake(norm: nn.BatchNorm2d, x: Tensor, scale: float) -> None:
-    """About what training on `x` would have left, with random numbers in all four vectors."""
+def randomise_norm(norm: nn.BatchNorm2d, x: Tensor, scale: float) -> None:
+    """Fills in roughly the statistics of training on `x`, with random numbers in all four vectors."""
     mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
     variance = variance.clamp(min=variance.mean() / 2)
 
@@ -165,34 +165,34 @@ def shake(norm: nn.BatchNorm2d, x: Tensor, scale: float) -> None:
     norm.bias.copy_(uniform(-0.3, 0.3))
 
 
-def shake_block(block: Block, x: Tensor) -> None:
-    """The identity outweighs the convolutions, as in trained networks: rounding errors would grow from block to block."""
+def randomise_block(block: Block, x: Tensor) -> None:
+    """Lets the identity outweigh the convolutions, as in trained networks: otherwise rounding errors would grow with depth."""
     scale = 1.0
     if hasattr(block, "rbr_identity"):
-        shake(block.rbr_identity, x, scale)
+        randomise_norm(block.rbr_identity, x, scale)
         scale = 0.2
     for conv, norm in (block.rbr_dense, block.rbr_1x1):
-        shake(norm, conv(x), scale)
+        randomise_norm(norm, conv(x), scale)
 
 
 def pictures(count: int, height: int, width: int) -> Tensor:
-    """Blobs and noise, `[N, 3, H, W]`: images of pure noise look alike to a deep network."""
+    """Blobs and noise, `[N, 3, H, W]`: a deep network hardly distinguishes images of pure noise."""
     blobs = nn.functional.interpolate(torch.randn(count, 3, 5, 5), (height, width), mode="bilinear")
     return blobs + 0.3 * torch.randn(count, 3, height, width)
 
 
 @torch.no_grad()
 def network(spec: Spec, seed: int) -> RepVgg:
-    """In evaluation mode, with no trivial batch norm, values around one and logits of up to five.
+    """A network in evaluation mode, without trivial batch norms, with values around one and logits of up to five.
 
-    Seen are pictures and noise: a deep network that has seen one of them may answer the other with numbers that only grow, and so
-    do its rounding errors.
+    Its statistics come from pictures and noise: a deep network adapted to only one of them may respond to the other with values
+    that grow from layer to layer, and so do rounding errors.
     """
     torch.manual_seed(seed)
     model = RepVgg(spec).eval()
     images = x = torch.cat([pictures(4, 64, 64), torch.randn(4, 3, 64, 64)])
     for block in model.blocks():
-        shake_block(block, x)
+        randomise_block(block, x)
         x = block(x)
     model.linear.weight *= 5 / model(images).abs().max()
     return model

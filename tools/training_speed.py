@@ -1,4 +1,4 @@
-"""Images per second of training steps in PyTorch, on the networks of crates/repvgg-train/examples/training_speed.rs.
+"""Measures training steps in PyTorch, in images per second, on the networks of crates/repvgg-train/examples/training_speed.rs.
 
     python tools/training_speed.py [small|a0] [BATCH] [STEPS] [THREADS]
 """

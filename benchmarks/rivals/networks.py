@@ -50,7 +50,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Network:
-    """A chain of convolutions, the mean over the map, a linear layer."""
+    """A chain of convolutions, then the mean over the map and a linear layer."""
 
     convolutions: list[Convolution]
     weight: np.ndarray  # [classes, channels]
@@ -58,7 +58,7 @@ class Network:
 
     @classmethod
     def load(cls, path: Path) -> Network:
-        """Reads a plain network under the official names; strides are the paper's unless the file's metadata say otherwise."""
+        """Reads a plain network with the official names. Strides are the paper's unless the file's metadata gives others."""
         with safe_open(path, "np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             metadata = json.loads((file.metadata() or {}).get("repvgg", "{}"))
@@ -85,7 +85,7 @@ class Network:
         return total
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """What the network should compute: every operation in double precision."""
+        """The reference: every operation in double precision."""
         x = images.astype(np.float64)
         for convolution in self.convolutions:
             x = np.maximum(convolve(x, convolution), 0.0)
@@ -118,7 +118,7 @@ class Network:
         save(model, path)
 
     def write_ncnn(self, folder: Path) -> None:
-        """ncnn's `model.param`, a text of layers, and `model.bin`: a zero word before each kernel says that it is f32."""
+        """Writes ncnn's `model.param`, a text file of layers, and `model.bin`, where a zero word before each kernel means f32."""
         folder.mkdir(exist_ok=True)
         layers, x = ["Input input 0 1 input"], "input"
         with (folder / "model.bin").open("wb") as file:
@@ -141,12 +141,12 @@ class Network:
                 add(kind, f"conv{index}", fields, convolution.weight, convolution.bias)
             add("Pooling", "mean", {0: 1, 4: 1})
             add("InnerProduct", "logits", {0: len(self.bias), 1: 1, 2: self.weight.size}, self.weight, self.bias)
-        # The magic number, how many layers, how many tensors between them.
+        # The magic number, the number of layers, the number of tensors between them.
         (folder / "model.param").write_text("\n".join(["7767517", f"{len(layers)} {len(layers)}", *layers, ""]))
 
 
 def blocks(path: Path, names: dict[str, np.ndarray]) -> Iterator[tuple[int, int, str]]:
-    """Stage, place in the stage and prefix of every convolution; anything but a plain chain is refused."""
+    """Stage, position in the stage and prefix of every convolution. Refuses anything but a plain chain."""
     for name in names:
         match = re.fullmatch(r"(stage(\d)(?:\.(\d+))?\.rbr_reparam)\.(weight|bias)", name)
         if match is None:
@@ -157,7 +157,7 @@ def blocks(path: Path, names: dict[str, np.ndarray]) -> Iterator[tuple[int, int,
 
 
 def convolve(x: np.ndarray, convolution: Convolution) -> np.ndarray:
-    """One product per tap and group, in double precision."""
+    """Convolves in double precision, with one product per tap and group."""
     batch, channels, *size = x.shape
     groups, stride = convolution.groups, convolution.stride
     filters = len(convolution.bias)
@@ -175,7 +175,7 @@ def convolve(x: np.ndarray, convolution: Convolution) -> np.ndarray:
 
 
 def write_fresh(path: Path, name: str) -> None:
-    """Writes a network with seeded weights that keep the scale of activations (He et al., 1502.01852), and small biases."""
+    """Writes a network with seeded weights that preserve the scale of activations (He et al., 1502.01852), and small biases."""
     depths, width, groups = NETWORKS[name]
     stages = [int(base * factor) for base, factor in zip((64, 128, 256, 512), width, strict=True)]
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What was measured: records, the table of one cell, the README's table. Every number comes from a record."""
+"""Reports: records, the table of one cell, the table of a document. Every number comes from a record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 
 def write(path: Path, text: str) -> None:
-    """Beside its place first, then renamed: the file is there whole or not at all."""
+    """Writes atomically: to a temporary file, which is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
@@ -39,7 +39,7 @@ def write(path: Path, text: str) -> None:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Between the two nearest ranks, linearly."""
+    """A percentile, interpolated linearly between the two nearest ranks."""
     values = sorted(values)
     rank = percent / 100 * (len(values) - 1)
     low = int(rank)
@@ -83,37 +83,37 @@ def save(record: Record, path: Path) -> None:
 
 
 def present(cell: Cell) -> dict[str, Row]:
-    """The engines that ran, the fastest first."""
+    """The rows of the engines that ran, the fastest first."""
     rows = [row for row in cell["engines"] if "absent" not in row]
     return {row["engine"]: row for row in sorted(rows, key=lambda row: row["median_ms"])}
 
 
 def roofline_ms(cell: Cell) -> float | None:
-    """What a perfect direct convolution would take: every multiply-add at the peak of the same moments."""
+    """The time of a perfect direct convolution: every multiply-add at the peak measured in the same rounds."""
     peaks = cell["fma_peak_macs_per_second"]
     return cell["macs"] * cell["batch"] / (statistics.median(peaks) * cell["threads"]) * 1e3 if peaks else None
 
 
-def shown(value: float | None, form: str) -> str:
+def formatted(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text: the first two to the left, numbers to the right."""
+    """Aligns columns of text: the first two to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligns = ["<", "<", *[">"] * (len(widths) - 2)]
     lines = ("  ".join(f"{text:{a}{w}}" for text, a, w in zip(line, aligns, widths, strict=True)) for line in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def what(cell: Cell) -> str:
+def title(cell: Cell) -> str:
     height, width = cell["size"]
     threads = "1 thread" if cell["threads"] == 1 else f"{cell['threads']} threads"
     return f"{cell['network']}, batch {cell['batch']}, {threads}, {height}×{width}"
 
 
 def table(cell: Cell) -> str:
-    """One cell for the terminal."""
+    """The table of one cell, for the terminal."""
     rows = present(cell)
     ours, roofline = rows.get(OURS), roofline_ms(cell)
     lines = [["engine", "version", "median ms", "min ms", "p10 ms", "images/s", "CPU ms"]]
@@ -126,14 +126,14 @@ def table(cell: Cell) -> str:
                 row["version"],
                 *(f"{row[key]:.2f}" for key in ("median_ms", "min_ms", "p10_ms")),
                 f"{cell['batch'] * 1e3 / median:.1f}",
-                shown(row["cpu_ms"], ".2f"),
-                shown(median / ours["median_ms"] if ours else None, ".2f"),
-                shown(roofline / median if roofline else None, ".2f"),
+                formatted(row["cpu_ms"], ".2f"),
+                formatted(median / ours["median_ms"] if ours else None, ".2f"),
+                formatted(roofline / median if roofline else None, ".2f"),
                 f"{row['relative_error']:.1e}",
                 f"{row['peak_mib']:.0f}",
             ]
         )
-    text = [what(cell), "", aligned(lines), ""]
+    text = [title(cell), "", aligned(lines), ""]
     if roofline:
         peaks = [peak / 1e9 for peak in cell["fma_peak_macs_per_second"]]
         text.append(
@@ -141,7 +141,7 @@ def table(cell: Cell) -> str:
             f"a perfect direct convolution takes {roofline:.2f} ms"
         )
     if cell["cores_used_by_others"] is not None:
-        text.append(f"other programs kept {cell['cores_used_by_others']:.2f} cores busy meanwhile")
+        text.append(f"other programs kept {cell['cores_used_by_others']:.2f} cores busy during the measurement")
     text += [f"absent: {TITLES[row['engine']]}: {row['absent']}" for row in cell["engines"] if "absent" in row]
     return "\n".join([*text, ""])
 
@@ -169,7 +169,7 @@ def markdown(cells: Sequence[tuple[Record, Cell]]) -> str:
         ratio = "–"
         if OURS in rows and rivals:
             ratio = f"{rows[rivals[0]]['median_ms'] / rows[OURS]['median_ms']:.2f} ({TITLES[rivals[0]]})"
-        medians = [shown(rows[name]["median_ms"] if name in rows else None, ".1f") for name in engines]
+        medians = [formatted(rows[name]["median_ms"] if name in rows else None, ".1f") for name in engines]
         lines.append([cell["network"], str(cell["batch"]), str(cell["threads"]), *medians, ratio])
     newest, (height, width) = cells[-1][0]["machine"], cells[-1][1]["size"]
     versions = {name: sorted({rows[name]["version"] for _, rows in measured if name in rows}) for name in engines}
@@ -186,7 +186,7 @@ def markdown(cells: Sequence[tuple[Record, Cell]]) -> str:
 
 
 def around_markers(readme: Path) -> tuple[str, str]:
-    """What stands before and after the speed table."""
+    """The text before and after the speed table."""
     try:
         before, rest = readme.read_text().split(START, 1)
         _, after = rest.split(END, 1)
@@ -198,7 +198,7 @@ def around_markers(readme: Path) -> tuple[str, str]:
 
 
 def write_readme(readme: Path, folder: Path) -> None:
-    """Rewrites what stands between the markers from the records in a folder."""
+    """Rewrites the table between the markers from the records in a folder."""
     before, after = around_markers(readme)
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not records:

@@ -1,14 +1,14 @@
-"""Times this project's engine beside its rivals, in one run, in turn.
+"""Times this project's engine and its rivals, in one run, in turn.
 
 Every engine gets the same weights and input, its best f32 settings and a process of its own, which loads once and then waits. In each
-round every engine has one turn; the order rotates from round to round, and whoever is not running is stopped, so that no thread pool
-spins in another's turn. A turn is a fifth as many runs to warm up, then the timed ones. The logits are compared with double precision.
+round every engine has one turn. The order rotates from round to round, and all other engines are stopped, so that no thread pool spins
+during another's turn. A turn is a warm-up of a fifth of the timed runs, then the timed runs. The logits are compared with double precision.
 
     python benchmarks/rivals/rivals.py                                   A0, batch 1, one thread
     python benchmarks/rivals/rivals.py --models A0,B1g4 --batch 1,8 --threads 1,2 --work ../cache --readme docs/engine.md
-    python benchmarks/rivals/rivals.py --no-run --readme docs/engine.md       the table again, from the records
+    python benchmarks/rivals/rivals.py --no-run --readme docs/engine.md       only the table, from the records
 
-Nothing is installed: an engine that is not there is a row that says why. benchmarks/README.md says how to install them.
+Nothing is installed: a missing engine becomes a row that explains why. benchmarks/README.md explains how to install the engines.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ RECORDS = HERE.parent / "records"
 
 
 class Absent(Exception):
-    """Why an engine has no row."""
+    """The reason why an engine has no measurements."""
 
 
 class Worker:
-    """An engine's process: running when asked, stopped otherwise."""
+    """The process of an engine, which runs only while it handles a request."""
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str], timeout: float) -> None:
         self.log, self.timeout = log, timeout
         with log.open("wb") as stderr:
-            # In a process group of its own: Ctrl-C is for the driver alone, and a stopped orphan is ended by the system.
+            # A process group of its own: Ctrl-C reaches only this program, and the system ends a stopped orphan.
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ class Worker:
             os.killpg(self.process.pid, which)
 
     def version(self) -> str:
-        """The engine's, once it is loaded."""
+        """The version of the engine, once it is loaded."""
         reply = self.reply()
         if "absent" in reply:
             raise Absent(reply["absent"])
@@ -97,7 +97,7 @@ class Worker:
     def reply(self) -> dict[str, Any]:
         ready, _, _ = select.select([self.replies], [], [], self.timeout)
         if not ready:
-            raise Absent(f"no answer within {self.timeout:.0f} s")
+            raise Absent(f"no reply within {self.timeout:.0f} s")
         line = self.replies.readline()
         if not line:
             raise Absent(self.last_words())
@@ -110,7 +110,7 @@ class Worker:
 
 
 def once(path: Path, make: Callable[[Path], None]) -> Path:
-    """The file or folder, made when it is not there yet: beside its place first, then renamed."""
+    """Makes a file or folder unless it exists: under a temporary name, which is then renamed."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"part-{path.name}")
@@ -120,7 +120,7 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 def digest(*paths: Path) -> str:
-    """What files are called after: their content."""
+    """A hash of the content of files, for names."""
     sha = hashlib.sha256()
     for path in paths:
         sha.update(path.read_bytes())
@@ -129,7 +129,7 @@ def digest(*paths: Path) -> str:
 
 @dataclass(frozen=True)
 class Files:
-    """A network as every engine wants it, for one batch and size."""
+    """A network in the formats of all engines, for one batch and size."""
 
     job: Job  # with one thread
     folder: Path
@@ -151,7 +151,7 @@ def prepare(name: str, weights: Path, work: Path, batch: int, size: tuple[int, i
     images = once(cell / "input.npy", draw)
     mnn = cell / "model.mnn"
     if not mnn.exists():
-        # In a process of its own: it prints, and may not be installed. Then the engine's row will say so.
+        # A process of its own: it prints, and MNN may not be installed, which the engine's row then reports.
         command = [sys.executable, str(HERE / "workers.py"), "mnn-convert", str(onnx), str(mnn)]
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     reference = once(cell / f"logits-{digest(weights, images)}.npy", lambda part: np.save(part, network.logits(np.load(images))))
@@ -179,14 +179,14 @@ def command(name: str, job: Job, job_file: Path) -> list[str]:
 
 
 class OtherPrograms:
-    """How many cores were busy with anything but the benchmark, since this was made; None where the system does not tell."""
+    """The number of cores that other programs have used since construction; None if the system does not report it."""
 
     def __init__(self) -> None:
         self.start, self.busy_before, self.own_before = time.monotonic(), self.busy(), self.own()
 
     @staticmethod
     def busy() -> float | None:
-        """Seconds in which a core was not idle, of all cores."""
+        """Seconds in which a core was not idle, summed over all cores."""
         try:
             fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         except FileNotFoundError:
@@ -196,7 +196,7 @@ class OtherPrograms:
 
     @staticmethod
     def own() -> float:
-        """Seconds that this process and its ended children used."""
+        """Seconds used by this process and its ended children."""
         return sum(os.times()[:4])
 
     def cores(self) -> float | None:
@@ -212,7 +212,7 @@ def relative_error(logits: np.ndarray, reference: np.ndarray) -> float:
 
 
 def measure(options: argparse.Namespace, name: str, files: Files, threads: int, work: Path) -> report.Cell:
-    """All engines on one network, batch and number of threads."""
+    """Measures all engines on one network, batch and number of threads."""
     job = replace(files.job, threads=threads)
     job_file = files.folder / f"job-{threads}.json"
     job.save(job_file)
@@ -278,7 +278,7 @@ def measure(options: argparse.Namespace, name: str, files: Files, threads: int, 
 
 
 def status(text: str) -> None:
-    """A line on a terminal that the next one overwrites."""
+    """Prints a line on a terminal, which the next one overwrites."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -330,7 +330,7 @@ def arguments() -> argparse.Namespace:
 
     rivals = [name for name in report.TITLES if name != report.OURS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_argument_group("what is measured: every combination, cell by cell")
+    what = parser.add_argument_group("what to measure: every combination, cell by cell")
     what.add_argument(
         "--models",
         type=several(one_of(list(NETWORKS))),
@@ -338,7 +338,7 @@ def arguments() -> argparse.Namespace:
         metavar="NAME,…",
         help=f"networks with fresh seeded weights, of {', '.join(NETWORKS)} [A0]",
     )
-    what.add_argument("--model", type=Path, metavar="FILE", help="instead, a plain network's .safetensors file")
+    what.add_argument("--model", type=Path, metavar="FILE", help="the .safetensors file of a plain network, instead of --models")
     what.add_argument("--batch", type=several(positive), default=[1], metavar="N,…", help="images per run [1]")
     what.add_argument("--threads", type=several(positive), default=[1], metavar="N,…", help="threads of every engine [1]")
     what.add_argument("--size", type=size, default=(224, 224), metavar="HxW", help="image size, S or HxW [224]")
@@ -349,7 +349,7 @@ def arguments() -> argparse.Namespace:
         metavar="NAME,…",
         help=f"of {', '.join(rivals)} [all]",
     )
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("how to measure")
     how.add_argument("--rounds", type=positive, default=10, metavar="N", help="turns of every engine [10]")
     how.add_argument("--iterations", type=positive, default=10, metavar="N", help="timed runs in a turn [10]")
     how.add_argument(
@@ -361,15 +361,15 @@ def arguments() -> argparse.Namespace:
     )
     how.add_argument("--work", type=Path, metavar="DIR", help="keep weights, models and logs here [a temporary folder]")
     how.add_argument("--timeout", type=float, default=600, metavar="S", help="longest wait for one engine [600]")
-    results = parser.add_argument_group("results, beside the tables on standard output")
-    results.add_argument("--json", type=Path, metavar="FILE", help="write what was measured to a file")
+    results = parser.add_argument_group("results, in addition to the tables on standard output")
+    results.add_argument("--json", type=Path, metavar="FILE", help="write the measurements to a file")
     results.add_argument(
         "--record",
         type=Path,
         nargs="?",
         const=RECORDS,
         metavar="DIR",
-        help="write it to a dated file in a folder of records [benchmarks/records]",
+        help="write them to a dated file in a folder of records [benchmarks/records]",
     )
     results.add_argument("--readme", type=Path, metavar="FILE", help="then rewrite its speed table from that folder; implies --record")
     results.add_argument("--no-run", action="store_true", help="measure nothing: only --readme")
@@ -380,7 +380,7 @@ def main() -> None:
     options = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.readme:
-        report.around_markers(options.readme)  # before an hour of measuring
+        report.around_markers(options.readme)  # fail now rather than after an hour of measurements
         options.record = options.record or RECORDS
     try:
         if not options.no_run:

@@ -1,14 +1,14 @@
-"""One engine in a process of its own, driven by lines.
+"""One engine in a process of its own, controlled by lines of text.
 
     python workers.py ENGINE JOB.json
 
-Once loaded, the process tells the engine's version in one line of JSON, or why the engine is absent. Then standard input takes
+Once loaded, the process prints the engine's version, or why the engine is absent, as one line of JSON. Then standard input takes
 
-    run K            a fifth as many runs to warm up, K timed ones    -> {"times_ms": […], "cpu_ms": […], "peak_mib": …}
-    logits FILE.npy  one run, its logits to the file                  -> {}
+    run K            ⌈K / 5⌉ runs to warm up, then K timed runs       -> {"times_ms": […], "cpu_ms": […], "peak_mib": …}
+    logits FILE.npy  one run, whose logits go to the file             -> {}
 
-and each is answered with one line of JSON. Every engine has the same f32 weights and input and its best f32 settings; its library is
-imported here alone, so that a process holds one engine.
+and each request gets one line of JSON. Every engine has the same f32 weights and input and its best f32 settings. A process imports only
+the library of its engine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is to run."""
+    """The task of an engine."""
 
     weights: str  # .safetensors of a plain network
     onnx: str
@@ -65,18 +65,18 @@ class Engine(ABC):
 
     @abstractmethod
     def measure(self, count: int) -> Reply:
-        """A fifth as many runs to warm up, then the timed ones."""
+        """Warms up with a fifth of `count` runs, then times `count` runs."""
 
     @abstractmethod
     def write_logits(self, path: str) -> None: ...
 
 
 class Library(Engine):
-    """An engine that is called from here."""
+    """An engine that is a Python library."""
 
     @abstractmethod
     def run(self) -> Any:
-        """One run of the network: what is timed."""
+        """Runs the network once. This is what is timed."""
 
     def logits(self) -> np.ndarray:
         return self.run()
@@ -99,7 +99,7 @@ class Library(Engine):
 
 
 class Repvgg(Engine):
-    """This project's engine: its own program, a process per round."""
+    """This project's engine: its command-line program, with a new process per round."""
 
     def __init__(self, job: Job) -> None:
         if not Path(job.repvgg).is_file():
@@ -143,7 +143,7 @@ class Mnn(Library):
 
 
 class Ncnn(Library):
-    """Without a batch dimension: the images of a batch one after another."""
+    """ncnn, which has no batch dimension: the images of a batch run one after another."""
 
     def __init__(self, job: Job) -> None:
         import ncnn
@@ -160,7 +160,7 @@ class Ncnn(Library):
         options.lightmode = True
         if self.network.load_param(f"{job.ncnn}/model.param") or self.network.load_model(f"{job.ncnn}/model.bin"):
             raise RuntimeError("the network does not load")
-        self.array = np.load(job.input)  # kept: the matrices only look into it
+        self.array = np.load(job.input)  # must stay alive: the matrices borrow from it
         self.images = [ncnn.Mat(image) for image in self.array]
 
     def run(self) -> list[Any]:
@@ -222,7 +222,7 @@ class OpenVino(Library):
 
 
 class PyTorch(Library):
-    """Eager, channels last: the layout that is fastest on the CPU."""
+    """Eager PyTorch with channels last, the fastest layout on the CPU."""
 
     def __init__(self, job: Job) -> None:
         import numpy as np
@@ -264,7 +264,7 @@ class PyTorch(Library):
 
 
 class PyTorchCompiled(PyTorch):
-    """Frozen, so that weights are packed once; freezing works without gradients, but not in inference mode."""
+    """Compiled and frozen, so that weights are packed once. Freezing works without gradients, but not in inference mode."""
 
     def __init__(self, job: Job) -> None:
         os.environ["TORCHINDUCTOR_FREEZING"] = "1"
@@ -289,9 +289,9 @@ RSS_UNIT = 2**-20 if sys.platform == "darwin" else 2**-10  # of ru_maxrss, in Mi
 
 
 def peak_mib() -> float:
-    """The largest resident size of this process."""
+    """The largest resident size of this process in MiB."""
     try:
-        # Not ru_maxrss, which begins with what the parent held.
+        # Not ru_maxrss, which starts at the size of the parent.
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
     except FileNotFoundError:
@@ -299,8 +299,8 @@ def peak_mib() -> float:
 
 
 def convert_to_mnn(onnx: str, mnn: str) -> None:
-    """Not through `MNN.tools`, which installs a package and sends telemetry when it is imported."""
-    import MNN  # noqa: F401  (loads what the next one needs)
+    """Converts without `MNN.tools`, which installs a package and sends telemetry on import."""
+    import MNN  # noqa: F401  (loads what the next import needs)
     from _tools import mnnconvert
 
     mnnconvert(["mnnconvert", "-f", "ONNX", "--modelFile", onnx, "--MNNModel", f"{mnn}.part", "--bizCode", "rivals"])
@@ -308,7 +308,7 @@ def convert_to_mnn(onnx: str, mnn: str) -> None:
 
 
 def serve(name: str, job: Job) -> None:
-    # Libraries print on import; the replies have the output to themselves.
+    # Libraries print on import, so only replies go to the original standard output.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
@@ -318,7 +318,7 @@ def serve(name: str, job: Job) -> None:
     try:
         engine = ENGINES[name](job)
         engine.measure(1)
-    except Exception as error:  # an engine may fail in any way: the reason is the row
+    except Exception as error:  # an engine may fail in any way; its row states the reason
         answer({"absent": f"{type(error).__name__}: {error}".splitlines()[0]})
         return
     answer({"version": engine.version})

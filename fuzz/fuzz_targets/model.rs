@@ -1,6 +1,6 @@
-//! Any bytes as a model file: safetensors with our metadata or with any code base's names, and the other kinds.
+//! Reads arbitrary bytes as a model file: safetensors with this crate's metadata or any dialect's names, and the other kinds.
 //!
-//! A model that is read can be written, and reads the same again.
+//! A model that was read can be written, and reads back the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes as an ONNX file: an error or a network, no panic, in memory in proportion to the file.
+//! Reads arbitrary bytes as an ONNX file: gives an error or a network without a panic, in memory proportional to the file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

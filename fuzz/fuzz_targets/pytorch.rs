@@ -1,9 +1,9 @@
-//! The reader of PyTorch's checkpoints on arbitrary bytes: it returns, and makes no more elements than it says.
+//! Reads arbitrary bytes as a PyTorch checkpoint: returns, and produces no more elements than documented.
 //!
 //! `cargo +nightly fuzz run pytorch fuzz/corpus/pytorch fuzz/seeds/pytorch -- -rss_limit_mb=2048 -timeout=10`
 //!
-//! Streams from before PyTorch 1.6 have no checksums, so that changes to them reach the pickle, the state dict and the tensors;
-//! archives exercise the container.
+//! Streams from before PyTorch 1.6 have no checksums, so their mutations reach the pickle, the state dict and the tensors.
+//! Archives exercise the container.
 
 #![no_main]
 

@@ -45,5 +45,5 @@ fn rows_are_trained_once_and_not_mixed_with_others() {
 
     let other = ablate(path, &["--epochs", "2", "--blocks", "3x3"]);
     assert_eq!(other.status.code(), Some(2));
-    assert!(errors(&other).contains("found another of the recipe"), "{}", errors(&other));
+    assert!(errors(&other).contains("found a run with another recipe"), "{}", errors(&other));
 }

@@ -146,7 +146,7 @@ fn the_whole_road_on_a_folder_of_images() {
     assert!(!path.join("again.safetensors").exists());
     let (code, message) = refused(path, &["fuse", "run/best.safetensors", "-o", "./run/best.safetensors"]);
     assert_eq!(code, 2);
-    assert!(message.contains("expected another file than the model"), "{message}");
+    assert!(message.contains("expected a file other than the model"), "{message}");
     fs::create_dir(path.join("empty")).unwrap();
     let (code, message) = refused(path, &["predict", "plain.safetensors", "empty"]);
     assert_eq!((code, message.as_str()), (1, "error: empty: expected images, found none"));
@@ -255,7 +255,7 @@ fn an_interrupted_run_says_how_to_resume() {
         .unwrap();
     wait_for(&path.join("interrupted/metrics.jsonl"));
     let (code, message) = refused(path, &["train", "--resume", "interrupted"]);
-    assert_eq!((code, message.as_str()), (1, "error: interrupted: another process is writing this run"));
+    assert_eq!((code, message.as_str()), (1, "error: interrupted: another process is writing to this run"));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -363,7 +363,7 @@ fn wrong_turns_get_one_sentence() {
             "large.onnx: window: input 2x2: expected a padded height of at least 7, found 2",
         ),
         (vec!["cost", "repvgg-a0", "--plot", "missing/memory.svg"], 1, "missing/memory.svg: "),
-        (vec!["cost", "four.toml", "--plot", "./four.toml"], 2, "expected another file than the model"),
+        (vec!["cost", "four.toml", "--plot", "./four.toml"], 2, "expected a file other than the model"),
         (
             vec!["cost", "repvgg-a0", "--size", "9000", "--batch", "4096", "--measure"],
             2,

@@ -1,4 +1,4 @@
-//! Open a model by any name: `open [NAME...]`, such as a file, `hf:timm/repvgg_a0.rvgg_in1k` or `resnet-50`.
+//! Opens models by any name: `open [NAME...]`, such as a file, `hf:timm/repvgg_a0.rvgg_in1k` or `resnet-50`.
 
 use repvgg::{Model, Result, Specification};
 use repvgg_hub::{ModelName, OpenOptions, Transfer, open_or_initialise};

@@ -1,10 +1,10 @@
-//! The folder of one repository in the cache that all of the hub's clients share:
+//! The folder of a repository in the cache that all clients of the hub share:
 //!
 //! ```text
 //! models--OWNER--NAME/refs/REVISION            the commit, as text
 //!                     blobs/HASH               a file's content
 //!                     snapshots/COMMIT/FILE    a link to it
-//! .locks/models--OWNER--NAME/HASH.lock         locked by who writes the content
+//! .locks/models--OWNER--NAME/HASH.lock         locked while the content is written
 //! ```
 
 use std::fs::{self, File};
@@ -34,12 +34,12 @@ impl Cached {
         Self { root: settings.cache.clone(), repo, layout }
     }
 
-    /// The file that says which commit the revision is.
+    /// The file that maps the revision to a commit.
     pub(crate) fn reference(&self) -> PathBuf {
         self.root.join(self.repo.folder_name()).join("refs").join(self.repo.revision())
     }
 
-    /// The commit that the revision was when it was last fetched; `None` when it never was.
+    /// The commit of the revision when it was last fetched; `None` if it never was.
     pub(crate) fn commit(&self) -> Result<Option<String>> {
         if is_commit(self.repo.revision()) {
             return Ok(Some(self.repo.revision().to_owned()));
@@ -55,7 +55,7 @@ impl Cached {
         Err(Error::format(path.display(), expected("the 40 digits of a commit").found("something else")))
     }
 
-    /// Says that the revision is `commit` from now on.
+    /// Records `commit` as that of the revision.
     pub(crate) fn set_commit(&self, commit: &str) -> Result<()> {
         let path = self.reference();
         if self.repo.revision() == commit || fs::read(&path).is_ok_and(|bytes| bytes == commit.as_bytes()) {
@@ -67,12 +67,12 @@ impl Cached {
         write_atomically(&path, |file| file.write_all(commit.as_bytes()))
     }
 
-    /// The folder of the files of `commit`.
+    /// The folder with the files of `commit`.
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
         self.layout.pointer_path(commit)
     }
 
-    /// The names in the snapshot of `commit` whose content is there; none when there is no snapshot.
+    /// The names in the snapshot of `commit` whose content exists; empty if there is no snapshot.
     pub(crate) fn files(&self, commit: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.snapshot(commit)) else { return Vec::new() };
         let files = entries.flatten().filter(|entry| entry.path().is_file());
@@ -81,30 +81,30 @@ impl Cached {
         names
     }
 
-    /// Where the content of the hash `digits` is.
+    /// The path of the content with the hash `digits`.
     pub(crate) fn blob(&self, digits: &str) -> PathBuf {
         self.layout.blob_path(digits)
     }
 
-    /// Waits until no other process writes the content of the hash `digits`; none does while the file is held.
+    /// Locks the content with the hash `digits` against other writers, until the returned file is dropped.
     pub(crate) fn lock(&self, digits: &str) -> io::Result<File> {
         let folder = self.root.join(".locks").join(self.repo.folder_name());
         fs::create_dir_all(&folder)?;
         let file =
             File::options().write(true).create(true).truncate(false).open(folder.join(format!("{digits}.lock")))?;
         match file.lock() {
-            // Some network file systems have no locks; the hash is checked there as everywhere.
+            // Some network file systems have no locks. The check of the hash protects the content there, too.
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
             _ => Ok(file),
         }
     }
 
-    /// Makes `name` of `commit` the content of the hash `digits`.
+    /// Links `name` of `commit` to the content with the hash `digits`.
     pub(crate) fn link(&self, commit: &str, name: &str, digits: &str) -> io::Result<PathBuf> {
         let folder = self.snapshot(commit);
         fs::create_dir_all(&folder)?;
         let pointer = folder.join(name);
-        // Made beside its place and renamed: whoever reads the name meanwhile finds the old link or the new one.
+        // Created under a temporary name, then renamed: a concurrent reader finds the old link or the new one.
         static LINKS: AtomicUsize = AtomicUsize::new(0);
         let number = LINKS.fetch_add(1, Ordering::Relaxed);
         let new = folder.join(format!(".{digits}.{}.{number}", std::process::id()));
@@ -122,7 +122,7 @@ impl Cached {
     }
 }
 
-/// The hub client's name for a revision of a repository of models.
+/// A revision of a model repository, as `hf-hub` names it.
 pub(crate) fn repo(id: &str, revision: &str) -> Repo {
     Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())
 }

@@ -1,21 +1,21 @@
-//! The hash by which the hub names a file's content.
+//! The hash that identifies a file's content on the hub.
 
 use std::io::{self, Read};
 
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-/// A hash in lower-case hexadecimal digits, as the hub's `ETag` gives it.
+/// A hash from the hub's `ETag`, in lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Checksum {
-    /// Of a file in large-file storage.
+    /// The hash of a file in large-file storage.
     Sha256(String),
-    /// Of a file in the git repository itself: of `blob SIZE\0`, then the content.
+    /// The hash of a file in the git repository itself: of `blob SIZE\0` followed by the content.
     GitBlob(String),
 }
 
 impl Checksum {
-    /// The hash in an `ETag`, which may be weak and stands in quotation marks.
+    /// Parses an `ETag`, which is quoted and may be weak.
     pub(crate) fn from_etag(etag: &str) -> Option<Self> {
         let digits = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_ascii_lowercase();
         match digits.len() {
@@ -32,7 +32,7 @@ impl Checksum {
         digits
     }
 
-    /// What the hash is called.
+    /// The name of the hash function.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "SHA-256",
@@ -40,7 +40,7 @@ impl Checksum {
         }
     }
 
-    /// The digits of the same hash of `content`, which has `size` bytes.
+    /// Computes the digits for `content`, which has `size` bytes, with the same hash function.
     pub(crate) fn of(&self, content: &mut impl Read, size: u64) -> io::Result<String> {
         match self {
             Self::Sha256(_) => digest(Sha256::new(), content),
@@ -69,7 +69,7 @@ mod tests {
     const GIT: &str = "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0";
 
     #[test]
-    fn both_hashes_are_those_of_the_common_tools() {
+    fn both_hashes_match_the_common_tools() {
         for etag in [format!("\"{SHA256}\""), format!("W/\"{GIT}\""), GIT.to_ascii_uppercase()] {
             let checksum = Checksum::from_etag(&etag).unwrap();
             assert_eq!(checksum.of(&mut &b"hello"[..], 5).unwrap(), checksum.digits());
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_none() {
+    fn other_etags_give_no_checksum() {
         for etag in [
             "",
             "\"\"",

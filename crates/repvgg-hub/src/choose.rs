@@ -1,16 +1,19 @@
-//! Which file of a repository holds the weights.
+//! Chooses the file of weights in a repository.
 
 use repvgg::error::expected;
 use repvgg::{Error, Result};
 
 use crate::repository::is_plain;
 
-/// The name of a file, or the one file whose name ends so; in the order of preference.
+/// A way to choose the file of weights.
 enum Choice {
+    /// The file of this name.
     Named(&'static str),
+    /// The only file with one of these endings.
     Only(&'static [&'static str]),
 }
 
+/// All choices, in order of preference.
 const CHOICES: [Choice; 4] = [
     Choice::Named("model.safetensors"),
     Choice::Only(&[".safetensors"]),
@@ -18,13 +21,13 @@ const CHOICES: [Choice; 4] = [
     Choice::Only(&[".pth", ".bin", ".onnx"]),
 ];
 
-/// How many names a message lists.
+/// The most names that a message lists.
 const LISTED: usize = 12;
 
-/// The file of weights among `files`, the paths in a repository; one that is not in a folder.
+/// Chooses the file of weights among `files`, the paths in a repository. Files in folders are ignored.
 ///
 /// # Errors
-/// When there is none, when there are several, none of which is the usual one, and when the weights are split.
+/// When there is none, when there are several without a preferred one, or when the weights are split.
 pub(crate) fn choose_weights<'a>(files: &[&'a str]) -> Result<&'a str> {
     let plain = || files.iter().copied().filter(|name| is_plain(name));
     for choice in CHOICES {
@@ -43,11 +46,11 @@ pub(crate) fn choose_weights<'a>(files: &[&'a str]) -> Result<&'a str> {
             expected("one file").found(format_args!("several parts listed in {index}")),
         ));
     }
-    Err(Error::format("weights", expected("model.safetensors or one other file of weights").found(list(files))))
+    Err(Error::format("weights", expected("model.safetensors or one other file of weights").found(first_names(files))))
 }
 
-/// The first of `names`, safe to print.
-fn list(names: &[&str]) -> String {
+/// The first few `names`, safe to print.
+fn first_names(names: &[&str]) -> String {
     if names.is_empty() {
         return "no file".into();
     }
@@ -64,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_file_comes_first_then_the_only_one() {
+    fn a_file_of_the_usual_name_precedes_an_only_file() {
         for (files, expected) in [
             (&["README.md", "other.safetensors", "model.safetensors", "pytorch_model.bin"][..], "model.safetensors"),
             (&["repvgg.safetensors", "pytorch_model.bin"], "repvgg.safetensors"),
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_several_are_listed() {
+    fn errors_list_the_candidates() {
         let refusal = |files: &[&str]| choose_weights(files).unwrap_err().to_string();
         let start = "weights: expected model.safetensors or one other file of weights, found ";
         assert_eq!(refusal(&[]), format!("{start}no file"));
@@ -89,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_leave_the_folder_are_never_chosen_and_printed_escaped() {
+    fn hostile_names_are_never_chosen_and_are_printed_escaped() {
         for hostile in
             ["../../x.pth", "/etc/x.pth", "..\\x.pth", ".x.pth", "a\n.pth", "a\u{1b}[31m.pth", "x?y.pth", "C:x.pth"]
         {

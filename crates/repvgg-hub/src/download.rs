@@ -1,4 +1,4 @@
-//! One file from the hub into the cache: resumed, measured, verified, and only then given its name.
+//! Downloads a file into the cache: resumes it, checks its size and hash, and only then gives it its name.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,13 +13,13 @@ use ureq::http::{Response, StatusCode};
 use crate::cache::Cached;
 use crate::client::{Client, Remote, text};
 
-/// The largest file that is fetched, in bytes; the largest model file that is read.
+/// The largest file that is fetched, in bytes: the largest accepted model file.
 const MAX_SIZE: u64 = 16 << 30;
 
-/// Bytes asked of the connection at a time.
+/// Bytes read from the connection at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Where files come from and go to.
+/// The files of a commit, on the hub and in the cache.
 pub(crate) struct Source<'a> {
     pub(crate) client: &'a Client<'a>,
     pub(crate) cached: &'a Cached,
@@ -28,7 +28,8 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The file `name` in the cache, fetched when it is not there; `progress` hears the bytes done and the bytes in all.
+    /// Returns the path of the file `name` in the cache, after fetching it if it is missing. `progress` receives the bytes done
+    /// and the bytes in total.
     pub(crate) fn file(&self, name: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<PathBuf> {
         let pointer = self.cached.snapshot(self.commit).join(name);
         if pointer.is_file() {
@@ -54,7 +55,7 @@ impl Source<'_> {
         Ok(pointer)
     }
 
-    /// Makes `partial` as long as the file, from where it ends or anew.
+    /// Completes the file `partial`, from its end if possible, or from the start.
     fn fetch(&self, name: &str, partial: &Path, remote: &Remote, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let failed = |error| Error::io(partial.display(), error);
         let mut file = File::options().write(true).create(true).truncate(false).open(partial).map_err(failed)?;
@@ -81,7 +82,7 @@ impl Source<'_> {
         if let Some(announced) = announced.filter(|&announced| announced != rest) {
             return Err(Error::format(
                 "size",
-                expected(format_args!("{rest} bytes")).found(format_args!("an answer of {announced}")),
+                expected(format_args!("{rest} bytes")).found(format_args!("a response of {announced}")),
             ));
         }
         progress(done, remote.size);
@@ -93,7 +94,7 @@ impl Source<'_> {
                 Ok(0) => return Err(interrupted(done, remote.size, "the connection was closed")),
                 Ok(read) => read,
                 Err(error) => {
-                    return Err(interrupted(done, remote.size, &self.client.silence(&error.into())));
+                    return Err(interrupted(done, remote.size, &self.client.describe_failure(&error.into())));
                 }
             };
             file.write_all(&buffer[..read]).map_err(failed)?;
@@ -108,14 +109,14 @@ impl Source<'_> {
     }
 }
 
-/// The length of the file at `path` in bytes, when there is one.
+/// The length of the file at `path` in bytes, if there is one.
 fn length(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().filter(Metadata::is_file).map(|metadata| metadata.len())
 }
 
-/// Empties the file, of which then 0 bytes are done.
+/// Empties the file; returns the bytes done, which are 0.
 fn restart(file: &mut File) -> io::Result<u64> {
-    // A device, such as the one that is always full, has no length to set.
+    // A device, such as `/dev/full`, has no length to set.
     if file.metadata()?.is_file() {
         file.set_len(0)?;
     }
@@ -123,7 +124,7 @@ fn restart(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Where the body begins in the file; `None` when it is the whole.
+/// The position of the body in the file; `None` if it is the whole file.
 fn range_start(response: &Response<Body>) -> Option<u64> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return None;
@@ -132,22 +133,22 @@ fn range_start(response: &Response<Body>) -> Option<u64> {
     range.split('-').next()?.parse().ok()
 }
 
-/// That the connection ended early; what has arrived stays for the next time.
+/// The error for a connection that ended early. The partial file stays for the next run.
 fn interrupted(done: u64, size: u64, why: &str) -> Error {
-    let what = format!("interrupted after {done} of {size} bytes ({why}), the next run goes on from there");
-    Error::new(ErrorKind::Io, what)
+    let problem = format!("interrupted after {done} of {size} bytes ({why}), the next run resumes there");
+    Error::new(ErrorKind::Io, problem)
 }
 
-/// Checks the hash of what has arrived, and removes it when it is another.
+/// Checks the hash of the complete file, and removes the file if it differs.
 fn verify(partial: &Path, remote: &Remote) -> Result<()> {
     let failed = |error| Error::io(partial.display(), error);
     let mut file = File::open(partial).map_err(failed)?;
     let found = remote.checksum.of(&mut file, remote.size).map_err(failed)?;
-    let due = remote.checksum.digits();
-    if found == due {
+    let required = remote.checksum.digits();
+    if found == required {
         return Ok(());
     }
     fs::remove_file(partial).map_err(failed)?;
     let name = remote.checksum.name();
-    Err(Error::new(ErrorKind::Format, expected(format_args!("{name} {due}")).found(found)))
+    Err(Error::new(ErrorKind::Format, expected(format_args!("{name} {required}")).found(found)))
 }

@@ -1,4 +1,4 @@
-//! Models of a hub, fetched into the cache that all of its clients share.
+//! Fetches models of a hub into the cache that all of its clients share.
 //!
 //! ```text
 //! hf:OWNER/NAME@REVISION ──► commit, file names ──► config.json, weights ──► models--OWNER--NAME/snapshots/COMMIT/
@@ -17,8 +17,8 @@
 //! # Ok::<(), repvgg::Error>(())
 //! ```
 //!
-//! `hf-hub` defines addresses, answers and the layout of the cache. Transfers are our own: that client neither bounds its waiting, nor
-//! checks the status of what it resumes, nor verifies sizes and hashes.
+//! `hf-hub` defines addresses, responses and the layout of the cache. Transfers are implemented here, because that client has
+//! no timeouts, does not check the status of a resumed download, and verifies neither sizes nor hashes.
 #![forbid(unsafe_code)]
 
 mod cache;
@@ -46,39 +46,39 @@ pub use open::{ModelName, OpenOptions, Opened, open, open_or_initialise};
 pub use repository::Repository;
 pub use settings::Settings;
 
-/// What says how the weights are used.
+/// The file that describes how the weights are used.
 const CONFIG: &str = "config.json";
 
-/// The largest `config.json` that is read, in bytes.
+/// The largest accepted `config.json`, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
 
-/// How far a file has arrived.
+/// The progress of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer<'a> {
     /// The file's name in the repository.
     pub file: &'a str,
-    /// Bytes that have arrived.
+    /// Bytes received so far.
     pub done: u64,
     /// Bytes of the whole file.
     pub size: u64,
 }
 
-/// The files of a repository that matter here, on this machine.
+/// The files of a repository that make up a model, in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The file of weights: safetensors, PyTorch or ONNX.
     pub weights: PathBuf,
-    /// The `config.json`, when the repository has one.
+    /// The `config.json`, if the repository has one.
     pub config: Option<PathBuf>,
-    /// The commit they belong to, 40 hexadecimal digits.
+    /// The commit of the files: 40 hexadecimal digits.
     pub commit: String,
 }
 
 impl Snapshot {
-    /// The labels and the preprocessing that the repository gives, when it has a `config.json`.
+    /// Reads labels and preprocessing from the `config.json`, if there is one.
     ///
     /// # Errors
-    /// When the file cannot be read or is not what it should be.
+    /// When the file cannot be read or is malformed.
     pub fn read_config(&self) -> Result<Option<HubConfig>> {
         let Some(path) = &self.config else { return Ok(None) };
         let bytes = read_bounded(path, MAX_CONFIG)?;
@@ -86,22 +86,22 @@ impl Snapshot {
     }
 }
 
-/// The weights and the `config.json` of `repository` in the cache; what is not there yet is fetched.
+/// Fetches the weights and the `config.json` of `repository`, as far as the cache lacks them.
 ///
-/// The weights are `model.safetensors`, else the only file of that kind, else `pytorch_model.bin`, else the only `.pth`, `.bin` or
-/// `.onnx`. `progress` is called while a file arrives, and not for a file that the cache holds.
+/// The weights are the first of these that exists: `model.safetensors`; the only `.safetensors`; `pytorch_model.bin`; the only
+/// `.pth`, `.bin` or `.onnx`. `progress` is called while a file arrives, but not for a file in the cache.
 ///
 /// # Errors
-/// When the repository, the revision or one file of weights is not there or may not be read, the hub cannot be reached or falls
-/// silent, what it sends has another size or hash than it said, or the cache cannot be written; when offline, also when the cache
-/// does not hold the files. What has arrived of an interrupted file stays, and the next call goes on from there.
+/// When the repository, the revision or a single file of weights does not exist or may not be read, the hub cannot be reached
+/// or stops responding, a file differs from its announced size or hash, or the cache cannot be written. Offline, also when the
+/// cache lacks the files. An interrupted file stays in the cache, and the next call resumes it.
 pub fn fetch(repository: &Repository, settings: &Settings, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Snapshot> {
     let cached = Cached::new(settings, repository);
     let attempt = if settings.offline { find(&cached) } else { fetch_into(&cached, repository, settings, progress) };
     attempt.map_err(|error| error.within(repository))
 }
 
-/// The snapshot that is in the cache.
+/// Finds the snapshot in the cache.
 fn find(cached: &Cached) -> Result<Snapshot> {
     let missing = |what: String| {
         Error::new(

@@ -1,4 +1,4 @@
-//! Models by any name that a user types.
+//! Opens models by any name that a user types.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use repvgg::{Model, Result, Specification};
 
 use crate::{Repository, Settings, Transfer, fetch};
 
-/// What a name refers to.
+/// The meaning of a model's name.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ModelName {
@@ -21,8 +21,8 @@ pub enum ModelName {
 }
 
 impl ModelName {
-    /// The meaning of `name`: `hf:OWNER/NAME[@REVISION]` is a repository; a name that exists as a file or looks like a path
-    /// is a model file, unless it ends in `.toml`; all else is an [specification](Specification::open).
+    /// Interprets `name`. `hf:OWNER/NAME[@REVISION]` is a repository. A name that exists as a file or looks like a path is a
+    /// model file, unless it ends in `.toml`. Any other name is a [specification](Specification::open).
     ///
     /// ```
     /// use repvgg_hub::ModelName;
@@ -34,11 +34,11 @@ impl ModelName {
     /// ```
     ///
     /// # Errors
-    /// When a repository's name is malformed, there is no such architecture, or a specification cannot be read.
+    /// When the name of a repository is malformed, an architecture is unknown, or a specification cannot be read.
     pub fn parse(name: &str) -> Result<Self> {
         let path = Path::new(name);
         let is_specification = path.extension().is_some_and(|extension| extension == "toml");
-        if Repository::is_meant_by(name) {
+        if Repository::has_prefix(name) {
             Repository::parse(name).map(Self::Repository)
         } else if !is_specification && (path.exists() || path.extension().is_some() || name.contains('/')) {
             Ok(Self::File(path.to_owned()))
@@ -48,29 +48,28 @@ impl ModelName {
     }
 }
 
-/// How a model is opened.
+/// Options for opening a model.
 #[derive(Clone, Default)]
 pub struct OpenOptions {
-    /// The architecture that the weights should have: another one is an error, and its strides, which weights do not show,
-    /// are used.
+    /// The expected architecture. Weights of another one are an error. Its strides, which weights do not reveal, are used.
     pub architecture: Option<Specification>,
-    /// Where the hub and its cache are; none for [those of the environment](Settings::from_env).
+    /// The settings of the hub and its cache; `None` for [those of the environment](Settings::from_env).
     pub settings: Option<Settings>,
 }
 
-/// A model and where it comes from.
+/// A model and its origin.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// The model.
     pub model: Model,
-    /// The kind of file; none for initial weights.
+    /// The kind of file; `None` for initial weights.
     pub origin: Option<Origin>,
-    /// The model file, where the name is a file's.
+    /// The model file, if the name is that of a file.
     pub file: Option<PathBuf>,
 }
 
 impl Opened {
-    /// The measured choices stored beside the model file; none where there are none.
+    /// The measured choices stored next to the model file; empty if there are none.
     ///
     /// # Errors
     /// When the file that holds them cannot be read.
@@ -85,7 +84,7 @@ impl Opened {
 /// # Errors
 /// When the file or repository cannot be read, or holds no model of the expected architecture.
 pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
-    if Repository::is_meant_by(name) {
+    if Repository::has_prefix(name) {
         return open_repository(name, options, progress);
     }
     let file = PathBuf::from(name);
@@ -93,8 +92,8 @@ pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer
     Ok(Opened { model, origin: Some(origin), file: Some(file) })
 }
 
-/// As [`open`], and where `name` is an [architecture's](ModelName::parse), its plain form with initial weights: for
-/// measurements that do not depend on the weights.
+/// Like [`open`], but an [architecture's](ModelName::parse) name gives its plain form with initial weights, for measurements
+/// that do not depend on the weights.
 ///
 /// ```
 /// use repvgg_hub::{OpenOptions, open_or_initialise};

@@ -5,13 +5,21 @@ use std::fmt;
 use repvgg::error::expected;
 use repvgg::{Error, Result};
 
-/// What stands before the name where a file is expected.
+/// The prefix that distinguishes a repository from a file.
 const PREFIX: &str = "hf:";
 
-/// The revision that is meant when none is given.
+/// The default revision.
 const DEFAULT_REVISION: &str = "main";
 
 /// `hf:OWNER/NAME[@REVISION]`; the revision is a branch, a tag, a commit, or a reference such as `refs/pr/1`.
+///
+/// ```
+/// use repvgg_hub::Repository;
+///
+/// let repository = Repository::parse("hf:timm/repvgg_a0.rvgg_in1k")?;
+/// assert_eq!((repository.id(), repository.revision()), ("timm/repvgg_a0.rvgg_in1k", "main"));
+/// # Ok::<(), repvgg::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     id: String,
@@ -19,22 +27,22 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Whether `text` is meant as a repository rather than as a file.
-    pub fn is_meant_by(text: &str) -> bool {
+    /// Whether `text` begins with `hf:`, which marks a repository rather than a file.
+    pub fn has_prefix(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
-    /// The repository that `text` names.
+    /// Parses the name of a repository.
     ///
     /// # Errors
-    /// When it is not of the form above, or has characters that names on a hub do not have.
+    /// When `text` has another form than `hf:OWNER/NAME[@REVISION]`, or characters that names on a hub do not have.
     pub fn parse(text: &str) -> Result<Self> {
-        // Without the prefix it is no name at all, which the checks below find.
+        // Without the prefix the name is empty, which the checks below refuse.
         let name = text.strip_prefix(PREFIX).unwrap_or_default();
         let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
-        let id_is_good = id.len() <= 96 && id.split('/').count() == 2 && id.split('/').all(is_name);
-        let revision_is_good = revision.is_none_or(|text| text.len() <= 96 && text.split('/').all(is_plain));
-        if id_is_good && revision_is_good {
+        let id_is_valid = id.len() <= 96 && id.split('/').count() == 2 && id.split('/').all(is_name);
+        let revision_is_valid = revision.is_none_or(|text| text.len() <= 96 && text.split('/').all(is_plain));
+        if id_is_valid && revision_is_valid {
             return Ok(Self { id: id.to_owned(), revision: revision.map(str::to_owned) });
         }
         let text: String = text.chars().take(120).collect();
@@ -49,7 +57,7 @@ impl Repository {
         &self.id
     }
 
-    /// The revision, `main` where none was given.
+    /// The revision; `main` by default.
     pub fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
@@ -62,12 +70,12 @@ impl fmt::Display for Repository {
     }
 }
 
-/// An owner or the name of a repository. The cache writes `--` for `/`, so a name has none.
+/// Whether `text` is an owner or the name of a repository. The cache writes `--` for `/`, so names must not contain it.
 fn is_name(text: &str) -> bool {
     is_plain(text) && !text.contains("--") && !text.starts_with('-') && !text.ends_with(['-', '.'])
 }
 
-/// A part of a path that means the same in an address and in any file system.
+/// Whether `text` is a part of a path that means the same in an address and in any file system.
 pub(crate) fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+=".contains(&byte);
     !text.is_empty() && text.bytes().all(plain) && !text.starts_with('.') && !text.contains("..")
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_and_written() {
+    fn names_survive_a_round_trip() {
         for (text, id, revision) in [
             ("hf:timm/repvgg_a0.rvgg_in1k", "timm/repvgg_a0.rvgg_in1k", "main"),
             ("hf:timm/repvgg_a0@v1.0", "timm/repvgg_a0", "v1.0"),
@@ -93,13 +101,13 @@ mod tests {
             let repository = Repository::parse(text).unwrap();
             assert_eq!((repository.id(), repository.revision()), (id, revision));
             assert_eq!(repository.to_string(), text);
-            assert!(Repository::is_meant_by(text));
+            assert!(Repository::has_prefix(text));
         }
-        assert!(!Repository::is_meant_by("model.safetensors"));
+        assert!(!Repository::has_prefix("model.safetensors"));
     }
 
     #[test]
-    fn what_could_leave_the_cache_or_the_address_is_refused() {
+    fn names_that_could_escape_the_cache_or_the_address_are_refused() {
         let odd = [
             "",
             "a",

@@ -1,4 +1,4 @@
-//! What the environment says about the hub, under the names that all of its clients read.
+//! Settings of the hub, from the environment variables that all of its clients read.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,34 +7,37 @@ use repvgg::error::expected;
 use repvgg::file::read_bounded;
 use repvgg::{Error, Result};
 
-/// Where the hub is when nothing else is said.
+/// The default address of the hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// How long a silent server is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The default time to wait for a silent server.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the hub and the cache are, and who asks. Not `Debug`, so that no message ever shows the token.
+/// The hub, the cache and the user's token. Not `Debug`, so that no message ever shows the token.
 #[derive(Clone)]
 pub struct Settings {
     /// The folder that holds `models--OWNER--NAME`.
     pub cache: PathBuf,
-    /// The address of the hub, without a slash at its end.
+    /// The address of the hub, without a trailing slash.
     pub endpoint: String,
-    /// The secret that opens private and gated repositories.
+    /// The secret that grants access to private and gated repositories.
     pub token: Option<String>,
-    /// Whether the cache alone is used.
+    /// Whether only the cache is used.
     pub offline: bool,
-    /// How long a silent server is waited for.
-    pub patience: Duration,
+    /// The time to wait for a silent server.
+    pub timeout: Duration,
 }
 
 impl Settings {
-    /// The settings of the environment: `HF_HUB_CACHE`, else `$HF_HOME/hub`, else `$XDG_CACHE_HOME/huggingface/hub`, else
-    /// `~/.cache/huggingface/hub`; `HF_ENDPOINT`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, unless
-    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; `HF_HUB_DOWNLOAD_TIMEOUT` in seconds.
+    /// Reads the settings from the environment. The first of several that applies wins:
+    ///
+    /// * cache: `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`;
+    /// * token: `HF_TOKEN`, the file `HF_TOKEN_PATH`, `$HF_HOME/token`; with `HF_HUB_DISABLE_IMPLICIT_TOKEN`, only the first;
+    /// * address: `HF_ENDPOINT`; timeout: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds;
+    /// * offline: `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`.
     ///
     /// # Errors
-    /// When no home folder is known, the file of the token cannot be read, or the token could not be sent.
+    /// When there is no home folder, the file of the token cannot be read, or the token has characters that cannot be sent.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -71,7 +74,7 @@ impl Settings {
                 .into_iter()
                 .find_map(set)
                 .is_some_and(|value| self::is_true(&value)),
-            patience: seconds.filter(|seconds| (1..=3600).contains(seconds)).map_or(PATIENCE, Duration::from_secs),
+            timeout: seconds.filter(|seconds| (1..=3600).contains(seconds)).map_or(TIMEOUT, Duration::from_secs),
         })
     }
 }
@@ -80,7 +83,7 @@ fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// The token that logging in left behind, when it did.
+/// The token that a login stored, if there is one.
 fn read_token(path: &Path) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_where_the_other_clients_have_theirs() {
+    fn the_cache_is_that_of_the_other_clients() {
         for (variables, cache) in [
             (&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")][..], "/c"),
             (&[("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/h/hub"),
@@ -111,17 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_and_the_patience_have_defaults() {
+    fn the_endpoint_and_the_timeout_have_defaults() {
         let default = settings(&[("HF_HOME", "/h")]).unwrap();
-        assert_eq!((default.endpoint.as_str(), default.patience), (ENDPOINT, PATIENCE));
+        assert_eq!((default.endpoint.as_str(), default.timeout), (ENDPOINT, TIMEOUT));
         let ours =
             settings(&[("HF_HOME", "/h"), ("HF_ENDPOINT", "http://mirror:8080/hf/"), ("HF_HUB_DOWNLOAD_TIMEOUT", "7")])
                 .unwrap();
-        assert_eq!((ours.endpoint.as_str(), ours.patience), ("http://mirror:8080/hf", Duration::from_secs(7)));
+        assert_eq!((ours.endpoint.as_str(), ours.timeout), ("http://mirror:8080/hf", Duration::from_secs(7)));
     }
 
     #[test]
-    fn offline_is_what_the_other_clients_hold_for_true() {
+    fn offline_accepts_the_values_of_the_other_clients() {
         for (value, expected) in
             [("1", true), ("YES", true), ("true", true), ("On", true), ("0", false), ("", false), ("no", false)]
         {

@@ -1,4 +1,4 @@
-//! Convolutions that straddle every tile and block border, and the comparison of fast results with the reference.
+//! Test convolutions that straddle every tile and block border, and the comparison of kernels with the reference.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, RngSeed};
 use crate::reference::Reference;
 use crate::{Geometry, Level, Site, ThreadPool};
 
-/// A geometry with the images it is applied to.
+/// A geometry and the images it is applied to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) geometry: Geometry,
@@ -14,7 +14,7 @@ pub(crate) struct Case {
     pub(crate) size: [usize; 2],
 }
 
-/// Operands of a convolution, representable in `f32`, with the gradient of its output.
+/// Operands of a convolution and the gradient of its output.
 pub(crate) struct Operands {
     pub(crate) input: Vec<f32>,
     pub(crate) weights: Vec<f32>,
@@ -23,7 +23,7 @@ pub(crate) struct Operands {
 }
 
 impl Case {
-    /// A plain convolution: `[C, K]`, a square kernel with padding that keeps the size, stride 1.
+    /// A plain convolution with stride 1, a square kernel, and padding that preserves the size.
     pub(crate) fn new([in_channels, out_channels]: [usize; 2], kernel: usize, batch: usize, size: [usize; 2]) -> Self {
         let geometry = Geometry {
             in_channels,
@@ -69,9 +69,9 @@ impl Case {
     }
 }
 
-/// One less than, equal to and one more than the borders of tiles (4, 8, 16, 24, 32, 48), windows (256 columns) and
-/// reduction blocks (256 steps: 28 channels of 3×3), and every kind of geometry.
-pub(crate) fn interesting() -> Vec<Case> {
+/// Sizes one below, at and one above the borders of tiles (4, 8, 16, 24, 32, 48), windows (256 columns) and reduction blocks
+/// (256 steps: 28 channels of 3×3), and every kind of geometry.
+pub(crate) fn border_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for width in [1, 2, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 33, 47, 48, 49, 64] {
         cases.push(Case::new([3, 5], 3, 1, [2, width]));
@@ -115,7 +115,7 @@ pub(crate) fn interesting() -> Vec<Case> {
         cases.push(Case::new([17, 18], 1, 2, size).with(|g| g.stride = [2; 2]));
         cases.push(Case::new([4, 4], 3, 1, size).with(|g| (g.stride, g.dilation) = ([2; 2], [2; 2])));
     }
-    // Windows of direct convolution that are wider than they may be, in one row and in two.
+    // Rows of direct convolution that exceed a window, in one row and in several.
     for size in [[1, 2100], [2, 2100], [3, 1100]] {
         cases.push(Case::new([3, 5], 3, 1, size).with(|g| g.stride = [2; 2]));
     }
@@ -130,7 +130,7 @@ pub(crate) fn interesting() -> Vec<Case> {
     cases
 }
 
-/// Small convolutions of any kind.
+/// Generates small convolutions of any kind.
 pub(crate) fn any_case() -> impl Strategy<Value = Case> {
     let channels = (1..=4_usize, 1..=20_usize, 1..=20_usize);
     let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
@@ -152,12 +152,12 @@ pub(crate) fn any_case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The same cases in every run.
+/// A configuration that generates the same cases in every run.
 pub(crate) fn fixed_seed() -> Config {
     Config { cases: 64, rng_seed: RngSeed::Fixed(20_260_101), failure_persistence: None, ..Config::default() }
 }
 
-/// A linear congruential generator (Knuth's MMIX constants): seeds and their numbers never change.
+/// A linear congruential generator (Knuth's MMIX constants). A seed always yields the same numbers.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -172,8 +172,8 @@ impl Random {
     }
 }
 
-/// For each element of planes of `size`, the largest value within `reach` of it.
-pub(crate) fn spread(values: &[f64], [height, width]: [usize; 2], reach: usize) -> Vec<f64> {
+/// For each element of the planes `[height, width]`, the largest value at most `reach` rows and columns away.
+pub(crate) fn neighbourhood_max(values: &[f64], [height, width]: [usize; 2], reach: usize) -> Vec<f64> {
     let largest = |plane: &[f64], y: usize, x: usize| {
         let rows = y.saturating_sub(reach)..(y + reach + 1).min(height);
         let columns = x.saturating_sub(reach)..(x + reach + 1).min(width);
@@ -205,7 +205,7 @@ pub(crate) fn assert_close(what: &dyn std::fmt::Debug, got: &[f32], want: &Refer
     }
 }
 
-/// Every level of this CPU; a missing one is skipped, or fails the test where it is required.
+/// Every level of this CPU. A missing level is skipped, or fails the test where it is required.
 pub(crate) fn levels() -> Vec<Level> {
     repvgg_testing::available_levels(Level::NAMES, Level::named)
 }

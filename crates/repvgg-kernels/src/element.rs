@@ -1,10 +1,10 @@
-//! The numbers that maps and weights are made of.
+//! The element types of maps and weights.
 
 use std::fmt::Debug;
 
-/// A number of a map or of packed weights.
+/// An element of a map or of packed weights.
 ///
-/// Sealed, since buffers are made of zeroed pages: its zero is all bits zero, and any bits are a value of it.
+/// Sealed, because buffers are zeroed pages: every bit pattern must be a valid value, and all bits zero must be zero.
 pub trait Element: sealed::Sealed + Copy + Default + Debug + PartialEq + Send + Sync + 'static {}
 
 impl Element for f32 {}

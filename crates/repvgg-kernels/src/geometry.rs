@@ -1,10 +1,10 @@
-//! The geometry of a convolution, and the only arithmetic on sizes that untrusted numbers reach.
+//! The geometry of a convolution. All arithmetic on untrusted sizes happens here.
 
 use std::fmt;
 
 use crate::Algorithm;
 
-/// The geometry of a convolution, apart from the images that it is applied to. Pairs are `[vertical, horizontal]`.
+/// The geometry of a convolution, independent of the images it is applied to. Pairs are `[vertical, horizontal]`.
 ///
 /// # Example
 ///
@@ -39,7 +39,7 @@ pub struct Geometry {
     pub kernel: [usize; 2],
     /// Input pixels between neighbouring outputs.
     pub stride: [usize; 2],
-    /// Zero rows above and below, zero columns left and right.
+    /// Rows of zeros above and below, columns of zeros left and right.
     pub padding: [usize; 2],
     /// Input pixels between neighbouring taps.
     pub dilation: [usize; 2],
@@ -52,7 +52,7 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// A zero where a positive number is needed, channels not divisible by the groups, or sizes beyond `usize`.
+    /// If a size that must be positive is zero, the channels are not divisible by the groups, or sizes overflow `usize`.
     pub fn validate(&self) -> Result<(), GeometryError> {
         let positive = [
             ("in_channels", self.in_channels),
@@ -102,7 +102,7 @@ impl Geometry {
         self.out_channels * (self.in_channels / self.groups) * self.kernel[0] * self.kernel[1]
     }
 
-    /// Input rows (or columns) that one output sees, gaps included.
+    /// Input rows (or columns) that one output spans, gaps of the dilation included.
     fn reach(&self, axis: usize) -> Result<usize, GeometryError> {
         const LIMIT: usize = isize::MAX as usize / 4;
         let reach = self.dilation[axis].checked_mul(self.kernel[axis] - 1).and_then(|gap| gap.checked_add(1));
@@ -113,15 +113,15 @@ impl Geometry {
     }
 }
 
-/// The product of sizes, or [`GeometryError::Overflow`] when the bytes of that many `f32` exceed the address space.
+/// The product of sizes, or [`GeometryError::Overflow`] if that number of `f32` exceeds the address space.
 pub(crate) fn checked_product(factors: &[usize]) -> Result<usize, GeometryError> {
     let product = factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor));
     product.filter(|&product| product <= isize::MAX as usize / size_of::<f32>()).ok_or(GeometryError::Overflow)
 }
 
-/// Why a convolution cannot be built, or cannot be applied to an image.
+/// The reason why a convolution cannot be built or applied to an image.
 ///
-/// Its sentence is `place: expected …, found …`.
+/// Displayed as `place: expected …, found …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GeometryError {
@@ -130,11 +130,11 @@ pub enum GeometryError {
         /// The field of [`Geometry`].
         name: &'static str,
     },
-    /// The channels do not divide into the groups.
+    /// The channels are not divisible by the groups.
     Groups {
         /// The field of [`Geometry`].
         name: &'static str,
-        /// Its value.
+        /// The value of the field.
         channels: usize,
         /// `G`.
         groups: usize,
@@ -145,33 +145,33 @@ pub enum GeometryError {
         input: [usize; 2],
         /// 0 for height, 1 for width.
         axis: usize,
-        /// The size along that axis with its padding.
+        /// The padded size along the axis.
         padded: usize,
-        /// The size that the dilated kernel needs.
+        /// The size of the dilated kernel along the axis.
         reach: usize,
     },
     /// A slice has the wrong number of elements.
     Length {
-        /// Which slice.
+        /// The name of the slice.
         name: &'static str,
-        /// Elements that the geometry asks for.
+        /// The number of elements that the geometry requires.
         expected: usize,
-        /// Elements that it has.
+        /// The number of elements of the slice.
         found: usize,
     },
     /// An algorithm does not compute convolutions of this kind.
     Algorithm {
-        /// Which.
+        /// The algorithm.
         algorithm: Algorithm,
     },
-    /// The system refuses the memory for packed weights.
+    /// The system cannot allocate the packed weights.
     Memory,
     /// A size does not fit the address space.
     Overflow,
 }
 
 impl GeometryError {
-    /// Where: a field, a slice, the input.
+    /// The place of the error: a field, a slice or the input.
     pub fn place(&self) -> String {
         match *self {
             Self::Zero { name } | Self::Groups { name, .. } | Self::Length { name, .. } => name.to_owned(),
@@ -182,7 +182,7 @@ impl GeometryError {
         }
     }
 
-    /// What was expected there.
+    /// The value that was expected there.
     pub fn expected(&self) -> String {
         match *self {
             Self::Zero { .. } => "at least 1".to_owned(),
@@ -192,12 +192,12 @@ impl GeometryError {
             }
             Self::Length { expected, .. } => format!("{expected} elements"),
             Self::Algorithm { .. } => "one that computes this geometry".to_owned(),
-            Self::Memory => "memory to pack them into".to_owned(),
+            Self::Memory => "enough memory".to_owned(),
             Self::Overflow => "sizes within the address space".to_owned(),
         }
     }
 
-    /// What was found instead.
+    /// The value that was found instead.
     pub fn found(&self) -> String {
         match *self {
             Self::Zero { .. } => "0".to_owned(),
@@ -205,8 +205,8 @@ impl GeometryError {
             Self::TooSmall { padded, .. } => padded.to_string(),
             Self::Length { found, .. } => found.to_string(),
             Self::Algorithm { algorithm } => algorithm.to_string(),
-            Self::Memory => "a refusal by the system".to_owned(),
-            Self::Overflow => "larger ones".to_owned(),
+            Self::Memory => "a failed allocation".to_owned(),
+            Self::Overflow => "larger sizes".to_owned(),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Instruction sets behind one trait. A token of a level can only be made where the CPU has it, so a token is the proof that
-//! its instructions may be executed. Kernels are written once, generic over the token, without `unsafe`.
+//! Instruction sets behind one trait. A token of a level can only be created on a CPU that supports it, so holding a token
+//! proves that its instructions may be executed. Kernels are written once, generic over the token, without `unsafe`.
 
 #![expect(unsafe_code, reason = "vector instructions are called here and nowhere else")]
-#![expect(clippy::needless_range_loop, reason = "a tile is walked in the order in which its operands lie")]
+#![expect(clippy::needless_range_loop, reason = "loops follow the order of the operands in memory")]
 
 mod peak;
 mod portable;
@@ -20,40 +20,42 @@ use x86_64::{Avx2, Avx512};
 pub(crate) trait Simd: Copy + Send + Sync {
     /// `f32` lanes of a register: 8 or 16.
     const LANES: usize;
-    /// Columns of the tile of 1, 2, … registers ([`crate::tile`]). Their sums must hide the latency of a multiply-add
-    /// (4 cycles, two per cycle: at least 8) and fit the register file beside the panel's registers and one broadcast.
+    /// Columns of the tiles of 1, 2, … registers ([`crate::tile`]). A tile needs enough sums to hide the latency of a
+    /// multiply-add (4 cycles, two per cycle: at least 8), and they must fit the register file together with the panel's
+    /// registers and one broadcast.
     const COLUMNS: &'static [usize];
     /// A register.
     type Vector: Copy;
-    /// Its image in memory.
+    /// A register stored in memory.
     type Block: Copy;
 
     /// Runs `kernel` compiled for this level.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
-    /// All lanes `x`.
+    /// Sets all lanes to `x`.
     fn splat(self, x: f32) -> Self::Vector;
     /// Reads a register.
     fn load(self, block: &Self::Block) -> Self::Vector;
-    /// Steps of a product ([`crate::tile`]): `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`, for the lanes `l` of a
-    /// block of channels, or for one.
+    /// Adds the steps of a product ([`crate::tile`]) to its sums, `sums[n][v] += Σ_l weights[l][v] · columns[n][l]`: one step
+    /// for each lane `l` of a block of channels, or a single step.
     ///
     /// # Safety
     ///
-    /// The elements that [`Places`] names must be readable.
+    /// All elements of the operands must be readable.
     #[inline(always)]
     unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
         self,
         sums: &mut [[Self::Vector; V]; N],
-        at: Places,
+        operands: StepOperands,
     ) {
         for lane in 0..if BLOCKS { Self::LANES } else { 1 } {
             for v in 0..V {
-                let row = at.weights.wrapping_add((lane * V + v) * Self::LANES);
-                // SAFETY: the caller's promise.
+                let row = operands.weights.wrapping_add((lane * V + v) * Self::LANES);
+                // SAFETY: guaranteed by the caller.
                 let weights = self.load(unsafe { &*row.cast::<Self::Block>() });
                 for n in 0..N {
-                    // SAFETY: the caller's promise.
-                    let factor = unsafe { *at.columns[0].wrapping_byte_add(n * at.step).wrapping_add(lane) };
+                    // SAFETY: guaranteed by the caller.
+                    let factor =
+                        unsafe { *operands.columns[0].wrapping_byte_add(n * operands.step).wrapping_add(lane) };
                     sums[n][v] = self.mul_add(self.splat(factor), weights, sums[n][v]);
                 }
             }
@@ -69,15 +71,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a / b`, lane by lane.
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// The larger of `a` and `b`, lane by lane: NaN where either is, and `a` where they are equal.
-    fn larger(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// `a · b + c`, lane by lane, fused where the level can.
+    /// The larger of `a` and `b`, lane by lane; NaN where either is NaN, and `a` where they are equal.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a · b + c`, lane by lane, fused where the level has the instruction.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// `max(floor, x)`, lane by lane; where `x` is NaN it stays NaN, as in every framework.
+    /// `max(floor, x)`, lane by lane; NaN where `x` is NaN, as in every framework.
     fn at_least(self, floor: Self::Vector, x: Self::Vector) -> Self::Vector;
-    /// Prefetches the cache line at `address`, which may be any, into the second-level cache.
+    /// Prefetches the cache line at `address`, which may be invalid, into the second-level cache.
     fn prefetch(self, address: *const f32);
-    /// `[a0, b0, a1, b1, …]`, cut into its lower and its upper half.
+    /// The lower and the upper half of `[a0, b0, a1, b1, …]`.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
     /// `slice` as whole registers, without the remainder.
     fn blocks(slice: &[f32]) -> &[Self::Block];
@@ -85,34 +87,34 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn blocks_mut(slice: &mut [f32]) -> &mut [Self::Block];
 }
 
-/// The places of the operands of some steps of a product.
+/// Pointers to the operands of consecutive steps of a product.
 #[derive(Clone, Copy)]
-pub(crate) struct Places {
-    /// Rows of registers, one for each step.
+pub(crate) struct StepOperands {
+    /// One row of registers per step.
     pub(crate) weights: *const f32,
-    /// Columns 0, 4 and 8, each with an element for each step.
+    /// Columns 0, 4 and 8, each with one element per step.
     pub(crate) columns: [*const f32; 3],
     /// Bytes between neighbouring columns.
     pub(crate) step: usize,
 }
 
-impl Places {
+impl StepOperands {
     pub(crate) fn new(weights: *const f32, column: *const f32, step: usize) -> Self {
         let columns = [0, 4, 8].map(|n| column.wrapping_byte_add(n * step));
         Self { weights, columns, step }
     }
 }
 
-/// A computation written for any instruction set. Mark `run` and all that it calls `#[inline(always)]`: only code that
-/// is inlined into [`Simd::run`] is compiled for the level.
+/// A computation that is generic over the instruction set. Mark `run` and everything it calls `#[inline(always)]`: only code
+/// inlined into [`Simd::run`] is compiled for the level.
 pub(crate) trait Kernel {
     /// The result.
     type Output;
-    /// Computes it with the instructions of a level.
+    /// Computes the result with the instructions of a level.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// An instruction set that this CPU has.
+/// An instruction set that this CPU supports.
 ///
 /// # Example
 ///
@@ -127,7 +129,7 @@ pub(crate) trait Kernel {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Level(Token);
 
-/// Makes [`Token`], dispatch and names of the one list of levels.
+/// Generates [`Token`], dispatch and names from the list of levels.
 macro_rules! levels {
     ($($(#[$condition:meta])? $name:literal => $token:ident,)*) => {
         #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,7 +137,7 @@ macro_rules! levels {
             $($(#[$condition])? $token($token),)*
         }
 
-        /// The most lanes a register of any level has.
+        /// The most lanes of a register on any level.
         pub(crate) const MAX_LANES: usize = {
             let mut most = 0;
             $($(#[$condition])? { most = if $token::LANES > most { $token::LANES } else { most }; })*
@@ -164,10 +166,10 @@ macro_rules! levels {
         };
 
         impl Level {
-            /// The names of all levels of every architecture, from the slowest to the fastest.
+            /// The names of the levels of all architectures, from the slowest to the fastest.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-            /// The level called `name`, if it exists and this CPU has it.
+            /// The level called `name`, if it exists and this CPU supports it.
             pub fn named(name: &str) -> Option<Self> {
                 $($(#[$condition])? {
                     if name == $name {
@@ -177,7 +179,7 @@ macro_rules! levels {
                 None
             }
 
-            /// One of [`Level::NAMES`].
+            /// The name of the level, one of [`Level::NAMES`].
             pub fn name(self) -> &'static str {
                 match self.0 {
                     $($(#[$condition])? Token::$token(_) => $name,)*
@@ -194,8 +196,8 @@ macro_rules! levels {
     };
 }
 
-// The one list of levels, from the slowest to the fastest. An entry, with its token, is all that a new level needs:
-// dispatch, names, tests and benchmarks follow.
+// The list of levels, from the slowest to the fastest. A new level needs only its token and an entry here: dispatch, names,
+// tests and benchmarks follow.
 levels! {
     "portable" => Portable,
     #[cfg(target_arch = "x86_64")]
@@ -210,10 +212,10 @@ impl Level {
 
     /// The best level of this CPU.
     pub fn detect() -> Self {
-        Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU has the portable level")
+        Self::NAMES.iter().rev().find_map(|name| Self::named(name)).expect("every CPU supports the portable level")
     }
 
-    /// `f32` lanes of a register, and so channels of a block ([`crate::Blocked`]).
+    /// The number of `f32` lanes of a register, which is also the number of channels of a block ([`crate::Blocked`]).
     pub fn lanes(self) -> usize {
         self.run(Lanes)
     }
@@ -243,8 +245,9 @@ impl fmt::Debug for Level {
     }
 }
 
-/// Turns `[ROWS][LANES]` into `[LANES][ROWS]`, both in memory order, for a power of two of rows. Each of the `log2 ROWS`
-/// rounds interleaves the first half of all elements with the second, which rotates the bits of an element's index by one.
+/// Transposes `[ROWS][LANES]` to `[LANES][ROWS]`, both in memory order, where `ROWS` is a power of two. Each of the
+/// `log2 ROWS` rounds interleaves the first half of all elements with the second, which rotates the bits of an element's index
+/// by one.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd, const ROWS: usize>(simd: S, mut rows: [S::Vector; ROWS]) -> [S::Vector; ROWS] {
     let half = ROWS / 2;

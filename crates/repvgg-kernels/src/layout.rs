@@ -4,9 +4,9 @@ use crate::Element;
 
 /// The layout of a batch in blocks of `lanes` channels, `[N, ⌈C/L⌉, H, W, L]`.
 ///
-/// Every inner loop then works on whole registers, whatever the image's size. Lanes beyond the last channel hold zeros, or
-/// numbers that only weights of zero meet: as long as activations are finite, they change nothing. Where activations are
-/// infinite or NaN, NaN may spread to other channels.
+/// Inner loops work on whole registers for any image size. Lanes beyond the last channel hold zeros, or numbers that only
+/// meet zero weights: they do not affect results as long as activations are finite. An infinite or NaN activation may spread
+/// NaN to other channels.
 ///
 /// # Example
 ///
@@ -27,12 +27,12 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    /// Blocks of an image.
+    /// Blocks per image.
     pub fn blocks(&self) -> usize {
         self.shape[1].div_ceil(self.lanes)
     }
 
-    /// Elements of a block, `[H, W, L]`.
+    /// Elements per block, `[H, W, L]`.
     pub fn block_len(&self) -> usize {
         let [_, _, height, width] = self.shape;
         height * width * self.lanes
@@ -43,18 +43,19 @@ impl Blocked {
         self.shape[0] * self.blocks() * self.block_len()
     }
 
-    /// Whether there is nothing.
+    /// Whether the batch has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// `[N, C, H, W]` into blocks, on one thread. [`crate::maps::pack`] shares the work out.
+    /// Packs `[N, C, H, W]` into blocks on the calling thread. [`crate::maps::pack`] uses a thread pool.
     ///
     /// # Panics
     ///
     /// If a slice has the wrong length.
     pub fn pack<T: Element>(&self, planar: &[T], blocked: &mut [T]) {
-        let (plane, image) = self.check(planar, blocked);
+        self.check(planar, blocked);
+        let (plane, image) = (self.plane_len(), self.shape[1] * self.plane_len());
         blocked.fill(T::default());
         if image == 0 {
             return;
@@ -68,13 +69,14 @@ impl Blocked {
         }
     }
 
-    /// Blocks into `[N, C, H, W]`, on one thread. [`crate::maps::unpack`] shares the work out.
+    /// Unpacks blocks into `[N, C, H, W]` on the calling thread. [`crate::maps::unpack`] uses a thread pool.
     ///
     /// # Panics
     ///
     /// If a slice has the wrong length.
     pub fn unpack<T: Element>(&self, blocked: &[T], planar: &mut [T]) {
-        let (plane, image) = self.check(planar, blocked);
+        self.check(planar, blocked);
+        let (plane, image) = (self.plane_len(), self.shape[1] * self.plane_len());
         if image == 0 {
             return;
         }
@@ -87,18 +89,20 @@ impl Blocked {
         }
     }
 
-    /// Elements of an image in blocks.
+    /// Elements per image in blocks, lanes beyond the last channel included.
     fn image_len(&self) -> usize {
         self.blocks() * self.block_len()
     }
 
-    /// Elements of a plane and of an image.
-    fn check<T>(&self, planar: &[T], blocked: &[T]) -> (usize, usize) {
-        let [batch, channels, height, width] = self.shape;
-        let plane = height * width;
-        assert_eq!(planar.len(), batch * channels * plane, "planar is [N, C, H, W]");
+    /// `H·W`.
+    fn plane_len(&self) -> usize {
+        self.shape[2] * self.shape[3]
+    }
+
+    /// Asserts that both slices have the length of the batch.
+    fn check<T>(&self, planar: &[T], blocked: &[T]) {
+        assert_eq!(planar.len(), self.shape.iter().product::<usize>(), "planar is [N, C, H, W]");
         assert_eq!(blocked.len(), self.len(), "blocked is [N, ⌈C/L⌉, H, W, L]");
-        (plane, channels * plane)
     }
 }
 
@@ -115,9 +119,9 @@ mod tests {
                 let mut blocked = vec![f32::NAN; layout.len()];
                 layout.pack(&planar, &mut blocked);
                 assert_eq!(blocked.iter().sum::<f32>(), planar.iter().sum::<f32>(), "lanes beyond C hold zeros");
-                let mut back = vec![f32::NAN; planar.len()];
-                layout.unpack(&blocked, &mut back);
-                assert_eq!(planar, back);
+                let mut unpacked = vec![f32::NAN; planar.len()];
+                layout.unpack(&blocked, &mut unpacked);
+                assert_eq!(planar, unpacked);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Large buffers in huge pages where the system has them: fewer address translations, 2 to 8 % of a network's time.
+//! Large buffers in huge pages, where the system has them. Fewer address translations save 2 to 8 % of a network's time.
 
-#![expect(unsafe_code, reason = "pages are bytes, and kernels read elements")]
+#![expect(unsafe_code, reason = "bytes of pages are reinterpreted as elements")]
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use crate::Element;
 /// The size and alignment of a huge page of x86-64 and of most other architectures, in bytes.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Zeroed elements that start at a cache line, and from one huge page on at a huge page.
+/// A buffer of zeroed elements, aligned to a cache line, or to a huge page if it is at least as large as one.
 ///
 /// # Example
 ///
@@ -27,7 +27,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// ```
 pub struct Buffer<T: Element = f32> {
     pages: MmapMut,
-    /// In bytes.
+    /// Offset of the first element, in bytes.
     start: usize,
     /// In elements.
     len: usize,
@@ -35,11 +35,11 @@ pub struct Buffer<T: Element = f32> {
 }
 
 impl<T: Element> Buffer<T> {
-    /// `len` zeros.
+    /// Allocates `len` zeros.
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// If the system cannot allocate the memory.
     pub fn zeroed(len: usize) -> std::io::Result<Self> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         if bytes < HUGE_PAGE {
@@ -47,14 +47,14 @@ impl<T: Element> Buffer<T> {
         }
         let room = bytes.checked_add(HUGE_PAGE).ok_or(std::io::ErrorKind::OutOfMemory)?;
         let pages = MmapMut::map_anon(room)?;
-        // A system without huge pages refuses, and gives small ones.
+        // A system without huge pages refuses the advice and maps small pages.
         #[cfg(target_os = "linux")]
         let _ = pages.advise(memmap2::Advice::HugePage);
         let start = pages.as_ptr().align_offset(HUGE_PAGE);
         Ok(Self { pages, start, len, elements: PhantomData })
     }
 
-    /// Bytes that it occupies.
+    /// The size of the elements in bytes.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()
     }
@@ -65,8 +65,8 @@ impl<T: Element> Deref for Buffer<T> {
 
     fn deref(&self) -> &[T] {
         let bytes = &self.pages[self.start..][..self.bytes()];
-        // SAFETY: the bytes are as many as `len` elements, initialised, and aligned as a page is; `Element` is sealed, and any
-        // bits are one.
+        // SAFETY: the slice holds exactly the bytes of `len` elements, initialised and page-aligned. `Element` is sealed to
+        // types for which every bit pattern is valid.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), self.len) }
     }
 }
@@ -75,7 +75,7 @@ impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         let len = self.bytes();
         let bytes = &mut self.pages[self.start..][..len];
-        // SAFETY: as in `deref`, and borrowed exclusively.
+        // SAFETY: as in `deref`, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), self.len) }
     }
 }

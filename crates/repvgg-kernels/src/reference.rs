@@ -1,7 +1,7 @@
-//! What a convolution should compute: seven loops in `f64`, written without regard to speed.
+//! The definition of a convolution: seven loops in `f64`, written for clarity, not for speed.
 //!
-//! Every function returns, beside each value, its magnitude: the same sum over absolute values. The rounding error of
-//! any order of summation in `f32` is bounded by a multiple of `ε · magnitude`; fast code is compared within that bound.
+//! Every function returns each value with its magnitude, the same sum over absolute values. The rounding error of a sum in
+//! `f32`, in any order, is bounded by a multiple of `ε · magnitude`. Fast kernels are compared within that bound.
 //!
 //! # Example
 //!
@@ -24,7 +24,7 @@
 
 use crate::Geometry;
 
-/// Values and, element by element, the magnitudes that bound their rounding errors.
+/// Values and the magnitudes that bound their rounding errors, element by element.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
     /// The result.
@@ -44,8 +44,8 @@ impl Reference {
     }
 }
 
-/// `y = conv(x, w) + b`: `input` `[N, C, H, W]` with `size` `[H, W]`, `weights` `[K, C/G, R, S]`, `bias` `[K]`; returns
-/// `[N, K, P, Q]`.
+/// Returns `y = conv(x, w) + b`, `[N, K, P, Q]`, from `input` `[N, C, H, W]` with `size` `[H, W]`, `weights`
+/// `[K, C/G, R, S]` and `bias` `[K]`.
 ///
 /// # Panics
 ///
@@ -58,9 +58,9 @@ pub fn conv2d(
     bias: Option<&[f64]>,
 ) -> Reference {
     let batch = input.len() / (geometry.in_channels * size[0] * size[1]);
-    let mut output = Reference::zeros(batch * geometry.out_channels * outputs(geometry, size));
+    let mut output = Reference::zeros(batch * geometry.out_channels * output_len(geometry, size));
     if let Some(bias) = bias {
-        let plane = outputs(geometry, size);
+        let plane = output_len(geometry, size);
         for index in 0..output.values.len() {
             output.add(index, bias[index / plane % geometry.out_channels]);
         }
@@ -69,20 +69,20 @@ pub fn conv2d(
     output
 }
 
-/// `∂L/∂x` from `∂L/∂y`: `output_gradient` `[N, K, P, Q]`; returns `[N, C, H, W]` with `size` `[H, W]`.
+/// Returns `∂L/∂x`, `[N, C, H, W]` with `size` `[H, W]`, from `∂L/∂y`, `output_gradient` `[N, K, P, Q]`.
 ///
 /// # Panics
 ///
 /// As [`conv2d`].
 pub fn gradient_input(geometry: &Geometry, output_gradient: &[f64], size: [usize; 2], weights: &[f64]) -> Reference {
-    let batch = output_gradient.len() / (geometry.out_channels * outputs(geometry, size));
+    let batch = output_gradient.len() / (geometry.out_channels * output_len(geometry, size));
     let mut gradient = Reference::zeros(batch * geometry.in_channels * size[0] * size[1]);
     for_each_product(geometry, batch, size, |x, w, y| gradient.add(x, output_gradient[y] * weights[w]));
     gradient
 }
 
-/// `∂L/∂w` from `∂L/∂y`: `input` `[N, C, H, W]` with `size` `[H, W]`, `output_gradient` `[N, K, P, Q]`; returns
-/// `[K, C/G, R, S]`.
+/// Returns `∂L/∂w`, `[K, C/G, R, S]`, from `input` `[N, C, H, W]` with `size` `[H, W]` and `∂L/∂y`, `output_gradient`
+/// `[N, K, P, Q]`.
 ///
 /// # Panics
 ///
@@ -95,13 +95,13 @@ pub fn gradient_weights(geometry: &Geometry, input: &[f64], size: [usize; 2], ou
 }
 
 /// `P·Q`.
-fn outputs(geometry: &Geometry, size: [usize; 2]) -> usize {
+fn output_len(geometry: &Geometry, size: [usize; 2]) -> usize {
     geometry.output_size(size).expect("the geometry fits the image").iter().product()
 }
 
-/// The seven loops: every pair of an input element and a weight that meet in the convolution, with the output element
-/// they meet in, as indices `(x, w, y)` into `[N, C, H, W]`, `[K, C/G, R, S]` and `[N, K, P, Q]`.
-fn for_each_product(geometry: &Geometry, batch: usize, [h, w]: [usize; 2], mut meet: impl FnMut(usize, usize, usize)) {
+/// The seven loops: visits every product of an input element and a weight, with the output element that it is added to, as
+/// indices `(x, w, y)` into `[N, C, H, W]`, `[K, C/G, R, S]` and `[N, K, P, Q]`.
+fn for_each_product(geometry: &Geometry, batch: usize, [h, w]: [usize; 2], mut visit: impl FnMut(usize, usize, usize)) {
     let [p_end, q_end] = geometry.output_size([h, w]).expect("the geometry fits the image");
     let [r_end, s_end] = geometry.kernel;
     let (channels, filters) = (geometry.in_channels / geometry.groups, geometry.out_channels / geometry.groups);
@@ -113,9 +113,9 @@ fn for_each_product(geometry: &Geometry, batch: usize, [h, w]: [usize; 2], mut m
                     for q in 0..q_end {
                         for r in 0..r_end {
                             for s in 0..s_end {
-                                let Some(y) = source(geometry, 0, p, r, h) else { continue };
-                                let Some(x) = source(geometry, 1, q, s, w) else { continue };
-                                meet(
+                                let Some(y) = input_position(geometry, 0, p, r, h) else { continue };
+                                let Some(x) = input_position(geometry, 1, q, s, w) else { continue };
+                                visit(
                                     ((n * geometry.in_channels + c_in) * h + y) * w + x,
                                     ((k * channels + c) * r_end + r) * s_end + s,
                                     ((n * geometry.out_channels + k) * p_end + p) * q_end + q,
@@ -129,8 +129,8 @@ fn for_each_product(geometry: &Geometry, batch: usize, [h, w]: [usize; 2], mut m
     }
 }
 
-/// The input position that output `p` reads through tap `r` along `axis`; `None` in the padding.
-fn source(geometry: &Geometry, axis: usize, p: usize, r: usize, len: usize) -> Option<usize> {
+/// The input position that output `p` reads through tap `r` along `axis`, or `None` in the padding.
+fn input_position(geometry: &Geometry, axis: usize, p: usize, r: usize, len: usize) -> Option<usize> {
     let position = p * geometry.stride[axis] + r * geometry.dilation[axis];
     position.checked_sub(geometry.padding[axis]).filter(|&position| position < len)
 }

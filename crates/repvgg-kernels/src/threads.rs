@@ -1,12 +1,12 @@
 //! Persistent worker threads, shared by inference and training, and safe ways to divide data among them.
 //!
-//! A run publishes one job; every thread claims task numbers until none is left. A worker that wakes up too late finds the
-//! job closed and is not waited for, so a neighbour that steals a core costs one task, not one run. Workers spin briefly
-//! before they park: the gap between two layers of a network is shorter than a wake-up.
+//! A run publishes one job, and every thread claims task numbers until all are claimed. A worker that wakes up too late finds
+//! the job closed, and the caller does not wait for it: another process that takes a core delays one task, not the whole run.
+//! Workers spin briefly before they park, because the gap between two layers of a network is shorter than a wake-up.
 
 #![expect(
     unsafe_code,
-    reason = "a job borrows from the caller's stack and its workers write disjoint parts of a slice"
+    reason = "a job borrows from the caller's stack, and its workers write disjoint parts of a slice"
 )]
 
 use std::any::Any;
@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Rounds of waiting with a pause instruction (a few microseconds), then with a yield, before a thread parks.
+/// Rounds that a thread waits before it parks: first with a pause instruction (a few microseconds in all), then with a yield.
 const SPINS: usize = 2000;
 const YIELDS: usize = 50;
 
-/// Threads that share out numbered tasks. The calling thread works too, as worker 0.
+/// A pool of threads that run numbered tasks. The calling thread works too, as worker 0.
 ///
 /// # Example
 ///
@@ -37,44 +37,44 @@ const YIELDS: usize = 50;
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held by the one `run` in progress.
-    turn: Mutex<()>,
+    /// Held during a run, so that runs of several callers take turns.
+    run_lock: Mutex<()>,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Signalled when a job opens and at shutdown.
     opened: Condvar,
     /// Signalled when the last worker leaves a job.
-    left: Condvar,
-    /// The number of jobs opened so far; read without the lock by spinning workers.
+    finished: Condvar,
+    /// The number of jobs opened so far; spinning workers read it without the lock.
     generation: AtomicUsize,
-    /// Workers inside the open job; written under the lock.
+    /// The number of workers inside the open job; written under the lock.
     inside: AtomicUsize,
     /// The unclaimed tasks of the open job.
-    tasks: Tasks,
+    tasks: TaskQueue,
 }
 
-/// Numbered tasks that threads claim, half of the threads from the front and half from the back. From run to run, a thread
-/// thus gets about the same part and finds in its own cache what it wrote there. (A line that another core wrote takes some
-/// 80 ns to read or to write: with two threads, layers of 28×28 took 0.24 ms instead of 0.14.)
-pub(crate) struct Tasks(AtomicU64);
+/// The unclaimed tasks of a run. Half of the threads claim from the front, half from the back, so a thread gets about the
+/// same part in every run and finds its data in its own cache. A cache line that another core wrote takes about 80 ns to
+/// read or write: with two threads and a shared front, layers of 28×28 took 0.24 ms instead of 0.14.
+pub(crate) struct TaskQueue(AtomicU64);
 
-impl Tasks {
+impl TaskQueue {
     /// The tasks `0..count`.
     pub(crate) fn new(count: usize) -> Self {
         Self(AtomicU64::new(count as u64))
     }
 
-    /// Makes them `0..count` again.
+    /// Refills the queue with the tasks `0..count`.
     fn reset(&self, count: usize) {
-        assert!(u32::try_from(count).is_ok(), "{count} tasks");
+        assert!(u32::try_from(count).is_ok(), "{count} tasks do not fit 32 bits");
         self.0.store(count as u64, Ordering::Relaxed);
     }
 
-    /// An unclaimed task for a worker, if there is one.
+    /// Claims a task for a worker, if one is unclaimed.
     pub(crate) fn claim(&self, worker: usize) -> Option<usize> {
-        // The first unclaimed task in the upper half, the end of the unclaimed ones in the lower half.
+        // The upper half holds the first unclaimed task, the lower half the end of the unclaimed tasks.
         let claimed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tasks| {
             let (first, end) = (tasks >> 32, tasks & u64::from(u32::MAX));
             (first < end).then(|| if worker.is_multiple_of(2) { tasks + (1 << 32) } else { tasks - 1 })
@@ -84,20 +84,20 @@ impl Tasks {
         Some(task as usize)
     }
 
-    /// Whether none is unclaimed.
+    /// Whether all tasks are claimed.
     pub(crate) fn is_empty(&self) -> bool {
         let tasks = self.0.load(Ordering::Relaxed);
         tasks >> 32 >= tasks & u64::from(u32::MAX)
     }
 }
 
-struct State {
+struct PoolState {
     job: Option<Job>,
     panic: Option<Box<dyn Any + Send>>,
     shutdown: bool,
 }
 
-/// The body of a run. Its true lifetime is that of the `run` call which opened it.
+/// The body of a run and its number of tasks. The true lifetime of the body is that of the `run` call that opened the job.
 #[derive(Clone, Copy)]
 struct Job {
     body: &'static (dyn Fn(usize, usize) + Sync),
@@ -105,30 +105,30 @@ struct Job {
 }
 
 impl ThreadPool {
-    /// A pool of `threads` threads, the caller's included; 0 counts as 1.
+    /// Creates a pool of `threads` threads, the caller's included; 0 counts as 1.
     ///
     /// # Panics
     ///
-    /// If the system refuses a thread.
+    /// If the system cannot create a thread.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { job: None, panic: None, shutdown: false }),
+            state: Mutex::new(PoolState { job: None, panic: None, shutdown: false }),
             opened: Condvar::new(),
-            left: Condvar::new(),
+            finished: Condvar::new(),
             generation: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
-            tasks: Tasks::new(0),
+            tasks: TaskQueue::new(0),
         });
         let spawn = |worker| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("kernels-{worker}"));
-            builder.spawn(move || shared.serve(worker)).expect("the system grants a thread")
+            builder.spawn(move || shared.serve(worker)).expect("the system can create a thread")
         };
         let workers = (1..threads).map(spawn).collect();
-        Self { shared, workers, turn: Mutex::new(()) }
+        Self { shared, workers, run_lock: Mutex::new(()) }
     }
 
-    /// Threads that work on a run.
+    /// The number of threads that work on a run, the caller's included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
@@ -136,18 +136,18 @@ impl ThreadPool {
     /// Calls `body(task, worker)` once for every task in `0..tasks`, and returns when all calls have returned. At any time,
     /// each `worker` in `0..threads` is inside at most one call. Runs of several callers take turns. Allocates nothing.
     ///
-    /// A task must not start a run of the same pool: it would wait for itself.
+    /// A task must not start a run of the same pool: it would deadlock.
     ///
     /// # Panics
     ///
-    /// With the payload of the first task that panicked; tasks that nobody has claimed by then are skipped. The pool stays
-    /// usable.
+    /// If a task panics, with the payload of the first one. Tasks that are unclaimed by then are skipped, and the pool
+    /// remains usable.
     pub fn run(&self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
-        let _turn = lock(&self.turn);
+        let _guard = lock(&self.run_lock);
         if self.workers.is_empty() || tasks <= 1 {
             return (0..tasks).for_each(|task| body(task, 0));
         }
-        // SAFETY: only the lifetime changes; `close` below returns after the last use by any worker, on every path.
+        // SAFETY: only the lifetime changes. On every path, `close` below returns after the last use by any worker.
         let body = unsafe {
             std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(body)
         };
@@ -159,7 +159,7 @@ impl ThreadPool {
         }
     }
 
-    /// [`ThreadPool::run`] with an equal part of `scratch` for each worker: `body(task, part)`.
+    /// Like [`ThreadPool::run`], with an equal part of `scratch` for each worker: `body(task, part)`.
     ///
     /// # Panics
     ///
@@ -168,25 +168,26 @@ impl ThreadPool {
         let part = scratch.len() / self.threads();
         let scratch = Disjoint::new(scratch);
         self.run(tasks, &|task, worker| {
-            // SAFETY: a worker is inside one call at a time, and parts of different workers do not overlap.
+            // SAFETY: a worker is inside one call at a time, and the parts of different workers do not overlap.
             let part = unsafe { scratch.slice(worker * part, part) };
             body(task, part);
         });
     }
 
-    /// Calls `body(index, chunk)` for every chunk of `len` elements of `data`; the last one may be shorter. Allocates
+    /// Calls `body(index, chunk)` for every chunk of `len` elements of `data`; the last chunk may be shorter. Allocates
     /// nothing.
     ///
-    /// Chunks of several slices in step are elements of a slice of tuples: `&mut [(&mut [f32], &mut [f32])]` with `len` 1.
+    /// To walk through several slices in step, pass a slice of tuples of chunks, `&mut [(&mut [f32], &mut [f32])]`, with a
+    /// `len` of 1.
     ///
     /// # Panics
     ///
-    /// If `len` is zero and `data` is not empty, and as [`ThreadPool::run`].
+    /// If `len` is zero and `data` is not empty, or as for [`ThreadPool::run`].
     pub fn for_each_chunk<T: Send>(&self, data: &mut [T], len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
         self.for_each_chunk_with_scratch::<T, ()>(data, len, &mut [], |index, chunk, _| body(index, chunk));
     }
 
-    /// [`ThreadPool::for_each_chunk`] with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
+    /// Like [`ThreadPool::for_each_chunk`], with an equal part of `scratch` for each worker: `body(index, chunk, part)`.
     ///
     /// # Panics
     ///
@@ -205,28 +206,28 @@ impl ThreadPool {
         let data = Disjoint::new(data);
         self.run_with_scratch(total.div_ceil(len), scratch, |index, part| {
             let start = index * len;
-            // SAFETY: every task is claimed once, and chunks of different tasks do not overlap.
+            // SAFETY: every task is claimed once, and the chunks of different tasks do not overlap.
             let chunk = unsafe { data.slice(start, len.min(total - start)) };
             body(index, chunk, part);
         });
     }
 
-    /// Calls `body(index, part)` for the parts of `data` between neighbouring `bounds`.
+    /// Calls `body(index, part)` for every part of `data` between neighbouring `bounds`.
     ///
     /// # Panics
     ///
-    /// If the bounds descend or leave `data`, and as [`ThreadPool::run`].
+    /// If the bounds descend or exceed the length of `data`, or as for [`ThreadPool::run`].
     pub fn for_each_part<T: Send>(&self, data: &mut [T], bounds: &[usize], body: impl Fn(usize, &mut [T]) + Sync) {
         assert!(bounds.is_sorted(), "bounds ascend");
         let data = Disjoint::new(data);
         self.run(bounds.len().saturating_sub(1), &|index, _| {
-            // SAFETY: every task is claimed once, and parts between ascending bounds do not overlap.
+            // SAFETY: every task is claimed once, and the parts between ascending bounds do not overlap.
             let part = unsafe { data.slice(bounds[index], bounds[index + 1] - bounds[index]) };
             body(index, part);
         });
     }
 
-    /// The results of `body(index)` for every index in `0..count`.
+    /// Returns the results of `body(index)` for every index in `0..count`.
     ///
     /// # Panics
     ///
@@ -252,7 +253,7 @@ impl Drop for ThreadPool {
         drop(state);
         self.shared.opened.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks, so it has none of its own to report.
+            // Workers catch the panics of their tasks, so there is nothing to report.
             let _ = worker.join();
         }
     }
@@ -268,7 +269,7 @@ impl Shared {
         self.opened.notify_all();
     }
 
-    /// Claims and runs tasks until none is left.
+    /// Claims and runs tasks until all are claimed.
     fn work(&self, job: Job, worker: usize) {
         while let Some(task) = self.tasks.claim(worker) {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (job.body)(task, worker))) {
@@ -278,18 +279,18 @@ impl Shared {
         }
     }
 
-    /// Admits no further worker, waits for those inside, and hands out the panic of a task, if any.
+    /// Closes the job to further workers, waits for those inside, and returns the payload of a task's panic, if any.
     fn close(&self) -> Option<Box<dyn Any + Send>> {
         lock(&self.state).job = None;
         wait_briefly(|| self.inside.load(Ordering::Acquire) == 0);
         let mut state = lock(&self.state);
         while self.inside.load(Ordering::Acquire) > 0 {
-            state = self.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.panic.take()
     }
 
-    /// The life of a worker.
+    /// The loop of a worker: waits for a job and works on it, until shutdown.
     fn serve(&self, worker: usize) {
         let mut seen = 0;
         loop {
@@ -308,14 +309,14 @@ impl Shared {
             self.work(job, worker);
             let state = lock(&self.state);
             if self.inside.fetch_sub(1, Ordering::Release) == 1 {
-                self.left.notify_one();
+                self.finished.notify_one();
             }
             drop(state);
         }
     }
 }
 
-/// Waits for `condition`, but not for long; the caller checks it again under the lock.
+/// Waits for `condition` for a short time; the caller checks it again under the lock.
 fn wait_briefly(condition: impl Fn() -> bool) {
     for round in 0..SPINS + YIELDS {
         if condition() {
@@ -325,12 +326,12 @@ fn wait_briefly(condition: impl Fn() -> bool) {
     }
 }
 
-/// A panic cannot break an invariant of these locks, so poison is ignored.
+/// Locks a mutex and ignores poison: a panic cannot break an invariant of the data behind these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A slice whose parts are written by several tasks at once.
+/// A slice of which several tasks write disjoint parts at the same time.
 pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
@@ -345,7 +346,7 @@ impl<T> Clone for Disjoint<'_, T> {
 
 impl<T> Copy for Disjoint<'_, T> {}
 
-// SAFETY: it is a `&mut [T]` whose exclusive use is split up by the contract of `slice`.
+// SAFETY: it is a `&mut [T]`, and the contract of `slice` divides its exclusive use among threads.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above; sharing the pointer itself touches no element.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
@@ -355,28 +356,28 @@ impl<'a, T> Disjoint<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
-    /// A pointer to element `start`, which need not exist.
+    /// A pointer to element `start`, which may be out of bounds.
     #[inline(always)]
-    pub(crate) fn at(&self, start: usize) -> *mut T {
+    pub(crate) fn pointer(&self, start: usize) -> *mut T {
         self.start.wrapping_add(start)
     }
 
-    /// The `len` elements from `start` on.
+    /// The `len` elements starting at `start`.
     ///
     /// # Safety
     ///
-    /// While the result lives, no other slice that overlaps it may be taken.
+    /// No other slice that overlaps the result may be taken during its lifetime.
     ///
     /// # Panics
     ///
     /// If the range is out of bounds.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
+    #[expect(clippy::mut_from_ref, reason = "the caller guarantees exclusive access")]
     pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "slice of {len} at {start} leaves {}", self.len);
-        // SAFETY: in bounds as just checked.
+        assert!(start <= self.len && len <= self.len - start, "{len} elements at {start} exceed {}", self.len);
+        // SAFETY: in bounds by the assertion above.
         let first = unsafe { self.start.add(start) };
-        // SAFETY: in bounds, initialised, alive for `'a`, and not aliased by the caller's promise.
+        // SAFETY: in bounds, initialised and alive for `'a`; the caller guarantees that nothing aliases it.
         unsafe { std::slice::from_raw_parts_mut(first, len) }
     }
 }

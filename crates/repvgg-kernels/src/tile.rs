@@ -1,11 +1,11 @@
-//! The register tile: the matrix product that all convolutions but depthwise ones come down to, in inference and in training.
+//! The register tile: the matrix product behind every convolution except depthwise ones, in inference and training.
 //!
 //! ```text
 //! out[v][n] = Σ_d panel[d][v] · columns[n][d]      v registers, n columns, d the reduction
 //! ```
 //!
-//! Each step loads `V` registers of the panel and multiplies them with `N` broadcast elements of the columns. The reduction
-//! walks through both operands by three nested loops with strides of their own:
+//! Each step loads `V` registers of the panel and multiplies them by `N` broadcast elements of the columns. The reduction
+//! walks through both operands in three nested loops; each operand has its own strides:
 //!
 //! | | panel | columns | reduction |
 //! |---|---|---|---|
@@ -20,7 +20,7 @@ mod arithmetic;
 mod panels;
 
 pub(crate) use arithmetic::{Arithmetic, F32};
-pub(crate) use panels::{PackedPanels, Panel, Panels};
+pub(crate) use panels::{DivideFilters, FilterPanel, PackedPanels};
 
 use std::ops::Range;
 
@@ -30,19 +30,19 @@ use crate::isa::{Kernel, Simd};
 /// Floats of a cache line.
 const LINE: usize = 16;
 
-/// How the columns lie in memory.
+/// The layout of the columns in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Columns {
-    /// Each step is a block of channels, and columns are this many floats apart.
+pub(crate) enum ColumnLayout {
+    /// A step reads a block of channels; neighbouring columns are this many floats apart.
     Blocks(usize),
-    /// Each step is a single element, and columns are this many floats apart.
+    /// A step reads a single element; neighbouring columns are this many floats apart.
     Planar(usize),
 }
 
 /// The three nested loops of a reduction, outermost first. In blocks of channels, a fourth, innermost loop runs over
 /// neighbouring elements of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Depth {
+pub(crate) struct Reduction {
     /// Steps of each loop, at least one.
     pub(crate) count: [usize; 3],
     /// Floats between neighbouring steps in the columns.
@@ -51,80 +51,85 @@ pub(crate) struct Depth {
     pub(crate) panel: [usize; 3],
 }
 
-impl Depth {
-    /// A reduction through a panel without gaps, with `step` floats of the panel for each step.
-    pub(crate) fn packed(count: [usize; 3], columns: [usize; 3], step: usize) -> Self {
+impl Reduction {
+    /// A reduction through a panel without gaps, `step` floats per step.
+    pub(crate) fn packed(mut count: [usize; 3], mut columns: [usize; 3], step: usize) -> Self {
+        // The innermost loop costs the least per step: loops of one step move outwards.
+        let single = count.iter().rev().take_while(|&&count| count == 1).count().min(2);
+        count.rotate_right(single);
+        columns.rotate_right(single);
         Self { count, columns, panel: [count[1] * count[2] * step, count[2] * step, step] }
     }
 
-    /// One past the farthest of `len` floats at every step; `None` where that exceeds the address space.
+    /// The end of the farthest step, where each step reads `len` floats; `None` if it exceeds the address space.
     fn reach(&self, strides: [usize; 3], len: usize) -> Option<usize> {
         (0..3).try_fold(len, |sum, i| (self.count[i] - 1).checked_mul(strides[i])?.checked_add(sum))
     }
 }
 
-/// A row of columns to be multiplied with one panel.
+/// The product of one panel and a row of columns.
 pub(crate) struct Product<'a, A: Arithmetic> {
-    /// `[d][vectors · lanes]`, where steps are as far apart as `depth` says.
+    /// `[d][vectors · lanes]`, with the strides of `reduction`.
     pub(crate) panel: &'a [A::Panel],
-    /// Registers of the panel.
+    /// Registers per step of the panel.
     pub(crate) vectors: usize,
-    /// The operand that is broadcast.
+    /// The operand whose elements are broadcast.
     pub(crate) columns: &'a [A::Column],
-    pub(crate) layout: Columns,
-    pub(crate) depth: Depth,
-    /// What is read next, as long as this panel: it is prefetched while this one is multiplied. May be empty.
+    pub(crate) layout: ColumnLayout,
+    pub(crate) reduction: Reduction,
+    /// The panel that is read next, of the same length, prefetched during the product; empty for no prefetching.
     pub(crate) next: &'a [A::Panel],
-    pub(crate) sum: Sum,
+    pub(crate) accumulate: Accumulate,
 }
 
-/// Where the sums go: those of register `v` and column `n` to `sums[v · register + n · column..]`.
-pub(crate) struct Target<'a, T: Element = f32> {
+/// The output of a tile: the sums of register `v` and column `n` start at `sums[v · register_stride + n · column_stride]`.
+pub(crate) struct TileOutput<'a, T: Element = f32> {
     pub(crate) sums: &'a mut [T],
-    pub(crate) register: usize,
-    pub(crate) column: usize,
+    pub(crate) register_stride: usize,
+    pub(crate) column_stride: usize,
 }
 
-/// What happens to the previous contents of the output.
+/// The treatment of previous contents of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sum {
-    /// They are overwritten.
-    Start,
-    /// They are added to.
-    Continue,
+pub(crate) enum Accumulate {
+    /// Sums overwrite the output.
+    Overwrite,
+    /// Sums are added to the output.
+    Add,
 }
 
-/// Whether panels should be prefetched: where weights of so many bytes come from beyond a second-level cache at every run,
-/// and each meets so few columns that waiting for it would show. Where it is not needed, it costs 5 to 10 %.
-pub(crate) fn reads_ahead(weight_bytes: usize, columns: usize) -> bool {
+/// Whether panels should be prefetched: if the weights exceed a second-level cache, and each is used for so few columns that
+/// the latency of reading it would show. Needless prefetching costs 5 to 10 %.
+pub(crate) fn should_prefetch(weight_bytes: usize, columns: usize) -> bool {
     weight_bytes > 1 << 20 && columns <= 64
 }
 
 impl<A: Arithmetic> Product<'_, A> {
-    /// Multiplies the columns of a tile. Meanwhile the tiles of a row prefetch [`Product::next`], each its part.
+    /// Multiplies the columns of a tile. Each tile of a row prefetches its part of [`Product::next`].
     #[inline(always)]
-    pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, target: Target<'_, A::Sum>) {
-        let Span { first, count, part } = tile;
-        let (Columns::Blocks(step) | Columns::Planar(step)) = self.layout;
+    pub(crate) fn tile<S: Simd>(&self, simd: S, tile: Span, output: TileOutput<'_, A::Output>) {
+        let Span { first, count, index, tiles } = tile;
+        let (ColumnLayout::Blocks(step) | ColumnLayout::Planar(step)) = self.layout;
         let lines = if self.next.is_empty() { 0 } else { self.vectors * S::LANES * S::LANES / LINE };
-        let ahead = part[0] * lines / part[1]..(part[0] + 1) * lines / part[1];
-        let operands = Operands { product: self, first: first * step, step, ahead, target };
+        let prefetched_lines = index * lines / tiles..(index + 1) * lines / tiles;
+        let operands = TileOperands { product: self, first: first * step, step, prefetched_lines, output };
         match self.layout {
-            Columns::Blocks(_) => dispatch::<S, A, true>(simd, count, operands),
-            Columns::Planar(_) => dispatch::<S, A, false>(simd, count, operands),
+            ColumnLayout::Blocks(_) => dispatch::<S, A, true>(simd, count, operands),
+            ColumnLayout::Planar(_) => dispatch::<S, A, false>(simd, count, operands),
         }
     }
 
-    /// Columns of the tiles that `count` columns are divided into: as equal as they can be, since narrow tiles do not hide
-    /// the latency of their multiply-adds.
+    /// Divides `count` columns into tiles as equal as possible, because narrow tiles do not hide the latency of their
+    /// multiply-adds.
     #[inline(always)]
     pub(crate) fn tiles<S: Simd>(&self, _: S, count: usize) -> impl Iterator<Item = Span> + use<S, A> {
-        let parts = count.div_ceil(S::COLUMNS[self.vectors - 1]).max(1);
-        let (each, more) = (count / parts, count % parts);
-        (0..parts).map(move |i| Span {
-            first: i * each + i.min(more),
-            count: each + usize::from(i < more),
-            part: [i, parts],
+        let tiles = count.div_ceil(S::COLUMNS[self.vectors - 1]).max(1);
+        let (each, wider) = (count / tiles, count % tiles);
+        (0..tiles).map(move |index| Span {
+            first: index * each + index.min(wider),
+            count: each + usize::from(index < wider),
+            index,
+            tiles,
         })
     }
 }
@@ -134,18 +139,20 @@ impl<A: Arithmetic> Product<'_, A> {
 pub(crate) struct Span {
     pub(crate) first: usize,
     pub(crate) count: usize,
-    /// Index of the tile, and tiles of the row.
-    part: [usize; 2],
+    /// The index of the tile in its row.
+    index: usize,
+    /// The number of tiles in the row.
+    tiles: usize,
 }
 
 impl Span {
-    /// A row that is a single tile.
+    /// A row of a single tile.
     pub(crate) fn single(count: usize) -> Self {
-        Self { first: 0, count, part: [0, 1] }
+        Self { first: 0, count, index: 0, tiles: 1 }
     }
 }
 
-/// Registers and columns of a tile.
+/// The registers and columns of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TileShape {
     pub(crate) vectors: usize,
@@ -153,8 +160,8 @@ pub(crate) struct TileShape {
 }
 
 impl TileShape {
-    /// The tile with the most sums among those whose columns are a power of two, which is what transposing planes into
-    /// columns yields; of equal ones the wider, which broadcasts less.
+    /// The tile with the most sums whose number of columns is a power of two, as transposing planes requires. Of equal tiles,
+    /// the one with more registers, which broadcasts less.
     pub(crate) const fn transposable<S: Simd>() -> Self {
         let mut best = Self { vectors: 1, columns: 1 };
         let mut vectors = 1;
@@ -169,26 +176,27 @@ impl TileShape {
     }
 }
 
-struct Operands<'a, A: Arithmetic> {
+struct TileOperands<'a, A: Arithmetic> {
     product: &'a Product<'a, A>,
-    /// Where the first column lies.
+    /// Offset of the first column.
     first: usize,
+    /// Elements between neighbouring columns.
     step: usize,
-    /// The lines of each block of the next panel that this tile prefetches.
-    ahead: Range<usize>,
-    target: Target<'a, A::Sum>,
+    /// The cache lines of each step of the next panel that this tile prefetches.
+    prefetched_lines: Range<usize>,
+    output: TileOutput<'a, A::Output>,
 }
 
 #[inline(always)]
-fn dispatch<S: Simd, A: Arithmetic, const BLOCKS: bool>(simd: S, count: usize, operands: Operands<'_, A>) {
+fn dispatch<S: Simd, A: Arithmetic, const BLOCKS: bool>(simd: S, count: usize, operands: TileOperands<'_, A>) {
     macro_rules! tiles {
         ($($vectors:literal: $($count:literal)*;)*) => {
             match (operands.product.vectors, count) {
-                // Tiles that the level does not have are not compiled for it.
+                // Only the tiles of the level are compiled for it.
                 $($(($vectors, $count) if const { has_tile::<S>($vectors, $count) } => {
                     simd.run(Tile::<'_, A, $vectors, $count, BLOCKS>(operands));
                 })*)*
-                (vectors, count) => unreachable!("no tile of {vectors} registers by {count} columns"),
+                (vectors, count) => unreachable!("no tile of {vectors} step_len by {count} columns"),
             }
         };
     }
@@ -204,7 +212,7 @@ const fn has_tile<S: Simd>(vectors: usize, count: usize) -> bool {
     vectors <= S::COLUMNS.len() && count <= S::COLUMNS[vectors - 1]
 }
 
-struct Tile<'a, A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool>(Operands<'a, A>);
+struct Tile<'a, A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool>(TileOperands<'a, A>);
 
 impl<A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool> Kernel for Tile<'_, A, V, N, BLOCKS> {
     type Output = ();
@@ -214,44 +222,46 @@ impl<A: Arithmetic, const V: usize, const N: usize, const BLOCKS: bool> Kernel f
         if !const { has_tile::<S>(V, N) } {
             return;
         }
-        let Operands { product, first, step, ahead, target } = self.0;
-        let Product { panel, columns, depth, .. } = *product;
+        let TileOperands { product, first, step, prefetched_lines, output } = self.0;
+        let Product { panel, columns, reduction, .. } = *product;
         let lanes = if BLOCKS { S::LANES } else { 1 };
-        let registers = lanes * V * S::LANES;
-        let panel_end = depth.reach(depth.panel, registers);
+        let step_len = lanes * V * S::LANES;
+        let panel_end = reduction.reach(reduction.panel, step_len);
         assert!(panel_end.is_some_and(|end| end <= panel.len()), "the panel holds every step");
-        let columns_end = depth.reach(depth.columns, first + (N - 1) * step + lanes);
+        let columns_end = reduction.reach(reduction.columns, first + (N - 1) * step + lanes);
         assert!(columns_end.is_some_and(|end| end <= columns.len()), "the columns hold every step");
         let mut sums = [[A::zero(simd); V]; N];
         let (panel, mut next) = (panel.as_ptr(), product.next.as_ptr());
         // SAFETY: `first` is within the columns, by the assertion above.
         let columns = unsafe { columns.as_ptr().add(first) };
-        for outer in 0..depth.count[0] {
-            for middle in 0..depth.count[1] {
-                let mut w = panel.wrapping_add(outer * depth.panel[0] + middle * depth.panel[1]);
-                let mut x = columns.wrapping_add(outer * depth.columns[0] + middle * depth.columns[1]);
-                for _ in 0..depth.count[2] {
+        for outer in 0..reduction.count[0] {
+            for middle in 0..reduction.count[1] {
+                let mut w = panel.wrapping_add(outer * reduction.panel[0] + middle * reduction.panel[1]);
+                let mut x = columns.wrapping_add(outer * reduction.columns[0] + middle * reduction.columns[1]);
+                for _ in 0..reduction.count[2] {
                     if BLOCKS {
-                        for line in ahead.clone() {
+                        for line in prefetched_lines.clone() {
                             simd.prefetch(next.wrapping_add(line * LINE).cast());
                         }
-                        next = next.wrapping_add(registers);
+                        next = next.wrapping_add(step_len);
                     }
-                    // SAFETY: the registers and elements of every step lie within the panel and the columns, by the
+                    // SAFETY: the registers and elements of every step are within the panel and the columns, by the
                     // assertions above.
                     unsafe { A::multiply_steps::<S, V, N, BLOCKS>(simd, &mut sums, w, x, step) };
-                    w = w.wrapping_add(depth.panel[2]);
-                    x = x.wrapping_add(depth.columns[2]);
+                    w = w.wrapping_add(reduction.panel[2]);
+                    x = x.wrapping_add(reduction.columns[2]);
                 }
             }
         }
-        let Target { sums: target, register, column } = target;
-        assert!((V - 1) * register + (N - 1) * column + S::LANES <= target.len(), "the target holds every sum");
-        let target = target.as_mut_ptr();
+        let TileOutput { sums: output, register_stride, column_stride } = output;
+        let end = (V - 1) * register_stride + (N - 1) * column_stride + S::LANES;
+        assert!(end <= output.len(), "the output holds every sum");
+        let output = output.as_mut_ptr();
         for (n, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                // SAFETY: within the target, by the assertion above.
-                unsafe { A::store(simd, sum, product.sum, target.add(v * register + n * column)) };
+                let at = v * register_stride + n * column_stride;
+                // SAFETY: within the output, by the assertion above.
+                unsafe { A::store(simd, sum, product.accumulate, output.add(at)) };
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Training: a convolution and its two gradients, from weights that change with every call, and sums of batch norms.
+//! Training: a convolution and its two gradients, with weights that change with every call, and sums of batch norms.
 //!
-//! Activations are `[N, C, H, W]`, as training frameworks hold them. Convolutions come down to the register tile of
-//! inference ([`crate::tile`]); depthwise ones do not, because no operand is used twice.
+//! Activations are `[N, C, H, W]`, as in training frameworks. Convolutions use the register tile of inference
+//! ([`crate::tile`]), except depthwise ones, none of whose operands is used twice.
 
 mod depthwise;
 mod filters;
@@ -19,9 +19,9 @@ use stencil::{Images, Stencil};
 
 pub use norm_sum::{BatchStatistics, NormBranch, NormGradients, NormSum, OutputGradient};
 
-/// A convolution of a batch of images, as training needs it: forward, and the gradients of its input and weights.
+/// A convolution of a batch of images for training: forward, and the gradients of its input and weights.
 ///
-/// Each call packs what it reads. Results are bit-equal for any number of threads.
+/// Each call packs its operands. Results are bit-equal for any number of threads.
 ///
 /// ```
 /// use repvgg_kernels::{Geometry, ThreadPool, TrainingConv2d};
@@ -53,23 +53,22 @@ pub struct TrainingConv2d {
     level: Level,
 }
 
-/// One convolution of the output gradient that yields some of the input gradient: that of the inputs
-/// `origin + stride · [u, v]`.
+/// A convolution of the output gradient that computes the gradient of the inputs `origin + stride · [u, v]`.
 struct InputGradientPart {
     origin: [usize; 2],
     stencil: Stencil,
-    /// `[U, V]`: the inputs that it computes.
+    /// `[U, V]`, the size of the grid of these inputs.
     grid: [usize; 2],
-    /// Whether it computes every input of its residue; the others have no gradient.
-    is_whole: bool,
+    /// Whether the grid covers every input of its residue; the gradient of the others is zero.
+    is_complete: bool,
 }
 
 impl TrainingConv2d {
-    /// `batch` images of `size` `[H, W]`, on the best [`Level`] of this CPU.
+    /// Creates a convolution of `batch` images of `size` `[H, W]`, on the best [`Level`] of this CPU.
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::output_size`], and tensors beyond the address space.
+    /// Those of [`Geometry::output_size`], and if tensors exceed the address space.
     pub fn new(geometry: Geometry, batch: usize, size: [usize; 2]) -> Result<Self, GeometryError> {
         let output_size = geometry.output_size(size)?;
         checked_product(&[batch, geometry.in_channels, size[0], size[1]])?;
@@ -88,7 +87,8 @@ impl TrainingConv2d {
         self.output_size
     }
 
-    /// `y = conv(x, w)`: `input` `[N, C, H, W]`, `weights` `[K, C/G, R, S]`, `output` `[N, K, P, Q]`, overwritten.
+    /// Computes `y = conv(x, w)` from `input` `[N, C, H, W]` and `weights` `[K, C/G, R, S]`, and overwrites `output`
+    /// `[N, K, P, Q]`.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl TrainingConv2d {
     pub fn forward(&self, pool: &ThreadPool, input: &[f32], weights: &[f32], output: &mut [f32]) {
         self.check(input, output, weights);
         let filters = Filters::forward(pool, self.level, &self.geometry, weights);
-        let placement = Placement::whole(self.output_size);
+        let placement = Placement::identity(self.output_size);
         self.apply(
             pool,
             &filters,
@@ -105,11 +105,11 @@ impl TrainingConv2d {
         );
     }
 
-    /// `∂L/∂x` from `∂L/∂y`: `output_gradient` `[N, K, P, Q]`, `weights` `[K, C/G, R, S]`, `input_gradient`
-    /// `[N, C, H, W]`, overwritten.
+    /// Computes `∂L/∂x` from `∂L/∂y`, `output_gradient` `[N, K, P, Q]`, and `weights` `[K, C/G, R, S]`, and overwrites
+    /// `input_gradient` `[N, C, H, W]`.
     ///
-    /// The inputs of one residue modulo the stride are a convolution of `output_gradient`, without stride, with those
-    /// taps of the rotated kernel that reach them.
+    /// For each residue of the input position modulo the stride, the gradient is a convolution of `output_gradient` with stride
+    /// 1, with the taps of the rotated kernel that reach these inputs.
     ///
     /// # Panics
     ///
@@ -127,7 +127,7 @@ impl TrainingConv2d {
         let residues =
             (0..stride[0].min(self.size[0])).flat_map(|y| (0..stride[1].min(self.size[1])).map(move |x| [y, x]));
         let parts: Vec<InputGradientPart> = residues.map(|origin| self.input_gradient_part(origin)).collect();
-        if parts.iter().any(|part| !part.is_whole) {
+        if parts.iter().any(|part| !part.is_complete) {
             input_gradient.fill(0.0);
         }
         for InputGradientPart { origin, stencil, grid, .. } in parts.into_iter().filter(|part| part.stencil.taps() > 0)
@@ -141,14 +141,14 @@ impl TrainingConv2d {
     fn input_gradient_part(&self, origin: [usize; 2]) -> InputGradientPart {
         let stencil = Stencil::backward(&self.geometry, origin);
         let all = [0, 1].map(|axis| (self.size[axis] - origin[axis]).div_ceil(self.geometry.stride[axis]));
-        // Output gradients that are read in place have no border of zeros: inputs beyond the last output get none.
+        // Output gradients that are read in place have no border of zeros, so the grid excludes inputs beyond the last output.
         let reached = [0, 1].map(|axis| all[axis].min(self.output_size[axis]));
         let grid = if stencil.reads_in_place() { reached } else { all };
-        InputGradientPart { origin, is_whole: grid == all && stencil.taps() > 0, stencil, grid }
+        InputGradientPart { origin, is_complete: grid == all && stencil.taps() > 0, stencil, grid }
     }
 
-    /// `∂L/∂w` from `∂L/∂y`: `input` `[N, C, H, W]`, `output_gradient` `[N, K, P, Q]`, `weight_gradient`
-    /// `[K, C/G, R, S]`, overwritten.
+    /// Computes `∂L/∂w` from `input` `[N, C, H, W]` and `∂L/∂y`, `output_gradient` `[N, K, P, Q]`, and overwrites
+    /// `weight_gradient` `[K, C/G, R, S]`.
     ///
     /// # Panics
     ///
@@ -178,7 +178,7 @@ impl TrainingConv2d {
         Images { data, channels: self.geometry.in_channels, size: self.size }
     }
 
-    /// Checks that slices have the lengths of the input, the output and the weights.
+    /// Asserts that the slices have the lengths of the input, the output and the weights.
     fn check(&self, input: &[f32], output: &[f32], weights: &[f32]) {
         let Geometry { in_channels, out_channels, .. } = self.geometry;
         let len = |channels, size: [usize; 2]| self.batch * channels * size[0] * size[1];

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A binary under test, called as a user calls it.
+/// A binary under test, called as users call it.
 pub struct Binary(PathBuf);
 
 impl Binary {

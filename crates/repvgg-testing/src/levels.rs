@@ -1,11 +1,11 @@
 use crate::skip;
 
-/// The instruction sets of this processor: for each of `names`, what `named` finds.
+/// The instruction sets of this processor: the level that `named` finds for each of `names`, if there is one.
 ///
-/// The type of a level is a parameter, because the kernels' own tests compile a `Level` of their own.
+/// The type of a level is a parameter, because the unit tests of the kernels compile a `Level` of their own.
 ///
 /// # Panics
-/// When a level that `REQUIRE_LEVELS` lists is missing, or does not exist.
+/// When the processor lacks a level that `REQUIRE_LEVELS` lists, or the level does not exist.
 pub fn available_levels<L>(names: &[&str], named: impl Fn(&str) -> Option<L>) -> Vec<L> {
     let required = std::env::var("REQUIRE_LEVELS").unwrap_or_default();
     let required: Vec<&str> = required.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();

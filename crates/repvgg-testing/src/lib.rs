@@ -1,14 +1,14 @@
-//! What tests of several crates share.
+//! Helpers that the tests of several crates share.
 //!
-//! A check that cannot run here (an instruction set that the processor lacks, golden files that are absent) is skipped in
-//! one place, [`skip`], which fails where the check is required:
+//! A check that cannot run on this machine, because the processor lacks an instruction set or golden files are absent, calls
+//! [`skip`], or fails if it is required:
 //!
 //! | variable | effect |
 //! |---|---|
-//! | `REQUIRE_LEVELS=avx2,avx512` | a listed instruction set that the processor lacks fails the test |
-//! | `REQUIRE_GOLDENS=1` | absent golden checkpoints fail the test |
-//! | `SKIPPED_CHECKS=FILE` | every skipped check is appended to this file, one line each |
-//! | `REPVGG_GOLDENS=FOLDER` | where the golden checkpoints are; the default is `../shared/goldens` beside the repository |
+//! | `REQUIRE_LEVELS=avx2,avx512` | the test fails if the processor lacks a listed instruction set |
+//! | `REQUIRE_GOLDENS=1` | the test fails if golden checkpoints are absent |
+//! | `SKIPPED_CHECKS=FILE` | each skipped check appends a line to this file |
+//! | `REPVGG_GOLDENS=FOLDER` | the folder of golden checkpoints; the default is `../shared/goldens`, next to the repository |
 #![forbid(unsafe_code)]
 
 mod binary;
@@ -24,7 +24,7 @@ pub use levels::available_levels;
 pub use random::{noise, positive_weights, random_weights};
 pub use skip::skip;
 
-/// The programs in the README and in docs/ compile.
+/// Compiles the programs in the README and in docs/.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../../../README.md")]

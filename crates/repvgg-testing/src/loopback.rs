@@ -1,4 +1,4 @@
-//! A server on this machine that speaks the hub's protocol, and one that plays the storage behind it.
+//! Local servers for tests: one speaks the hub's protocol, another stands in for the storage behind it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,24 +11,24 @@ use sha2::Sha256;
 /// The commit that every revision resolves to.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A request as it arrived; header names in lower case.
+/// A received request.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// `GET`, `HEAD`.
+pub struct Request {
+    /// `GET` or `HEAD`.
     pub method: String,
-    /// With the query.
+    /// The path with its query.
     pub path: String,
-    /// Names in lower case.
+    /// Names, in lower case, and values.
     pub headers: Vec<(String, String)>,
 }
 
-impl Asked {
-    /// The value of the first header `name`.
+impl Request {
+    /// The value of the first header called `name`.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
     }
 
-    /// Where the requested range begins.
+    /// The start of the requested range.
     fn start(&self) -> usize {
         let range =
             self.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
@@ -36,16 +36,16 @@ impl Asked {
     }
 }
 
-/// How a body is sent.
+/// The way a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sending {
-    /// Whole, as announced.
+    /// Completely, as announced.
     Whole,
-    /// The connection closes after this many bytes.
+    /// The connection closes after a number of bytes.
     CutAfter(usize),
-    /// After this many bytes nothing more comes, and the connection stays open.
+    /// After a number of bytes nothing more is sent, but the connection stays open.
     SilentAfter(usize),
-    /// The body comes again and again, with no length announced.
+    /// The body repeats forever, with no length announced.
     Endless,
 }
 
@@ -56,26 +56,26 @@ pub struct Reply {
     pub status: u16,
     /// Names and values.
     pub headers: Vec<(&'static str, String)>,
-    /// All of the body.
+    /// The complete body.
     pub body: Vec<u8>,
-    /// How the body is sent.
+    /// The way the body is sent.
     pub sending: Sending,
 }
 
 impl Reply {
-    /// A reply without headers, its body sent whole.
+    /// A reply without headers, whose body is sent completely.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), sending: Sending::Whole }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same with another value wherever there is a header `name`.
+    /// Replaces the value of every header called `name`.
     #[must_use]
     pub fn replacing(mut self, name: &str, value: &str) -> Self {
         for header in self.headers.iter_mut().filter(|header| header.0 == name) {
@@ -84,15 +84,15 @@ impl Reply {
         self
     }
 
-    /// The same, sent otherwise.
+    /// Changes the way the body is sent.
     #[must_use]
     pub fn sent(self, sending: Sending) -> Self {
         Self { sending, ..self }
     }
 
-    /// `bytes` from the start of the requested range.
-    pub fn ranged(asked: &Asked, bytes: &[u8]) -> Self {
-        match asked.start() {
+    /// A reply with `bytes` from the start of the requested range.
+    pub fn ranged(request: &Request, bytes: &[u8]) -> Self {
+        match request.start() {
             0 => Self::new(200, bytes),
             start => Self::new(206, &bytes[start..])
                 .with("Content-Range", format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())),
@@ -104,48 +104,48 @@ impl Reply {
 pub struct Server {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
     /// Starts a server on a free port.
     ///
     /// # Panics
-    /// When the system refuses one.
-    pub fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    /// When the system has none.
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), Arc::clone(&requests));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
                 std::thread::spawn(move || {
-                    let Some(asked) = read_request(&stream) else { return };
-                    log.lock().unwrap().push(asked.clone());
+                    let Some(request) = read_request(&stream) else { return };
+                    log.lock().unwrap().push(request.clone());
                     // The client may hang up at any time.
-                    let _ = write_reply(stream, &asked, &answer(&asked));
+                    let _ = write_reply(stream, &request, &answer(&request));
                 });
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
     /// The requests since the last call.
     ///
     /// # Panics
     /// When a handler panicked.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    pub fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    /// The same as `METHOD path`.
+    /// The requests since the last call, as `METHOD path`.
     pub fn lines(&self) -> Vec<String> {
-        self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+        self.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Asked> {
+fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream.take(1 << 16)).lines().map_while(Result::ok);
     let first = lines.next()?;
     let mut words = first.split(' ').map(str::to_owned);
@@ -154,10 +154,10 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
         let (name, value) = line.split_once(": ")?;
         Some((name.to_lowercase(), value.to_owned()))
     });
-    Some(Asked { method, path, headers: headers.collect() })
+    Some(Request { method, path, headers: headers.collect() })
 }
 
-fn write_reply(mut stream: TcpStream, asked: &Asked, reply: &Reply) -> std::io::Result<()> {
+fn write_reply(mut stream: TcpStream, request: &Request, reply: &Reply) -> std::io::Result<()> {
     let mut head = format!("HTTP/1.1 {} Answer\r\nConnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
@@ -167,7 +167,7 @@ fn write_reply(mut stream: TcpStream, asked: &Asked, reply: &Reply) -> std::io::
         head += &format!("Content-Length: {}\r\n", reply.body.len());
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
-    if asked.method == "HEAD" {
+    if request.method == "HEAD" {
         return Ok(());
     }
     match reply.sending {
@@ -198,7 +198,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A repository: what is in it, and the storage that large files are sent from.
+/// A hub with one repository, and the storage that sends its large files.
 #[derive(Clone)]
 pub struct Hub {
     /// Small files, sent by the hub itself.
@@ -210,9 +210,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The answer of a hub without faults.
-    pub fn answer(&self, asked: &Asked) -> Reply {
-        if asked.path.starts_with("/api/models/") {
+    /// The reply of a faultless hub.
+    pub fn answer(&self, request: &Request) -> Reply {
+        if request.path.starts_with("/api/models/") {
             let names = self.small.iter().chain(&self.large).map(|file| format!("{{\"rfilename\": {:?}}}", file.0));
             let siblings = names.collect::<Vec<_>>().join(", ");
             return Reply::new(
@@ -220,13 +220,13 @@ impl Hub {
                 format!("{{\"id\": \"timm/x\", \"sha\": \"{COMMIT}\", \"siblings\": [{siblings}]}}"),
             );
         }
-        let Some(name) = asked.path.strip_prefix(&format!("/timm/x/resolve/{COMMIT}/")) else {
+        let Some(name) = request.path.strip_prefix(&format!("/timm/x/resolve/{COMMIT}/")) else {
             return Reply::new(404, "").with("X-Error-Code", "RepoNotFound");
         };
         let find = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == name).map(|file| file.1.clone());
         if let Some(bytes) = find(&self.small) {
             let etag = format!("\"{}\"", git_sha1(&bytes));
-            return Reply::ranged(asked, &bytes).with("ETag", etag).with("X-Repo-Commit", COMMIT);
+            return Reply::ranged(request, &bytes).with("ETag", etag).with("X-Repo-Commit", COMMIT);
         }
         let Some(bytes) = find(&self.large) else {
             return Reply::new(404, "").with("X-Error-Code", "EntryNotFound").with("X-Repo-Commit", COMMIT);

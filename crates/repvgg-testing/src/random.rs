@@ -1,7 +1,7 @@
 use repvgg::graph::{Parameter, Role};
 use repvgg::{Graph, Tensor, Weights};
 
-/// A number in `[-1, 1)` that depends on all of its arguments (SplitMix64).
+/// A pseudo-random number in `[-1, 1)`, determined by its arguments (SplitMix64).
 pub fn noise(seed: u64, index: usize) -> f32 {
     let mut x = (seed ^ (index as u64) << 32).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -9,8 +9,8 @@ pub fn noise(seed: u64, index: usize) -> f32 {
     ((x ^ (x >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// Parameters with statistics far from those of a fresh network, which would hide errors: variances and factors in
-/// `[0.5, 1.5)`, all else in `[-0.5, 0.5)`.
+/// Random parameters: variances and factors in `[0.5, 1.5)`, all others in `[-0.5, 0.5)`. The ones and zeros of a fresh network
+/// would hide errors.
 pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
     fill(graph, |number, role, i, _| {
         let x = 0.5 * noise(seed.wrapping_add(number as u64), i);
@@ -21,8 +21,8 @@ pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
     })
 }
 
-/// Parameters like those that training leaves, with kernels that lean to the positive: sums rarely cancel, so `Σ|x||w|` stays
-/// a useful bound through many layers.
+/// Random parameters similar to trained ones, but with mostly positive kernels: sums rarely cancel, so `Σ|x||w|` stays a useful
+/// bound through many layers.
 pub fn positive_weights(graph: &Graph, seed: u64) -> Weights {
     fill(graph, |number, role, i, fan_in| {
         let x = noise(seed.wrapping_add(number as u64), i);
@@ -36,7 +36,7 @@ pub fn positive_weights(graph: &Graph, seed: u64) -> Weights {
     })
 }
 
-/// Every parameter of a graph from `value(number of the parameter, role, element, elements per filter)`.
+/// Fills every parameter of a graph with `value(number of the parameter, role, element, elements per filter)`.
 fn fill(graph: &Graph, value: impl Fn(usize, Role, usize, usize) -> f32) -> Weights {
     let tensor = |(number, (name, parameter)): (usize, (String, Parameter))| {
         let fan_in: usize = parameter.shape[1..].iter().product();

@@ -40,6 +40,7 @@ mod ops;
 mod optimizer;
 pub mod recipe;
 pub mod run;
+mod tensors;
 mod transfer;
 
 pub use curves::EpochMetrics;

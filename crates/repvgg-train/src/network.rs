@@ -3,8 +3,6 @@
 mod forward;
 mod loss;
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor, TensorData};
 use repvgg::error::expected;
 use repvgg::graph::{Parameter, Role};
@@ -13,11 +11,9 @@ use repvgg::{Error, Graph, Result, Tensor, Weights};
 
 use crate::device::Device;
 use crate::optimizer::Sgd;
+use crate::tensors::{Tensors, download, upload};
 use forward::{Forward, NormStatistics};
 pub use loss::LossSettings;
-
-/// Flat tensors by parameter name. Their shapes are those of the graph.
-pub(crate) type Tensors = BTreeMap<String, BurnTensor<1>>;
 
 /// The weight of a new batch in the running statistics of a batch norm (PyTorch's default).
 const STATISTICS_MOMENTUM: f64 = 0.1;
@@ -178,16 +174,4 @@ impl Network {
         let data = TensorData::new(pixels.to_vec(), [pixels.len() / image, channels, height, width]);
         Ok(BurnTensor::from_data(data, &self.device))
     }
-}
-
-/// Copies a tensor to the device, flattened.
-pub(crate) fn upload(tensor: &Tensor, device: &BurnDevice) -> BurnTensor<1> {
-    let data = TensorData::new(tensor.data().to_vec(), [tensor.data().len()]);
-    BurnTensor::from_data(data, device)
-}
-
-/// Copies a flat tensor back from the device and restores its shape.
-pub(crate) fn download(tensor: &BurnTensor<1>, shape: Vec<usize>) -> Tensor {
-    let data = tensor.to_data().try_into_vec().expect("parameters are single precision");
-    Tensor::new(shape, data).expect("tensors have the shapes of the graph")
 }

@@ -8,7 +8,7 @@ use repvgg::graph::{Op, Role};
 use repvgg::{Error, Graph, Result, Weights};
 
 use crate::device::Device;
-use crate::network::{Tensors, download, upload};
+use crate::tensors::{Tensors, download, upload};
 
 /// The hyperparameters of SGD.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,7 @@
-//! The algebra of fusion: what the parameters of linear nodes mean, and how their maps combine, in double precision.
+//! The algebra of fusion: the linear maps that nodes compute, and how these combine, in double precision.
 //!
-//! [`LinearConv`] is a convolution with a bias, [`Affine`] a factor and a shift per channel. Fusing a graph and preparing a
-//! program both compute parameters here, in f64, and round once where they store the result.
+//! [`LinearConv`] is a convolution with a bias; [`Affine`] is a factor and a shift per channel. Fusion and the engine both
+//! compute parameters here, in f64, and round once when they store the result.
 //!
 //! ```
 //! use repvgg::algebra::{Affine, LinearConv};

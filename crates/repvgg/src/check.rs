@@ -1,8 +1,7 @@
 //! Proof that two networks compute the same function.
 //!
 //! * [`fuse`] fuses a model and compares the result with the training form, region by region and as a whole.
-//! * [`compare`] compares two models of any kind and form: their logits, their first choices, and where their graphs
-//!   allow it, their parts.
+//! * [`compare`] compares two models of any kind and form: logits, first choices and, where the graphs allow it, individual parts.
 //! * [`verify`] is the check behind [`fuse`], for a graph and its weights without a model.
 //!
 //! ```
@@ -30,7 +29,7 @@ pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionReport, f
 use crate::Model;
 
 /// The side in pixels of the random images on which [`fuse`] and [`compare`] run a whole network in double precision: 64
-/// where the network takes such images, else the side that it is meant for.
+/// where the network accepts it, otherwise the network's own size.
 pub fn image_size(model: &Model) -> usize {
     const SMALL: usize = 64;
     let takes = |size: usize| model.graph().shapes([size; 2]).is_ok();

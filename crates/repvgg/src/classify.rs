@@ -26,12 +26,12 @@ use crate::error::expected;
 use crate::image::{self, Preprocessing, RgbImage};
 use crate::{Error, Form, Model, Result};
 
-/// A class and how likely the network finds it.
+/// A class and its probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The class, as an index into the logits.
     pub class: usize,
-    /// Its name; `class 7` where the model has no labels.
+    /// Its name, or `class 7` if the model has no labels.
     pub label: String,
     /// The softmax of the logits, 0 to 1.
     pub probability: f32,
@@ -93,12 +93,12 @@ impl Classifier {
     /// The `top` most likely classes of the image in a file, the most likely first.
     ///
     /// # Errors
-    /// When the file cannot be read or is no image; the classifier can go on with other files.
+    /// When the file cannot be read or is not an image. The classifier remains usable.
     pub fn classify_file(&mut self, path: impl AsRef<Path>, top: usize) -> Result<Vec<Prediction>> {
         self.classify(&image::decode(path)?, top)
     }
 
-    /// The `top` most likely classes of each image, the most likely first. More images than fit a batch run in several.
+    /// The `top` most likely classes of each image, the most likely first. Images beyond one batch run in further batches.
     ///
     /// # Errors
     /// When an image has no pixel.
@@ -123,7 +123,7 @@ impl Classifier {
     }
 }
 
-/// The `top` largest logits as predictions; equal ones in the order of the classes.
+/// The `top` largest logits as predictions; ties are in class order.
 fn rank(logits: &[f32], labels: &[String], top: usize) -> Vec<Prediction> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|x| (x - largest).exp()).sum();

@@ -1,5 +1,5 @@
-//! What a network costs, counted on its graph: parameters, multiply-adds, Winograd multiplies, and what these leave out:
-//! memory access, degree of parallelism, activation memory (2101.03697, Sect. 3.1).
+//! The cost of a network, counted from its graph: parameters, multiply-adds and Winograd multiplies; and what these do not
+//! show: memory access, degree of parallelism and activation memory (2101.03697, Sect. 3.1).
 //!
 //! ```
 //! use repvgg::Specification;
@@ -39,15 +39,14 @@ pub struct LayerCost {
     /// Multiply-adds of convolutions and fully connected layers; bias, batch norm, ReLU and pooling are not counted
     /// (2101.03697, Sect. 2.4).
     pub macs: u64,
-    /// Multiplications where every 3×3 convolution of stride 1, dense or grouped, runs as Winograd F(2×2, 3×3):
-    /// 4/9 of its multiply-adds; all of them elsewhere (2101.03697, Sect. 2.4).
+    /// Multiplications if every 3×3 convolution of stride 1, dense or grouped, runs as Winograd F(2×2, 3×3): 4/9 of its
+    /// multiply-adds. Other layers count fully (2101.03697, Sect. 2.4).
     pub winograd_multiplies: u64,
-    /// Bytes that it moves.
+    /// Bytes moved.
     pub memory_access: MemoryAccess,
-    /// Bytes of f32 activations that are alive while it runs: the curve whose maximum is
-    /// [`Cost::peak_activation_bytes`].
+    /// Bytes of f32 activations alive while the node runs; the maximum over nodes is [`Cost::peak_activation_bytes`].
     pub live_bytes: u64,
-    /// Those of them that wait for a later node: earlier values that are still to be read when it has run.
+    /// The part held for later nodes: earlier values that are read after this node has run.
     pub held_bytes: u64,
 }
 
@@ -62,23 +61,23 @@ pub struct Cost {
     pub macs: u64,
     /// Winograd multiplies.
     pub winograd_multiplies: u64,
-    /// Bytes that all operations move, each by itself.
+    /// Bytes moved by all operations, each counted separately.
     pub memory_access: MemoryAccess,
-    /// Bytes that convolutions and fully connected layers move.
+    /// Bytes moved by convolutions and fully connected layers.
     pub conv_memory_access: MemoryAccess,
-    /// The most bytes of f32 activations that are alive at once when nodes run in order, elementwise nodes overwrite
-    /// an input that nobody else reads, and each buffer is freed after its last reader.
+    /// The most bytes of f32 activations alive at once, if nodes run in order, elementwise nodes overwrite an input that no
+    /// other node reads, and each buffer is freed after its last reader.
     pub peak_activation_bytes: u64,
 }
 
-/// The trained parameters of `graph`, whatever the image.
+/// The number of trained parameters of `graph`; it does not depend on the image.
 pub fn parameters(graph: &Graph) -> u64 {
     let trained = graph.parameters().filter(|(_, parameter)| parameter.role.is_trained());
     trained.map(|(_, parameter)| element_count(&parameter.shape).unwrap_or(usize::MAX) as u64).sum()
 }
 
 impl Cost {
-    /// Multiply-adds for each byte that all operations move, with `batch` images in a run; 0 where nothing moves.
+    /// Multiply-adds per byte moved by all operations in a run of `batch` images; 0 if no byte moves.
     pub fn arithmetic_intensity(&self, batch: u64) -> f64 {
         match self.memory_access.bytes(batch) {
             0 => 0.0,
@@ -90,7 +89,7 @@ impl Cost {
 /// Counts `graph` for one image of `[height, width]`.
 ///
 /// # Errors
-/// When the image does not suit the graph.
+/// When the graph cannot take images of this size.
 pub fn cost(graph: &Graph, size: [usize; 2]) -> Result<Cost> {
     let shapes = graph.shapes(size)?;
     let live = memory::live(graph, &shapes);

@@ -1,8 +1,8 @@
-//! The engine: one machine that runs a [`Program`](crate::program::Program), in f32 on the threads of a CPU.
+//! The CPU engine: runs a [`Program`](crate::program::Program) in f32 on a pool of threads.
 //!
-//! [`Prepared`] is a network with its weights: immutable, shared by [`Arc`](std::sync::Arc). [`Session`] runs it on images
-//! of one size: it holds memory for activations and no weights, and a run allocates nothing. The threads are a
-//! [`ThreadPool`] that any number of sessions share.
+//! [`Prepared`] is a network with its packed weights, immutable and shared by [`Arc`](std::sync::Arc). A [`Session`] runs it on
+//! batches of one image size. It holds memory for activations and no weights, and a run allocates nothing. Any number of
+//! sessions share one [`ThreadPool`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -34,13 +34,13 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `options` | what a caller decides: instruction set, accuracy, memory, sharing; the shape of a batch |
-//! | `prepared`, `parameters` | the program and its weights: folded in f64, packed once |
-//! | `session`, `step` | one shape: each step bound to its memory, and the run |
-//! | `placement`, `memory` | where values lie and how: in blocks of channels, in one arena |
-//! | `choice`, `tune` | the algorithm of each convolution: estimated, or measured |
+//! | `options` | the caller's choices: instruction set, accuracy, memory, sharing; the shape of a batch |
+//! | `prepared`, `parameters` | the program and its weights, folded in f64 and packed once |
+//! | `session`, `step` | steps bound to memory for one shape; the run |
+//! | `placement`, `memory` | the arena: where values are stored, in blocks of channels |
+//! | `choice`, `tune` | the algorithm of each convolution, estimated or measured |
 //!
-//! Results are bit-equal for any number of threads, and whatever else is in the batch.
+//! Results are bit-equal for any number of threads and do not depend on the other images of a batch.
 
 mod choice;
 mod memory;

@@ -1,7 +1,7 @@
-//! Errors as data: what kind of failure, where, what was expected and what was found.
+//! Errors as data: kind, place, what was expected and what was found.
 //!
-//! An [`Error`] has fields; its sentence is made from them when it is printed, as `place: expected X, found Y` or
-//! `place: problem`. A program that reacts to an error reads the fields.
+//! An [`Error`] has fields. Printing composes its sentence from them, `place: expected X, found Y` or `place: problem`; a
+//! program that reacts to an error reads the fields.
 //!
 //! ```
 //! use repvgg::Error;
@@ -27,26 +27,26 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system or the network refused: missing file, no permission, disk full.
+    /// An error of the operating system or the network: missing file, no permission, full disk.
     Io,
     /// Bytes that violate their format: truncated, foreign or corrupt.
     Format,
     /// A tensor, image or graph whose shape does not fit.
     Shape,
-    /// A specification or setting that the caller gave and that nothing can be built from.
+    /// An invalid specification or setting from the caller.
     Spec,
     /// Parameters that are missing, unexpected or not finite.
     Weights,
     /// A region of the graph that no single convolution can express.
     Fuse,
-    /// A model file that fits several architectures; the caller has to name one.
+    /// A model file that fits several architectures; the caller must choose one.
     Ambiguous,
 }
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How many of an error's parts its sentence shows.
+/// The most failures that a sentence lists.
 pub(crate) const SHOWN: usize = 4;
 
 /// A failure: its kind, where it happened, what was expected and what was found.
@@ -63,7 +63,7 @@ struct Fields {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What is wrong, without where: the part of an [`Error`] that a function knows which does not know its caller.
+/// A problem without its place: the part of an [`Error`] that a function can state without knowing its caller.
 ///
 /// Made by [`expected`] or from a string.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -92,12 +92,12 @@ impl Expected {
 }
 
 impl Problem {
-    /// Something that is not there: `missing, expected X`.
+    /// Something absent: `missing, expected X`.
     pub fn missing(expected: impl Display) -> Self {
         Self { summary: Some("missing".to_owned()), expected: Some(expected.to_string()), ..Self::default() }
     }
 
-    /// The same problem with a remedy, which the sentence gives in brackets.
+    /// Adds a remedy, which the sentence prints in parentheses.
     #[must_use]
     pub fn with_hint(self, hint: impl Display) -> Self {
         Self { hint: Some(hint.to_string()), ..self }
@@ -139,13 +139,13 @@ impl From<repvgg_kernels::GeometryError> for Problem {
 }
 
 impl Error {
-    /// A failure at a place that the caller adds by [`within`](Self::within).
+    /// A failure whose place the caller adds with [`within`](Self::within).
     pub fn new(kind: ErrorKind, problem: impl Into<Problem>) -> Self {
         let (places, others) = (Vec::new(), Vec::new());
         Self(Box::new(Fields { kind, places, problem: problem.into(), others, source: None }))
     }
 
-    /// The operating system's refusal at `place`, usually a path.
+    /// An error of the operating system at `place`, usually a path.
     pub fn io(place: impl Display, source: io::Error) -> Self {
         Self::from(source).within(place)
     }
@@ -160,7 +160,7 @@ impl Error {
         Self::new(ErrorKind::Shape, problem).within(place)
     }
 
-    /// A specification or setting at `place` that nothing can be built from.
+    /// An invalid specification or setting at `place`.
     pub fn spec(place: impl Display, problem: impl Into<Problem>) -> Self {
         Self::new(ErrorKind::Spec, problem).within(place)
     }
@@ -175,7 +175,7 @@ impl Error {
         Self::new(ErrorKind::Fuse, problem).within(place)
     }
 
-    /// Several failures of one kind as one error; its fields are those of the first. `None` when there are none.
+    /// Combines failures of one kind; the fields are those of the first. `None` if there are none.
     pub(crate) fn several(errors: Vec<Self>) -> Option<Self> {
         let mut errors = errors.into_iter();
         let mut first = errors.next()?;
@@ -183,14 +183,14 @@ impl Error {
         Some(first)
     }
 
-    /// The same error inside `place`: its sentence begins with `place`.
+    /// Adds an outer place, with which the sentence then starts.
     #[must_use]
     pub fn within(mut self, place: impl Display) -> Self {
         self.0.places.push(place.to_string());
         self
     }
 
-    /// The same error with its innermost place, and those of its further failures, spelled by `spell`.
+    /// Rewrites the innermost place, and those of further failures, with `spell`.
     #[must_use]
     pub fn map_place(mut self, spell: impl Fn(&str) -> String) -> Self {
         let others = self.0.others.iter_mut();
@@ -203,21 +203,21 @@ impl Error {
         self
     }
 
-    /// The same failure as one of another kind: a specification read from a file is that file's fault, not the caller's.
+    /// Changes the kind: an invalid specification in a file is the file's fault, not the caller's.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// The same error with a remedy, which the sentence gives in brackets.
+    /// Adds a remedy, which the sentence prints in parentheses.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Display) -> Self {
         self.0.problem.hint = Some(hint.to_string());
         self
     }
 
-    /// The same error with the lower-level error that caused it.
+    /// Adds the lower-level error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
@@ -234,27 +234,27 @@ impl Error {
         self.0.places.first().map(String::as_str)
     }
 
-    /// All places from the outermost, usually a file, to the innermost.
+    /// All places, from the outermost, usually a file, to the innermost.
     pub fn places(&self) -> impl Iterator<Item = &str> {
         self.0.places.iter().rev().map(String::as_str)
     }
 
-    /// What is wrong, without where.
+    /// The problem without its place.
     pub fn problem(&self) -> &Problem {
         &self.0.problem
     }
 
-    /// What was expected, where the failure is a mismatch.
+    /// What was expected, if the failure is a mismatch.
     pub fn expected(&self) -> Option<&str> {
         self.0.problem.expected.as_deref()
     }
 
-    /// What was found instead, where the failure is a mismatch.
+    /// What was found instead, if the failure is a mismatch.
     pub fn found(&self) -> Option<&str> {
         self.0.problem.found.as_deref()
     }
 
-    /// What may help.
+    /// A remedy.
     pub fn hint(&self) -> Option<&str> {
         self.0.problem.hint.as_deref()
     }
@@ -264,7 +264,7 @@ impl Error {
         &self.0.others
     }
 
-    /// Whether the operating system or the network refused.
+    /// Whether the operating system or the network failed.
     pub fn is_io(&self) -> bool {
         self.kind() == ErrorKind::Io
     }
@@ -285,7 +285,7 @@ impl Error {
         self.kind() == ErrorKind::Shape
     }
 
-    /// Whether nothing can be built from a specification or setting that the caller gave: the call can never succeed.
+    /// Whether the caller's specification or setting is invalid, so that the call can never succeed.
     pub fn is_spec(&self) -> bool {
         self.kind() == ErrorKind::Spec
     }
@@ -300,14 +300,14 @@ impl Error {
         self.kind() == ErrorKind::Fuse
     }
 
-    /// Whether a model file fits several architectures, so that the caller has to name one.
+    /// Whether a model file fits several architectures, so that the caller must choose one.
     pub fn is_ambiguous(&self) -> bool {
         self.kind() == ErrorKind::Ambiguous
     }
 }
 
 impl From<io::Error> for Error {
-    /// The operating system's refusal, at a place that the caller adds by [`within`](Error::within).
+    /// An error of the operating system, whose place the caller adds with [`within`](Error::within).
     fn from(source: io::Error) -> Self {
         Self::new(ErrorKind::Io, source.to_string()).with_source(source)
     }

@@ -1,4 +1,4 @@
-//! Files that are either complete or absent.
+//! Atomic writes and bounded reads.
 //!
 //! ```
 //! use repvgg::file::{read_bounded, write_atomically};
@@ -24,7 +24,7 @@ use tempfile::{Builder, NamedTempFile};
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// Writes a file so that `path` holds either all of the new bytes or what it held before.
+/// Writes a file atomically: `path` contains either all of the new bytes or its previous contents.
 ///
 /// The bytes go to a temporary file in the same folder, which is synced to disk and renamed to `path`. On any failure the
 /// temporary file is removed. A `path` that is not a regular file, such as a pipe or a device, is written directly.
@@ -52,12 +52,13 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 /// Refuses an `output` that is the same file as `input`: writing it would destroy what is being read.
 ///
 /// # Errors
-/// When both paths lead to one file.
+/// When both paths lead to the same file.
 pub fn refuse_overwrite(input: &Path, output: &Path) -> Result<()> {
     match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(target)) if input == target => {
-            Err(Error::spec(output.display(), "expected another file than the model: it would be lost"))
-        }
+        (Ok(input), Ok(target)) if input == target => Err(Error::spec(
+            output.display(),
+            expected("a file other than the model").found("the model itself, which would be lost"),
+        )),
         _ => Ok(()),
     }
 }
@@ -65,7 +66,7 @@ pub fn refuse_overwrite(input: &Path, output: &Path) -> Result<()> {
 /// The most bytes read from a pipe or a device, whose length is not known beforehand.
 const STREAM_LIMIT: u64 = 1 << 30;
 
-/// The bytes of a file of at most `limit` bytes; a pipe or a device is limited to 1 GiB.
+/// Reads a file of at most `limit` bytes; pipes and devices are limited to 1 GiB.
 ///
 /// # Errors
 /// When it cannot be read, is a folder, or is longer; the error names `path`.
@@ -89,7 +90,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// The temporary files being written.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Removes the temporary files of unfinished [`write_atomically`] calls: for a program that is about to exit on a signal.
+/// Removes the temporary files of unfinished [`write_atomically`] calls, for a program that exits on a signal.
 pub fn remove_unfinished() {
     for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         // It may have been renamed in the meantime.
@@ -97,7 +98,7 @@ pub fn remove_unfinished() {
     }
 }
 
-/// Keeps a temporary file's path among the unfinished ones for as long as it lives.
+/// Registers the path of a temporary file as unfinished until dropped.
 struct Unfinished(PathBuf);
 
 impl Unfinished {
@@ -127,7 +128,12 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     // The library's error contains the temporary name, which means nothing to the user.
-    builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))
+    builder.tempfile_in(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            io::Error::new(error.kind(), expected("an existing folder").found(folder.display()).to_string())
+        }
+        kind => kind.into(),
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Models from any file. The content decides on the kind of file, never the extension.
+//! Model files of every kind, read and written. The content identifies the format, never the extension.
 //!
 //! ```text
 //! bytes ──► tensors, document ──────────────► described by the document ────────────────────────► Model
@@ -6,9 +6,9 @@
 //!                                             dialect            zoo
 //! ```
 //!
-//! The account is strict: every tensor of the file is used once, or the file is refused with the names that do not fit.
+//! Reading is strict: every tensor of a file is used exactly once, or the file is refused with the names that do not fit.
 //! Nothing in a file is ever executed.
-
+//!
 //! ```
 //! use repvgg::zoo::RepVgg;
 //! use repvgg::{Model, formats};

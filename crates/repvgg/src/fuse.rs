@@ -1,15 +1,15 @@
 //! Structural re-parameterization: exact algebra that folds the linear parts of a graph into single convolutions
 //! (Ding et al., 2101.03697, Sect. 3.3).
 //!
-//! Batch norm in evaluation form, identity, average pooling and a factor per channel are convolutions too, so any part
-//! of a graph between two points that holds only such operations, their sums and their chains is *one* convolution:
+//! Batch norm with running statistics, identity, average pooling and a factor per channel are convolutions too. Any part of a
+//! graph that consists only of chains and sums of such operations is therefore *one* convolution:
 //!
 //! ```text
 //! y = BN₃(W₃ * x) + BN₁(W₁ * x) + BN₀(x)
 //!   = (t₃W₃ + pad(t₁W₁) + t₀I) * x + Σ (βᵢ − μᵢtᵢ),      t = γ / √(σ² + ε)
 //! ```
 //!
-//! Nothing here knows a RepVGG block. [`Fusion::new`] looks for such regions in the graph, using shapes alone;
+//! Nothing here knows a RepVGG block. [`Fusion::new`] finds such regions from shapes alone;
 //! [`Fusion::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
 //! result with the training form.
 
@@ -29,9 +29,9 @@ pub struct Fused {
     pub weights: Weights,
 }
 
-/// Fuses every region of the main output's graph that is one convolution; auxiliary heads are dropped.
+/// Fuses every region of the main output's graph that is one convolution. Drops auxiliary heads.
 ///
-/// A region that cannot collapse stays as it is; [`Fusion::obstacles`] says why.
+/// A sum that is not part of a convolution stays as it is; [`Fusion::obstacles`] gives the reason.
 ///
 /// # Errors
 /// When the weights are not those of the graph, or a fused value is not finite.

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Problem, expected};
 use crate::{Error, Result};
 
-/// The place of a node in its graph.
+/// The index of a node in its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(usize);
 
@@ -45,12 +45,12 @@ impl NodeId {
     }
 }
 
-/// One operation, its name and where its inputs come from.
+/// One operation with its name and inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// The name, unique in the graph; the prefix of the node's parameters, as PyTorch spells it.
+    /// The name, unique in the graph; the prefix of the node's parameters, with PyTorch's names.
     pub name: String,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
     /// The nodes it reads, all earlier in the graph.
     pub inputs: Vec<NodeId>,
@@ -83,7 +83,7 @@ pub type Shape = [usize; 3];
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<Output>,
-    /// The place of each name.
+    /// The index of each node by name.
     places: HashMap<String, NodeId>,
 }
 
@@ -93,10 +93,10 @@ impl Graph {
         Self::default()
     }
 
-    /// Appends a node and returns its place.
+    /// Appends a node and returns its id.
     ///
     /// # Panics
-    /// When the name is taken, an input does not exist yet, or the op takes another number of inputs.
+    /// When the name is taken, an input does not exist, or the number of inputs does not suit the operation.
     pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
         let name = name.into();
         assert!(!self.places.contains_key(&name), "{name}: a node of this name exists");
@@ -113,10 +113,10 @@ impl Graph {
         self.places.get(name).copied()
     }
 
-    /// The same graph with the operation at `id` replaced by one that takes as many inputs.
+    /// The same graph with the operation at `id` replaced.
     ///
     /// # Panics
-    /// When it takes another number of inputs.
+    /// When the new operation takes a different number of inputs.
     #[must_use]
     pub fn with_op(mut self, id: NodeId, op: Op) -> Self {
         let node = &mut self.nodes[id.0];
@@ -130,12 +130,12 @@ impl Graph {
         self
     }
 
-    /// Declares `node` to be a result; the first one declared is the main one.
+    /// Declares `node` an output; the first one declared is the main output.
     pub fn output(&mut self, name: impl Into<String>, node: NodeId) {
         self.outputs.push(Output { name: name.into(), node });
     }
 
-    /// All nodes, inputs before users.
+    /// All nodes in topological order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -150,12 +150,12 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
     }
 
-    /// The results, the main one first.
+    /// The outputs, the main one first.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
 
-    /// The main result.
+    /// The main output.
     ///
     /// # Panics
     /// When the graph has no output.
@@ -168,7 +168,7 @@ impl Graph {
         self.nodes.iter().flat_map(Node::parameters)
     }
 
-    /// The channels that the network's input has.
+    /// The channels of the network's input.
     ///
     /// # Panics
     /// When the graph has no input.
@@ -180,7 +180,7 @@ impl Graph {
         channels.expect("a graph has an input")
     }
 
-    /// The channels of the main output: its classes, if the network is a classifier; 0 where the size of the image decides.
+    /// The channels of the main output, which are a classifier's classes; 0 if they depend on the image size.
     ///
     /// # Panics
     /// When the graph has no output.
@@ -202,7 +202,7 @@ impl Graph {
         self.heads().iter().any(|(id, _)| Some(*id) == node)
     }
 
-    /// The channels of each node's value; `None` where the size of the image decides.
+    /// The channels of each node's value; `None` if they depend on the image size.
     pub fn channels(&self) -> Vec<Option<usize>> {
         let mut channels: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -246,7 +246,7 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Checks every condition on the operations that does not depend on the image: for graphs from a file.
+    /// Checks every condition on the operations that does not depend on the image; for graphs from files.
     ///
     /// # Errors
     /// Names the first node whose operation is impossible.
@@ -254,7 +254,7 @@ impl Graph {
         self.nodes.iter().try_for_each(|node| node.op.check().map_err(|what| Error::spec(&node.name, what)))
     }
 
-    /// The graph that computes the main output alone, without auxiliary heads and the nodes that only they need.
+    /// The graph of the main output alone, without auxiliary heads and the nodes that only they need.
     #[must_use]
     pub fn inference(&self) -> Self {
         let main = &self.outputs[0];
@@ -276,7 +276,7 @@ impl Graph {
     }
 }
 
-/// The shape, if a network can have it: maps grow only by padding and fit into memory.
+/// Checks a shape: maps grow only by padding, and they fit into memory.
 fn within_bounds(size: [usize; 2], [channels, height, width]: Shape) -> Result<Shape, Problem> {
     let most = size.map(|extent| extent.saturating_mul(4).saturating_add(256));
     if height > most[0] || width > most[1] {

@@ -1,7 +1,7 @@
-//! The oracle: what a graph computes, node by node, in double precision.
+//! The oracle: interprets a graph node by node in double precision.
 //!
-//! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norms use their running
-//! statistics. All faster code is tested against this.
+//! Plain loops over `[N, C, H, W]` tensors, nothing fused and nothing reordered; batch norms use running statistics. All
+//! faster code is tested against it.
 //!
 //! ```
 //! use repvgg::interpret::interpret;
@@ -25,7 +25,7 @@ use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
-/// The value at every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
+/// The value of every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
 ///
 /// # Errors
 /// When a parameter is missing, or the graph cannot take images of this shape.
@@ -52,12 +52,12 @@ pub fn logits(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Result<T
     rows(evaluate(&graph, weights, input, &VALUES, give_up)?.swap_remove(graph.main_output().index()))
 }
 
-/// `Σ|x||w|` at every node: the size of the terms that meet there, before they cancel.
+/// `Σ|x||w|` at every node: the sum of the magnitudes of its terms, before they cancel.
 ///
-/// Rounding in a computation of a few layers errs by a small multiple of `ε · Σ|x||w|`, whatever the order of its sums
-/// (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1, applied from layer to layer): the bound for every
-/// comparison with the oracle. A nonlinearity counts as its largest slope times `x`, plus what it adds: a sigmoid as
-/// `1 + x / 4`, a softmax as `1 + max x / 2`.
+/// The rounding error of a few layers is at most a small multiple of `ε · Σ|x||w|`, in whatever order terms are summed (Higham,
+/// *Accuracy and Stability of Numerical Algorithms*, §3.1, applied layer by layer): the bound for every comparison with the
+/// oracle. A nonlinearity counts as its largest slope times `x`, plus its offset: a sigmoid as `1 + x / 4`, a softmax as
+/// `1 + max x / 2`.
 ///
 /// # Errors
 /// As [`interpret`].
@@ -76,7 +76,7 @@ pub fn magnitudes(graph: &Graph, weights: &Weights, input: &Tensor<f64>) -> Resu
     evaluate(graph, &absolute, &input.map(f64::abs), &Nonlinear { activation: magnitude, softmax }, |_, _| ())
 }
 
-/// The magnitude after an activation of a value of magnitude `x`.
+/// The magnitude of an activation at magnitude `x`.
 fn magnitude(activation: ActivationKind, x: f64) -> f64 {
     match activation {
         ActivationKind::Relu => x,
@@ -108,10 +108,10 @@ struct Nonlinear {
     softmax: fn(Softmax, &mut [f64]),
 }
 
-/// How the functions act.
+/// The functions for values.
 const VALUES: Nonlinear = Nonlinear { activation: ActivationKind::apply, softmax };
 
-/// The most values of one node, 512 MiB: the oracle is for small images.
+/// The most values of one node (512 MiB): the oracle is for small images.
 const VALUE_LIMIT: usize = 1 << 26;
 
 /// `[N, C, H, W]` as `[N, C·H·W]`.
@@ -120,7 +120,7 @@ fn rows(tensor: Tensor<f64>) -> Result<Tensor<f64>> {
     Tensor::new([n, c * h * w], tensor.into_data())
 }
 
-/// The value at every node; `done` is called after each node.
+/// The value of every node; calls `done` after each node.
 fn evaluate(
     graph: &Graph,
     weights: &Weights,
@@ -202,7 +202,7 @@ impl Call<'_> {
         if has_bias { self.parameter("bias") } else { Ok(Tensor::full([self.shape[1]], 0.0)) }
     }
 
-    /// The tensor whose element at `[n, c, h, w]` is `value([n, c, h, w])`; the planes are spread over threads.
+    /// The tensor whose element at `[n, c, h, w]` is `value([n, c, h, w])`, computed on all cores.
     fn each(&self, value: impl Fn([usize; 4]) -> f64 + Sync) -> Tensor<f64> {
         let [_, channels, height, width] = self.shape;
         let mut result = Tensor::full(self.shape, 0.0);
@@ -249,7 +249,7 @@ impl Call<'_> {
         }))
     }
 
-    /// The kernel with each filter divided by its norm.
+    /// The kernel with normalised filters.
     fn normalized(&self) -> Result<Vec<f64>> {
         Ok(normalized(self.weights.require(&format!("{}.weight", self.node.name))?))
     }
@@ -311,7 +311,7 @@ impl Call<'_> {
         })
     }
 
-    /// `reduce` over each window; a padded place is skipped, so that it neither counts as a maximum nor adds to a sum.
+    /// `reduce` over each window. Padding is skipped, so it is never a maximum and adds nothing to a sum.
     fn pool(&self, pool: &Pool, reduce: impl Fn(&mut dyn Iterator<Item = f64>) -> f64 + Sync) -> Tensor<f64> {
         self.each(|[n, c, p, q]| {
             let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0][0]));
@@ -331,7 +331,7 @@ impl Call<'_> {
         })
     }
 
-    /// The first input with the channels of each pixel changed in place.
+    /// The first input with `change` applied to the channels of each pixel.
     fn each_pixel(&self, change: impl Fn(&mut [f64])) -> Tensor<f64> {
         let [_, channels, height, width] = self.shape;
         let (mut result, plane) = (self.inputs[0].clone(), height * width);

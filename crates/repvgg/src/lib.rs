@@ -1,9 +1,8 @@
 //! RepVGG networks in Rust: built from data, fused exactly, checked, and run by a fast CPU engine.
 //!
-//! A [RepVGG](https://arxiv.org/abs/2101.03697) block is trained as `y = ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))`. All of
-//! that is linear up to the ReLU, so exact algebra turns it into one convolution, `y = ReLU(conv3×3(x) + b)`: the same
-//! function, to rounding. A plain chain of 3×3 convolutions is also what Winograd's minimal filtering makes faster than
-//! the processor's own multiply limit.
+//! A [RepVGG](https://arxiv.org/abs/2101.03697) block is trained as `y = ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))`. Everything
+//! before the ReLU is linear, so exact algebra turns it into one convolution, `y = ReLU(conv3×3(x) + b)`: the same function,
+//! to rounding. On a plain chain of 3×3 convolutions, Winograd's minimal filtering beats the processor's own multiply limit.
 //!
 //! # From an image file to a label
 //!
@@ -21,14 +20,14 @@
 //! }
 //! ```
 //!
-//! [`Model::load`] reads safetensors, PyTorch checkpoints and ONNX, in training or plain form; it recognises the file by its
+//! [`Model::load`] reads safetensors, PyTorch checkpoints and ONNX, in training or plain form; it recognises a file by its
 //! content. A [`Classifier`](classify::Classifier) fuses a training form first, prepares images as the network saw them in
 //! training, and ranks the classes.
 //!
 //! # From branches to a plain network
 //!
-//! This program needs no file: it builds a network, fuses it with the proof that nothing changed, and classifies an image
-//! that it draws.
+//! This program needs no files. It builds a network, fuses it, checks that the function did not change, and classifies an
+//! image that it draws.
 //!
 //! ```
 //! use repvgg::classify::Classifier;
@@ -68,30 +67,30 @@
 //! |---|---|
 //! | [`zoo`] | the networks: every RepVGG, the paper's baselines, and your own from a short file |
 //! | [`graph`] | nodes and operations: build any network |
-//! | [`algebra`] | the algebra of linear layers that fusing is made of |
+//! | [`algebra`] | the algebra of linear layers behind fusion |
 //! | [`fuse`] | turns every linear region into one convolution, in double precision, and names what cannot be fused |
 //! | [`check`] | proves a fusion; compares two models |
 //! | [`classify`] | images to ranked class names |
 //! | [`program`] | what a machine must do to compute a graph: steps, values, places |
 //! | [`engine`] | the CPU engine: Winograd and direct convolution, chosen per layer, explained, tuned |
-//! | [`measure`] | speed and memory, measured so that numbers can be compared |
+//! | [`measure`] | speed and memory, measured so that figures are comparable |
 //! | [`cost`](mod@cost) | parameters, multiply-adds, memory access, activation memory |
-//! | [`formats`], [`npy`] | models of any kind of file, read and written; NumPy arrays |
+//! | [`formats`], [`npy`] | model files of every kind, read and written; NumPy arrays |
 //! | [`image`] | decoding, resizing, cropping, normalising, as torchvision and timm do |
 //! | [`interpret`] | the oracle: every node's value in double precision |
 //! | [`mod@file`], [`random`] | files written atomically; reproducible random numbers |
 //!
-//! Errors are data: [`Error`] has a kind, a place, what was expected and what was found. Results of the engine are
+//! Errors are data: an [`Error`] states its kind, its place, what was expected and what was found. Results of the engine are
 //! bit-equal for any number of threads.
 //!
 //! # Beyond this crate
 //!
-//! * `repvgg-hub` opens a model by any name, a repository `hf:OWNER/NAME` among them, and fetches what is missing.
-//! * `repvgg-train` trains and fine-tunes; evaluates on labelled images; runs on GPUs through a framework.
-//! * `repvgg-kernels` holds the convolutions themselves, and nothing of networks.
-//! * `repvgg-cli` is the command line: `repvgg demo` shows all of it on images that it draws.
+//! * `repvgg-hub` opens a model by any name, including a repository `hf:OWNER/NAME`, and downloads missing files.
+//! * `repvgg-train` trains, fine-tunes and evaluates, on the CPU or on a GPU through a framework.
+//! * `repvgg-kernels` contains the convolutions and knows nothing of networks.
+//! * `repvgg-cli` is the command line: `repvgg demo` runs every step on images that it draws.
 //!
-//! The folder `examples` of each crate has a program for every task: `cargo run --release --example classify`.
+//! The folder `examples` of each crate contains a program for each task: `cargo run --release --example classify`.
 #![forbid(unsafe_code)]
 
 pub mod algebra;

@@ -1,8 +1,8 @@
-//! How fast networks are and how much memory they take, measured so that the numbers can be compared.
+//! Speed and memory of networks, measured so that figures are comparable.
 //!
-//! [`Protocol`] is the paper's (2101.03697, Sect. 4.1): a few runs to warm up, then as many timed runs as are asked for.
-//! Several networks take turns, round after round, so that whatever slows the machine for a while slows all of them; each
-//! is prepared when its turn comes and dropped after it, so that only one is in memory at a time.
+//! [`Protocol`] is the paper's (2101.03697, Sect. 4.1): a few warm-up runs, then timed runs. Several networks take
+//! turns, round after round, so a temporary slowdown of the machine affects all of them. Each is prepared for its turn and
+//! dropped afterwards, so only one is in memory at a time.
 //!
 //! ```
 //! use repvgg::engine::{BatchShape, Engine, Level};
@@ -37,29 +37,29 @@ use crate::{Graph, Result, Weights};
 
 pub use memory::{Memory, memory};
 
-/// How often each network runs.
+/// The number of runs of each network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
     /// Untimed runs in each round, before the timed ones.
     pub warmup: usize,
     /// Timed runs in each round.
     pub iterations: usize,
-    /// Rounds, in each of which every network has its turn.
+    /// Rounds; every network has one turn in each.
     pub rounds: usize,
 }
 
 impl Default for Protocol {
-    /// Three rounds of three timed runs after one to warm up.
+    /// Three rounds of three timed runs, each after one warm-up run.
     fn default() -> Self {
         Self { warmup: 1, iterations: 3, rounds: 3 }
     }
 }
 
-/// Something whose runs can be timed: usually a network with its input, ready to compute.
+/// A workload whose runs are timed: usually a network with its input.
 ///
 /// Closures that return a [`Result`] are workloads.
 pub trait Workload {
-    /// Computes once.
+    /// Runs once.
     ///
     /// # Errors
     /// When the computation fails, which ends the measurement.
@@ -72,14 +72,14 @@ impl<F: FnMut() -> Result<()>> Workload for F {
     }
 }
 
-/// The run that a measurement is about to make.
+/// The run that a measurement is about to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The round, from 0.
     pub round: usize,
-    /// Which of the workloads runs.
+    /// The index of the workload.
     pub workload: usize,
-    /// The run within the turn, from 0; runs to warm up are counted.
+    /// The run within the turn, from 0, including warm-up runs.
     pub run: usize,
 }
 
@@ -88,7 +88,7 @@ pub struct Progress {
 pub struct Sample {
     /// Wall time.
     pub wall: Duration,
-    /// Processor time of the whole process, all threads, where the system provides it.
+    /// Processor time of all threads of the process, if the system provides it.
     pub cpu: Option<Duration>,
 }
 
@@ -99,10 +99,10 @@ pub struct Times {
     pub rounds: Vec<Vec<Sample>>,
 }
 
-/// How fast a network is.
+/// The speed of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed {
-    /// By the median of all runs.
+    /// Images per second, from the median of all runs.
     pub images_per_second: f64,
     /// The slowest round, by the median of its runs, in images per second.
     pub slowest_round: f64,
@@ -111,7 +111,7 @@ pub struct Speed {
 }
 
 impl Protocol {
-    /// Times `workloads` workloads in turn; `prepare` makes the one of an index whenever its turn comes. `progress` is
+    /// Times `workloads` workloads in turn; `prepare(i)` prepares the workload `i` for its turn. `progress` is
     /// called before each run.
     ///
     /// # Errors
@@ -167,12 +167,12 @@ impl Times {
         self.rounds.iter().flatten()
     }
 
-    /// The median wall time of all runs; zero when there is none.
+    /// The median wall time of all runs; zero without runs.
     pub fn median(&self) -> Duration {
         median(self.samples().map(|sample| sample.wall))
     }
 
-    /// The least wall time of all runs; zero when there is none.
+    /// The least wall time of all runs; zero without runs.
     pub fn least(&self) -> Duration {
         self.samples().map(|sample| sample.wall).min().unwrap_or_default()
     }
@@ -189,7 +189,7 @@ impl Times {
     }
 }
 
-/// The median; the mean of the two in the middle for an even number, zero for none.
+/// The median: the mean of the middle two for an even count, zero for none.
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     let mut times: Vec<Duration> = times.into_iter().collect();
     times.sort_unstable();
@@ -199,10 +199,9 @@ pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     }
 }
 
-/// The processor's limit: fused multiply-adds per second that one thread of this process reaches, the best of several
-/// samples.
+/// The processor's limit: fused multiply-adds per second of one thread of this process, the best of several samples.
 ///
-/// Sampled before and after the runs that it is compared with, it shares their clock rate.
+/// Sample it before and after the runs that it is compared with, so that both see the same clock rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Peak {
     level: Level,
@@ -236,10 +235,10 @@ pub fn engine(engine: &Engine, graph: &Graph, weights: &Weights, shape: BatchSha
     Ok(move || session.run(&input, &mut output))
 }
 
-/// The runs of one session, layer by layer.
+/// The times of one session, layer by layer.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// The whole runs.
+    /// The times of whole runs.
     pub times: Times,
     /// The median time of each of [`Session::layers`].
     pub layers: Vec<Duration>,
@@ -251,7 +250,7 @@ pub struct Profile {
 /// is called before each run.
 ///
 /// # Errors
-/// None that a session of this crate causes.
+/// When the session fails, which a full batch does not cause.
 pub fn profile(
     session: &mut Session,
     warmup: usize,
@@ -273,13 +272,13 @@ pub fn profile(
     Ok(Profile { times, layers, peak })
 }
 
-/// A full batch of [`images`], and room for its output.
+/// A full batch of [`images`], and a buffer for its output.
 fn buffers(session: &Session) -> (Vec<f32>, Vec<f32>) {
     let elements = |shape: [usize; 3]| session.shape().batch * shape.iter().product::<usize>();
     (images(elements(session.input_shape())), vec![0.0; elements(session.output_shape())])
 }
 
-/// Pixels in a fixed pattern: the time does not depend on the values as long as they are ordinary numbers.
+/// Pixels in a fixed pattern: times do not depend on the values of normal numbers.
 pub fn images(elements: usize) -> Vec<f32> {
     (0..elements).map(|index| ((index * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
 }

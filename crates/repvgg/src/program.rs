@@ -1,12 +1,12 @@
-//! A network as a program: what is computed, in which order, from which values.
+//! A network as a program: operations in order, on values.
 //!
-//! A [`Program`] is a list of [`Step`]s over values, each of which is written once. It follows from a [`Graph`] alone: it
-//! knows no image size, no instruction set, no memory layout and no number format. Parameters are named by the nodes that
-//! own them. A machine prepares a program: the f32 engine ([`crate::engine`]) folds and packs the weights; training
-//! interprets the steps on tensors that have gradients.
+//! A [`Program`] is a list of [`Step`]s over values, each written once. It follows from a [`Graph`] alone and knows no image
+//! size, instruction set, memory layout or number format. Parameters are identified by the nodes that own them. A machine
+//! prepares a program: the f32 engine ([`crate::engine`]) folds and packs the weights; training interprets the steps on
+//! tensors with gradients.
 //!
-//! Two lowerings yield the same kind of steps. [`Program::inference`] uses the running statistics of batch norms, so
-//! convolutions absorb them. [`Program::training`] normalises by the batch, so sums of batch norms are steps.
+//! Two lowerings produce the same kind of steps. [`Program::inference`] uses the running statistics of batch norms, so
+//! convolutions absorb them. [`Program::training`] normalises by the batch, so sums of batch norms are steps of their own.
 //!
 //! ```
 //! use repvgg::Specification;
@@ -33,7 +33,7 @@ pub use training::MAX_NORMS;
 use crate::Graph;
 use crate::graph::{ActivationKind, NodeId, Op, Pool, Softmax};
 
-/// What is computed, step by step, and the values that the steps read and write.
+/// Steps in order, and the values that they read and write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     graph: Graph,
@@ -53,19 +53,19 @@ impl ValueId {
     }
 }
 
-/// What a value is, and the node of [`Program::graph`] whose shape it has.
+/// A value, and the node of [`Program::graph`] whose shape it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// The caller's images.
     Input(NodeId),
     /// The value of a node.
     Node(NodeId),
-    /// The sum of some terms of a sum: a value that no node has. The node is the term that is added last or next.
+    /// A partial sum, which no node computes. The node is a term of the same sum.
     PartialSum(NodeId),
 }
 
 impl Value {
-    /// The node whose shape the value has, and whose name reports give it.
+    /// The node whose shape and name the value has.
     pub fn node(self) -> NodeId {
         match self {
             Self::Input(node) | Self::Node(node) | Self::PartialSum(node) => node,
@@ -78,7 +78,7 @@ impl Value {
 pub struct Step {
     /// What it computes.
     pub operation: Operation,
-    /// The values it reads; the operation says how many.
+    /// The values it reads; their number depends on the operation.
     pub inputs: Vec<ValueId>,
     /// The value it writes.
     pub output: ValueId,
@@ -86,31 +86,31 @@ pub struct Step {
     pub nodes: Vec<NodeId>,
 }
 
-/// What a step computes on values `[N, C, H, W]`.
+/// The operation of a step, on values `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Operation {
-    /// A convolution of the first input, plus the second input if there are two.
+    /// A convolution of the first input, plus the second input if there is one.
     Convolution(Convolution),
-    /// A sum of maps of equal shape: a sum, a batch norm, a factor per channel, or an activation alone.
+    /// A sum of maps of equal shape. With one term, it is a batch norm, a factor per channel or an activation.
     Sum(Sum),
-    /// The product of two maps, or of a map `[C, H, W]` and a factor per channel `[C, 1, 1]`; then the activation.
+    /// The product of two maps, or of a map `[C, H, W]` and factors `[C, 1, 1]`, followed by the activation.
     Product(Option<ActivationKind>),
-    /// The inputs one after another along the channels.
+    /// The concatenation of the inputs along the channels.
     Concat,
-    /// The channels in another order: `[groups, C/groups]`, transposed.
+    /// A permutation of the channels: `[groups, C/groups]` transposed.
     Shuffle {
         /// The groups whose channels are interleaved.
         groups: usize,
     },
     /// Consecutive channels.
     Slice {
-        /// The first of them.
+        /// The first channel.
         start: usize,
-        /// How many.
+        /// The number of channels.
         channels: usize,
     },
-    /// Zeros around the map; a negative number cuts off that many rows or columns instead.
+    /// Zeros around the map; negative numbers crop rows or columns instead.
     Pad {
         /// Rows above and below, columns left and right.
         padding: [[isize; 2]; 2],
@@ -119,7 +119,7 @@ pub enum Operation {
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
     AvgPool(Pool),
-    /// The mean of the part of each window that lies on the map.
+    /// The mean of each window's pixels on the map; padding does not count.
     AvgPoolInside(Pool),
     /// The mean of each map: `[C, H, W] → [C, 1, 1]`.
     GlobalAvgPool,
@@ -129,7 +129,7 @@ pub enum Operation {
     Softmax(Softmax),
 }
 
-/// `activation(affines(convolution(x)) + addend_affine(y))`, where `y` is the step's second input, if it has two.
+/// `activation(affines(convolution(x)) + addend_affine(y))`, where `y` is the step's second input, if there is one.
 ///
 /// [`LinearConv::of`](crate::algebra::LinearConv::of) and [`Affine::of`](crate::algebra::Affine::of) compute the
 /// parameters of its nodes.
@@ -162,12 +162,12 @@ impl Program {
         &self.graph
     }
 
-    /// All values; that of the caller's images is the first.
+    /// All values; the caller's images are the first.
     pub fn values(&self) -> &[Value] {
         &self.values
     }
 
-    /// The steps in order: each reads values that the caller holds or that earlier steps wrote.
+    /// The steps in order. Each reads the caller's images or values that earlier steps wrote.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -182,13 +182,13 @@ impl Program {
         &self.outputs
     }
 
-    /// The node whose shape a value has, and whose name reports give it.
+    /// The node whose shape and name a value has.
     pub fn node_of(&self, value: ValueId) -> NodeId {
         self.values[value.0].node()
     }
 }
 
-/// A program while its steps are written.
+/// A program under construction.
 struct Builder<'a> {
     graph: &'a Graph,
     values: Vec<Value>,
@@ -198,7 +198,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A program that has only the caller's images.
+    /// A program with no steps.
     fn new(graph: &'a Graph) -> Self {
         let mut by_node = vec![None; graph.nodes().len()];
         let inputs: Vec<NodeId> =
@@ -208,7 +208,7 @@ impl<'a> Builder<'a> {
         Self { graph, values: vec![Value::Input(first)], by_node, steps: Vec::new() }
     }
 
-    /// The value of a node that is read outside of the step that computes it.
+    /// The value of a node; it must not be internal to a step.
     fn of(&self, node: NodeId) -> ValueId {
         self.by_node[node.index()].expect("nodes come after their inputs")
     }
@@ -236,7 +236,7 @@ impl<'a> Builder<'a> {
 }
 
 impl Operation {
-    /// What a node computes by itself; nothing for the input.
+    /// The operation of a single node; `None` for the input.
     fn of_node(graph: &Graph, id: NodeId) -> Option<Self> {
         let node = graph.node(id);
         let sum = |affine, activation| Self::Sum(Sum { affines: vec![affine; node.inputs.len()], activation });

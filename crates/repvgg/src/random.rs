@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that are the same on every machine.
+//! Pseudo-random numbers, identical on every machine.
 //!
 //! ```
 //! use repvgg::random::Normal;

@@ -60,7 +60,7 @@ impl<T> Tensor<T> {
         &mut self.data
     }
 
-    /// The elements alone.
+    /// The elements, by value.
     pub fn into_data(self) -> Vec<T> {
         self.data
     }
@@ -84,7 +84,7 @@ impl<T: Copy> Tensor<T> {
         Self::from_fn(shape, |_| value)
     }
 
-    /// The tensor with every element mapped.
+    /// Applies a function to every element.
     pub fn map<U>(&self, value: impl FnMut(T) -> U) -> Tensor<U> {
         Tensor { shape: self.shape.clone(), data: self.data.iter().copied().map(value).collect() }
     }
@@ -104,7 +104,7 @@ impl Tensor<f64> {
     }
 }
 
-/// How parameters are stored in a file; the arithmetic is in single precision either way.
+/// The precision of parameters in a file; arithmetic is always in single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {

@@ -30,12 +30,12 @@ pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A map from parameter names (`stage1.0.rbr_dense.conv.weight`) to tensors, in the order of the names.
 ///
-/// Clones share the tensors: writing to one copies the tensor that is written, and no other.
+/// Clones share tensors; writing to a tensor copies only that one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights(BTreeMap<String, Arc<Tensor>>);
 
 impl Weights {
-    /// No parameters.
+    /// An empty map.
     pub fn new() -> Self {
         Self::default()
     }
@@ -78,7 +78,7 @@ impl Weights {
         self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
     }
 
-    /// The same tensors, moved, under the names that `names` gives them; tensors that it does not mention are dropped.
+    /// Renames tensors without copying them; tensors that `names` does not mention are dropped.
     ///
     /// `None` when `names` mentions a tensor that is not there.
     pub fn renamed(mut self, names: impl IntoIterator<Item = Renaming>) -> Option<Self> {
@@ -89,18 +89,18 @@ impl Weights {
             .map(Self)
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Checks that these are exactly the parameters of `graph`: none missing, none more, every shape right,
-    /// every value finite, no running variance negative.
+    /// Checks that these are exactly the parameters of `graph`: none missing, none unexpected, the right shapes, finite values, no
+    /// negative running variance.
     ///
     /// # Errors
     /// Names the first parameters that do not fit, the nearest known name of each, and how many others there are.

@@ -1,6 +1,6 @@
-//! The networks: each a row of data and a short builder of its training graph.
+//! The networks. Each is a row of data and a short builder of its training graph.
 //!
-//! A plain graph has no builder of its own: it is what [`fuse`](crate::fuse) makes of the training graph.
+//! Plain graphs have no builders: [`fuse`](crate::fuse) derives them from training graphs.
 //!
 //! ```
 //! use repvgg::Specification;
@@ -24,7 +24,7 @@ mod specification;
 use serde::{Deserialize, Serialize};
 
 pub use blocks::{BLOCKS, BlockKind, NamedBlock};
-pub(crate) use infer::{infer, known};
+pub(crate) use infer::{infer, matching};
 pub use paper::{Published, published};
 pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
 pub use specification::Specification;
@@ -32,7 +32,7 @@ pub use specification::Specification;
 use family::{Described, Family, Member};
 use given_graph::GivenGraph;
 
-/// Declares the families' files and lists them.
+/// Declares the module of each family and lists the families.
 macro_rules! families {
     ($($name:tt => $file:ident::$family:ident),* $(,)?) => {
         $(mod $file;)*
@@ -96,7 +96,7 @@ families! {
 
 /// A family in the list of families.
 struct Entry {
-    /// What `family` is called in specification files.
+    /// The value of `family` in specification files.
     name: &'static str,
     networks: fn() -> Vec<(&'static str, Specification)>,
 }

@@ -316,10 +316,10 @@ fn hostile_seeds_are_refused_with_a_sentence() {
             "external_outside",
             "node y (Conv): w: expected external data in a file inside the model's folder, found \"../secret\"",
         ),
-        ("truncated", "onnx: expected a whole ONNX file, found bytes that are none"),
+        ("truncated", "onnx: expected a complete ONNX file, found malformed bytes"),
         (
             "unknown_operator",
-            "node /features/0/Erf (Erf): expected an operator of the graph (Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes), found Erf",
+            "node /features/0/Erf (Erf): expected a supported operator (Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes), found Erf",
         ),
     ];
     let seeds = seeds();

@@ -1,6 +1,6 @@
 //! `repvgg-rivals ENGINE MODEL.onnx INPUT.npy THREADS`: a Rust engine behind the line protocol of `workers.py`.
 //!
-//! Standard input takes `run K` and `logits FILE.npy`; each is answered with one line of JSON.
+//! Standard input takes `run K` and `logits FILE.npy`. Each request gets one line of JSON.
 
 use std::fs;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use cpu_time::ProcessTime;
 
-/// Runs the loaded network once and gives its logits.
+/// Runs the loaded network once and returns its logits.
 type Run = Box<dyn FnMut() -> Result<Vec<f32>>>;
 
 fn load(engine: &str, model: &str, input: Vec<f32>, threads: usize) -> Result<Run> {
@@ -58,7 +58,7 @@ fn tract(model: &str, input: &[f32], threads: usize) -> Result<Run> {
     }))
 }
 
-/// The f32 values of a little-endian `.npy` file.
+/// Reads the f32 values of a little-endian `.npy` file.
 fn read_npy(path: &str) -> Result<Vec<f32>> {
     let bytes = fs::read(path).with_context(|| path.to_owned())?;
     ensure!(bytes.starts_with(b"\x93NUMPY\x01\x00"), "{path}: expected .npy of version 1.0");
@@ -76,7 +76,7 @@ fn write_npy(path: &str, values: &[f32]) -> Result<()> {
     fs::write(path, bytes).with_context(|| path.to_owned())
 }
 
-/// The largest resident size of this process in MiB, where the system tells.
+/// The largest resident size of this process in MiB, if the system reports it.
 fn peak_mib() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -87,7 +87,7 @@ fn milliseconds(times: &[Duration]) -> Vec<f64> {
     times.iter().map(|time| time.as_secs_f64() * 1e3).collect()
 }
 
-/// `count` timed runs after a fifth as many to warm up: the reply.
+/// Warms up with a fifth of `count` runs, then times `count` runs; returns the reply.
 fn measure(run: &mut Run, count: usize) -> Result<String> {
     for _ in 0..count.div_ceil(5) {
         black_box(run()?);
@@ -126,7 +126,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The engine's version, from the lock file that this was built with.
+/// The engine's version, from the lock file of this build.
 fn version(engine: &str) -> &'static str {
     let package = if engine == "tract" { "tract-onnx" } else { engine };
     let lock = include_str!("../Cargo.lock");

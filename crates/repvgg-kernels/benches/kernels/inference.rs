@@ -1,4 +1,4 @@
-//! Convolutions on packed weights, with every algorithm that fits.
+//! Convolutions on packed weights with every applicable algorithm.
 
 use repvgg_kernels::reference::{self, Reference};
 use repvgg_kernels::{
@@ -19,14 +19,14 @@ pub(crate) fn run(bench: &Bench<'_>) {
         let weights = to_f64(&operands.weights);
         let want = reference::conv2d(&layer.geometry(), &to_f64(image), site.size, &weights, None);
         for estimate in Estimate::all(level, Machine::typical(level), &layer.spec(), site, Accuracy::Fast) {
-            let rate = algorithm(bench, layer, estimate.algorithm, &operands, &want);
-            println!("{:56} {:10} {rate} estimate {:.3} ms", layer.label(), estimate.algorithm, estimate.time / 1e6);
+            let speed = measure(bench, layer, estimate.algorithm, &operands, &want);
+            println!("{:56} {:10} {speed} estimate {:.3} ms", layer.label(), estimate.algorithm, estimate.time / 1e6);
         }
     }
 }
 
 /// Checks and times one algorithm.
-fn algorithm(bench: &Bench<'_>, layer: &Layer, algorithm: Algorithm, operands: &Operands, want: &Reference) -> String {
+fn measure(bench: &Bench<'_>, layer: &Layer, algorithm: Algorithm, operands: &Operands, want: &Reference) -> String {
     let (pool, level, spec) = (bench.cpu.pool, bench.cpu.level, layer.spec());
     let (batch, size) = (layer.batch, [layer.size; 2]);
     let activation = Activation::Identity;

@@ -2,7 +2,7 @@
 
 use repvgg_kernels::{ConvSpec, Geometry, Layout};
 
-/// A convolution of a network, for some images.
+/// A convolution of a network, for a batch of images.
 pub(crate) struct Layer {
     pub(crate) name: &'static str,
     pub(crate) batch: usize,
@@ -23,7 +23,7 @@ const fn conv1(name: &'static str, batch: usize, channels: [usize; 2], stride: u
     Layer { name, batch, channels, kernel: 1, stride, groups: 1, size }
 }
 
-/// Networks on ImageNet, where they spend their time, one image or eight.
+/// The layers of ImageNet networks that take the most time, for one image and for eight.
 pub(crate) const INFERENCE: &[Layer] = &[
     conv3("RepVGG-A0 stage0", 1, [3, 48], 2, 224),
     conv3("RepVGG-A0 stage1.0", 1, [48, 48], 2, 112),
@@ -47,7 +47,7 @@ pub(crate) const INFERENCE: &[Layer] = &[
     Layer { groups: 192, ..conv3("MobileNetV2 features.5.conv.1", 1, [192, 192], 1, 28) },
 ];
 
-/// RepVGG on CIFAR-10 (strides 1, 1, 2, 2, 2 on 32×32), batches as in training, and layers of other widths beside it.
+/// Layers of RepVGG on CIFAR-10 (strides 1, 1, 2, 2, 2 on 32×32) and layers of other widths, in training batches.
 pub(crate) const TRAINING: &[Layer] = &[
     conv3("RepVGG-A0 stage0 3x3", 128, [3, 48], 1, 32),
     conv3("RepVGG-A0 stage1.1 3x3", 128, [48, 48], 1, 32),
@@ -72,7 +72,7 @@ pub(crate) const TRAINING: &[Layer] = &[
 ];
 
 impl Layer {
-    /// The layer's name and its numbers.
+    /// The name and the sizes of the layer.
     pub(crate) fn label(&self) -> String {
         let Self { name, batch, channels: [c, k], size, .. } = self;
         format!("{name} {c}>{k} on {size}x{size}, batch {batch}")
@@ -90,23 +90,23 @@ impl Layer {
         }
     }
 
-    /// Images are read as they are, all other maps in blocks.
+    /// Images are planar, all other maps blocked.
     pub(crate) fn spec(&self) -> ConvSpec {
         let layout = if self.channels[0] == 3 { Layout::Planar } else { Layout::Blocked };
         ConvSpec { geometry: self.geometry(), layout }
     }
 
-    /// Pixels of an output map.
+    /// The number of pixels of an output map.
     pub(crate) fn outputs(&self) -> usize {
         self.size.div_ceil(self.stride).pow(2)
     }
 
-    /// Multiply-adds of a direct convolution of the whole batch.
+    /// The multiply-adds of a direct convolution of the entire batch.
     pub(crate) fn macs(&self) -> f64 {
         (self.batch * self.outputs() * self.geometry().weight_len()) as f64
     }
 
-    /// Elements of the input, the weights and the output of `batch` images.
+    /// The numbers of elements of the input, the weights and the output of `batch` images.
     pub(crate) fn lens(&self, batch: usize) -> [usize; 3] {
         let [c, k] = self.channels;
         [batch * c * self.size.pow(2), self.geometry().weight_len(), batch * k * self.outputs()]

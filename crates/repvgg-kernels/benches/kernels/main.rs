@@ -1,12 +1,12 @@
-//! Speed of the kernels on layers of real networks, each answer compared with the reference before it is timed.
+//! The speed of the kernels on layers of real networks. Results are compared with the reference.
 //!
-//! * Inference: every algorithm that fits, in GMAC/s of the direct convolution, and as a fraction of the multiply-add peak
-//!   of as many cores.
-//! * Maps: GB/s of sums, pools and softmax.
-//! * Training: forward and both gradients, which pack per call, in GMAC/s and percent of the peak; sums of batch norms in GB/s.
+//! * Inference: every applicable algorithm, in GMAC/s of the direct convolution, and as a fraction of the multiply-add peak of
+//!   all threads.
+//! * Maps: sums, pooling and softmax, in GB/s.
+//! * Training: forward and both gradients, packing included, in GMAC/s and percent of the peak; sums of batch norms in GB/s.
 //!
-//! `cargo bench --bench kernels -- [FILTER] [--threads N] [--level NAME]` measures what has FILTER in its name. As a test
-//! (`cargo test --benches`, or `--test`) every case runs once, on every level of this CPU.
+//! `cargo bench --bench kernels -- [FILTER] [--threads N] [--level NAME]` measures the cases whose name contains FILTER. As a
+//! test (`cargo test --benches`, or `--test`), every case runs once on every level of this CPU.
 
 mod answers;
 mod inference;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use repvgg_kernels::maps::Cpu;
 use repvgg_kernels::{Level, ThreadPool, fma_peak};
 
-/// How cases are run.
+/// The options that cases run with.
 pub(crate) struct Bench<'a> {
     pub(crate) cpu: Cpu<'a>,
     mode: Mode,
@@ -28,13 +28,13 @@ pub(crate) struct Bench<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Each case runs for a while, and its speed is printed.
+    /// Each case runs repeatedly for about 0.3 s.
     Measure,
     /// Each case runs once.
     Test,
 }
 
-/// The arguments of the command line.
+/// The command line arguments.
 struct Arguments {
     mode: Mode,
     filter: String,
@@ -43,23 +43,26 @@ struct Arguments {
 }
 
 impl Arguments {
+    /// Parses the command line.
+    ///
     /// # Panics
     ///
-    /// If an option is unknown or has no value.
+    /// If an option is unknown or lacks a value.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Self {
         // `cargo bench` passes `--bench`; `cargo test` passes nothing.
         let mut modes = Vec::new();
         let mut parsed = Self { mode: Mode::Test, filter: String::new(), threads: 1, level: None };
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} has a value"));
+            let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument}: expected a value, found none"));
             match &*argument {
                 "--bench" => modes.push(Mode::Measure),
                 "--test" => modes.push(Mode::Test),
-                "--threads" => parsed.threads = value().parse().expect("--threads is a number"),
+                "--threads" => parsed.threads = value().parse().expect("--threads: expected a number"),
                 "--level" => {
                     let name = value();
                     let level = Level::named(&name);
-                    parsed.level = Some(level.unwrap_or_else(|| panic!("this CPU has a level {name}")));
+                    parsed.level =
+                        Some(level.unwrap_or_else(|| panic!("--level: expected a level of this CPU, found {name}")));
                 }
                 filter if !filter.starts_with('-') => parsed.filter = filter.to_owned(),
                 unknown => panic!("expected [FILTER] [--threads N] [--level NAME] [--test], found {unknown}"),
@@ -91,17 +94,17 @@ fn main() {
 }
 
 impl Bench<'_> {
-    /// Whether a case is asked for.
+    /// Whether the filter selects a case.
     pub(crate) fn selects(&self, name: &str) -> bool {
         name.contains(&self.filter)
     }
 
-    /// Multiply-adds per second of all threads at their peak.
+    /// The peak rate of all threads, in multiply-adds per second.
     pub(crate) fn peak(&self) -> f64 {
         fma_peak(self.cpu.level) * self.cpu.pool.threads() as f64
     }
 
-    /// Seconds of the fastest of the rounds in about 0.3 s, or of a single round where this is a test.
+    /// Seconds of the fastest round within about 0.3 s, or of a single round in a test.
     pub(crate) fn fastest(&self, mut work: impl FnMut()) -> f64 {
         let time = |work: &mut dyn FnMut()| {
             let round = Instant::now();

@@ -1,4 +1,4 @@
-//! Kernels between convolutions, in GB/s of what they read and write.
+//! The operations between convolutions, in GB/s read and written.
 
 use repvgg_kernels::Blocked;
 use repvgg_kernels::maps::{

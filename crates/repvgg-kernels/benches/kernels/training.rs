@@ -1,4 +1,4 @@
-//! A convolution and its gradients with weights that are packed per call, and sums of batch norms.
+//! Convolutions and their gradients, with weights packed in every call, and sums of batch norms.
 
 use repvgg_kernels::{Activation, NormBranch, NormSum, OutputGradient, TrainingConv2d, reference};
 
@@ -20,7 +20,7 @@ pub(crate) fn run(bench: &Bench<'_>) {
     }
 }
 
-/// Checks all three products on one image, then times them on the batch: GMAC/s and percent of the peak.
+/// Checks the convolution and both gradients on one image, then times them on the batch, in GMAC/s and percent of the peak.
 fn convolution(bench: &Bench<'_>, layer: &Layer) -> [String; 3] {
     let (pool, size, geometry) = (bench.cpu.pool, [layer.size; 2], layer.geometry());
     let conv = |batch| {
@@ -51,7 +51,7 @@ fn convolution(bench: &Bench<'_>, layer: &Layer) -> [String; 3] {
     ]
 }
 
-/// GB/s of a batch norm with ReLU: forward three reads and a write, backward five reads and two writes.
+/// Times a batch norm with ReLU, in GB/s: forward three reads and one write, backward five reads and two writes.
 fn norms(bench: &Bench<'_>, shape: [usize; 3]) -> [f64; 2] {
     let (pool, level) = (bench.cpu.pool, bench.cpu.level);
     let len = shape.iter().product();

@@ -18,8 +18,9 @@ fn output_size_rounds_down() {
 }
 
 #[test]
-fn errors_name_the_place_what_was_expected_and_what_was_found() {
-    let message = |geometry: Geometry, size| geometry.output_size(size).expect_err("the geometry is wrong").to_string();
+fn errors_name_the_place_and_the_expected_and_found_values() {
+    let message =
+        |geometry: Geometry, size| geometry.output_size(size).expect_err("the geometry is invalid").to_string();
     let size = [32, 32];
     assert_eq!(message(Geometry { in_channels: 0, ..PLAIN }, size), "in_channels: expected at least 1, found 0");
     assert_eq!(message(Geometry { kernel: [3, 0], ..PLAIN }, size), "kernel: expected at least 1, found 0");

@@ -1,15 +1,15 @@
-//! The algorithms of a convolution, and which geometries each of them computes.
+//! The convolution algorithms and the geometries that each supports.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::packing::{ConvSpec, Layout};
+use super::spec::{ConvSpec, Layout};
 use crate::winograd::families::Family;
 
-/// How a convolution is computed.
+/// A convolution algorithm.
 ///
-/// Each has a name, which [`Display`](fmt::Display) prints and [`FromStr`] reads: `direct`, `depthwise`, `winograd4`,
-/// `winograd4-raw`.
+/// Each has a name, which [`Display`](fmt::Display) prints and [`FromStr`] parses: `direct`, `depthwise`, `winograd4`,
+/// `winograd4-raw` and so on.
 ///
 /// # Example
 ///
@@ -24,18 +24,18 @@ use crate::winograd::families::Family;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// A matrix product over all kernel positions. Computes any geometry.
+    /// A matrix product over all kernel positions, for any geometry.
     Direct,
-    /// One filter per lane, for convolutions with as many groups as channels.
+    /// One filter per lane, for convolutions in which each channel is its own group.
     Depthwise,
     /// Winograd's minimal filtering with tiles of up to this size, for 3×3 kernels of stride 1 or 2 without dilation.
     Winograd(TileSize),
-    /// The same, with weights stored as they are (9 floats instead of 36 for tiles of 4) and transformed in `f32` while
-    /// the convolution runs.
+    /// Minimal filtering with untransformed weights (9 floats instead of 36 for tiles of 4), which are transformed in `f32`
+    /// while the convolution runs.
     WinogradRaw(TileSize),
 }
 
-/// The most outputs that a Winograd tile has along an axis: 2 to 8.
+/// The size of the largest Winograd tile, in outputs along an axis: 2 to 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TileSize(usize);
 
@@ -51,7 +51,7 @@ impl TileSize {
         all
     };
 
-    /// The size of `outputs`, or `None` if there are no such tiles.
+    /// The size with `outputs` outputs, or `None` if there are no tiles of this size.
     pub fn new(outputs: usize) -> Option<Self> {
         Self::ALL.into_iter().find(|size| size.0 == outputs)
     }
@@ -76,7 +76,7 @@ impl Algorithm {
         all
     };
 
-    /// The tile size of a Winograd algorithm.
+    /// The tile size of a Winograd algorithm, `None` for the others.
     pub fn tile(self) -> Option<TileSize> {
         match self {
             Self::Winograd(tile) | Self::WinogradRaw(tile) => Some(tile),
@@ -84,7 +84,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether it computes convolutions of this axis.
+    /// Whether the algorithm computes convolutions of this kind.
     pub fn fits(self, spec: &ConvSpec) -> bool {
         let geometry = &spec.geometry;
         let blocked = spec.layout == Layout::Blocked;
@@ -123,19 +123,19 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A name that no algorithm has.
+/// The error for a name that is no algorithm's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownAlgorithm {
     name: String,
 }
 
 impl UnknownAlgorithm {
-    /// The names there are.
+    /// The valid names.
     pub fn expected(&self) -> String {
         format!("one of {}", Algorithm::ALL.map(|algorithm| algorithm.to_string()).join(", "))
     }
 
-    /// The name that was given, its first 80 characters.
+    /// The first 80 characters of the name that was given.
     pub fn found(&self) -> &str {
         &self.name
     }

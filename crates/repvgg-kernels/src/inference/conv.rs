@@ -1,24 +1,25 @@
-//! Convolutions on packed weights: the weights, a plan for some images, and a run.
+//! Convolutions on packed weights: packing, planning and running.
 
 use super::depthwise::{DepthwisePlan, DepthwiseWeights};
 use super::direct::{DirectPlan, DirectWeights};
-use super::packing::{ConvSpec, Layout, Packing, Scheme, Site};
+use super::packing::{Packing, Scheme};
+use super::spec::{ConvSpec, Layout, Site};
 use super::winograd::{WinogradPlan, WinogradWeights};
 use super::{Addend, Arguments, Epilogue};
 use crate::geometry::checked_product;
 use crate::{Blocked, Geometry, GeometryError, Level, ThreadPool};
 
-/// What follows the bias.
+/// The activation function of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// `x`.
     Identity,
     /// `max(x, 0)`.
     Relu,
 }
 
 impl Activation {
-    /// The least result.
+    /// The lower bound of the results.
     fn floor(self) -> f32 {
         match self {
             Self::Identity => f32::NEG_INFINITY,
@@ -36,26 +37,26 @@ pub struct Parameters<'a> {
     pub bias: Option<&'a [f32]>,
     /// `[K]`: the factors of [`Pass::addend`]; `None` for ones.
     pub addend_scale: Option<&'a [f32]>,
-    /// What comes last.
+    /// The activation, applied last.
     pub activation: Activation,
 }
 
 /// A convolution with packed weights: `activation(conv(x) + bias + scale · addend)`.
 ///
-/// It is immutable and depends on neither image size (beyond the tiles of its [`Packing`]), batch nor threads: one of it
-/// serves any number of [`ConvPlan`]s, on any number of threads at once.
+/// It is immutable and independent of the batch size, the number of threads, and (beyond the tiles of its [`Packing`]) the
+/// image size. It can be shared by any number of [`ConvPlan`]s, on any number of threads at once.
 #[derive(Debug)]
 pub struct PackedConv2d {
-    identity: Identity,
+    key: ConvKey,
     weights: PackedWeights,
     bias: Vec<f32>,
     addend_scale: Vec<f32>,
     activation: Activation,
 }
 
-/// What packed weights and a plan must agree on.
+/// The properties that a plan shares with its packed weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Identity {
+struct ConvKey {
     level: Level,
     spec: ConvSpec,
     packing: Packing,
@@ -68,11 +69,11 @@ enum PackedWeights {
     Winograd(WinogradWeights),
 }
 
-/// How a [`PackedConv2d`] is applied to images of one size: blocking, and who does what on how many threads. It holds no
-/// weights and is quick to make.
+/// A plan for applying a [`PackedConv2d`] to images of one size: how the work is blocked and divided among threads. It holds
+/// no weights and is cheap to create.
 #[derive(Debug)]
 pub struct ConvPlan {
-    identity: Identity,
+    key: ConvKey,
     site: Site,
     threads: usize,
     output_size: [usize; 2],
@@ -86,17 +87,17 @@ enum Schedule {
     Winograd(Box<WinogradPlan>),
 }
 
-/// One application of a [`PackedConv2d`].
+/// The arguments of one run of a [`PackedConv2d`].
 pub struct Pass<'a> {
     /// `N`, at most the batch of the plan's [`Site`].
     pub images: usize,
     /// [`ConvPlan::input_len`] elements in the layout of the [`ConvSpec`].
     pub input: &'a [f32],
-    /// A map of the output's shape and layout that is added before the activation.
+    /// A map of the output's shape and layout, added before the activation.
     pub addend: Option<&'a [f32]>,
     /// `[N, ⌈K/L⌉, P, Q, L]`; overwritten.
     pub output: &'a mut [f32],
-    /// At least [`ConvPlan::workspace_len`] elements, whose values are neither read nor preserved.
+    /// At least [`ConvPlan::workspace_len`] elements; their values are neither read nor preserved.
     pub workspace: &'a mut [f32],
 }
 
@@ -105,8 +106,8 @@ impl PackedConv2d {
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::validate`], slices of the wrong length, sizes beyond the address space, or memory that the
-    /// system refuses.
+    /// Those of [`Geometry::validate`], and if a slice has the wrong length, sizes exceed the address space, or the system
+    /// cannot allocate the memory.
     ///
     /// # Panics
     ///
@@ -141,7 +142,7 @@ impl PackedConv2d {
             values
         };
         Ok(Self {
-            identity: Identity { level, spec: *spec, packing },
+            key: ConvKey { level, spec: *spec, packing },
             weights: weights.map_err(|_| GeometryError::Memory)?,
             bias: pad(bias, 0.0),
             addend_scale: pad(addend_scale, 1.0),
@@ -149,17 +150,17 @@ impl PackedConv2d {
         })
     }
 
-    /// The geometry and the layout of the input.
+    /// The geometry and input layout of the convolution.
     pub fn spec(&self) -> &ConvSpec {
-        &self.identity.spec
+        &self.key.spec
     }
 
-    /// How the weights are packed.
+    /// The form that the weights are packed in.
     pub fn packing(&self) -> Packing {
-        self.identity.packing
+        self.key.packing
     }
 
-    /// Bytes of the packed weights.
+    /// The size of the packed weights in bytes.
     pub fn bytes(&self) -> usize {
         match &self.weights {
             PackedWeights::Direct(weights) => weights.bytes(),
@@ -168,22 +169,22 @@ impl PackedConv2d {
         }
     }
 
-    /// `output = activation(conv(input) + bias + scale · addend)`. Allocates nothing.
+    /// Computes `output = activation(conv(input) + bias + scale · addend)`. Allocates nothing.
     ///
     /// # Panics
     ///
     /// If the plan was made for other weights or another number of threads, a slice has the wrong length, or there are
-    /// more images than planned for.
+    /// more images than the plan allows.
     pub fn run(&self, plan: &ConvPlan, pool: &ThreadPool, pass: Pass<'_>) {
-        assert_eq!(plan.identity, self.identity, "the plan is for other weights");
-        assert_eq!(plan.threads, pool.threads(), "the plan is for another number of threads");
+        assert_eq!(plan.key, self.key, "the plan is for these weights");
+        assert_eq!(plan.threads, pool.threads(), "the plan is for the threads of the pool");
         let Pass { images, input, addend, output, workspace } = pass;
-        assert!(images <= plan.site.batch, "{images} images, planned for {}", plan.site.batch);
-        assert_eq!(input.len(), plan.input_len(images), "input");
+        assert!(images <= plan.site.batch, "images: expected at most {}, found {images}", plan.site.batch);
+        assert_eq!(input.len(), plan.input_len(images), "the input has the planned length");
         assert_eq!(output.len(), plan.output(images).len(), "output is [N, ⌈K/L⌉, P, Q, L]");
         assert_eq!(addend.map_or(output.len(), <[f32]>::len), output.len(), "the addend has the output's length");
         let needed = plan.workspace_len();
-        assert!(workspace.len() >= needed, "workspace is {needed} elements, not {}", workspace.len());
+        assert!(workspace.len() >= needed, "workspace: expected at least {needed} elements, found {}", workspace.len());
         if images == 0 {
             return;
         }
@@ -207,40 +208,40 @@ impl ConvPlan {
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::output_size`], and maps beyond the address space.
+    /// Those of [`Geometry::output_size`], and if maps exceed the address space.
     pub fn new(conv: &PackedConv2d, site: Site, threads: usize) -> Result<Self, GeometryError> {
-        let identity = conv.identity;
-        let Identity { level, spec, packing } = identity;
+        let key = conv.key;
+        let ConvKey { level, spec, packing } = key;
         let output_size = spec.geometry.output_size(site.size)?;
         check_map_sizes(&spec.geometry, site, output_size)?;
         let schedule = match &conv.weights {
             PackedWeights::Direct(_) => Schedule::Direct(DirectPlan::new(level, &spec, site, threads)),
             PackedWeights::Depthwise(_) => Schedule::Depthwise(DepthwisePlan::new(level, &spec.geometry, site.size)),
             PackedWeights::Winograd(weights) => {
-                let covers = packing.covers(output_size).expect("Winograd's algorithm has tiles");
+                let covers = packing.covers(output_size).expect("a Winograd packing has tiles");
                 let plan = WinogradPlan::new(weights, level, &spec.geometry, covers, site, threads);
                 Schedule::Winograd(Box::new(plan))
             }
         };
-        Ok(Self { identity, site, threads, output_size, schedule })
+        Ok(Self { key, site, threads, output_size, schedule })
     }
 
-    /// The images it is made for.
+    /// The batch and image size of the plan.
     pub fn site(&self) -> Site {
         self.site
     }
 
-    /// The layout of the output of some images.
+    /// The layout of the output for `images` images.
     pub fn output(&self, images: usize) -> Blocked {
         let [height, width] = self.output_size;
-        let Identity { level, spec, .. } = self.identity;
+        let ConvKey { level, spec, .. } = self.key;
         Blocked { shape: [images, spec.geometry.out_channels, height, width], lanes: level.lanes() }
     }
 
-    /// Elements of the input of some images.
+    /// The number of input elements for `images` images.
     pub fn input_len(&self, images: usize) -> usize {
         let [height, width] = self.site.size;
-        let Identity { level, spec, .. } = self.identity;
+        let ConvKey { level, spec, .. } = self.key;
         let shape = [images, spec.geometry.in_channels, height, width];
         match spec.layout {
             Layout::Planar => shape.iter().product(),
@@ -248,7 +249,7 @@ impl ConvPlan {
         }
     }
 
-    /// Elements of workspace that a run needs.
+    /// The number of workspace elements that a run needs.
     pub fn workspace_len(&self) -> usize {
         match &self.schedule {
             Schedule::Direct(plan) => plan.workspace_len(),
@@ -258,11 +259,11 @@ impl ConvPlan {
     }
 }
 
-/// Bound on the channels that padding to whole registers adds, and on the copies that threads make of a window.
+/// Upper bound on the channels that padding to whole registers adds, and on the copies of a window that threads make.
 const SLACK: usize = 1 << 12;
 
-/// Checks that packed weights and the input of one output are within the address space, so that no size that is computed
-/// from them wraps around.
+/// Checks that packed weights and the input of one output fit the address space, so that no size computed from them wraps
+/// around.
 fn check_weight_sizes(geometry: &Geometry) -> Result<(), GeometryError> {
     let [channels, filters] = [geometry.in_channels, geometry.out_channels].map(|count| count.saturating_add(SLACK));
     checked_product(&[channels, filters, geometry.kernel[0], geometry.kernel[1], SLACK])?;
@@ -270,7 +271,7 @@ fn check_weight_sizes(geometry: &Geometry) -> Result<(), GeometryError> {
     checked_product(&[channels, reach[0], reach[1], SLACK]).map(|_| ())
 }
 
-/// Checks the same of maps and their padded copies.
+/// Checks that maps and their padded copies fit the address space.
 fn check_map_sizes(geometry: &Geometry, site: Site, output: [usize; 2]) -> Result<(), GeometryError> {
     let [padded_height, padded_width] = [0, 1].map(|axis| site.size[axis] + 2 * geometry.padding[axis]);
     let [channels, filters] = [geometry.in_channels, geometry.out_channels].map(|count| count.saturating_add(SLACK));

@@ -10,16 +10,16 @@ use crate::memory::Buffer;
 use crate::threads::Disjoint;
 use crate::{Geometry, ThreadPool};
 
-/// Outputs of a row that are summed in registers together: enough to hide the latency of a multiply-add.
-const TOGETHER: usize = 8;
-/// Outputs per task, so that a task is long in comparison with claiming it.
-const TASK: usize = 512;
+/// Outputs of a row that are summed in registers at the same time: enough to hide the latency of a multiply-add.
+const UNROLL: usize = 8;
+/// Outputs per task, so that a task takes long compared with claiming it.
+const OUTPUTS_PER_TASK: usize = 512;
 
 /// The weights of a depthwise convolution: `[block][r][s][lane]`.
 #[derive(Debug)]
 pub(super) struct DepthwiseWeights(Buffer);
 
-/// How a depthwise convolution is applied to images of one size.
+/// A plan for applying a depthwise convolution to images of one size.
 #[derive(Debug)]
 pub(super) struct DepthwisePlan {
     level: Level,
@@ -34,7 +34,7 @@ impl DepthwiseWeights {
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// If the system cannot allocate the memory.
     pub(super) fn pack(level: Level, geometry: &Geometry, weights: &[f32]) -> std::io::Result<Self> {
         let lanes = level.lanes();
         let blocks = geometry.in_channels.div_ceil(lanes);
@@ -48,7 +48,7 @@ impl DepthwiseWeights {
         Ok(Self(packed))
     }
 
-    /// Bytes of packed weights.
+    /// The size of the packed weights in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.bytes()
     }
@@ -61,26 +61,34 @@ impl DepthwisePlan {
         Self { level, geometry: *geometry, size, output, blocks }
     }
 
-    /// `output = epilogue(conv(input))`, both `[N, ⌈C/L⌉, H, W, L]`.
+    /// Computes `output = epilogue(conv(input))`; input and output are `[N, ⌈C/L⌉, H, W, L]`.
     pub(super) fn run(&self, weights: &DepthwiseWeights, pool: &ThreadPool, arguments: Arguments<'_>) {
         let Arguments { images, input, epilogue, output, .. } = arguments;
         let [rows, columns] = self.output;
-        let each = (TASK / columns).clamp(1, rows);
+        let each = (OUTPUTS_PER_TASK / columns).clamp(1, rows);
         let parts = rows.div_ceil(each);
         let output = Disjoint::new(output);
         pool.run(images * self.blocks * parts, &|task, _| {
             let first = task % parts * each;
             let rows = first..(first + each).min(rows);
-            self.level.run(Task { plan: self, weights: &weights.0, map: task / parts, rows, input, epilogue, output });
+            self.level.run(RowsTask {
+                plan: self,
+                weights: &weights.0,
+                map: task / parts,
+                rows,
+                input,
+                epilogue,
+                output,
+            });
         });
     }
 }
 
 /// Some rows of one block of one image.
-struct Task<'a> {
+struct RowsTask<'a> {
     plan: &'a DepthwisePlan,
     weights: &'a [f32],
-    /// Block of an image, counted through the batch.
+    /// Index of the block, counted over the batch.
     map: usize,
     rows: Range<usize>,
     input: &'a [f32],
@@ -88,7 +96,7 @@ struct Task<'a> {
     output: Disjoint<'a, f32>,
 }
 
-impl Kernel for Task<'_> {
+impl Kernel for RowsTask<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -106,36 +114,36 @@ impl Kernel for Task<'_> {
             let kernel_rows = plan.taps(0, p, height);
             let mut q = 0;
             while q < columns {
-                let together = if interior.contains(&q) { TOGETHER.min(interior.end - q) } else { 1 };
+                let count = if interior.contains(&q) { UNROLL.min(interior.end - q) } else { 1 };
                 let kernel_columns = plan.taps(1, q, width);
-                let mut sums = [simd.splat(0.0); TOGETHER];
+                let mut sums = [simd.splat(0.0); UNROLL];
                 for r in kernel_rows.clone() {
                     let line = &plane[plan.position(0, p, r) * width..][..width];
                     for s in kernel_columns.clone() {
                         let weight = simd.load(&weights[r * kernel[1] + s]);
                         let first = plan.position(1, q, s);
                         let step = plan.geometry.stride[1];
-                        if together == TOGETHER {
-                            let line = &line[first..][..(TOGETHER - 1) * step + 1];
-                            for i in 0..TOGETHER {
+                        if count == UNROLL {
+                            let line = &line[first..][..(UNROLL - 1) * step + 1];
+                            for i in 0..UNROLL {
                                 sums[i] = simd.mul_add(weight, simd.load(&line[i * step]), sums[i]);
                             }
                         } else {
-                            for (i, sum) in sums.iter_mut().take(together).enumerate() {
+                            for (i, sum) in sums.iter_mut().take(count).enumerate() {
                                 *sum = simd.mul_add(weight, simd.load(&line[first + i * step]), *sum);
                             }
                         }
                     }
                 }
-                let mut tile = [0.0; TOGETHER * MAX_LANES];
+                let mut tile = [0.0; UNROLL * MAX_LANES];
                 for (sum, block) in sums.iter().zip(S::blocks_mut(&mut tile)) {
                     simd.store(*sum, block);
                 }
                 let at = ((map * plan.output[0] + p) * columns + q) * S::LANES;
-                let len = together * S::LANES;
-                // SAFETY: rows of a block are one task's.
+                let len = count * S::LANES;
+                // SAFETY: only this task writes these rows of the block.
                 epilogue.finish(simd, block, at, &tile[..len], unsafe { output.slice(at, len) });
-                q += together;
+                q += count;
             }
         }
     }
@@ -149,7 +157,7 @@ impl DepthwisePlan {
         index * stride[axis] + tap * dilation[axis] - padding[axis]
     }
 
-    /// The taps of output `index` that meet the image along an axis.
+    /// The taps of output `index` that are inside the image along an axis.
     #[inline(always)]
     fn taps(&self, axis: usize, index: usize, extent: usize) -> Range<usize> {
         let Geometry { kernel, stride, padding, dilation, .. } = self.geometry;
@@ -159,7 +167,7 @@ impl DepthwisePlan {
         low.min(kernel[axis])..high.min(kernel[axis]).max(low.min(kernel[axis]))
     }
 
-    /// The outputs of a row for which every tap meets the image.
+    /// The outputs of a row whose taps are all inside the image.
     fn interior(&self) -> Range<usize> {
         let Geometry { kernel, stride, padding, dilation, .. } = self.geometry;
         let reach = (kernel[1] - 1) * dilation[1];

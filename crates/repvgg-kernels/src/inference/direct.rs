@@ -1,33 +1,35 @@
-//! Direct convolution of any kind: every kernel position is a step of the reduction ([`crate::tile`]).
+//! Direct convolution of any geometry: every kernel position is a step of the reduction ([`crate::tile`]).
 //!
-//! A task owns a window of outputs and some panels of filters. Where the image is padded, the window's input is staged
-//! with its border written out; otherwise it is read where it lies. A 1×1 convolution is the plain matrix product, and on
-//! maps of one pixel its columns are the images: the fully connected plan.
+//! A task computes a window of outputs for some panels of filters. If the convolution pads, the task stages the input of its
+//! window with the border of zeros; otherwise it reads the input in place. A 1×1 convolution is a plain matrix product. On maps
+//! of one pixel, the columns are the images: a fully connected layer.
 
 #![expect(unsafe_code, reason = "tasks write disjoint runs of the output, which are not contiguous")]
 
 use std::ops::Range;
 
-use super::packing::{ConvSpec, Layout, Site};
+use super::spec::{ConvSpec, Layout, Site};
 use super::{Arguments, Epilogue};
 use crate::isa::{Kernel, Level, MAX_TILE, Simd};
 use crate::threads::Disjoint;
-use crate::tile::{self, Columns, Depth, F32, PackedPanels, Panel, Panels, Product, Sum, Target};
+use crate::tile::{
+    self, Accumulate, ColumnLayout, DivideFilters, F32, FilterPanel, PackedPanels, Product, Reduction, TileOutput,
+};
 use crate::{Geometry, ThreadPool};
 
-/// Floats of input that a window reads: with a panel of weights, what a second-level cache of 512 KiB holds.
-const WINDOW: usize = 64 << 10;
-/// Outputs of a window, at least, so that reading all weights once per window is not the limit.
-const LEAST_OUTPUTS: usize = 32;
-/// Tasks per thread below which windows are shared out by panels as well.
-const TASKS_PER_THREAD: usize = 3;
+/// Floats of input that a window reads: with a panel of weights, they fill a second-level cache of 512 KiB.
+const WINDOW_FLOATS: usize = 64 << 10;
+/// The fewest outputs of a window, so that reading all weights once per window is not the bottleneck.
+const MIN_WINDOW_OUTPUTS: usize = 32;
+/// The fewest tasks per thread; below, the panels of a window are divided among tasks as well.
+const MIN_TASKS_PER_THREAD: usize = 3;
 
-/// The weights of a convolution, packed panel by panel: `[panel][c block][r][s][lane][V · lanes]`, and for planar input
-/// `[panel][c][r][s][V · lanes]`.
+/// The weights of a convolution, packed panel by panel: `[panel][c block][r][s][lane][V · lanes]`, or
+/// `[panel][c][r][s][V · lanes]` for planar input.
 #[derive(Debug)]
 pub(super) struct DirectWeights(PackedPanels);
 
-/// How a convolution is applied to images of one size.
+/// A plan for applying a direct convolution to images of one size.
 #[derive(Debug)]
 pub(super) struct DirectPlan {
     level: Level,
@@ -39,14 +41,16 @@ pub(super) struct DirectPlan {
     threads: usize,
 }
 
-/// The outputs as rows and columns with constant distances, in the input and in the output.
+/// The outputs, arranged in rows of equally spaced columns.
 #[derive(Clone, Copy)]
 struct Grid {
     planes: usize,
     rows: usize,
     columns: usize,
-    /// Floats between neighbouring columns, of the input and of the output.
-    column: [usize; 2],
+    /// Floats of the input between neighbouring columns.
+    input_step: usize,
+    /// Floats of the output between neighbouring columns.
+    output_step: usize,
 }
 
 /// Outputs that are computed together.
@@ -61,16 +65,16 @@ impl DirectWeights {
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// If the system cannot allocate the memory.
     pub(super) fn pack(pool: &ThreadPool, level: Level, spec: &ConvSpec, weights: &[f32]) -> std::io::Result<Self> {
         let lanes = level.lanes();
         let taps = spec.geometry.kernel[0] * spec.geometry.kernel[1];
-        let len = |panel: &Panel| channels(spec, lanes, panel).len() * taps * panel.vectors.len() * lanes;
-        let pack = |panel: &Panel, target: &mut [f32]| pack(spec, lanes, panel, weights, target);
-        PackedPanels::pack(pool, level.run(Panels(&spec.geometry)), len, pack).map(Self)
+        let len = |panel: &FilterPanel| channels(spec, lanes, panel).len() * taps * panel.vectors.len() * lanes;
+        let pack = |panel: &FilterPanel, target: &mut [f32]| pack_panel(spec, lanes, panel, weights, target);
+        PackedPanels::pack(pool, level.run(DivideFilters(&spec.geometry)), len, pack).map(Self)
     }
 
-    /// Bytes of packed weights.
+    /// The size of the packed weights in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.bytes()
     }
@@ -83,7 +87,7 @@ impl DirectPlan {
         Self { level, lanes: level.lanes(), spec: *spec, batch, size, output, threads }
     }
 
-    /// Elements of workspace that a run needs.
+    /// The number of workspace elements that a run needs.
     pub(super) fn workspace_len(&self) -> usize {
         self.threads * self.staged_len(self.window(self.grid(self.batch)))
     }
@@ -99,20 +103,21 @@ impl DirectPlan {
         let blocks = self.spec.geometry.in_channels.div_ceil(self.lanes);
         let step = if self.spec.layout == Layout::Planar { 1 } else { self.lanes };
         if kernel != [1, 1] || stride != [1, 1] || self.is_staged() {
-            return Grid { planes: images, rows, columns, column: [stride[1] * step, self.lanes] };
+            return Grid { planes: images, rows, columns, input_step: stride[1] * step, output_step: self.lanes };
         }
         if rows * columns == 1 && self.spec.layout == Layout::Blocked {
-            return Grid { planes: 1, rows: 1, columns: images, column: [blocks, registers].map(|n| n * self.lanes) };
+            let [input_step, output_step] = [blocks, registers].map(|count| count * self.lanes);
+            return Grid { planes: 1, rows: 1, columns: images, input_step, output_step };
         }
-        Grid { planes: images, rows: 1, columns: rows * columns, column: [step, self.lanes] }
+        Grid { planes: images, rows: 1, columns: rows * columns, input_step: step, output_step: self.lanes }
     }
 
     /// Rows and columns of a full window.
     fn window(&self, grid: Grid) -> [usize; 2] {
         let channels = self.spec.geometry.in_channels.next_multiple_of(self.lanes);
         let per_output = self.spec.geometry.stride[0] * self.spec.geometry.stride[1] * channels;
-        let outputs = (WINDOW / per_output).max(LEAST_OUTPUTS);
-        // Staging copies whole rows.
+        let outputs = (WINDOW_FLOATS / per_output).max(MIN_WINDOW_OUTPUTS);
+        // Staging copies entire rows.
         if grid.rows == 1 && !self.is_staged() {
             return [1, grid.columns.div_ceil(grid.columns.div_ceil(outputs).max(1))];
         }
@@ -132,19 +137,20 @@ impl DirectPlan {
             return 0;
         }
         let [rows, columns] = self.staged_size(window);
-        self.maps() * rows * columns * self.step()
+        self.map_count() * rows * columns * self.step()
     }
 
-    /// Channels or blocks of channels of the input, and the floats of a pixel in one.
-    fn maps(&self) -> usize {
+    /// Maps of an input image: channels, or blocks of channels.
+    fn map_count(&self) -> usize {
         self.spec.geometry.in_channels.div_ceil(self.step())
     }
 
+    /// Floats of a pixel in a map of the input.
     fn step(&self) -> usize {
         if self.spec.layout == Layout::Planar { 1 } else { self.lanes }
     }
 
-    /// `output = epilogue(conv(input))`.
+    /// Computes `output = epilogue(conv(input))`.
     pub(super) fn run(&self, weights: &DirectWeights, pool: &ThreadPool, arguments: Arguments<'_>) {
         let Arguments { images, input, epilogue, output, workspace } = arguments;
         let DirectWeights(weights) = weights;
@@ -153,36 +159,36 @@ impl DirectPlan {
         let [rows, columns] = self.window(grid);
         let per_plane = grid.rows.div_ceil(rows) * grid.columns.div_ceil(columns.max(1));
         let windows = grid.planes * per_plane;
-        let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(count);
+        let splits = (MIN_TASKS_PER_THREAD * pool.threads()).div_ceil(windows.max(1)).min(count);
         let splits = if pool.threads() == 1 { 1 } else { splits };
         let output = Disjoint::new(output);
         pool.run_with_scratch(windows * splits, workspace, |task, staged| {
             let (window, part) = (task / splits, task % splits);
             let (plane, index) = (window / per_plane, window % per_plane);
-            // A grid is cut along one axis only.
-            let cut = |each: usize, len: usize| index * each..((index + 1) * each).min(len);
+            // Windows divide a grid along one axis only.
+            let slice = |each: usize, len: usize| index * each..((index + 1) * each).min(len);
             let window = if grid.rows > 1 {
-                OutputWindow { plane, rows: cut(rows, grid.rows), columns: 0..grid.columns }
+                OutputWindow { plane, rows: slice(rows, grid.rows), columns: 0..grid.columns }
             } else {
-                OutputWindow { plane, rows: 0..1, columns: cut(columns, grid.columns) }
+                OutputWindow { plane, rows: 0..1, columns: slice(columns, grid.columns) }
             };
             let panels = part * count / splits..(part + 1) * count / splits;
-            self.level.run(Task { plan: self, weights, grid, window, panels, input, epilogue, output, staged });
+            self.level.run(WindowTask { plan: self, weights, grid, window, panels, input, epilogue, output, staged });
         });
     }
 }
 
-/// The channels that a panel reads: those of whole blocks where the input lies in blocks.
-fn channels(spec: &ConvSpec, lanes: usize, panel: &Panel) -> Range<usize> {
-    let whole = panel.blocks.start * lanes..panel.blocks.end * lanes;
+/// The channels that a panel reads: all lanes of its blocks if the input is blocked.
+fn channels(spec: &ConvSpec, lanes: usize, panel: &FilterPanel) -> Range<usize> {
+    let padded = panel.blocks.start * lanes..panel.blocks.end * lanes;
     match spec.layout {
-        Layout::Planar => whole.start..whole.end.min(spec.geometry.in_channels),
-        Layout::Blocked => whole,
+        Layout::Planar => padded.start..padded.end.min(spec.geometry.in_channels),
+        Layout::Blocked => padded,
     }
 }
 
 /// Packs the weights of one panel.
-fn pack(spec: &ConvSpec, lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+fn pack_panel(spec: &ConvSpec, lanes: usize, panel: &FilterPanel, weights: &[f32], target: &mut [f32]) {
     let ConvSpec { geometry, layout } = spec;
     let taps = geometry.kernel[0] * geometry.kernel[1];
     let [filters, per_group] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
@@ -202,8 +208,8 @@ fn pack(spec: &ConvSpec, lanes: usize, panel: &Panel, weights: &[f32], target: &
     }
 }
 
-/// Some panels of one window.
-struct Task<'a> {
+/// A task: the outputs of one window for some panels.
+struct WindowTask<'a> {
     plan: &'a DirectPlan,
     weights: &'a PackedPanels,
     grid: Grid,
@@ -215,7 +221,7 @@ struct Task<'a> {
     staged: &'a mut [f32],
 }
 
-impl Kernel for Task<'_> {
+impl Kernel for WindowTask<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -224,56 +230,58 @@ impl Kernel for Task<'_> {
         let Geometry { kernel, stride, dilation, .. } = plan.spec.geometry;
         let step = plan.step();
         let plane = plan.size[0] * plan.size[1] * step;
-        let image = &input[window.plane * plan.maps() * plane..];
-        // Where the window's first output starts reading, and the floats of a row and of a map there.
+        let image = &input[window.plane * plan.map_count() * plane..];
+        // The input from the window's first element on, and the floats of a row and of a map.
         let (data, row, map) = if plan.is_staged() {
             let [rows, columns] = plan.staged_size([window.rows.len(), window.columns.len()]);
             stage(plan, image, window.rows.start * stride[0], [rows, columns], staged);
             (&*staged, columns * step, rows * columns * step)
         } else {
-            let first = window.rows.start * stride[0] * plan.size[1] * step + window.columns.start * grid.column[0];
+            let first = window.rows.start * stride[0] * plan.size[1] * step + window.columns.start * grid.input_step;
             (&image[first..], plan.size[1] * step, plane)
         };
         let outputs = plan.output[0] * plan.output[1];
         let registers = plan.spec.geometry.out_channels.div_ceil(S::LANES);
         let count = window.columns.len();
-        let reads_ahead = tile::reads_ahead(weights.bytes(), window.rows.len() * count);
-        let mut sums_of_tile = [0.0; MAX_TILE];
+        let should_prefetch = tile::should_prefetch(weights.bytes(), window.rows.len() * count);
+        let mut tile_sums = [0.0; MAX_TILE];
         for index in panels {
             let panel = &weights.panels[index];
-            let next = if reads_ahead { weights.weights_or_none(index + 1) } else { &[] };
+            let next = if should_prefetch { weights.weights_or_empty(index + 1) } else { &[] };
             let channels = channels(&plan.spec, S::LANES, panel);
             let steps = [channels.len() / step, kernel[0], kernel[1]];
             let strides = [map, dilation[0] * row, dilation[1] * step];
-            let depth = Depth::packed(steps, strides, step * panel.vectors.len() * S::LANES);
+            let reduction = Reduction::packed(steps, strides, step * panel.vectors.len() * S::LANES);
             for y in window.rows.clone() {
                 let product = Product::<F32> {
                     panel: weights.weights(index),
                     vectors: panel.vectors.len(),
                     columns: &data[channels.start / step * map + (y - window.rows.start) * stride[0] * row..],
                     layout: match plan.spec.layout {
-                        Layout::Planar => Columns::Planar(grid.column[0]),
-                        Layout::Blocked => Columns::Blocks(grid.column[0]),
+                        Layout::Planar => ColumnLayout::Planar(grid.input_step),
+                        Layout::Blocked => ColumnLayout::Blocks(grid.input_step),
                     },
-                    depth,
+                    reduction,
                     next,
-                    sum: Sum::Start,
+                    accumulate: Accumulate::Overwrite,
                 };
                 for span in product.tiles(simd, count) {
                     let stride = span.count * S::LANES;
-                    product.tile(simd, span, Target { sums: &mut sums_of_tile, register: stride, column: S::LANES });
-                    for (sums, register) in sums_of_tile.chunks_exact(stride).zip(panel.vectors.clone()) {
+                    let output_of_tile =
+                        TileOutput { sums: &mut tile_sums, register_stride: stride, column_stride: S::LANES };
+                    product.tile(simd, span, output_of_tile);
+                    for (sums, register) in tile_sums.chunks_exact(stride).zip(panel.vectors.clone()) {
                         let first = window.columns.start + span.first;
-                        if grid.column[1] == S::LANES {
+                        if grid.output_step == S::LANES {
                             let map = window.plane * registers + register;
                             let pixel = y * grid.columns + first;
                             let at = (map * outputs + pixel) * S::LANES;
-                            // SAFETY: a run of outputs of one register is one task's.
+                            // SAFETY: only this task writes this run of outputs of the register.
                             let target = unsafe { output.slice(at, stride) };
                             epilogue.finish(simd, register, at, sums, target);
                         } else {
                             for (column, sums) in sums.chunks_exact(S::LANES).enumerate() {
-                                let at = (first + column) * grid.column[1] + register * S::LANES;
+                                let at = (first + column) * grid.output_step + register * S::LANES;
                                 // SAFETY: as above.
                                 let target = unsafe { output.slice(at, S::LANES) };
                                 epilogue.finish(simd, register, at, sums, target);
@@ -286,14 +294,15 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Copies the rows from `top` on, counted with padding, and writes their border of zeros.
+/// Stages `rows` rows starting at row `top` of the padded image, border of zeros included.
 #[inline(always)]
 fn stage(plan: &DirectPlan, image: &[f32], top: usize, [rows, columns]: [usize; 2], staged: &mut [f32]) {
     let [height, width] = plan.size;
     let step = plan.step();
     let [above, left] = plan.spec.geometry.padding;
     let inside = left.min(columns)..(left + width).min(columns).max(left.min(columns));
-    for (index, line) in staged[..plan.maps() * rows * columns * step].chunks_exact_mut(columns * step).enumerate() {
+    for (index, line) in staged[..plan.map_count() * rows * columns * step].chunks_exact_mut(columns * step).enumerate()
+    {
         let (map, y) = (index / rows, top + index % rows);
         if y < above || y >= above + height || inside.is_empty() {
             line.fill(0.0);

@@ -1,4 +1,4 @@
-//! What follows a convolution in the same pass over memory: `y = max(floor, conv(x) + bias + scale · addend)`.
+//! The epilogue of a convolution, computed in the same pass over memory: `y = max(floor, conv(x) + bias + scale · addend)`.
 
 use crate::isa::Simd;
 
@@ -11,7 +11,7 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) addend: Option<Addend<'a>>,
 }
 
-/// A map that is added before the activation, times a factor for each channel.
+/// A map that is scaled by channel and added before the activation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addend<'a> {
     /// In the layout of the output.
@@ -19,10 +19,10 @@ pub(crate) struct Addend<'a> {
     pub(crate) scale: &'a [f32],
 }
 
-/// What one run of a convolution needs besides its weights. Lengths are checked.
+/// The arguments of one run of a convolution, with lengths already checked.
 pub(crate) struct Arguments<'a> {
     pub(crate) images: usize,
-    /// In the layout that the weights were packed for.
+    /// In the layout of the convolution's specification.
     pub(crate) input: &'a [f32],
     pub(crate) epilogue: Epilogue<'a>,
     /// `[N, ⌈K/L⌉, P, Q, L]`.
@@ -31,8 +31,8 @@ pub(crate) struct Arguments<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Finishes a run of outputs of one register of channels: `sums` to `output`, where the addend of the run starts at
-    /// `at`.
+    /// Applies the epilogue to `sums`, a run of outputs of one register of channels, and writes them to `output`. The addend of
+    /// the run starts at `at`.
     #[inline(always)]
     pub(crate) fn finish<S: Simd>(&self, simd: S, register: usize, at: usize, sums: &[f32], output: &mut [f32]) {
         let channels = register * S::LANES..(register + 1) * S::LANES;

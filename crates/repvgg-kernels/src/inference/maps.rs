@@ -1,8 +1,8 @@
-//! Everything between convolutions: sums, products, pooling, softmax and moves of whole maps.
+//! The operations between convolutions: sums, products, pooling, softmax, and moves of channels and pixels.
 //!
-//! Maps lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]). Every kernel overwrites its output, allocates nothing,
-//! and computes each block `[H, W, L]` (or each image) from the inputs alone: results are bit-equal for any number of
-//! threads. Wrong shapes are mistakes of the program and panic.
+//! Maps are stored in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]). Every kernel overwrites its output and allocates
+//! nothing. Each block `[H, W, L]` (or each image) is computed from the inputs alone, so results are bit-equal for any number
+//! of threads. Wrong shapes are bugs in the caller and panic.
 //!
 //! # Example
 //!
@@ -49,13 +49,13 @@ use crate::{Blocked, Element, Level, ThreadPool};
 pub struct Cpu<'a> {
     /// The threads.
     pub pool: &'a ThreadPool,
-    /// The instruction set; maps lie in blocks of [`Level::lanes`] channels.
+    /// The instruction set; maps are stored in blocks of [`Level::lanes`] channels.
     pub level: Level,
 }
 
 /// A batch of maps that a kernel reads: `[N, ⌈C/L⌉, H, W, L]`.
 ///
-/// Lanes beyond the last channel hold zeros or any finite numbers; kernels compute with them, and nothing depends on them.
+/// Lanes beyond the last channel hold arbitrary finite numbers. Kernels compute with them, but no result depends on them.
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a, T: Element = f32> {
     data: &'a [T],
@@ -70,11 +70,11 @@ pub struct MapMut<'a, T: Element = f32> {
 }
 
 impl<'a, T: Element> Map<'a, T> {
-    /// Maps that lie in `data`.
+    /// Views `data` as maps.
     ///
     /// # Panics
     ///
-    /// If `data` is not as long as the layout says.
+    /// If the length of `data` is not that of the layout.
     pub fn new(data: &'a [T], layout: Blocked) -> Self {
         assert_eq!(data.len(), layout.len(), "data is [N, ⌈C/L⌉, H, W, L]");
         Self { data, layout }
@@ -96,7 +96,7 @@ impl<'a, T: Element> Map<'a, T> {
         [height, width]
     }
 
-    /// One block of one image, counted through the batch.
+    /// A block, counted over the batch.
     #[inline(always)]
     fn block(&self, index: usize) -> &'a [T] {
         let len = self.layout.block_len();
@@ -112,11 +112,11 @@ impl<'a, T: Element> Map<'a, T> {
 }
 
 impl<'a, T: Element> MapMut<'a, T> {
-    /// Maps that lie in `data`.
+    /// Views `data` as maps.
     ///
     /// # Panics
     ///
-    /// If `data` is not as long as the layout says.
+    /// If the length of `data` is not that of the layout.
     pub fn new(data: &'a mut [T], layout: Blocked) -> Self {
         assert_eq!(data.len(), layout.len(), "data is [N, ⌈C/L⌉, H, W, L]");
         Self { data, layout }
@@ -136,21 +136,21 @@ impl<'a, T: Element> MapMut<'a, T> {
 }
 
 impl MapMut<'_> {
-    /// Computes every block with `kernel`. `work` is the cost of an element, in elements.
-    fn compute(self, cpu: Cpu<'_>, work: usize, kernel: &impl BlockKernel) {
+    /// Computes every block with `kernel`. `cost` is the number of elements that it reads for each element of the output.
+    fn compute(self, cpu: Cpu<'_>, cost: usize, kernel: &impl BlockKernel) {
         let Self { data, layout } = self;
-        assert_eq!(layout.lanes, cpu.level.lanes(), "maps lie in blocks of the level's lanes");
+        assert_eq!(layout.lanes, cpu.level.lanes(), "blocks have the level's lanes");
         let block_len = layout.block_len();
-        let each = (TASK / (work.max(1) * block_len).max(1)).max(1);
+        let each = (ELEMENTS_PER_TASK / (cost.max(1) * block_len).max(1)).max(1);
         cpu.pool.for_each_chunk(data, each * block_len, |task, blocks| {
             cpu.level.run(Blocks { kernel, first: task * each, block_len, blocks });
         });
     }
 
-    /// Computes every image with `kernel`: the `index` that it gets is the image's, its block all blocks of the image.
+    /// Computes every image with `kernel`, which is called with the index of an image and all its blocks.
     fn compute_images(self, cpu: Cpu<'_>, kernel: &impl BlockKernel) {
         let Self { data, layout } = self;
-        assert_eq!(layout.lanes, cpu.level.lanes(), "maps lie in blocks of the level's lanes");
+        assert_eq!(layout.lanes, cpu.level.lanes(), "blocks have the level's lanes");
         let block_len = layout.blocks() * layout.block_len();
         cpu.pool.for_each_chunk(data, block_len, |first, blocks| {
             cpu.level.run(Blocks { kernel, first, block_len, blocks });
@@ -158,16 +158,16 @@ impl MapMut<'_> {
     }
 }
 
-/// Elements per task, so that a task is long in comparison with claiming it.
-const TASK: usize = 8192;
+/// Elements per task, so that a task takes long compared with claiming it.
+const ELEMENTS_PER_TASK: usize = 8192;
 
-/// A computation of one block of the output. Mark `run` and all that it calls `#[inline(always)]`.
+/// The computation of one block of the output. Mark `run` and everything it calls `#[inline(always)]`.
 trait BlockKernel: Sync {
-    /// Overwrites block `index`, counted through the batch.
+    /// Overwrites block `index`, counted over the batch.
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]);
 }
 
-/// Neighbouring blocks of the output.
+/// A task: neighbouring blocks of the output.
 struct Blocks<'a, K> {
     kernel: &'a K,
     first: usize,

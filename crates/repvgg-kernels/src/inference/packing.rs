@@ -1,42 +1,36 @@
-//! How the weights of a convolution are packed.
+//! The forms in which the weights of a convolution are packed.
 
 use super::algorithm::{Algorithm, TileSize};
+use super::spec::ConvSpec;
 use super::winograd::{FilterForm, Storage};
+use crate::GeometryError;
 use crate::winograd::cover::{AxisTiles, Cover};
-use crate::{Geometry, GeometryError};
-
-/// The kind of a convolution: its geometry, and how its input lies in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvSpec {
-    /// Channels, kernel, stride, padding, dilation and groups.
-    pub geometry: Geometry,
-    /// How the input lies in memory; the output always lies in blocks.
-    pub layout: Layout,
-}
-
-/// How the input of a convolution lies in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `[N, C, H, W]`: images as a caller has them.
-    Planar,
-    /// `[N, ⌈C/L⌉, H, W, L]` ([`crate::Blocked`]).
-    Blocked,
-}
-
-/// The images that a convolution is applied to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Site {
-    /// The most images in one run.
-    pub batch: usize,
-    /// `[H, W]` of the input.
-    pub size: [usize; 2],
-}
 
 /// The form that weights are packed in.
 ///
-/// For one convolution on one [`Level`](crate::Level), equal packings hold the same bytes. It does not depend on the
-/// number of images or threads, and on the image size only as far as that decides which tiles Winograd's algorithm uses,
-/// so convolutions of many sites can share their weights.
+/// For one convolution on one [`Level`](crate::Level), equal packings hold the same bytes. A packing does not depend on the
+/// number of images or threads. It depends on the image size only through the tiles of Winograd's algorithm, so convolutions of
+/// many sites can share their weights.
+///
+/// ```
+/// use repvgg_kernels::{Algorithm, ConvSpec, Geometry, Layout, Packing, TileSize};
+///
+/// let geometry = Geometry {
+///     in_channels: 8,
+///     out_channels: 8,
+///     kernel: [3, 3],
+///     stride: [1, 1],
+///     padding: [1, 1],
+///     dilation: [1, 1],
+///     groups: 1,
+/// };
+/// let spec = ConvSpec { geometry, layout: Layout::Blocked };
+/// let tile = TileSize::new(4).expect("there are tiles of 4");
+/// let packing = Packing::of(Algorithm::Winograd(tile), &spec, [14, 14])?;
+/// assert_eq!(packing.tiles([14, 14]), Some([vec![4, 4, 4, 2], vec![4, 4, 4, 2]]));
+/// assert_eq!(packing, Packing::of(Algorithm::Winograd(tile), &spec, [56, 28])?);
+/// # Ok::<(), repvgg_kernels::GeometryError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Packing(pub(super) Scheme);
 
@@ -48,11 +42,11 @@ pub(super) enum Scheme {
 }
 
 impl Packing {
-    /// What an algorithm reads for images of `size` `[H, W]`.
+    /// The packing that an algorithm reads for images of `size` `[H, W]`.
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::output_size`], and an algorithm that does not fit the convolution ([`Algorithm::fits`]).
+    /// Those of [`Geometry::output_size`], and if the algorithm does not fit the convolution ([`Algorithm::fits`]).
     pub fn of(algorithm: Algorithm, spec: &ConvSpec, size: [usize; 2]) -> Result<Self, GeometryError> {
         let output = spec.geometry.output_size(size)?;
         if !algorithm.fits(spec) {
@@ -70,7 +64,7 @@ impl Packing {
         }))
     }
 
-    /// Whether the weights of a convolution can be packed so.
+    /// Whether the weights of a convolution can be packed in this form.
     pub(super) fn fits(&self, spec: &ConvSpec) -> bool {
         match self.0 {
             Scheme::Direct => true,
@@ -81,8 +75,8 @@ impl Packing {
         }
     }
 
-    /// The sizes of the tiles that cover each axis of an output of `[P, Q]` pixels, `[vertical, horizontal]`; `None` where
-    /// the algorithm has no tiles.
+    /// The sizes of the tiles that cover each axis of an output `[P, Q]`, `[vertical, horizontal]`; `None` if the algorithm has
+    /// no tiles.
     pub fn tiles(&self, output: [usize; 2]) -> Option<[Vec<usize>; 2]> {
         let covers = self.covers(output)?;
         Some(covers.map(|cover| cover.tiles.iter().map(|tile| tile.outputs).collect()))

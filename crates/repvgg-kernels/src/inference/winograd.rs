@@ -1,7 +1,7 @@
-//! Winograd's minimal filtering on packed filters ([`crate::winograd`] has the algebra).
+//! Winograd's minimal filtering on packed filters; see [`crate::winograd`] for the algebra.
 //!
-//! * **Blocking.** Tiles are processed in chunks so small that V stays in the cache, and all points of a group of filters
-//!   are multiplied before they are transformed back, so that M does.
+//! Tiles are processed in chunks small enough that V stays in the cache. For each group of filters, all points are multiplied
+//! and then transformed back, so M stays in the cache as well.
 
 mod passes;
 mod plan;
@@ -13,7 +13,7 @@ pub(super) use weights::WinogradWeights;
 
 use crate::winograd::cover::AxisTiles;
 
-/// How filters are stored, and for which tiles.
+/// The stored form of filters, and the tiles that it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FilterForm {
     /// `[vertical, horizontal]`.
@@ -21,24 +21,24 @@ pub(super) struct FilterForm {
     pub(super) storage: Storage,
 }
 
-/// How filters are stored.
+/// The stored form of filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Storage {
     /// Transformed.
     Transformed,
-    /// As they are; a few channels at a time are transformed while the convolution runs. Where weights come from main
-    /// memory and meet few tiles, reading them takes longer than transforming them.
+    /// Untransformed; a run transforms a few channels at a time. This is faster where weights come from main memory and are
+    /// used for few tiles, because reading transformed weights would take longer than transforming them.
     Raw,
 }
 
 impl FilterForm {
-    /// Pairs of points of transformed filters.
+    /// The number of pairs of points of a transformed filter.
     pub(super) fn points(&self) -> usize {
         self.axes.iter().map(|axis| axis.weights()).product()
     }
 
-    /// Floats stored for a pair of a filter and a channel.
-    pub(super) fn stored(&self) -> usize {
+    /// Floats stored per filter and channel.
+    pub(super) fn stored_floats(&self) -> usize {
         match self.storage {
             Storage::Transformed => self.points(),
             Storage::Raw => 9,

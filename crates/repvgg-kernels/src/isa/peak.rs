@@ -1,4 +1,4 @@
-//! The rate of multiply-adds that bounds every product: the roof of the roofline model.
+//! The peak rate of multiply-adds, the upper bound of every product: the roof of the roofline model.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -6,35 +6,46 @@ use std::time::{Duration, Instant};
 use crate::Level;
 use crate::isa::{Kernel, Simd};
 
-/// Multiply-adds per second of one thread on a level, measured when called: the best of many short rounds in about 20 ms.
+/// Measures the multiply-adds per second of one thread on a level: the best of many short rounds in about 20 ms.
+///
+/// ```
+/// use repvgg_kernels::{Level, fma_peak};
+///
+/// let rate = fma_peak(Level::detect());
+/// assert!(rate > 1e6, "{rate} multiply-adds per second");
+/// ```
 pub fn fma_peak(level: Level) -> f64 {
     let start = Instant::now();
     let mut best = 0.0_f64;
     while start.elapsed() < Duration::from_millis(20) {
         let round = Instant::now();
-        let products = level.run(Chains { steps: black_box(20_000) });
+        let products = level.run(MultiplyAddChains { steps: black_box(20_000) });
         best = best.max(products as f64 / round.elapsed().as_secs_f64());
     }
     best
 }
 
-/// Independent chains of multiply-adds, enough to hide the latency of one behind the others, and no more than registers.
-struct Chains {
+/// Independent chains of multiply-adds: enough to hide their latency, and few enough to stay in registers.
+struct MultiplyAddChains {
     steps: usize,
 }
 
-impl Kernel for Chains {
+impl Kernel for MultiplyAddChains {
     type Output = usize;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        if S::COLUMNS[0] >= 12 { chains::<S, 12>(simd, self.steps) } else { chains::<S, 4>(simd, self.steps) }
+        if S::COLUMNS[0] >= 12 {
+            measure_chains::<S, 12>(simd, self.steps)
+        } else {
+            measure_chains::<S, 4>(simd, self.steps)
+        }
     }
 }
 
-/// Multiply-adds that were done.
+/// Runs the chains and returns the number of multiply-adds.
 #[inline(always)]
-fn chains<S: Simd, const CHAINS: usize>(simd: S, steps: usize) -> usize {
+fn measure_chains<S: Simd, const CHAINS: usize>(simd: S, steps: usize) -> usize {
     let factor = simd.splat(black_box(0.5));
     let mut sums = [simd.splat(black_box(1.0)); CHAINS];
     for _ in 0..steps {
@@ -53,7 +64,7 @@ fn chains<S: Simd, const CHAINS: usize>(simd: S, steps: usize) -> usize {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_core_multiplies_at_a_plausible_rate() {
+    fn the_peak_of_a_core_is_plausible() {
         let peak = super::fma_peak(crate::Level::detect());
         assert!((1e8..1e12).contains(&peak), "{peak} multiply-adds per second");
     }

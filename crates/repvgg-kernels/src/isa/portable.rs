@@ -1,4 +1,4 @@
-//! Arrays of eight floats, in the vector registers that every CPU of the target has.
+//! Arrays of eight floats, compiled to the vector registers of the target's baseline.
 
 use super::{Kernel, Simd};
 
@@ -6,7 +6,7 @@ use super::{Kernel, Simd};
 pub(crate) struct Portable(());
 
 impl Portable {
-    /// Every CPU has it.
+    /// Always available.
     pub(crate) fn detect() -> Option<Self> {
         Some(Self(()))
     }
@@ -14,7 +14,7 @@ impl Portable {
 
 impl Simd for Portable {
     const LANES: usize = 8;
-    /// Baseline x86-64 has 16 registers of 4 lanes, two for one here: 4 · 2 sums, 2 of the panel, 1 broadcast, products.
+    /// Baseline x86-64 has 16 registers of 4 lanes, two for each array: 4 · 2 sums, 2 of the panel, 1 broadcast, products.
     const COLUMNS: &'static [usize] = &[4];
     type Vector = [f32; 8];
     type Block = [f32; 8];
@@ -60,7 +60,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn larger(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| if b[i] > a[i] || b[i].is_nan() { b[i] } else { a[i] })
     }
 
@@ -69,7 +69,7 @@ impl Simd for Portable {
         std::array::from_fn(|i| if x[i] < floor[i] { floor[i] } else { x[i] })
     }
 
-    /// No instruction for it that every CPU has.
+    /// Does nothing: there is no portable prefetch.
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}
 

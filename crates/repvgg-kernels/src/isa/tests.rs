@@ -1,7 +1,7 @@
 use super::{Kernel, Level, Simd, transpose};
 use crate::cases::levels;
 
-/// Lane by lane: `[a · b + c, a + b, interleaved low, interleaved high, splat]`.
+/// Checks interleaving, multiply-add, addition, division and splat lane by lane.
 struct Arithmetic;
 
 impl Kernel for Arithmetic {
@@ -30,10 +30,10 @@ impl Kernel for Arithmetic {
     }
 }
 
-/// The larger of two, at the ends of the range and where either is NaN.
-struct Larger;
+/// Checks `max` at the ends of the range and where either operand is NaN.
+struct Max;
 
-impl Kernel for Larger {
+impl Kernel for Max {
     type Output = ();
 
     #[inline(always)]
@@ -41,7 +41,7 @@ impl Kernel for Larger {
         let values = [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
         for (a, b) in values.into_iter().flat_map(|a| values.map(|b| (a, b))) {
             let mut out = vec![0.0; S::LANES];
-            simd.store(simd.larger(simd.splat(a), simd.splat(b)), &mut S::blocks_mut(&mut out)[0]);
+            simd.store(simd.max(simd.splat(a), simd.splat(b)), &mut S::blocks_mut(&mut out)[0]);
             let expected = if b > a || b.is_nan() { b } else { a };
             let is_expected = |x: &f32| x.to_bits() == expected.to_bits() || x.is_nan() && expected.is_nan();
             assert!(out.iter().all(is_expected), "{a} and {b}: expected {expected}, found {out:?}");
@@ -50,9 +50,9 @@ impl Kernel for Larger {
 }
 
 #[test]
-fn the_larger_of_two_hides_no_nan() {
+fn max_propagates_nan() {
     for level in levels() {
-        level.run(Larger);
+        level.run(Max);
     }
 }
 
@@ -99,7 +99,7 @@ fn transpose_swaps_rows_and_columns() {
 }
 
 #[test]
-fn names_lead_back_to_levels() {
+fn names_round_trip() {
     for level in levels() {
         assert_eq!(Level::named(level.name()), Some(level));
     }

@@ -4,7 +4,7 @@ mod steps;
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Places, Simd};
+use super::{Kernel, Simd, StepOperands};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
@@ -26,7 +26,7 @@ impl Avx512 {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
-    /// 16 registers: 12 sums.
+    /// 12 sums in 16 registers.
     const COLUMNS: &'static [usize] = &[12, 6];
     type Vector = __m256;
     type Block = [f32; 8];
@@ -57,10 +57,10 @@ impl Simd for Avx2 {
     unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
         self,
         sums: &mut [[Self::Vector; V]; N],
-        at: Places,
+        operands: StepOperands,
     ) {
         // SAFETY: self proves the instructions; the rest is the caller's promise.
-        unsafe { steps::avx2::<V, N, BLOCKS>(sums, at) };
+        unsafe { steps::avx2::<V, N, BLOCKS>(sums, operands) };
     }
 
     #[inline(always)]
@@ -95,11 +95,11 @@ impl Simd for Avx2 {
 
     /// The instruction returns its second operand when the two are equal or either is NaN.
     #[inline(always)]
-    fn larger(self, a: __m256, b: __m256) -> __m256 {
+    fn max(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: self proves AVX2.
-        let (larger, unordered) = unsafe { (_mm256_max_ps(b, a), _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) };
+        let (max, unordered) = unsafe { (_mm256_max_ps(b, a), _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) };
         // SAFETY: self proves AVX2.
-        unsafe { _mm256_blendv_ps(larger, b, unordered) }
+        unsafe { _mm256_blendv_ps(max, b, unordered) }
     }
 
     /// The instruction returns its second operand when either is NaN.
@@ -142,7 +142,7 @@ impl Simd for Avx2 {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
-    /// 32 registers: 24 sums, fewer for a single register of the panel, where broadcasts are the limit anyway.
+    /// 24 sums in 32 registers; 12 for a panel of a single register, where broadcasts are the limit.
     const COLUMNS: &'static [usize] = &[12, 12, 8, 6];
     type Vector = __m512;
     type Block = [f32; 16];
@@ -173,10 +173,10 @@ impl Simd for Avx512 {
     unsafe fn multiply_steps<const V: usize, const N: usize, const BLOCKS: bool>(
         self,
         sums: &mut [[Self::Vector; V]; N],
-        at: Places,
+        operands: StepOperands,
     ) {
         // SAFETY: self proves the instructions; the rest is the caller's promise.
-        unsafe { steps::avx512::<V, N, BLOCKS>(sums, at) };
+        unsafe { steps::avx512::<V, N, BLOCKS>(sums, operands) };
     }
 
     #[inline(always)]
@@ -211,11 +211,11 @@ impl Simd for Avx512 {
 
     /// The instruction returns its second operand when the two are equal or either is NaN.
     #[inline(always)]
-    fn larger(self, a: __m512, b: __m512) -> __m512 {
+    fn max(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves AVX-512F.
-        let (larger, unordered) = unsafe { (_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b)) };
+        let (max, unordered) = unsafe { (_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b)) };
         // SAFETY: self proves AVX-512F.
-        unsafe { _mm512_mask_blend_ps(unordered, larger, b) }
+        unsafe { _mm512_mask_blend_ps(unordered, max, b) }
     }
 
     /// The instruction returns its second operand when either is NaN.

@@ -19,7 +19,7 @@ fn every_task_runs_once() {
 }
 
 #[test]
-fn many_short_runs() {
+fn many_short_runs_complete() {
     let pool = ThreadPool::new(3);
     let sum = AtomicUsize::new(0);
     for _ in 0..20_000 {
@@ -54,7 +54,7 @@ fn callers_take_turns() {
             scope.spawn(|| {
                 for _ in 0..500 {
                     pool.run(3, &|_, _| {
-                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2, "two threads at most");
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2, "at most two threads work at a time");
                         inside.fetch_sub(1, Ordering::SeqCst);
                     });
                 }
@@ -87,7 +87,7 @@ fn parts_lie_between_their_bounds() {
 }
 
 #[test]
-fn chunks_of_two_slices_go_in_step() {
+fn chunks_of_two_slices_are_visited_in_step() {
     let pool = ThreadPool::new(2);
     let (mut a, mut b) = ([0; 6], [0; 3]);
     let mut pairs: Vec<_> = a.chunks_mut(2).zip(b.iter_mut()).collect();
@@ -100,7 +100,7 @@ fn chunks_of_two_slices_go_in_step() {
 }
 
 #[test]
-fn nothing_is_no_chunk_and_no_result() {
+fn empty_slices_have_no_chunks_and_no_results() {
     let pool = ThreadPool::new(2);
     pool.for_each_chunk(&mut [0; 0], 0, |_, _| unreachable!("there is no chunk"));
     assert!(pool.map(0, |index| index).is_empty());

@@ -1,4 +1,4 @@
-//! Filters divided into panels as wide as a register tile, and their weights packed panel by panel.
+//! The division of filters into panels as wide as a register tile, and weights packed panel by panel.
 
 use std::ops::Range;
 
@@ -6,27 +6,26 @@ use crate::isa::{Kernel, Simd};
 use crate::memory::Buffer;
 use crate::{Element, Geometry, ThreadPool};
 
-/// Registers of filters that are multiplied together, and the channel blocks that they read.
+/// A panel: registers of filters that are multiplied together, and the blocks of channels that they read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Panel {
-    /// Registers, counted over all filters.
+pub(crate) struct FilterPanel {
+    /// Indices of registers, counted over all filters.
     pub(crate) vectors: Range<usize>,
-    /// Blocks of as many input channels as a register has lanes.
+    /// Indices of blocks of input channels, each with one channel per lane.
     pub(crate) blocks: Range<usize>,
 }
 
-impl Panel {
-    /// Filters times input channels, both as padded.
+impl FilterPanel {
+    /// Filters times input channels, both padded to whole registers.
     pub(crate) fn area(&self, lanes: usize) -> usize {
         self.vectors.len() * self.blocks.len() * lanes * lanes
     }
 }
 
-/// Divides the filters into panels.
+/// Divides the filters into panels, with the least estimated work; wide panels are a little faster.
 ///
-/// A panel of a grouped convolution reads the blocks of all groups that its filters belong to, with zeros for weights
-/// that do not exist. Of all divisions the one with the least work is taken, where wide panels work a little faster.
-pub(crate) fn panels<S: Simd>(_: S, geometry: &Geometry) -> Vec<Panel> {
+/// A panel of a grouped convolution reads the blocks of all groups of its filters, with zeros for weights that do not exist.
+pub(crate) fn divide_filters<S: Simd>(_: S, geometry: &Geometry) -> Vec<FilterPanel> {
     let lanes = S::LANES;
     let total = geometry.out_channels.div_ceil(lanes);
     let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
@@ -35,7 +34,7 @@ pub(crate) fn panels<S: Simd>(_: S, geometry: &Geometry) -> Vec<Panel> {
         let groups = [vectors.start * lanes / filters, last / filters + 1];
         groups[0] * channels / lanes..(groups[1] * channels).div_ceil(lanes)
     };
-    // Broadcasts limit a narrow tile: 1, 2, 3, … registers work at about this fraction of the peak.
+    // Broadcasts limit narrow tiles: the relative time per register of panels of 1, 2, 3, … registers.
     let work = |vectors: usize, blocks: usize| (blocks * vectors) as f64 * [1.25, 1.03, 1.0, 1.0][vectors - 1];
     let mut best = vec![(0.0, 0)];
     for end in 1..=total {
@@ -49,45 +48,45 @@ pub(crate) fn panels<S: Simd>(_: S, geometry: &Geometry) -> Vec<Panel> {
     let mut end = total;
     while end > 0 {
         let start = end - best[end].1;
-        panels.push(Panel { vectors: start..end, blocks: blocks(start..end) });
+        panels.push(FilterPanel { vectors: start..end, blocks: blocks(start..end) });
         end = start;
     }
     panels.reverse();
     panels
 }
 
-/// [`panels`] as a kernel.
-pub(crate) struct Panels<'a>(pub(crate) &'a Geometry);
+/// [`divide_filters`] as a kernel.
+pub(crate) struct DivideFilters<'a>(pub(crate) &'a Geometry);
 
-impl Kernel for Panels<'_> {
-    type Output = Vec<Panel>;
+impl Kernel for DivideFilters<'_> {
+    type Output = Vec<FilterPanel>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Vec<Panel> {
-        panels(simd, self.0)
+    fn run<S: Simd>(self, simd: S) -> Vec<FilterPanel> {
+        divide_filters(simd, self.0)
     }
 }
 
 /// Weights packed panel by panel.
 #[derive(Debug)]
 pub(crate) struct PackedPanels<T: Element = f32> {
-    pub(crate) panels: Vec<Panel>,
-    /// Where the weights of each panel start, and the end of the last.
+    pub(crate) panels: Vec<FilterPanel>,
+    /// The start of each panel's weights, and the end of the last panel's.
     starts: Vec<usize>,
     weights: Buffer<T>,
 }
 
 impl<T: Element> PackedPanels<T> {
-    /// Packs panels of `len` elements; `pack` gets each panel and its zeroed place.
+    /// Packs panels of `len` elements each; `pack` fills the zeroed weights of one panel.
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// If the system cannot allocate the memory.
     pub(crate) fn pack(
         pool: &ThreadPool,
-        panels: Vec<Panel>,
-        len: impl Fn(&Panel) -> usize,
-        pack: impl Fn(&Panel, &mut [T]) + Sync,
+        panels: Vec<FilterPanel>,
+        len: impl Fn(&FilterPanel) -> usize,
+        pack: impl Fn(&FilterPanel, &mut [T]) + Sync,
     ) -> std::io::Result<Self> {
         let mut starts = vec![0];
         for panel in &panels {
@@ -103,12 +102,12 @@ impl<T: Element> PackedPanels<T> {
         &self.weights[self.starts[panel]..self.starts[panel + 1]]
     }
 
-    /// The weights of a panel, or nothing beyond the last.
-    pub(crate) fn weights_or_none(&self, panel: usize) -> &[T] {
+    /// The weights of a panel, or an empty slice beyond the last panel.
+    pub(crate) fn weights_or_empty(&self, panel: usize) -> &[T] {
         if panel < self.panels.len() { self.weights(panel) } else { &[] }
     }
 
-    /// Bytes of all weights.
+    /// The size of all weights in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.weights.bytes()
     }

@@ -1,14 +1,14 @@
-//! Filters packed for one call, with the stencil that they are applied through.
+//! Filters packed for one call, with their stencil.
 
 use super::stencil::Stencil;
 use crate::isa::{Kernel, Simd};
 use crate::tile::TileShape;
 use crate::{Geometry, Level, ThreadPool};
 
-/// Packed weights with the stencil that they are applied through.
+/// Packed weights with their stencil.
 ///
-/// Layout: `[group][row panel][c][r][s][row]`, where a panel has as many rows as a tile has columns. The last panel of a group
-/// may hold fewer, rounded up to a power of two; it occupies the room of a full one.
+/// The layout is `[group][row panel][c][r][s][row]`, where a panel has one row per column of a tile. The last panel of a group
+/// may have fewer rows, rounded up to a power of two, but occupies the space of a full panel.
 #[derive(Debug, Clone)]
 pub(super) struct Filters {
     pub(super) level: Level,
@@ -28,17 +28,17 @@ pub(super) struct FilterShape {
     pub(super) channels: usize,
 }
 
-/// Weights in memory, and where their taps are.
-struct Source<'a, Start> {
+/// Weights in memory and the offsets of their taps.
+struct FilterSource<'a, Start> {
     weights: &'a [f32],
     /// The taps of a kernel that the stencil uses.
     taps: &'a [usize],
-    /// Where the `R·S` taps of a filter (counted over all groups) and a channel (counted within its group) start.
+    /// The start of the `R·S` taps of a filter (counted over all groups) and a channel (counted within its group).
     start: Start,
 }
 
 impl Filters {
-    /// The weights `[K, C/G, R, S]` of a convolution.
+    /// Packs the weights `[K, C/G, R, S]` of a convolution.
     pub(super) fn forward(pool: &ThreadPool, level: Level, geometry: &Geometry, weights: &[f32]) -> Self {
         let groups = geometry.groups;
         let shape =
@@ -46,10 +46,10 @@ impl Filters {
         let stencil = Stencil::forward(geometry);
         let taps: Vec<usize> = stencil.kernel_indices(geometry.kernel[1]).collect();
         let start = |filter: usize, channel: usize| (filter * shape.channels + channel) * taps.len();
-        Self::pack(pool, level, shape, stencil, &Source { weights, taps: &taps, start })
+        Self::pack(pool, level, shape, stencil, &FilterSource { weights, taps: &taps, start })
     }
 
-    /// The weights `[K, C/G, R, S]` of a convolution, transposed and rotated, for a backward stencil.
+    /// Packs the weights `[K, C/G, R, S]` of a convolution, transposed and rotated, for a backward stencil.
     pub(super) fn backward(
         pool: &ThreadPool,
         level: Level,
@@ -66,10 +66,10 @@ impl Filters {
             let (group, row) = (row / shape.rows, row % shape.rows);
             ((group * shape.channels + channel) * shape.rows + row) * r * s
         };
-        Self::pack(pool, level, shape, stencil, &Source { weights, taps: &taps, start })
+        Self::pack(pool, level, shape, stencil, &FilterSource { weights, taps: &taps, start })
     }
 
-    /// Whether each filter reads one channel of its own.
+    /// Whether each filter reads a single channel of its own group.
     pub(super) fn is_depthwise(&self) -> bool {
         self.shape.rows * self.shape.channels == 1
     }
@@ -79,9 +79,9 @@ impl Filters {
         level: Level,
         shape: FilterShape,
         stencil: Stencil,
-        source: &Source<'_, impl Fn(usize, usize) -> usize + Sync>,
+        source: &FilterSource<'_, impl Fn(usize, usize) -> usize + Sync>,
     ) -> Self {
-        let Source { weights, taps, start } = source;
+        let FilterSource { weights, taps, start } = source;
         let panel_rows = level.run(PanelRows).min(shape.rows.next_power_of_two());
         let panels = shape.rows.div_ceil(panel_rows);
         let panel_len = shape.channels * taps.len() * panel_rows;

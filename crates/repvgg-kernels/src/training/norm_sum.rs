@@ -1,4 +1,4 @@
-//! A sum of batch norms with an activation, forward and backward: the end of a RepVGG block in training.
+//! Sums of batch norms with an activation, forward and backward: the end of a RepVGG block in training.
 //!
 //! With `x̂ = (x − mean) · r`, `r = 1 / √(variance + ε)` and `M` values per channel (Ioffe & Szegedy, arXiv 1502.03167,
 //! Sect. 3):
@@ -6,11 +6,11 @@
 //! * forward `y = f(Σ γ x̂ + β) = f(Σ a x + b)` with `a = γ r` per branch and `b = Σ β − a · mean`;
 //! * backward, with `g = ∂L/∂y · f′`: `∂β = Σ g`, `∂γ = Σ g x̂`, `∂x = a (g − ∂β / M − x̂ · ∂γ / M)`.
 //!
-//! A task owns one channel of all branches, which mostly fits the second-level cache and so comes from memory once although
-//! it is read several times. Sums run over 16 lanes in single precision within a plane, and over planes in double precision,
-//! in an order that depends on the shape alone: results are bit-equal for any number of threads and on every level.
+//! A task computes one channel of all branches. Its data usually fits the second-level cache, so it is read from memory once
+//! although it is used several times. Sums run over 16 lanes in single precision within a plane, and over planes in double
+//! precision. Their order depends only on the shape, so results are bit-equal for any number of threads and on every level.
 
-#![expect(unsafe_code, reason = "tasks write the planes of their channel, which lie apart in every image")]
+#![expect(unsafe_code, reason = "tasks write the planes of their channel, which are not contiguous across images")]
 
 use std::ops::Range;
 
@@ -18,10 +18,10 @@ use crate::isa::{Kernel, Simd};
 use crate::threads::Disjoint;
 use crate::{Activation, Level, ThreadPool};
 
-/// Partial sums of a plane: independent chains that fill the registers of any level.
+/// Partial sums of a plane: enough independent chains to fill the registers of any level.
 const LANES: usize = 16;
 
-/// The batch norms that are summed, each with the statistics of its own input.
+/// A sum of batch norms, each with the statistics of its own input.
 ///
 /// ```
 /// use repvgg_kernels::{Activation, Level, NormBranch, NormSum, ThreadPool};
@@ -49,7 +49,7 @@ pub struct NormBranch<'a> {
     pub scale: &'a [f32],
 }
 
-/// Mean and biased variance of each channel of each branch over the batch, `[branches · C]`.
+/// The mean and biased variance of each channel of each branch over the batch, `[branches · C]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchStatistics {
     /// `Σ x / M`.
@@ -58,16 +58,16 @@ pub struct BatchStatistics {
     pub variance: Vec<f32>,
 }
 
-/// What the backward pass starts from.
+/// The gradient of the output, the input of the backward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputGradient<'a> {
     /// `∂L/∂y`, `[N, C, H·W]`.
     pub values: &'a [f32],
-    /// The output `y` where a ReLU made it: no gradient passes where it is zero.
+    /// The output `y` of a ReLU, which passes no gradient where `y` is zero; `None` without a ReLU.
     pub relu: Option<&'a [f32]>,
 }
 
-/// Gradients of the parameters.
+/// The gradients of the parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormGradients {
     /// `∂L/∂γ`, `[branches · C]`.
@@ -77,17 +77,22 @@ pub struct NormGradients {
 }
 
 impl<'a> NormSum<'a> {
-    /// The most branches of a sum: those of a RepVGG block.
+    /// The most branches of a sum: as many as a RepVGG block has.
     pub const MAX_BRANCHES: usize = 3;
 
-    /// `branches` with inputs of `shape` `[N, C, H·W]`; `epsilon` is added to every variance.
+    /// Creates a sum of `branches` with inputs of `shape` `[N, C, H·W]`; `epsilon` is added to every variance.
     ///
     /// # Panics
     ///
-    /// If there is no branch or more than [`NormSum::MAX_BRANCHES`], or a slice has the wrong length.
+    /// If there are no branches or more than [`NormSum::MAX_BRANCHES`], or a slice has the wrong length.
     pub fn new(shape: [usize; 3], branches: &'a [NormBranch<'a>], epsilon: f64) -> Self {
         let [images, channels, plane] = shape;
-        assert!((1..=Self::MAX_BRANCHES).contains(&branches.len()), "{} branches", branches.len());
+        let count = branches.len();
+        assert!(
+            (1..=Self::MAX_BRANCHES).contains(&count),
+            "branches: expected 1 to {}, found {count}",
+            Self::MAX_BRANCHES
+        );
         for branch in branches {
             assert_eq!(branch.input.len(), images * channels * plane, "inputs are [N, C, H·W]");
             assert_eq!(branch.scale.len(), channels, "scales are [C]");
@@ -95,7 +100,7 @@ impl<'a> NormSum<'a> {
         Self { shape, branches, epsilon }
     }
 
-    /// `output = activation(Σ γ x̂ + shift)`, where `shift` `[C]` is the sum of the branches' `β`.
+    /// Computes `output = activation(Σ γ x̂ + shift)`, where `shift` `[C]` is the sum of the branches' `β`.
     ///
     /// # Panics
     ///
@@ -119,13 +124,14 @@ impl<'a> NormSum<'a> {
         });
         let gather = |moment: usize| {
             let of_branch = |branch: usize| (0..channels).map(move |channel| (channel, branch));
-            let places = (0..self.branches.len()).flat_map(of_branch);
-            places.map(|(channel, branch)| moments[(channel * self.branches.len() + branch) * 2 + moment]).collect()
+            let positions = (0..self.branches.len()).flat_map(of_branch);
+            positions.map(|(channel, branch)| moments[(channel * self.branches.len() + branch) * 2 + moment]).collect()
         };
         BatchStatistics { mean: gather(0), variance: gather(1) }
     }
 
-    /// The gradients of [`NormSum::forward`]; those of the inputs, `[N, C, H·W]`, overwrite `inputs`, one for each branch.
+    /// Computes the gradients of [`NormSum::forward`]. Returns those of the parameters, and overwrites `inputs` with those of
+    /// the branches' inputs, each `[N, C, H·W]`.
     ///
     /// # Panics
     ///
@@ -154,15 +160,15 @@ impl<'a> NormSum<'a> {
         let mut gradients = [Disjoint::new(&mut []); Self::MAX_BRANCHES];
         gradients.iter_mut().zip(inputs).for_each(|(slot, input)| *slot = Disjoint::new(input));
         // ∂γ of each branch and ∂β, channel by channel.
-        let mut found = vec![0.0; channels * (count + 1)];
-        pool.for_each_chunk(&mut found, count + 1, |channel, found| {
-            level.run(Backward { sum: self, channel, statistics, output, gradients, found });
+        let mut parameter_gradients = vec![0.0; channels * (count + 1)];
+        pool.for_each_chunk(&mut parameter_gradients, count + 1, |channel, parameter_gradients| {
+            level.run(Backward { sum: self, channel, statistics, output, gradients, parameter_gradients });
         });
-        let scale = |branch: usize| found.iter().skip(branch).step_by(count + 1).copied();
+        let scale = |branch: usize| parameter_gradients.iter().skip(branch).step_by(count + 1).copied();
         NormGradients { scale: (0..count).flat_map(scale).collect(), shift: scale(count).collect() }
     }
 
-    /// Where the planes of `channel` lie, image after image.
+    /// The index ranges of the planes of `channel`, image after image.
     #[inline(always)]
     fn planes(&self, channel: usize) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
         let [images, channels, plane] = self.shape;
@@ -175,34 +181,42 @@ impl<'a> NormSum<'a> {
         (self.shape[0] * self.shape[2]) as f64
     }
 
-    /// Mean and biased variance of one channel of one branch.
+    /// The moments of one channel of one branch.
     #[inline(always)]
-    fn moments(&self, branch: usize, channel: usize) -> [f64; 2] {
+    fn moments(&self, branch: usize, channel: usize) -> Moments {
         let planes = self.planes(channel).map(|range| &self.branches[branch].input[range]);
         let mean = planes.clone().map(|x| sum(x, x, |x, _| x)).sum::<f64>() / self.count();
         let centre = mean as f32;
         let squares: f64 = planes.map(|x| sum(x, x, |x, _| (x - centre) * (x - centre))).sum();
-        [mean, squares / self.count()]
+        Moments { mean, variance: squares / self.count() }
     }
 
     #[inline(always)]
-    fn norm(&self, branch: usize, channel: usize, [mean, variance]: [f64; 2]) -> Norm<'a> {
+    fn norm(&self, branch: usize, channel: usize, moments: Moments) -> Norm<'a> {
+        let Moments { mean, variance } = moments;
         let NormBranch { input, scale } = self.branches[branch];
         let inverse_std = 1.0 / (variance + self.epsilon).sqrt();
         Norm { input, mean, variance, inverse_std, factor: f64::from(scale[channel]) * inverse_std }
     }
 }
 
+/// The mean and biased variance of a channel.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f64,
+    variance: f64,
+}
+
 /// One channel of one branch.
 #[derive(Clone, Copy, Default)]
 struct Norm<'a> {
-    /// The whole input of the branch.
+    /// The input of the branch, all channels included.
     input: &'a [f32],
     mean: f64,
     variance: f64,
-    /// `r`
+    /// `r`.
     inverse_std: f64,
-    /// `a`
+    /// `a`.
     factor: f64,
 }
 
@@ -231,7 +245,7 @@ impl Kernel for Forward<'_> {
         }
         let offset = norms.iter().fold(f64::from(shift), |sum, norm| sum - norm.factor * norm.mean) as f32;
         for range in sum.planes(channel) {
-            // SAFETY: the planes of a channel are one task's.
+            // SAFETY: only this task writes the planes of its channel.
             let y = unsafe { output.slice(range.start, range.len()) };
             y.fill(offset);
             for norm in norms.iter() {
@@ -239,7 +253,7 @@ impl Kernel for Forward<'_> {
                 y.iter_mut().zip(&norm.input[range.clone()]).for_each(|(y, x)| *y += factor * x);
             }
             if activation == Activation::Relu {
-                // Not `max`, which would hide a NaN.
+                // `max` would hide a NaN.
                 y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
             }
         }
@@ -254,12 +268,12 @@ struct Backward<'a> {
     output: &'a OutputGradient<'a>,
     gradients: [Disjoint<'a, f32>; NormSum::MAX_BRANCHES],
     /// `∂γ` of each branch, then `∂β`.
-    found: &'a mut [f32],
+    parameter_gradients: &'a mut [f32],
 }
 
 /// `Σ g`, and `Σ g (x − mean)` of each branch.
 #[derive(Default)]
-struct Sums {
+struct GradientSums {
     gradient: f64,
     products: [f64; NormSum::MAX_BRANCHES],
 }
@@ -273,12 +287,13 @@ impl Kernel for Backward<'_> {
         let norms = &mut norms[..self.sum.branches.len()];
         for (branch, norm) in norms.iter_mut().enumerate() {
             let at = branch * self.sum.shape[1] + self.channel;
-            let moments = [self.statistics.mean[at], self.statistics.variance[at]].map(f64::from);
-            *norm = self.sum.norm(branch, self.channel, moments);
+            let [mean, variance] = [self.statistics.mean[at], self.statistics.variance[at]].map(f64::from);
+            *norm = self.sum.norm(branch, self.channel, Moments { mean, variance });
         }
         let sums = self.masked_sums(norms);
         self.write_input_gradients(norms, &sums);
-        let (shift, scales) = self.found.split_last_mut().expect("there is a place for the shift");
+        let (shift, scales) =
+            self.parameter_gradients.split_last_mut().expect("the last gradient is that of the shift");
         *shift = sums.gradient as f32;
         for ((scale, norm), product) in scales.iter_mut().zip(&*norms).zip(sums.products) {
             *scale = (product * norm.inverse_std) as f32;
@@ -287,12 +302,12 @@ impl Kernel for Backward<'_> {
 }
 
 impl Backward<'_> {
-    /// Writes `g` where the first branch's gradient will be, and sums it.
+    /// Writes `g` to the place of the first branch's gradient, and computes its sums.
     #[inline(always)]
-    fn masked_sums(&self, norms: &[Norm<'_>]) -> Sums {
-        let mut sums = Sums::default();
+    fn masked_sums(&self, norms: &[Norm<'_>]) -> GradientSums {
+        let mut sums = GradientSums::default();
         for range in self.sum.planes(self.channel) {
-            // SAFETY: the planes of a channel are one task's, and no other slice of them is alive.
+            // SAFETY: only this task writes the planes of its channel, and it holds no other slice of them.
             let g = unsafe { self.gradients[0].slice(range.start, range.len()) };
             let dy = &self.output.values[range.clone()];
             match self.output.relu {
@@ -311,27 +326,27 @@ impl Backward<'_> {
         sums
     }
 
-    /// `∂x` of every branch, from the `g` in the place of the first.
+    /// Computes `∂x` of every branch from `g`, which is stored in the place of the first branch's gradient.
     #[inline(always)]
-    fn write_input_gradients(&self, norms: &[Norm<'_>], sums: &Sums) {
+    fn write_input_gradients(&self, norms: &[Norm<'_>], sums: &GradientSums) {
         let count = self.sum.count();
         // ∂x = u · g + v · x + w.
-        let line = |norm: &Norm<'_>, product: f64| {
+        let coefficients = |norm: &Norm<'_>, product: f64| {
             let v = -norm.factor * norm.inverse_std * norm.inverse_std * product / count;
             [norm.factor, v, -norm.factor * sums.gradient / count - v * norm.mean].map(|x| x as f32)
         };
         for range in self.sum.planes(self.channel) {
-            // SAFETY: the planes of a channel are one task's; the branches' gradients are different slices.
+            // SAFETY: only this task writes the planes of its channel, and the branches' gradients are different slices.
             let first = unsafe { self.gradients[0].slice(range.start, range.len()) };
             // The first branch comes last, because its gradient replaces `g`.
             for (branch, norm) in norms.iter().enumerate().skip(1) {
-                let [u, v, w] = line(norm, sums.products[branch]);
+                let [u, v, w] = coefficients(norm, sums.products[branch]);
                 // SAFETY: as above.
                 let gradient = unsafe { self.gradients[branch].slice(range.start, range.len()) };
                 let pairs = first.iter().zip(&norm.input[range.clone()]);
                 gradient.iter_mut().zip(pairs).for_each(|(dx, (g, x))| *dx = u * g + v * x + w);
             }
-            let [u, v, w] = line(&norms[0], sums.products[0]);
+            let [u, v, w] = coefficients(&norms[0], sums.products[0]);
             first.iter_mut().zip(&norms[0].input[range]).for_each(|(g, x)| *g = u * *g + v * x + w);
         }
     }
@@ -340,10 +355,10 @@ impl Backward<'_> {
 /// `Σ term(a, b)` over pairs of elements.
 #[inline(always)]
 fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
-    let (whole_a, rest_a) = a.as_chunks::<LANES>();
-    let (whole_b, rest_b) = b.as_chunks::<LANES>();
+    let (chunks_a, rest_a) = a.as_chunks::<LANES>();
+    let (chunks_b, rest_b) = b.as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
-    for (a, b) in whole_a.iter().zip(whole_b) {
+    for (a, b) in chunks_a.iter().zip(chunks_b) {
         for lane in 0..LANES {
             lanes[lane] += term(a[lane], b[lane]);
         }

@@ -1,4 +1,4 @@
-//! Where the outputs of packed filters go.
+//! The placement of the outputs of packed filters in the planes of a tensor.
 
 #![expect(unsafe_code, reason = "tasks write disjoint rectangles of the output, which are not contiguous")]
 
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::stencil::{Images, Window};
 use crate::threads::Disjoint;
 
-/// Output `[u, v]` of the stencil's grid is pixel `origin + step · [u, v]` of a plane.
+/// The position of outputs in a plane: output `[u, v]` of the stencil's grid is pixel `origin + step · [u, v]`.
 #[derive(Clone, Copy)]
 pub(super) struct Placement {
     pub(super) grid: [usize; 2],
@@ -17,17 +17,17 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// The grid is the plane.
-    pub(super) fn whole(plane: [usize; 2]) -> Self {
+    /// A grid that is identical with the plane.
+    pub(super) fn identity(plane: [usize; 2]) -> Self {
         Self { grid: plane, plane, origin: [0, 0], step: [1, 1] }
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_identity(&self) -> bool {
         self.grid == self.plane && self.step == [1, 1]
     }
 }
 
-/// What packed filters are applied to, and where the results go.
+/// The input of packed filters and the placement of their outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Application<'a> {
     pub(super) batch: usize,
@@ -43,10 +43,10 @@ pub(super) struct OutputPlanes<'a> {
     planes: Disjoint<'a, f32>,
 }
 
-/// Finished sums of some filters, `[filter][width]`: neighbouring outputs of a window from `start` on, of which `count` are
-/// valid.
-pub(super) struct Sums<'a> {
-    pub(super) floats: &'a [f32],
+/// The sums of `count` neighbouring outputs of a window, starting at output `start`, for some filters.
+pub(super) struct OutputRun<'a> {
+    /// `[filter][width]`.
+    pub(super) sums: &'a [f32],
     pub(super) width: usize,
     pub(super) start: usize,
     pub(super) count: usize,
@@ -57,11 +57,11 @@ impl<'a> OutputPlanes<'a> {
         Self { placement, filters, planes: Disjoint::new(planes) }
     }
 
-    /// Writes the sums of `filters` in `window`, which no other task of the run may write.
+    /// Writes the outputs of `filters` in `window`. No other task may write them at the same time.
     #[inline(always)]
-    pub(super) fn write(&self, window: &Window, filters: Range<usize>, sums: &Sums<'_>) {
+    pub(super) fn write(&self, window: &Window, filters: Range<usize>, run: &OutputRun<'_>) {
         let Self { placement, .. } = self;
-        let Sums { floats, width, start, count } = *sums;
+        let OutputRun { sums, width, start, count } = *run;
         let (rows, columns) = (window.rows.len(), placement.grid[1]);
         let step = placement.step[1];
         let mut done = 0;
@@ -70,13 +70,13 @@ impl<'a> OutputPlanes<'a> {
             let (u, v) = (window.rows.start + within / columns, within % columns);
             let y = placement.origin[0] + u * placement.step[0];
             let x = placement.origin[1] + v * step;
-            let contiguous = if placement.is_whole() { rows * columns - within } else { columns - v };
+            let contiguous = if placement.is_identity() { rows * columns - within } else { columns - v };
             let len = contiguous.min(count - done);
-            for (sums, filter) in floats.chunks_exact(width).zip(filters.clone()) {
+            for (sums, filter) in sums.chunks_exact(width).zip(filters.clone()) {
                 let plane = (window.images.start + image) * self.filters + filter;
                 let first = (plane * placement.plane[0] + y) * placement.plane[1] + x;
-                // SAFETY: tasks that run at the same time differ in the window or the filter, hence write different rows
-                // or planes; within a task this slice ends before the next one starts.
+                // SAFETY: tasks that run at the same time have different windows or filters, so they write different rows or
+                // planes. Within a task, this slice ends before the next one starts.
                 let target = unsafe { self.planes.slice(first, (len - 1) * step + 1) };
                 let sums = &sums[done..][..len];
                 if step == 1 {

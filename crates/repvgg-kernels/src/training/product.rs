@@ -1,40 +1,40 @@
-//! Convolution as a matrix product whose pixel operand is never stored whole ("implicit GEMM").
+//! Convolution as a matrix product whose pixel operand is never stored as a whole ("implicit GEMM").
 //!
 //! ```text
 //! out[k, j] = Σ_d weights[k, d] · columns[d, j]      d runs over (c, r, s), j over output pixels (n, p, q)
 //! ```
 //!
-//! A task owns a window of outputs, about [`WINDOW`] pixels. Block by block of the reduction it stages the input planes
-//! ([`super::stencil`]), packs pixels into panels as wide as a register tile, and multiplies every row panel of weights with
-//! every pixel panel. Panels and staged planes live in the worker's scratch and stay in its second-level cache.
+//! A task computes a window of about [`WINDOW_PIXELS`] outputs. For each block of the reduction, it stages input planes
+//! ([`super::stencil`]), packs pixels into panels as wide as a register tile, and multiplies each row panel of weights by each
+//! pixel panel. Panels and staged planes are in the worker's scratch and stay in its second-level cache.
 //!
-//! The order of additions of an output depends on the geometry alone, so results are bit-equal for any division into tasks.
+//! The order of the additions of an output depends only on the geometry, so results are bit-equal for any division into tasks.
 
 mod columns;
 
 use std::ops::Range;
 
 use super::filters::Filters;
-use super::planes::{Application, OutputPlanes, Sums};
-use super::stencil::{Source, Strides, Window, Windows};
+use super::planes::{Application, OutputPlanes, OutputRun};
+use super::stencil::{ChannelWindow, Strides, Window, Windows};
 use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
 use crate::threads::ThreadPool;
-use crate::tile::{Columns, Depth, F32, Product, Span, Sum, Target, TileShape};
+use crate::tile::{Accumulate, ColumnLayout, F32, Product, Reduction, Span, TileOutput, TileShape};
 use columns::{Planes, pack_panel};
 
-/// Pixels per window: with [`DEPTH`] they make panels of 256 KiB, half of a small second-level cache.
-pub(super) const WINDOW: usize = 384;
-/// Reduction steps per block: a row panel of 8 × 256 floats is 8 KiB and stays in the first-level cache while pixel panels
-/// stream past.
-const DEPTH: usize = 256;
-/// Tasks per thread below which windows are shared out among threads by filters as well.
-const TASKS_PER_THREAD: usize = 2;
-/// Bound over all levels on the pixels of a panel.
-const MAX_COLUMNS: usize = MAX_LANES * MAX_VECTORS;
+/// Pixels per window: with [`BLOCK_STEPS`], panels take 256 KiB, half of a small second-level cache.
+pub(super) const WINDOW_PIXELS: usize = 384;
+/// Reduction steps per block: a row panel of 8 × 256 floats takes 8 KiB and stays in the first-level cache while pixel panels
+/// stream through it.
+const BLOCK_STEPS: usize = 256;
+/// The fewest tasks per thread; below, the filters of a window are divided among tasks as well.
+const MIN_TASKS_PER_THREAD: usize = 2;
+/// The most pixels of a panel on any level.
+const MAX_PANEL_PIXELS: usize = MAX_LANES * MAX_VECTORS;
 
 /// Computes the outputs of the application's grid.
 pub(super) fn apply(filters: &Filters, pool: &ThreadPool, application: &Application<'_>, output: &mut [f32]) {
-    let windows = Windows::new(application.batch, application.placement.grid, WINDOW);
+    let windows = Windows::new(application.batch, application.placement.grid, WINDOW_PIXELS);
     let blocking = Blocking::new(filters, windows);
     let groups = filters.shape.groups;
     let panels = filters.shape.rows.div_ceil(filters.panel_rows);
@@ -42,10 +42,10 @@ pub(super) fn apply(filters: &Filters, pool: &ThreadPool, application: &Applicat
     if tasks == 0 {
         return;
     }
-    let splits = (TASKS_PER_THREAD * pool.threads()).div_ceil(tasks).min(panels).max(1);
+    let splits = (MIN_TASKS_PER_THREAD * pool.threads()).div_ceil(tasks).min(panels).max(1);
     let splits = if pool.threads() == 1 { 1 } else { splits };
     let output = OutputPlanes::new(application.placement, groups * filters.shape.rows, output);
-    let mut workspace = vec![0.0; pool.threads() * blocking.scratch()];
+    let mut workspace = vec![0.0; pool.threads() * blocking.scratch_len()];
     pool.run_with_scratch(tasks * splits, &mut workspace, |task, scratch| {
         let (part, task) = (task % splits, task / splits);
         let block = WindowProduct {
@@ -57,18 +57,20 @@ pub(super) fn apply(filters: &Filters, pool: &ThreadPool, application: &Applicat
             panels: part * panels / splits..(part + 1) * panels / splits,
             output,
         };
-        filters.level.run(Task { block, scratch });
+        filters.level.run(ProductTask { block, scratch });
     });
 }
 
-/// How a task divides the reduction and its scratch.
+/// The division of a task's reduction and scratch.
 #[derive(Clone, Copy)]
 struct Blocking {
     /// Channels per block of the reduction.
     channels: usize,
-    /// Floats of staged planes, of pixel panels, and of tiles between blocks.
+    /// Floats of staged planes.
     staged: usize,
-    columns: usize,
+    /// Floats of pixel panels.
+    panels: usize,
+    /// Floats of the sums that tiles carry from block to block.
     tiles: usize,
 }
 
@@ -76,8 +78,8 @@ impl Blocking {
     fn new(filters: &Filters, windows: Windows) -> Self {
         let Filters { stencil, shape, panel_rows, .. } = filters;
         let taps = stencil.taps().max(1);
-        let channels = (DEPTH / taps).clamp(1, shape.channels);
-        // Equal blocks, so that the last is not a sliver.
+        let channels = (BLOCK_STEPS / taps).clamp(1, shape.channels);
+        // Blocks are equal, so that the last one is not tiny.
         let channels = shape.channels.div_ceil(shape.channels.div_ceil(channels));
         let columns = windows.outputs().next_multiple_of(MAX_LANES);
         let staged = if stencil.reads_in_place() {
@@ -86,32 +88,33 @@ impl Blocking {
             channels * stencil.strides(windows.images, windows.rows, windows.columns()).channel
         };
         let tiles = if channels == shape.channels {
-            panel_rows * MAX_COLUMNS
+            panel_rows * MAX_PANEL_PIXELS
         } else {
             shape.rows.next_multiple_of(*panel_rows) * columns
         };
-        Self { channels, staged, columns: channels * taps * columns + MAX_LANES, tiles }
+        Self { channels, staged, panels: channels * taps * columns + MAX_LANES, tiles }
     }
 
-    fn scratch(&self) -> usize {
-        self.staged + self.columns + self.tiles
+    /// Floats of scratch per thread.
+    fn scratch_len(&self) -> usize {
+        self.staged + self.panels + self.tiles
     }
 }
 
-/// The work of one task.
-struct Task<'a> {
+/// A task: a window of outputs with its scratch.
+struct ProductTask<'a> {
     block: WindowProduct<'a>,
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Task<'_> {
+impl Kernel for ProductTask<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { block, scratch } = self;
         let (staged, rest) = scratch.split_at_mut(block.blocking.staged);
-        let (packed, tiles) = rest.split_at_mut(block.blocking.columns);
+        let (packed, tiles) = rest.split_at_mut(block.blocking.panels);
         let channels = block.filters.shape.channels;
         for first in (0..channels).step_by(block.blocking.channels) {
             let channels = first..(first + block.blocking.channels).min(channels);
@@ -121,7 +124,7 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Some row panels of a group, for a window of outputs.
+/// The product of a window of outputs for some row panels of a group.
 struct WindowProduct<'a> {
     filters: &'a Filters,
     application: &'a Application<'a>,
@@ -138,7 +141,7 @@ impl WindowProduct<'_> {
         [self.window.images.len(), self.window.rows.len(), self.application.placement.grid[1]]
     }
 
-    /// The panels that the window's pixels are divided into.
+    /// Divides the pixels of the window into panels.
     #[inline(always)]
     fn pixel_panels<S: Simd>(&self, _: S) -> impl Iterator<Item = PixelPanel> {
         let pixels: usize = self.extent().iter().product();
@@ -163,7 +166,7 @@ impl WindowProduct<'_> {
             (&images.data[start..], Strides::in_place(images))
         } else {
             let strides = stencil.strides(image_count, rows, columns);
-            let source = Source { images, window, channels: first..first + channels.len() };
+            let source = ChannelWindow { images, window, channels: first..first + channels.len() };
             stencil.stage(simd, source, staged, strides);
             (&*staged, strides)
         };
@@ -191,28 +194,29 @@ impl WindowProduct<'_> {
             let weights = &weights[channels.start * taps * rows..][..depth * rows];
             for PixelPanel { start, count, vectors, width } in self.pixel_panels(simd) {
                 let at = if is_first && is_last { 0 } else { first * padded + start * panel_rows };
-                let floats = &mut tiles[at..][..rows * width];
+                let sums = &mut tiles[at..][..rows * width];
                 let product = Product::<F32> {
                     panel: &packed[start * depth..][..depth * width],
                     vectors,
                     columns: weights,
-                    layout: Columns::Planar(1),
-                    depth: Depth::packed([1, 1, depth], [0, 0, rows], width),
+                    layout: ColumnLayout::Planar(1),
+                    reduction: Reduction::packed([1, 1, depth], [0, 0, rows], width),
                     next: &[],
-                    sum: if is_first { Sum::Start } else { Sum::Continue },
+                    accumulate: if is_first { Accumulate::Overwrite } else { Accumulate::Add },
                 };
-                product.tile(simd, Span::single(rows), Target { sums: floats, register: S::LANES, column: width });
+                let output = TileOutput { sums: &mut *sums, register_stride: S::LANES, column_stride: width };
+                product.tile(simd, Span::single(rows), output);
                 if is_last {
                     let filter = self.group * shape.rows + first;
-                    let sums = Sums { floats, width, start, count };
-                    self.output.write(&self.window, filter..filter + valid, &sums);
+                    let run = OutputRun { sums, width, start, count };
+                    self.output.write(&self.window, filter..filter + valid, &run);
                 }
             }
         }
     }
 }
 
-/// Neighbouring pixels of a window that fill the registers of a tile.
+/// A panel: neighbouring pixels of a window that fill the registers of a tile.
 #[derive(Clone, Copy)]
 struct PixelPanel {
     start: usize,

@@ -1,9 +1,9 @@
-//! Which input positions an output reads, and the staging of those positions so that every tap becomes a plain offset.
+//! Stencils, the input positions that an output reads, and staging, which turns every tap of a stencil into a plain offset.
 //!
-//! A convolution, the gradient of its input and the gradient of its weights all read an image through the same kind of
-//! stencil: along each axis, output `o` and tap `t` meet input `o · stride + offset(t)`, and positions outside the image
-//! are zero. *Staging* copies the planes of a few channels into a buffer with that border of zeros written out and with
-//! the `stride` phases of each axis split apart, so that neighbouring outputs read neighbouring elements for any stride:
+//! A convolution, its input gradient and its weight gradient all read an image through the same kind of stencil: along each
+//! axis, output `o` reads input `o · stride + offset(t)` through tap `t`, and positions outside the image are zero. *Staging*
+//! copies the planes of some channels into a buffer, writes out the border of zeros, and separates the `stride` phases of each
+//! axis, so that neighbouring outputs read neighbouring elements for any stride:
 //!
 //! ```text
 //! [channel][vertical phase][horizontal phase][image][row][column]
@@ -19,9 +19,9 @@ use crate::isa::Simd;
 struct Tap {
     /// `r` or `s`.
     index: usize,
-    /// Which of the axis' phases it reads.
+    /// The index of the phase that the tap reads.
     phase: usize,
-    /// First staged position it reads.
+    /// The first staged position that the tap reads.
     shift: usize,
 }
 
@@ -34,7 +34,7 @@ struct Axis {
     phases: Vec<usize>,
     /// Staged position `i` of phase `f`, counted from output `o`, is input `(o + first + i) · stride + f`.
     first: isize,
-    /// Staged positions beyond the number of outputs.
+    /// The number of staged positions in excess of the outputs.
     span: usize,
 }
 
@@ -56,24 +56,24 @@ impl Axis {
         Self { stride, taps, phases, first, span: (last - first) as usize }
     }
 
-    /// How the outputs of a convolution read its input.
+    /// The stencil by which the outputs of a convolution read its input.
     fn forward(geometry: &Geometry, axis: usize) -> Self {
         let (dilation, padding) = (geometry.dilation[axis], geometry.padding[axis] as isize);
         let taps = (0..geometry.kernel[axis]).map(|r| (r, (r * dilation) as isize - padding));
         Self::new(geometry.stride[axis], taps)
     }
 
-    /// How the inputs `residue, residue + stride, …` of a convolution read its outputs: input `y` and tap `r` meet
-    /// output `(y + padding − r · dilation) / stride` where that is whole.
+    /// The stencil by which the gradients of the inputs `residue, residue + stride, …` read the gradients of the outputs. Input
+    /// `y` reads output `(y + padding − r · dilation) / stride` through tap `r`, if that is an integer.
     fn backward(geometry: &Geometry, axis: usize, residue: usize) -> Self {
         let (dilation, stride) = (geometry.dilation[axis] as isize, geometry.stride[axis] as isize);
         let start = (residue + geometry.padding[axis]) as isize;
         let distances = (0..geometry.kernel[axis]).map(move |r| (r, start - r as isize * dilation));
-        let whole = distances.filter(move |(_, distance)| distance.rem_euclid(stride) == 0);
-        Self::new(1, whole.map(move |(r, distance)| (r, distance.div_euclid(stride))))
+        let multiples = distances.filter(move |(_, distance)| distance.rem_euclid(stride) == 0);
+        Self::new(1, multiples.map(move |(r, distance)| (r, distance.div_euclid(stride))))
     }
 
-    /// Whether output `o` reads input `o` and nothing else.
+    /// Whether output `o` reads only input `o`.
     fn is_identity(&self) -> bool {
         self.stride == 1 && self.taps.len() == 1 && self.first == 0
     }
@@ -83,7 +83,7 @@ impl Axis {
         (i as isize + self.first) as usize * self.stride + phase
     }
 
-    /// The staged positions of `phase` that lie inside `0..input`, for `len` positions counted from output `start`.
+    /// The staged positions of `phase` whose inputs are inside `0..input`, among `len` positions counted from output `start`.
     fn inside(&self, phase: usize, input: usize, start: usize, len: usize) -> Range<usize> {
         let shift = start as isize + self.first;
         let end = input.saturating_sub(phase).div_ceil(self.stride) as isize;
@@ -93,31 +93,32 @@ impl Axis {
     }
 }
 
-/// Rows of outputs that are computed together: whole images, or some rows of one.
+/// Rows of outputs that are computed together: entire images, or some rows of one image.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     pub(super) images: Range<usize>,
     pub(super) rows: Range<usize>,
 }
 
-/// `batch` images of `grid` outputs cut into windows.
+/// The division of `batch` images of `grid` outputs into windows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Windows {
     batch: usize,
     grid: [usize; 2],
-    /// Images and rows of a full window.
+    /// Images of a full window.
     pub(super) images: usize,
+    /// Rows of a full window.
     pub(super) rows: usize,
 }
 
 impl Windows {
-    /// Windows of about `target` outputs.
+    /// Divides into windows of about `target` outputs.
     pub(super) fn new(batch: usize, grid: [usize; 2], target: usize) -> Self {
         let per_image = grid[0] * grid[1];
         if per_image <= target {
             return Self { batch, grid, images: (target / per_image).min(batch).max(1), rows: grid[0] };
         }
-        // Equal parts, so that the last window of an image is not a sliver.
+        // Windows are equal, so that the last one of an image is not tiny.
         let parts = per_image.div_ceil(target).min(grid[0]);
         Self { batch, grid, images: 1, rows: grid[0].div_ceil(parts) }
     }
@@ -136,13 +137,13 @@ impl Windows {
         self.grid[1]
     }
 
-    /// Outputs of a full window.
+    /// The number of outputs of a full window.
     pub(super) fn outputs(&self) -> usize {
         self.images * self.rows * self.grid[1]
     }
 }
 
-/// `[N, C, H, W]`.
+/// A batch of images, `[N, C, H, W]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Images<'a> {
     pub(super) data: &'a [f32],
@@ -150,14 +151,14 @@ pub(super) struct Images<'a> {
     pub(super) size: [usize; 2],
 }
 
-/// What is staged at a time.
-pub(super) struct Source<'a> {
+/// Some channels of a window of images, which are staged together.
+pub(super) struct ChannelWindow<'a> {
     pub(super) images: Images<'a>,
     pub(super) window: &'a Window,
     pub(super) channels: Range<usize>,
 }
 
-/// Distances between the elements of staged planes.
+/// The strides of staged planes, in elements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strides {
     pub(super) channel: usize,
@@ -167,14 +168,14 @@ pub(super) struct Strides {
 }
 
 impl Strides {
-    /// The layout of images that are read where they are.
+    /// The strides of images that are read in place.
     pub(super) fn in_place(images: Images<'_>) -> Self {
         let plane = images.size[0] * images.size[1];
         Self { channel: plane, phase: 0, image: images.channels * plane, row: images.size[1] }
     }
 }
 
-/// The two axes.
+/// The stencil of an image: one stencil for each axis.
 #[derive(Debug, Clone)]
 pub(super) struct Stencil {
     axes: [Axis; 2],
@@ -189,7 +190,7 @@ impl Stencil {
         Self { axes: [0, 1].map(|axis| Axis::backward(geometry, axis, residues[axis])) }
     }
 
-    /// Taps that the stencil uses: `R · S` of a convolution, fewer of its gradient where the stride passes over some.
+    /// The number of taps that the stencil uses: `R · S` for a convolution, fewer for its gradient if the stride skips some.
     pub(super) fn taps(&self) -> usize {
         self.axes[0].taps.len() * self.axes[1].taps.len()
     }
@@ -200,12 +201,12 @@ impl Stencil {
         vertical.taps.iter().flat_map(move |y| horizontal.taps.iter().map(move |x| y.index * columns + x.index))
     }
 
-    /// Whether images of `size` can be read where they are: a 1×1 kernel without stride or padding.
+    /// Whether images can be read in place, without staging: a 1×1 kernel with stride 1 and no padding.
     pub(super) fn reads_in_place(&self) -> bool {
         self.axes.iter().all(Axis::is_identity)
     }
 
-    /// The layout of staged planes for a window of `images` × `rows` × `columns` outputs.
+    /// The strides of staged planes for a window of `images` × `rows` × `columns` outputs.
     pub(super) fn strides(&self, images: usize, rows: usize, columns: usize) -> Strides {
         let [vertical, horizontal] = &self.axes;
         let row = columns + horizontal.span;
@@ -214,7 +215,7 @@ impl Stencil {
         Strides { channel: vertical.phases.len() * horizontal.phases.len() * phase, phase, image, row }
     }
 
-    /// The distance from the staged position of an output to what it reads through each tap, kernel rows outermost.
+    /// For each tap, the offset from the staged position of an output to the element it reads; kernel rows outermost.
     pub(super) fn offsets(&self, strides: Strides) -> impl Iterator<Item = usize> {
         let [vertical, horizontal] = &self.axes;
         vertical.taps.iter().flat_map(move |y| {
@@ -224,11 +225,11 @@ impl Stencil {
         })
     }
 
-    /// Stages the planes of `channels` that `window` reads.
+    /// Stages the part of the planes of some channels that a window reads.
     #[inline(always)]
-    pub(super) fn stage<S: Simd>(&self, simd: S, source: Source<'_>, staged: &mut [f32], strides: Strides) {
+    pub(super) fn stage<S: Simd>(&self, simd: S, source: ChannelWindow<'_>, staged: &mut [f32], strides: Strides) {
         let [vertical, horizontal] = &self.axes;
-        let Source { images, window, .. } = source;
+        let ChannelWindow { images, window, .. } = source;
         let [height, width] = images.size;
         let rows_per_image = strides.image / strides.row;
         let mut rows = staged.chunks_exact_mut(strides.row);
@@ -249,7 +250,7 @@ impl Stencil {
                             row[..columns.start].fill(0.0);
                             row[columns.end..].fill(0.0);
                             let source = &images.data[plane + y * width + x..];
-                            copy_every(simd, horizontal.stride, source, &mut row[columns.clone()]);
+                            copy_strided(simd, horizontal.stride, source, &mut row[columns.clone()]);
                         }
                     }
                 }
@@ -260,13 +261,13 @@ impl Stencil {
 
 /// `target[i] = source[i · step]`.
 #[inline(always)]
-fn copy_every<S: Simd>(simd: S, step: usize, source: &[f32], target: &mut [f32]) {
+fn copy_strided<S: Simd>(simd: S, step: usize, source: &[f32], target: &mut [f32]) {
     if step == 1 {
         return copy(simd, &source[..target.len()], target);
     }
     let mut done = 0;
     if step == 2 {
-        // The usual stride gets a loop that becomes register shuffles.
+        // The most common stride has a loop that compiles to register shuffles.
         let (pairs, octets) = (source.as_chunks::<16>().0, target.as_chunks_mut::<8>().0);
         for (pairs, octet) in pairs.iter().zip(octets) {
             for i in 0..8 {
@@ -280,7 +281,7 @@ fn copy_every<S: Simd>(simd: S, step: usize, source: &[f32], target: &mut [f32])
     }
 }
 
-/// A copy for lengths so short that a call to `memcpy` would cost more than the copy.
+/// Copies lengths so short that a call to `memcpy` would cost more than the copy.
 #[inline(always)]
 pub(super) fn copy<S: Simd>(simd: S, source: &[f32], target: &mut [f32]) {
     for (source, target) in S::blocks(source).iter().zip(S::blocks_mut(target)) {

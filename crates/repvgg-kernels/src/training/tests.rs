@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::TrainingConv2d;
-use crate::cases::{Case, any_case, assert_close, fixed_seed, interesting, levels, pools, to_f64};
+use crate::cases::{Case, any_case, assert_close, border_cases, fixed_seed, levels, pools, to_f64};
 use crate::{Level, ThreadPool, reference};
 
-/// As for inference; the longest reductions are those over a batch.
+/// The error bound in units of `ε · Σ|x||w|`, as for direct convolution in inference. The longest reductions are over a batch.
 const BOUND: f64 = 16.0;
 
 fn conv(level: Level, case: &Case) -> TrainingConv2d {
@@ -47,8 +47,8 @@ fn check(case: &Case) {
 }
 
 #[test]
-fn interesting_cases_match_the_reference() {
-    interesting().iter().for_each(check);
+fn border_cases_match_the_reference() {
+    border_cases().iter().for_each(check);
 }
 
 proptest! {
@@ -61,7 +61,7 @@ proptest! {
 }
 
 #[test]
-fn an_empty_batch_has_no_gradient() {
+fn an_empty_batch_has_zero_gradients() {
     let case = Case::new([2, 3], 3, 0, [4, 4]);
     let pool = ThreadPool::new(2);
     assert_eq!(weight_gradient(Level::detect(), &pool, &case), [0.0; 54]);
@@ -69,13 +69,13 @@ fn an_empty_batch_has_no_gradient() {
 }
 
 #[test]
-fn thread_counts_are_bit_equal() {
+fn results_are_bit_equal_for_any_number_of_threads() {
     let pools = pools();
-    for case in interesting() {
-        for product in [forward, input_gradient, weight_gradient] {
-            let want = product(Level::detect(), &pools[0], &case);
+    for case in border_cases() {
+        for kernel in [forward, input_gradient, weight_gradient] {
+            let want = kernel(Level::detect(), &pools[0], &case);
             for pool in &pools[1..] {
-                let got = product(Level::detect(), pool, &case);
+                let got = kernel(Level::detect(), pool, &case);
                 assert!(got == want, "{case:?}: {} threads differ from one", pool.threads());
             }
         }

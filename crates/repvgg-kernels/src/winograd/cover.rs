@@ -1,4 +1,4 @@
-//! The outputs of an axis, divided into tiles.
+//! The division of an axis of outputs into tiles.
 
 use std::ops::Range;
 
@@ -15,23 +15,23 @@ pub(crate) struct Cover {
     pub(crate) uses: [usize; MAX_SLOTS],
 }
 
-/// The tiles of an axis: their family, and which of them are used.
+/// The tiles of an axis: their family and the largest size in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AxisTiles {
     /// 1 or 2.
     pub(crate) stride: usize,
-    /// The largest tile of the family, whose weights are used.
+    /// The family, by the outputs of its largest tile. All tiles use the weights of that tile.
     pub(crate) family: usize,
     /// The largest tile of the cover.
     pub(crate) largest: usize,
 }
 
-/// What tells a tile's transforms from others.
+/// The properties of a tile that determine its transforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TileForm {
+pub(crate) struct TileKind {
     /// Input pixels between neighbouring outputs.
     pub(crate) stride: usize,
-    /// The largest tile of its family.
+    /// The outputs of the family's largest tile.
     pub(crate) family: usize,
     pub(crate) outputs: usize,
 }
@@ -48,17 +48,26 @@ pub(crate) struct TileExtent {
 pub(crate) struct TileRun {
     pub(crate) outputs: usize,
     pub(crate) count: usize,
-    /// The first tile's first output.
+    /// The first output of the first tile.
     pub(crate) start: usize,
-    /// For each slot of the first tile its row of weights, and its place among all that use the row.
-    pub(crate) slots: [(usize, usize); MAX_SLOTS],
+    /// The place of each slot of the first tile.
+    pub(crate) slots: [SlotPlace; MAX_SLOTS],
 }
 
-/// The most sizes of tiles in a cover: the largest, one less, two less.
+/// The place of a tile's slot among the products of its axis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SlotPlace {
+    /// The row of weights of the slot.
+    pub(crate) weight: usize,
+    /// The index of the slot among all that use this row.
+    pub(crate) index: usize,
+}
+
+/// The most tile sizes of a cover: the largest, one less, two less.
 pub(crate) const MAX_RUNS: usize = 3;
 
 impl AxisTiles {
-    /// The tiles for `outputs` outputs: as few of up to `tile` as there can be, none larger than it has to be.
+    /// The tiles for `outputs` outputs: as few tiles of up to `tile` outputs as possible, none larger than necessary.
     ///
     /// # Panics
     ///
@@ -70,31 +79,31 @@ impl AxisTiles {
     }
 
     fn points(self) -> Points {
-        let family = Family::smallest(self.stride, self.family).expect("it has a family");
+        let family = Family::smallest(self.stride, self.family).expect("the tiles have a family");
         Points::of(&family)
     }
 
-    /// A tile of some outputs.
-    pub(crate) fn shape(self, outputs: usize) -> TileForm {
-        TileForm { stride: self.stride, family: self.family, outputs }
+    /// The kind of a tile with `outputs` outputs.
+    pub(crate) fn kind(self, outputs: usize) -> TileKind {
+        TileKind { stride: self.stride, family: self.family, outputs }
     }
 
-    /// Slots of a tile that are points.
+    /// The number of a tile's slots that are points.
     pub(crate) fn transformed(self, outputs: usize) -> usize {
         self.points().count(outputs)
     }
 
-    /// All slots of a tile: products per output of the other axis.
+    /// The number of slots of a tile, which is its number of products per slot of the other axis.
     pub(crate) fn slots(self, outputs: usize) -> usize {
         self.transformed(outputs) + if self.stride == 2 { outputs } else { 0 }
     }
 
-    /// Inputs that `outputs` neighbouring outputs read.
+    /// The number of inputs that `outputs` neighbouring outputs read.
     pub(crate) fn inputs(self, outputs: usize) -> usize {
         self.stride * (outputs - 1) + 3
     }
 
-    /// Rows of transformed weights: one for each point of the largest tile, and for stride 2 the middle tap.
+    /// The number of rows of transformed weights: one for each point of the largest tile, and for stride 2 the middle tap.
     pub(crate) fn weights(self) -> usize {
         self.transformed(self.largest) + self.stride - 1
     }
@@ -116,8 +125,8 @@ impl AxisTiles {
 }
 
 impl Cover {
-    /// Covers `outputs` outputs with as few tiles as there can be, none larger than it has to be. Where some tiles
-    /// must be smaller than others, even ones are preferred to odd ones, because their points come in pairs.
+    /// Covers `outputs` outputs with as few tiles as possible, none larger than necessary. If tiles differ in size, even sizes
+    /// are preferred, because their points come in pairs.
     pub(crate) fn new(axis: AxisTiles, outputs: usize) -> Self {
         let count = outputs.div_ceil(axis.largest);
         let largest = outputs.div_ceil(count);
@@ -133,7 +142,7 @@ impl Cover {
             *size -= less;
             spare -= less;
         }
-        debug_assert_eq!(spare, 0, "every tile gives up at most one output on average");
+        debug_assert_eq!(spare, 0, "there are fewer spare outputs than tiles");
         sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
         let mut start = 0;
         let mut uses = [0; MAX_SLOTS];
@@ -146,7 +155,7 @@ impl Cover {
         Self { axis, tiles, uses }
     }
 
-    /// The tiles of a range as runs of equal ones.
+    /// The tiles of a range, as runs of equal size.
     pub(crate) fn runs(&self, tiles: Range<usize>) -> Vec<TileRun> {
         let mut first = tiles.start;
         let mut runs = Vec::with_capacity(MAX_RUNS);
@@ -154,9 +163,11 @@ impl Cover {
             let TileExtent { outputs, start } = tiles[0];
             let transformed = self.axis.transformed(outputs);
             let slots = std::array::from_fn(|slot| match slot {
-                slot if slot < transformed => (slot, first),
-                slot if slot < self.axis.slots(outputs) => (self.axis.weights() - 1, start + slot - transformed),
-                _ => (0, 0),
+                slot if slot < transformed => SlotPlace { weight: slot, index: first },
+                slot if slot < self.axis.slots(outputs) => {
+                    SlotPlace { weight: self.axis.weights() - 1, index: start + slot - transformed }
+                }
+                _ => SlotPlace::default(),
             });
             runs.push(TileRun { outputs, count: tiles.len(), start, slots });
             first += tiles.len();
@@ -164,7 +175,7 @@ impl Cover {
         runs
     }
 
-    /// All outputs.
+    /// The number of outputs.
     pub(crate) fn extent(&self) -> usize {
         self.tiles.last().map_or(0, |tile| tile.start + tile.outputs)
     }

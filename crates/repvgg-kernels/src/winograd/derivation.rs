@@ -1,16 +1,16 @@
-//! The matrices of minimal filtering from their interpolation points, in exact rationals, and the proof that they compute a
+//! The matrices of minimal filtering, derived from interpolation points in exact rationals, and the proof that they compute a
 //! convolution.
 //!
 //! F(m, r) computes `m` outputs of an `r`-tap filter, `y[j] = Σ_k g[k] · d[j + k]`, from `α = m + r − 1` products (Winograd
-//! 1980; Lavin & Gray, 1509.09308): with `α − 1` finite points and the point at infinity, `y = Aᵀ[(G g) ⊙ (Bᵀ d)]` where,
-//! for finite `p` with `N(p) = Π_{q≠p}(p − q)` over the other finite points,
+//! 1980; Lavin & Gray, arXiv 1509.09308). With `α − 1` finite points and the point at infinity, `y = Aᵀ[(G g) ⊙ (Bᵀ d)]`. For
+//! finite `p`, with `N(p) = Π_{q≠p}(p − q)` over the other finite points,
 //!
 //! ```text
 //! row p of Bᵀ   coefficients of Π_{q≠p}(x − q)      row p of G   [1, p, …, p^{r−1}] / N(p)      column p of Aᵀ   [1, p, …, p^{m−1}]
 //! row ∞ of Bᵀ   coefficients of Π_q (x − q)         row ∞ of G   [0, …, 0, 1]                  column ∞ of Aᵀ   [0, …, 0, 1]
 //! ```
 //!
-//! A row of `Bᵀ` may be multiplied by any factor if its row of `G`, or its column of `Aᵀ`, is divided by it.
+//! A row of `Bᵀ` may be multiplied by any factor if the corresponding row of `G` or column of `Aᵀ` is divided by it.
 
 mod error;
 mod point;
@@ -25,13 +25,13 @@ pub use error::DerivationError;
 pub use point::parse_points;
 pub use rounding::{Deviation, Rounding};
 
-/// The most products of one dimension, `m + r − 1`, that are derived: single precision has lost every digit long before.
+/// The most products in one dimension, `m + r − 1`: single precision loses every digit at much smaller sizes.
 pub const MAX_PRODUCTS: usize = 32;
 
-/// Rows of exact rationals.
+/// A matrix of exact rationals, by rows.
 pub type Matrix = Vec<Vec<BigRational>>;
 
-/// `Aᵀ`, `G` and `Bᵀ` of F(m, r).
+/// The matrices `Aᵀ`, `G` and `Bᵀ` of F(m, r).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derivation {
     points: Vec<BigRational>,
@@ -40,23 +40,23 @@ pub struct Derivation {
     input: Matrix,
 }
 
-/// Operations of a transform, entry by entry: terms that rows share are counted once for each row.
+/// The number of operations of a transform, entry by entry: terms that rows share count once for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operations {
     /// Additions and subtractions.
     pub additions: usize,
-    /// Multiplications by other constants than 1 and −1.
+    /// Multiplications by constants other than 1 and −1.
     pub multiplications: usize,
 }
 
 impl Derivation {
-    /// F(`outputs`, `taps`) from its finite points, with the signs of Lavin & Gray: the rows of `Bᵀ` for zero and infinity
-    /// begin with a positive number. Some authors give infinity the other sign.
+    /// Derives F(`outputs`, `taps`) from its finite points, with the signs of Lavin & Gray: the rows of `Bᵀ` for zero and
+    /// infinity begin with a positive number. Some authors give infinity the opposite sign.
     ///
     /// # Errors
     ///
-    /// A size without outputs or taps or with more than [`MAX_PRODUCTS`] products, another number of points than
-    /// `outputs + taps − 2`, or a repeated point.
+    /// If there are no outputs or no taps, more than [`MAX_PRODUCTS`] products, not exactly `outputs + taps − 2` points, or a
+    /// repeated point.
     pub fn new(outputs: usize, taps: usize, points: Vec<BigRational>) -> Result<Self, DerivationError> {
         let expected = products(outputs, taps)? - 1;
         if points.len() != expected {
@@ -80,28 +80,28 @@ impl Derivation {
         Ok(derivation)
     }
 
-    /// F(`outputs`, `taps`) from the usual points, 0, ±1, ±2, ±1/2, ±3, ±1/3, ±3/2, ±2/3, …, as many as it takes.
+    /// Derives F(`outputs`, `taps`) from the first of the usual points 0, ±1, ±2, ±1/2, ±3, ±1/3, ±3/2, ±2/3, …
     ///
     /// # Errors
     ///
-    /// A size that [`Derivation::new`] refuses.
+    /// If [`Derivation::new`] rejects the size.
     pub fn standard(outputs: usize, taps: usize) -> Result<Self, DerivationError> {
         Self::new(outputs, taps, point::standard(products(outputs, taps)? - 1))
     }
 
-    /// F(`outputs`, `taps`) as the kernels compute it: their points, their signs, and the `G` that all tiles of a family
-    /// share.
+    /// Derives F(`outputs`, `taps`) as the kernels compute it, with their points and signs, and the `G` that all tiles of a
+    /// family share.
     ///
     /// # Errors
     ///
-    /// A size that no family has.
+    /// If no family has the size.
     pub fn engine(outputs: usize, taps: usize) -> Result<Self, DerivationError> {
         let fits = |family: &&Family| family.taps == taps && (1..=family.largest).contains(&outputs);
         let family = Family::ALL.iter().find(fits).ok_or(DerivationError::Engine { outputs, taps })?;
         Ok(Self::of(&Points::of(family), outputs))
     }
 
-    /// A tile of a family: its rows of `Bᵀ` make up for `G` being the largest tile's.
+    /// Derives a tile of a family. The rows of its `Bᵀ` compensate for a `G` that is the largest tile's.
     pub(super) fn of(family: &Points, outputs: usize) -> Self {
         let finite = |outputs: usize| -> Vec<BigRational> {
             let slots = (0..family.count(outputs)).filter(|&slot| slot != Points::INFINITY);
@@ -110,17 +110,17 @@ impl Derivation {
         let (points, all) = (finite(outputs), finite(family.largest));
         let mut tile = Self::interpolate(outputs, family.taps, points.clone());
         for (slot, p) in points.iter().enumerate() {
-            tile.scale(slot, &(spread(p, &all) / spread(p, &points)));
+            tile.scale(slot, &(denominator(p, &all) / denominator(p, &points)));
         }
         tile
     }
 
-    /// The formula at the head of this file.
+    /// Evaluates the formula in the module documentation.
     fn interpolate(outputs: usize, taps: usize, points: Vec<BigRational>) -> Self {
         let products = points.len() + 1;
         let powers = |p: &BigRational, count: usize| (0..count).map(|power| pow(p.clone(), power)).collect::<Vec<_>>();
-        let last = |count: usize| (0..count).map(move |i| truth(i + 1 == count));
-        let row = |p: &BigRational| powers(p, taps).into_iter().map(|power| power / spread(p, &points)).collect();
+        let last = |count: usize| (0..count).map(move |i| indicator(i + 1 == count));
+        let row = |p: &BigRational| powers(p, taps).into_iter().map(|power| power / denominator(p, &points)).collect();
         let filter = points.iter().map(row).chain([last(taps).collect()]).collect();
         let columns: Matrix = points.iter().map(|p| powers(p, outputs)).chain([last(outputs).collect()]).collect();
         let output = (0..outputs).map(|j| columns.iter().map(|column| column[j].clone()).collect()).collect();
@@ -135,14 +135,14 @@ impl Derivation {
         self.filter[slot].iter_mut().for_each(|x| *x /= factor);
     }
 
-    /// Proves `Aᵀ[(G g) ⊙ (Bᵀ d)] = g ∗ d` for all `g` and `d`: both sides are bilinear, so it is enough that every
-    /// product `g[k] · d[i]` has the same coefficient in every output. Returns the number of coefficients.
+    /// Proves `Aᵀ[(G g) ⊙ (Bᵀ d)] = g ∗ d` for all `g` and `d`. Both sides are bilinear, so it suffices that every product
+    /// `g[k] · d[i]` has the same coefficient in every output. Returns the number of coefficients.
     ///
     /// Nested in two dimensions, `Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` applies this identity along rows and then along columns.
     ///
     /// # Errors
     ///
-    /// The first coefficient that differs.
+    /// If a coefficient differs; the error describes the first one.
     pub fn prove(&self) -> Result<usize, DerivationError> {
         let slots = 0..self.products();
         for (output, tap) in (0..self.outputs()).flat_map(|output| (0..self.taps()).map(move |tap| (output, tap))) {
@@ -151,7 +151,7 @@ impl Derivation {
             for input in slots.clone() {
                 let terms = slots.clone().map(|slot| &products[slot] * &self.input[slot][input]);
                 let found: BigRational = terms.sum();
-                if found != truth(input == output + tap) {
+                if found != indicator(input == output + tap) {
                     return Err(DerivationError::Refuted { output, tap, input, found });
                 }
             }
@@ -189,22 +189,22 @@ impl Derivation {
         self.filter[0].len()
     }
 
-    /// `α = m + r − 1`: points, and inputs of a tile.
+    /// `α = m + r − 1`: the number of points, and of inputs of a tile.
     pub fn products(&self) -> usize {
         self.input.len()
     }
 
-    /// Multiplications of a two-dimensional tile, `α²`.
+    /// The number of multiplications of a two-dimensional tile, `α²`.
     pub fn multiplications(&self) -> usize {
         self.products().pow(2)
     }
 
-    /// Multiplications of direct convolution for the outputs of a two-dimensional tile, `m² · r²`.
+    /// The number of multiplications of direct convolution for the outputs of a two-dimensional tile, `m² · r²`.
     pub fn direct_multiplications(&self) -> usize {
         (self.outputs() * self.taps()).pow(2)
     }
 
-    /// The cost of `Bᵀ d B`, `G g Gᵀ` and `Aᵀ[…]A`, in this order: each transforms columns first, then rows.
+    /// The operations of `Bᵀ d B`, `G g Gᵀ` and `Aᵀ[…]A`, in this order. Each transforms columns first, then rows.
     pub fn transforms(&self) -> [Operations; 3] {
         let alpha = self.products();
         let cost = |matrix: &Matrix, times: usize| {
@@ -223,7 +223,7 @@ impl Derivation {
     }
 }
 
-/// The entries rounded to double precision.
+/// Rounds the entries to double precision.
 pub fn to_f64(matrix: &Matrix) -> Vec<Vec<f64>> {
     use num_traits::ToPrimitive;
 
@@ -231,7 +231,7 @@ pub fn to_f64(matrix: &Matrix) -> Vec<Vec<f64>> {
     matrix.iter().map(|row| row.iter().map(round).collect()).collect()
 }
 
-/// `m + r − 1`, if it is within bounds.
+/// `m + r − 1`, if the size is within bounds.
 fn products(outputs: usize, taps: usize) -> Result<usize, DerivationError> {
     match outputs.saturating_add(taps).saturating_sub(1) {
         products if outputs >= 1 && taps >= 1 && products <= MAX_PRODUCTS => Ok(products),
@@ -239,8 +239,8 @@ fn products(outputs: usize, taps: usize) -> Result<usize, DerivationError> {
     }
 }
 
-/// `Π (p − q)` over the other points.
-fn spread(p: &BigRational, points: &[BigRational]) -> BigRational {
+/// `N(p) = Π (p − q)` over the points `q ≠ p`.
+fn denominator(p: &BigRational, points: &[BigRational]) -> BigRational {
     points.iter().filter(|&q| q != p).map(|q| p - q).product()
 }
 
@@ -257,8 +257,8 @@ fn polynomial<'a>(roots: impl Iterator<Item = &'a BigRational>, count: usize) ->
     coefficients
 }
 
-/// 1 or 0.
-fn truth(holds: bool) -> BigRational {
+/// 1 if the condition holds, otherwise 0.
+fn indicator(holds: bool) -> BigRational {
     if holds { BigRational::one() } else { BigRational::zero() }
 }
 

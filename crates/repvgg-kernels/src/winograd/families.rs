@@ -1,12 +1,12 @@
-//! The one list of families of tiles. Points, transforms, proofs, algorithms, their names and their tests come from it.
+//! The list of families of tiles. Points, transforms, proofs, algorithms, their names and their tests are generated from it.
 //!
-//! A family is a set of interpolation points that tiles of one to `largest` outputs share, and with them one set of
-//! transformed filters. Along an axis of stride 2, every second input meets the outer two of three taps, so its families
-//! have two taps ([`super`]).
+//! A family is a set of interpolation points, and with it one set of transformed filters, shared by tiles of one to `largest`
+//! outputs. Families of stride 2 have two taps, because every second input is multiplied by the outer two of three taps
+//! ([`super`]).
 
-/// Calls `$then! { $context families… }`: an entry of the list is a new family, in everything that is made of families.
+/// Calls `$then! { $context families… }`. A new entry of the list adds a family to everything generated from it.
 ///
-/// Sizes are even, so that points come in pairs `±p`; for each stride they ascend.
+/// Sizes are even, so that points come in pairs `±p`, and ascend for each stride.
 macro_rules! for_each_family {
     ($then:ident $context:tt) => {
         $then! {
@@ -29,13 +29,13 @@ pub(crate) struct Family {
     pub(crate) stride: usize,
     /// Taps of the filter that is transformed.
     pub(crate) taps: usize,
-    /// Outputs of the largest tile.
+    /// The number of outputs of the largest tile.
     pub(crate) largest: usize,
-    /// The points beside 0 and ∞ are `±p` for each of these.
+    /// The points are 0, ∞, and `±p` for each of these.
     ///
-    /// Chosen among halves to sixteenths for the least error of random layers, measured in `f32`: the root mean square of
-    /// the error over that of the result, for 64 channels, was 3e-7 for F(2, 3), 9e-7 for F(4, 3), 2.7e-6 for F(6, 3),
-    /// 1.3e-5 for F(8, 3), and 2e-7 and 6e-7 for F(2, 2) and F(4, 2). (0, ±1, ±2) gives F(4, 3) 2.0e-6.
+    /// Chosen among halves to sixteenths for the least error on random layers of 64 channels, measured in `f32`. The root mean
+    /// square of the error, relative to that of the result, is 3e-7 for F(2, 3), 9e-7 for F(4, 3), 2.7e-6 for F(6, 3), 1.3e-5
+    /// for F(8, 3), 2e-7 for F(2, 2) and 6e-7 for F(4, 2). With the points (0, ±1, ±2), F(4, 3) has 2.0e-6.
     pub(crate) pairs: &'static [f64],
 }
 
@@ -49,7 +49,7 @@ impl Family {
     /// Every family.
     pub(crate) const ALL: &'static [Self] = for_each_family!(families());
 
-    /// The family of some taps whose largest tile has `largest` outputs.
+    /// The family with `taps` taps whose largest tile has `largest` outputs.
     pub(crate) const fn of(taps: usize, largest: usize) -> Self {
         let mut i = 0;
         while i < Self::ALL.len() {
@@ -61,12 +61,12 @@ impl Family {
         panic!("no such family")
     }
 
-    /// The smallest family of a stride with tiles of `outputs`: it has the best points.
+    /// The smallest family of a stride with tiles of `outputs` outputs, which has the most accurate points.
     pub(crate) fn smallest(stride: usize, outputs: usize) -> Option<Self> {
         Self::ALL.iter().copied().find(|family| family.stride == stride && family.largest >= outputs)
     }
 
-    /// Outputs of the largest tile of a stride; 0 where it has none.
+    /// The number of outputs of the largest tile of a stride; 0 if there are no tiles.
     pub(crate) const fn largest(stride: usize) -> usize {
         let (mut largest, mut i) = (0, 0);
         while i < Self::ALL.len() {
@@ -78,7 +78,7 @@ impl Family {
         largest
     }
 
-    /// Points of the family's largest tile, infinity included.
+    /// The number of points of the family's largest tile, infinity included.
     pub(crate) const fn points(&self) -> usize {
         self.largest + self.taps - 1
     }

@@ -1,23 +1,22 @@
-//! Interpolation points, and the matrices that follow from them.
+//! Interpolation points and their matrices, as constants.
 //!
-//! [`super::derivation`] has the formula and its proof; here it is computed once more, by the compiler, for the families that
-//! the kernels have ([`super::families`]). A test compares the two.
+//! [`super::derivation`] has the formula and its proof. Here the compiler evaluates the formula for the families that the
+//! kernels use ([`super::families`]). A test compares the two.
 //!
-//! The points of a family are ordered `0, ∞, a, −a, b, −b, …`, and a tile of `m` outputs uses the first `m + r − 1` of
-//! them: tiles of every size share one set of transformed weights, those of the family's largest tile, and the smaller
-//! tile's `Bᵀ` makes up for the ratio of the two `N(p)`. So any number of outputs is covered exactly, without a product
-//! for outputs that do not exist.
+//! The points of a family are ordered `0, ∞, a, −a, b, −b, …`, and a tile of `m` outputs uses the first `m + r − 1` of them.
+//! Tiles of all sizes share the transformed weights of the family's largest tile; the `Bᵀ` of a smaller tile corrects for the
+//! ratio of the two `N(p)`. Any number of outputs is therefore covered exactly, without products for outputs that do not exist.
 //!
 //! All points are small dyadic rationals, so every entry of `Bᵀ` and `Aᵀ` is exact in `f32`.
 
 use super::families::{Family, MAX_POINTS};
 
-/// The points of a family. They fill *slots*, infinity the second.
+/// The points of a family, each in a *slot*; infinity has the second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Points {
-    /// Taps of the filter: 3, or 2 of every second input of a filter of stride 2.
+    /// Taps of the filter: 3, or the outer 2 of a filter of stride 2.
     pub(crate) taps: usize,
-    /// Outputs of the largest tile.
+    /// The number of outputs of the largest tile.
     pub(crate) largest: usize,
     finite: [f64; MAX_POINTS - 1],
 }
@@ -40,7 +39,7 @@ impl Points {
         Self { taps: family.taps, largest: family.largest, finite }
     }
 
-    /// Points of a tile of `outputs`, infinity included.
+    /// The number of points of a tile of `outputs` outputs, infinity included.
     pub(crate) const fn count(&self, outputs: usize) -> usize {
         outputs + self.taps - 1
     }
@@ -50,8 +49,8 @@ impl Points {
         if slot == 0 { self.finite[0] } else { self.finite[slot - 1] }
     }
 
-    /// `Π (p − q)` over the finite points `q ≠ p` of a tile.
-    const fn spread(&self, slot: usize, outputs: usize) -> f64 {
+    /// `N(p) = Π (p − q)` over the finite points `q ≠ p` of a tile.
+    const fn denominator(&self, slot: usize, outputs: usize) -> f64 {
         let mut product = 1.0;
         let mut other = 0;
         while other < self.count(outputs) {
@@ -69,8 +68,11 @@ impl Points {
         let mut slot = 0;
         while slot < self.count(outputs) {
             let mut row = [0.0; MAX_POINTS];
-            row[0] =
-                if slot == Self::INFINITY { 1.0 } else { self.spread(slot, self.largest) / self.spread(slot, outputs) };
+            row[0] = if slot == Self::INFINITY {
+                1.0
+            } else {
+                self.denominator(slot, self.largest) / self.denominator(slot, outputs)
+            };
             let mut other = 0;
             while other < self.count(outputs) {
                 if other != slot && other != Self::INFINITY {
@@ -98,7 +100,7 @@ impl Points {
             if slot == Self::INFINITY {
                 matrix[slot][self.taps - 1] = 1.0;
             } else {
-                let mut power = 1.0 / self.spread(slot, self.largest);
+                let mut power = 1.0 / self.denominator(slot, self.largest);
                 let mut tap = 0;
                 while tap < self.taps {
                     matrix[slot][tap] = power;

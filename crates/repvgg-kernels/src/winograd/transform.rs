@@ -1,15 +1,15 @@
 //! The transforms of one tile along one axis, on registers.
 //!
-//! Slots `2k` and `2k + 1` belong to the points `p` and `−p`. Their rows of `Bᵀ` differ in the sign of the odd half
-//! only, so both come from two half rows, `e` and `o`: `e + p·o` and `e − p·o`. Likewise `Aᵀ` needs the sum of the two for
-//! even powers and the difference for odd ones. What is left is a product with a constant, sparse matrix that the compiler
-//! sees entry by entry.
+//! Slots `2k` and `2k + 1` belong to the points `p` and `−p`. Their rows of `Bᵀ` differ only in the sign of the odd half, so
+//! both are computed from two half rows `e` and `o`, as `e + p·o` and `e − p·o`. Similarly, `Aᵀ` needs the sum of the two slots
+//! for even powers and their difference for odd powers. The rest is a product with a constant sparse matrix, which the compiler
+//! specialises entry by entry.
 
 use super::families::{Family, MAX_POINTS};
 use super::points::Points;
 use crate::isa::Simd;
 
-/// Repeats a block for `$i` in `0..10`, as constants.
+/// Repeats a block for each constant `$i` in `0..10`.
 macro_rules! unroll {
     ($i:ident $body:block) => {
         unroll!($i $body 0 1 2 3 4 5 6 7 8 9)
@@ -22,32 +22,34 @@ macro_rules! unroll {
     };
 }
 
-/// Bound on the inputs and slots of a tile.
+/// Upper bound on the inputs and slots of a tile.
 pub(crate) const MAX_SLOTS: usize = {
     let stride_2 = 2 * Family::largest(2) + 1;
     if stride_2 > MAX_POINTS { stride_2 } else { MAX_POINTS }
 };
 
-const _: () = assert!(MAX_SLOTS == 10, "`unroll!` counts as far as there are slots");
+const _: () = assert!(MAX_SLOTS == 10, "`unroll!` counts up to the number of slots");
 
-/// A tile of `M` outputs of the family of `TAPS` and `LARGEST`. Three taps are a filter of stride 1; two taps are the odd
-/// inputs of a filter of three taps and stride 2, whose even inputs meet the middle tap alone, untransformed.
+/// The transforms of a tile of `M` outputs, of the family with `TAPS` taps and a largest tile of `LARGEST` outputs.
+///
+/// Three taps are a filter of stride 1. Two taps are the outer taps of a three-tap filter of stride 2; its middle tap
+/// multiplies every second input, untransformed.
 pub(crate) struct TileTransform<const TAPS: usize, const LARGEST: usize, const M: usize>;
 
 impl<const TAPS: usize, const LARGEST: usize, const M: usize> TileTransform<TAPS, LARGEST, M> {
     const POINTS: Points = Points::of(&Family::of(TAPS, LARGEST));
-    /// Slots that are points.
+    /// The number of slots that are points.
     pub(crate) const TRANSFORMED: usize = M + TAPS - 1;
-    /// All slots.
+    /// The number of all slots.
     pub(crate) const SLOTS: usize = if TAPS == 3 { Self::TRANSFORMED } else { Self::TRANSFORMED + M };
-    /// Inputs that a tile reads.
+    /// The number of inputs that a tile reads.
     pub(crate) const INPUTS: usize = if TAPS == 3 { M + 2 } else { 2 * M + 1 };
     /// Half rows of `Bᵀ`.
     const HALVES: [[f32; MAX_POINTS]; MAX_POINTS] = halves(Self::POINTS, M);
-    /// `Aᵀ` on sums and differences, without what a pair does not contribute.
+    /// `Aᵀ` applied to sums and differences of pairs.
     const SUMS: [[f32; MAX_POINTS]; MAX_POINTS] = sums(Self::POINTS, M);
 
-    /// Rows of weights: one for each point, and for two taps the middle tap of three, untransformed.
+    /// The number of rows of weights: one for each point, and with two taps the untransformed middle tap.
     pub(crate) const WEIGHTS: usize = Self::TRANSFORMED + if TAPS == 3 { 0 } else { 1 };
     /// `G`.
     const FILTER: [[f32; MAX_POINTS]; MAX_POINTS] = filter(Self::POINTS);
@@ -56,12 +58,12 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> TileTransform<TAPS
         slot >= 2 && (slot | 1) < Self::TRANSFORMED
     }
 
-    /// `Bᵀ x`, the untransformed inputs behind it.
+    /// `Bᵀ x`, followed by the untransformed inputs.
     #[inline(always)]
     pub(crate) fn input<S: Simd>(simd: S, x: &[S::Vector; MAX_SLOTS]) -> [S::Vector; MAX_SLOTS] {
         let mut slots = [simd.splat(0.0); MAX_SLOTS];
         let mut halves = [simd.splat(0.0); MAX_SLOTS];
-        // Inputs of the transform are every second input of a filter of stride 2.
+        // With stride 2, only every second input is transformed.
         let step = const { if TAPS == 3 { 1 } else { 2 } };
         unroll!(I {
             if const { I < Self::TRANSFORMED } {
@@ -117,7 +119,7 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> TileTransform<TAPS
         weights
     }
 
-    /// `Aᵀ y`, plus what the untransformed slots hold.
+    /// `Aᵀ y`, plus the untransformed slots.
     #[inline(always)]
     pub(crate) fn output<S: Simd>(simd: S, y: &[S::Vector; MAX_SLOTS]) -> [S::Vector; MAX_SLOTS] {
         let mut terms = *y;
@@ -147,7 +149,7 @@ impl<const TAPS: usize, const LARGEST: usize, const M: usize> TileTransform<TAPS
     }
 }
 
-/// `coefficient · x + sum`, where a first term has no sum to be added to.
+/// `coefficient · x + sum`; the first term of a sum ignores `sum`.
 #[inline(always)]
 fn accumulate<S: Simd>(simd: S, is_first: bool, coefficient: f32, x: S::Vector, sum: S::Vector) -> S::Vector {
     match (is_first, coefficient) {
@@ -200,7 +202,7 @@ const fn sums(points: Points, outputs: usize) -> [[f32; MAX_POINTS]; MAX_POINTS]
         let mut slot = 0;
         while slot < points.count(outputs) {
             let paired = slot >= 2 && (slot | 1) < points.count(outputs);
-            // A sum serves even powers, a difference odd ones, both with the power of the positive point.
+            // Even powers use the sum of a pair, odd powers its difference, both with the power of the positive point.
             sums[output][slot] = if !paired {
                 rows[output][slot] as f32
             } else if slot % 2 == output % 2 {

@@ -9,8 +9,8 @@ use repvgg::graph::{ActivationKind, BatchNorm, LEAST_NORM, Linear, Node, Pool, S
 use repvgg::program::{Convolution, Operation, Program, Sum, ValueId};
 use repvgg_kernels::{Activation, Geometry};
 
-use super::Tensors;
 use crate::ops::{self, Branch};
+use crate::tensors::Tensors;
 
 /// The statistics that batch norms normalise with.
 pub(super) enum NormStatistics<'a> {

@@ -1,4 +1,4 @@
-//! Maps of single channels: batch norms by their running statistics, and factors.
+//! Maps per channel: batch norms with running statistics, and factors.
 
 use super::parameter;
 use crate::graph::{BatchNorm, Node, Op};
@@ -14,7 +14,7 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// What a batch norm or a factor per channel computes.
+    /// The map of a batch norm or a factor per channel.
     ///
     /// A batch norm is `t·x + b` with `t = γ / √(σ² + ε)` and `b = β − μt` (2101.03697, Sect. 3.3, Eq. 3).
     ///
@@ -22,7 +22,7 @@ impl Affine {
     /// When a parameter of `node` is missing.
     ///
     /// # Panics
-    /// When `node` is neither.
+    /// When `node` is neither of these.
     pub fn of(node: &Node, weights: &Weights) -> Result<Self> {
         let parameter = |suffix| parameter(node, suffix, weights);
         match node.op {

@@ -1,7 +1,7 @@
-//! The algebra: one convolution in f64, and the operations under which convolutions are closed.
+//! A convolution in f64, and the operations under which convolutions are closed.
 //!
-//! Shapes and values are treated apart. [`Geometry`] arithmetic decides *whether* two convolutions combine, without
-//! any weights; the kernels then follow without further conditions.
+//! Shapes and values are separate. [`Geometry`] arithmetic alone decides *whether* two convolutions combine; computing the
+//! combined kernel then needs no further conditions.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub struct LinearConv {
     pub bias: Vec<f64>,
 }
 
-/// Why two convolutions are not one.
+/// Why two convolutions do not combine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfusable(pub(crate) String);
 
@@ -49,7 +49,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The convolution that changes nothing: one 1×1 group per channel.
+/// The geometry of the identity: a 1×1 convolution with one group per channel.
 pub(crate) fn identity_geometry(channels: usize) -> Geometry {
     Geometry {
         in_channels: channels,
@@ -62,11 +62,11 @@ pub(crate) fn identity_geometry(channels: usize) -> Geometry {
     }
 }
 
-/// The geometry of `first`, then `second`. `first_has_bias` says whether `first` may add a constant.
+/// The geometry of `first` followed by `second`. `first_has_bias` says whether `first` may add a constant.
 pub(crate) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias: bool) -> Result<Geometry, Unfusable> {
     let pointwise = first.kernel == [1, 1] && first.padding == [0, 0];
     if second.padding != [0, 0] {
-        // The second pads its input with zeros; one convolution would see the first's response to the border there.
+        // The second convolution sees zeros beyond the border, where a single one would see the first's response.
         if first_has_bias {
             return refuse("a bias stands before a padded convolution");
         }
@@ -130,13 +130,13 @@ pub(crate) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfus
 }
 
 impl LinearConv {
-    /// What a convolution or a fully connected layer computes; the latter is a 1×1 convolution of maps of one pixel.
+    /// The map of a convolution or a fully connected layer, which is a 1×1 convolution of one-pixel maps.
     ///
     /// # Errors
     /// When a parameter of `node` is missing.
     ///
     /// # Panics
-    /// When `node` is neither.
+    /// When `node` is neither of these.
     pub fn of(node: &Node, weights: &Weights) -> crate::Result<Self> {
         let (geometry, has_bias) = match node.op {
             Op::Conv2d(Conv2d { geometry, bias }) | Op::NormalizedConv2d(Conv2d { geometry, bias }) => (geometry, bias),
@@ -151,7 +151,7 @@ impl LinearConv {
         Ok(Self { geometry, kernel, bias })
     }
 
-    /// The convolution that changes nothing.
+    /// The identity.
     pub fn identity(channels: usize) -> Self {
         Self { geometry: identity_geometry(channels), kernel: vec![1.0; channels], bias: vec![0.0; channels] }
     }
@@ -162,7 +162,7 @@ impl LinearConv {
         Self { kernel: vec![1.0 / window; geometry.weight_len()], bias: vec![0.0; geometry.out_channels], geometry }
     }
 
-    /// This convolution, then a batch norm or a factor per channel.
+    /// This convolution followed by a batch norm or a factor per channel.
     ///
     /// # Panics
     /// When `affine` has another number of channels.
@@ -181,10 +181,10 @@ impl LinearConv {
         self
     }
 
-    /// The same map with the kernel grown to `target`'s size by zeros on all sides, in `target`'s groups.
+    /// The same map with its kernel zero-padded to the size and groups of `target`.
     ///
     /// # Errors
-    /// When the kernel cannot stand in the centre of the larger one.
+    /// When the kernel cannot be centred in the larger one.
     pub fn pad_to(&self, target: &Geometry) -> Result<Self, Unfusable> {
         let geometry = sum_geometry(&self.geometry, target)?;
         let mut padded = Self::zero(geometry);
@@ -202,11 +202,11 @@ impl LinearConv {
         Ok(sum)
     }
 
-    /// This convolution, then `second` on its result (DBB's transform III, 2103.13425, Sect. 3.2, generalised to any
+    /// This convolution followed by `second` (DBB's transform III, 2103.13425, Sect. 3.2, generalised to any
     /// kernel, stride and groups).
     ///
     /// # Errors
-    /// When `second` pads a map that this one has already spread or shifted, which no single convolution repeats.
+    /// When `second` pads a map that this convolution has enlarged or shifted: no single convolution computes that.
     pub fn then(&self, second: &Self) -> Result<Self, Unfusable> {
         let has_bias = self.bias.iter().any(|&bias| bias != 0.0);
         let mut composed = Self::zero(then_geometry(&self.geometry, &second.geometry, has_bias)?);
@@ -232,7 +232,7 @@ impl LinearConv {
         group * per_group..(group + 1) * per_group
     }
 
-    /// Adds `branch`, whose kernel stands in the centre of this one.
+    /// Adds `branch`, its kernel centred in this one.
     fn accumulate(&mut self, branch: &Self) {
         let [height, width] = branch.geometry.kernel;
         let [top, left] = [0, 1].map(|axis| (self.geometry.kernel[axis] - branch.geometry.kernel[axis]) / 2);
@@ -249,7 +249,7 @@ impl LinearConv {
         }
     }
 
-    /// Adds `first` then `second`: `K[k, c, r₁ + σr₂] += Σₘ second[k, m, r₂] · first[m, c, r₁]`, positions in input
+    /// Adds `first` followed by `second`: `K[k, c, r₁ + σr₂] += Σₘ second[k, m, r₂] · first[m, c, r₁]`, positions in input
     /// pixels, σ the first's stride.
     fn compose(&mut self, first: &Self, second: &Self) {
         let position = |axis: usize, r1: usize, r2: usize| {
@@ -287,7 +287,7 @@ impl LinearConv {
     }
 }
 
-/// The filters `[K, …]`, each divided by its Euclidean norm; a filter of zeros stays zero.
+/// The filters `[K, …]`, each divided by its Euclidean norm; zero filters stay zero.
 pub(crate) fn normalized(weight: &Tensor) -> Vec<f64> {
     let filters = weight.shape()[0];
     let mut values: Vec<f64> = weight.data().iter().copied().map(f64::from).collect();

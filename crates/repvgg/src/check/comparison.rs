@@ -1,4 +1,4 @@
-//! Two models on the same inputs, and part by part.
+//! Compares two models: on the same inputs, and part by part.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::{Error, Form, Model, Result, Tensor, Weights, fuse, image};
 /// Images per run of the networks.
 const BATCH: usize = 8;
 
-/// What two models are compared on.
+/// The inputs of a comparison.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Inputs<'a> {
@@ -30,7 +30,7 @@ pub enum Inputs<'a> {
     Files(&'a [PathBuf]),
 }
 
-/// How far a comparison has come.
+/// Progress of a comparison.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
@@ -59,7 +59,7 @@ pub struct Comparison {
 pub struct LogitComparison {
     /// Images compared.
     pub images: usize,
-    /// Images for which both models have the same first choice.
+    /// Images on which both models have the same first choice.
     pub same_top1: usize,
     /// The largest difference of a logit.
     pub largest_difference: f64,
@@ -78,7 +78,7 @@ impl LogitComparison {
         self.same_top1 += usize::from(first_choice(a) == first_choice(b));
         for (&a, &b) in a.iter().zip(b) {
             let difference = (f64::from(a) - f64::from(b)).abs();
-            // A NaN must not vanish in a maximum.
+            // `max` would drop a NaN.
             if difference.is_nan() || difference > self.largest_difference {
                 self.largest_difference = difference;
             }
@@ -95,7 +95,7 @@ pub enum Parts {
     Regions(FusionReport),
     /// Both have the same graph: the parameters of each layer, in the graph's order.
     Layers(Vec<LayerDifference>),
-    /// Their graphs differ; only their logits can be compared.
+    /// The graphs differ, so only logits can be compared.
     None,
 }
 
@@ -110,12 +110,10 @@ pub struct LayerDifference {
     pub largest: f64,
 }
 
-/// Compares two models on the same inputs, computed as exactly as single precision allows, and part by part
-/// ([`compare_parts`]).
+/// Compares two models on the same inputs, with the engine's strict accuracy, and part by part ([`compare_parts`]).
 ///
 /// # Errors
-/// When the models take other images or have another number of classes than each other, an image file cannot be read,
-/// or the inputs do not fit the models.
+/// When the models differ in input channels or outputs, an image file cannot be read, or the inputs do not fit the models.
 pub fn compare(
     models: [&Model; 2],
     inputs: &Inputs<'_>,
@@ -198,7 +196,7 @@ impl Pair {
         Ok(Self { sessions })
     }
 
-    /// Runs both models on `images` images in batches; `append` adds the pixels of the image of an index to a batch.
+    /// Runs both models on `images` images in batches; `append(i, batch)` adds the pixels of image `i`.
     fn run(
         &mut self,
         images: usize,
@@ -228,8 +226,8 @@ fn first_choice(logits: &[f32]) -> Option<usize> {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))
 }
 
-/// Compares two models part by part; `size` is the side of the random images that whole networks run on in double
-/// precision. `progress` is called after each region.
+/// Compares two models part by part; `size` is the side in pixels of the random images on which whole networks run in
+/// double precision. `progress` is called after each region.
 ///
 /// # Errors
 /// When a graph cannot be built or cannot take images of this size.
@@ -267,7 +265,7 @@ fn compare_layers(a: &Model, b: &Model) -> Result<Parts> {
     Ok(Parts::Layers(layers))
 }
 
-/// The weights of `model` under the names of `graph`, where the two graphs differ in names alone.
+/// The weights of `model` under the names of `graph`, if the two graphs differ only in names.
 fn renamed(graph: &Graph, model: &Model) -> Option<Weights> {
     model.weights.clone().renamed(graph.renaming_from(model.graph())?)
 }

@@ -1,4 +1,4 @@
-//! A fusion against its training form: every region and the whole network, in double precision.
+//! Compares a fusion with its training form: every region and the whole network, in double precision.
 
 use std::collections::HashMap;
 
@@ -10,30 +10,30 @@ use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
 use crate::{Error, Form, Model, Result, Tensor, Weights};
 
-/// What rounding a fused kernel once to f32 may change: half a unit in the last place.
+/// The relative error of rounding a fused kernel to f32: half a unit in the last place.
 const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
-/// What the double-precision sums on both sides may differ by, relative to the branches' own magnitudes.
+/// The tolerance for the double-precision sums on both sides, relative to the magnitudes in the branches.
 const DOUBLE: f64 = 16.0 * f64::EPSILON;
-/// How many times [`FusionReport::rounding`] the logits may differ where a network amplifies rounding.
+/// The tolerance for logits in multiples of [`FusionReport::rounding`], for networks that amplify rounding.
 const AMPLIFIED: f64 = 16.0;
-/// The largest difference of logits that passes, relative to the largest logit, unless rounding alone causes more.
+/// The tolerance for logits relative to the largest, unless rounding alone exceeds it.
 pub const NETWORK_TOLERANCE: f64 = 1e-5;
-/// `[height, width]` of the random activations that a region runs on: borders and an interior, odd and even.
+/// `[height, width]` of the random activations of a region: borders and interior, one odd and one even side.
 const REGION_INPUT: [usize; 2] = [7, 6];
 
-/// A fused model and how it compares with its training form.
+/// A fused model and its comparison with the training form.
 #[derive(Debug, Clone)]
 pub struct CheckedFusion {
-    /// What was fused, and what could not be.
+    /// The fused regions, and the sums that cannot be fused.
     pub fusion: Fusion,
     /// The model in plain form.
     pub model: Model,
-    /// How far it is from the training form.
+    /// The comparison with the training form.
     pub report: FusionReport,
 }
 
 impl CheckedFusion {
-    /// The fused model, if it computes what the training form computes, to rounding.
+    /// The fused model, if it computes the function of the training form to rounding.
     ///
     /// # Errors
     /// As [`FusionReport::accept`].
@@ -49,7 +49,7 @@ impl CheckedFusion {
 ///
 /// # Errors
 /// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size. A fusion that
-/// drifts is no error here but in [`CheckedFusion::accept`].
+/// is not exact is reported by [`CheckedFusion::accept`].
 pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> Result<CheckedFusion> {
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
@@ -85,7 +85,7 @@ pub struct FusionReport {
     pub regions: Vec<RegionReport>,
     /// The largest difference of logits on random images, divided by the largest logit.
     pub network_error: f64,
-    /// What rounding alone does to the fused network: the same difference when each of its parameters changes by `±u`.
+    /// The effect of rounding alone: the same difference when each fused parameter changes by `±u`.
     pub rounding: f64,
     /// `[N, C, H, W]` of those images.
     pub network_input: [usize; 4],
@@ -143,14 +143,14 @@ pub fn verify(
     let expected = logits(fusion.original(), weights, &input)?;
     let found = logits(fusion.graph(), fused, &input)?;
     let difference = largest_difference(&expected, &found);
-    // 0 / 0, no logit but zero, stays NaN and is refused: nothing was compared.
+    // Where all logits are zero, 0 / 0 stays NaN and is refused: nothing was compared.
     let size = largest(expected.data().iter().copied());
     let rounded = logits(fusion.graph(), &perturbed(fused, &mut noise), &input)?;
     let rounding = largest_difference(&found, &rounded) / size;
     Ok(FusionReport { regions, network_error: difference / size, rounding, network_input })
 }
 
-/// The weights, each moved up or down by as much as rounding may move it.
+/// The weights, each moved up or down by the largest rounding error.
 fn perturbed(weights: &Weights, noise: &mut Normal) -> Weights {
     let mut perturbed = Weights::new();
     for (name, tensor) in weights.iter() {
@@ -177,7 +177,7 @@ fn verify_region(
     let (of_branches, of_single) = (magnitude(&branches, weights)?, magnitude(&single, fused)?);
     let bounds = of_single.data().iter().zip(of_branches.data()).map(|(s, b)| ROUNDING * s + DOUBLE * b);
     let differences = expected.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
-    // A bound of zero (a dead channel) allows no difference at all; NaN must not vanish in a maximum.
+    // A bound of zero (a dead channel) allows no difference; `max` would drop a NaN.
     let relative =
         differences.zip(bounds).map(|(difference, bound)| if difference == 0.0 { 0.0 } else { difference / bound });
     Ok(RegionReport {
@@ -192,7 +192,7 @@ fn verify_region(
     })
 }
 
-/// The region's nodes as a graph of their own.
+/// The region's nodes as a separate graph.
 fn branches(graph: &Graph, region: &Region) -> Graph {
     let mut alone = Graph::new();
     let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
@@ -206,7 +206,7 @@ fn branches(graph: &Graph, region: &Region) -> Graph {
     alone
 }
 
-/// The convolution that replaces the region as a graph of its own.
+/// The convolution that replaces the region, as a separate graph.
 fn single(region: &Region) -> Graph {
     let mut alone = Graph::new();
     let input = alone.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
@@ -220,7 +220,7 @@ fn last(mut values: Vec<Tensor<f64>>) -> Result<Tensor<f64>> {
     values.pop().ok_or_else(|| Error::fuse("region", expected("at least one node").found("none")))
 }
 
-/// The largest magnitude; NaN where there is one, which a plain maximum would lose.
+/// The largest magnitude, or NaN if any value is NaN: `max` would drop it.
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
     values.map(f64::abs).fold(0.0, |largest, x| if x.is_nan() || x > largest { x } else { largest })
 }

@@ -1,9 +1,9 @@
 //! Memory access cost: the bytes that operations move (Ma et al., 1807.11164, Sect. 2; 2101.03697, Sect. 3.1).
 //!
 //! An operation reads its inputs and its parameters and writes its output, each once and in f32: a 1×1 convolution of `c₁`
-//! to `c₂` channels on `h×w` pixels moves `hw (c₁ + c₂) + c₁c₂` numbers. Every operation counts by itself, as a framework
-//! runs a graph; an engine that joins operations into one pass moves less. The field's abbreviation of the name is MAC,
-//! which here means a multiply-add.
+//! to `c₂` channels on `h×w` pixels moves `hw (c₁ + c₂) + c₁c₂` numbers. Every operation counts separately, as in a
+//! framework that runs a graph node by node; an engine that fuses operations into one pass moves less. The literature
+//! abbreviates memory access cost as MAC, which here means a multiply-add.
 
 use std::iter::Sum;
 
@@ -11,12 +11,12 @@ use super::bytes;
 use crate::element_count;
 use crate::graph::{Op, Parameter, Shape};
 
-/// Bytes of f32 that are moved: activations for each image, parameters once for a batch.
+/// Bytes of f32 moved: activations once per image, parameters once per batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryAccess {
     /// Inputs read and outputs written for one image.
     pub activation_bytes: u64,
-    /// Parameters read, running statistics among them.
+    /// Parameters read, including running statistics.
     pub weight_bytes: u64,
 }
 
@@ -36,7 +36,7 @@ impl Sum for MemoryAccess {
     }
 }
 
-/// What one operation moves. The images are there already, and flattening only renames extents.
+/// The bytes that one operation moves. Inputs of the network and flattening move none.
 pub(super) fn of(op: &Op, parameters: &[Parameter], inputs: &[Shape], output: Shape) -> MemoryAccess {
     if matches!(op, Op::Input { .. } | Op::Flatten) {
         return MemoryAccess::default();

@@ -1,7 +1,7 @@
-//! Activation memory: which values are alive while each node runs, and what the waiting ones wait for.
+//! Activation memory: which values are alive while each node runs, and which node each of them is held for.
 //!
-//! A branched or residual block holds its input until the addition at its end; a plain convolution reads its input, and
-//! that can go (2101.03697, Sect. 3.1, Fig. 3).
+//! A branched or residual block holds its input until the addition at its end; after a plain
+//! convolution, its input can be freed (2101.03697, Sect. 3.1, Fig. 3).
 
 use super::bytes;
 use crate::Result;
@@ -14,33 +14,33 @@ pub struct Alive {
     pub name: String,
     /// Its bytes for one image.
     pub bytes: u64,
-    /// Where it is still needed afterwards: the node with several inputs, an addition as a rule, at the end of the branch that
-    /// reads it last, or that last reader itself where no such branch is. `None` where the value can go.
+    /// The node that it is held for: where the branch of its last reader joins the others, usually an addition, or the last
+    /// reader itself if there is no branch. `None` if the value can be freed.
     pub held_for: Option<String>,
 }
 
-/// A value that waits for its last reader.
+/// A value held for its last reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// The value, and what it is held for.
+    /// The value, and the node that it is held for.
     pub value: Alive,
-    /// How many nodes run in between.
+    /// The number of nodes that run while it is held.
     pub nodes: usize,
 }
 
 /// Bytes of activations while a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Live {
-    /// All that are alive.
+    /// All live values.
     pub(super) bytes: u64,
-    /// Earlier ones that are still to be read afterwards.
+    /// Earlier values that later nodes read.
     pub(super) held: u64,
 }
 
-/// What is alive while each node runs.
+/// The live bytes while each node runs.
 pub(super) fn live(graph: &Graph, shapes: &[Shape]) -> Vec<Live> {
     let last = last_reads(graph);
-    // Bytes that the present node or a later one reads.
+    // Bytes that this node or a later one reads.
     let mut needed = 0;
     let mut curve = Vec::with_capacity(shapes.len());
     for (id, node) in graph.iter() {
@@ -79,8 +79,7 @@ pub fn alive_at(graph: &Graph, size: [usize; 2], node: NodeId) -> Result<Vec<Ali
     Ok(alive)
 }
 
-/// The value that waits for its last reader while the most nodes run, the largest of several; none where each node is read by the next
-/// one alone. The inputs of blocks with branches wait until the addition.
+/// The value held while the most nodes run, the largest if several are; `None` if each node is read only by the next one. The inputs of blocks with branches wait until the addition.
 ///
 /// # Errors
 /// When the image does not suit the graph.
@@ -96,7 +95,7 @@ pub fn longest_wait(graph: &Graph, size: [usize; 2]) -> Result<Option<Wait>> {
     }))
 }
 
-/// The index of the last node that reads each value: its own where none does, that after the last node for an output.
+/// For each value, the index of the last node that reads it: its own index if none does, one past the last node for an output.
 fn last_reads(graph: &Graph) -> Vec<usize> {
     let mut last: Vec<usize> = (0..graph.nodes().len()).collect();
     for (id, node) in graph.iter() {
@@ -106,7 +105,7 @@ fn last_reads(graph: &Graph) -> Vec<usize> {
     last
 }
 
-/// The inputs that nobody reads after the node `id`.
+/// The inputs of the node `id` that no later node reads.
 fn going(node: &Node, id: NodeId, last: &[usize]) -> Vec<usize> {
     let mut inputs: Vec<usize> = node.inputs.iter().map(|input| input.index()).collect();
     inputs.sort_unstable();
@@ -115,7 +114,7 @@ fn going(node: &Node, id: NodeId, last: &[usize]) -> Vec<usize> {
     inputs
 }
 
-/// Whether a node writes its value of `own` bytes where an input was that nobody else needs.
+/// Whether a node overwrites an input that no other node needs with its value of `own` bytes.
 fn overwrites(node: &Node, own: u64, going: &[usize], shapes: &[Shape]) -> bool {
     let in_place = matches!(
         node.op,
@@ -124,7 +123,7 @@ fn overwrites(node: &Node, own: u64, going: &[usize], shapes: &[Shape]) -> bool 
     in_place && going.iter().any(|&input| bytes(shapes[input]) == own)
 }
 
-/// What the value of `id` is held for: where the branch of its last reader ends.
+/// The node that the value of `id` is held for: the end of the branch of its last reader.
 fn goal(graph: &Graph, users: &[Vec<NodeId>], id: NodeId, last: usize) -> String {
     let output = graph.outputs().iter().find(|output| output.node == id);
     let Some(&reader) = users[id.index()].iter().find(|user| user.index() == last) else {

@@ -1,16 +1,16 @@
-//! Degree of parallelism: how many fragmented operators a building block consists of (Ma et al., 1807.11164, Sect. 2, G3;
-//! 2101.03697, Sect. 3.1). Each is a kernel to start and to wait for.
+//! Degree of parallelism: the number of fragmented operators in a building block (Ma et al., 1807.11164, Sect. 2, G3;
+//! 2101.03697, Sect. 3.1). Each is a kernel to launch and to wait for.
 //!
-//! Fragmented operators are convolutions and pools. What an engine does in the same pass is none (batch norm, activation,
-//! addition, multiplication, concatenation), and neither is what works on one value per channel whatever the size of the
-//! image: global pooling and all that reads nothing else, which are squeeze-and-excitation and the classifier.
+//! Fragmented operators are convolutions and pools. Operations that an engine does in the same pass do not count (batch
+//! norm, activation, addition, multiplication, concatenation), nor do operations on one value per channel: global pooling
+//! and everything that only it feeds, which is squeeze-and-excitation and the classifier.
 //!
-//! A block lies between two values that every path from the image to the main output passes, with no such value in between: a
-//! RepVGG block has two operators in training form and one in plain form, a residual block has as many as it has convolutions, in a
-//! row or side by side. Cells that read their two predecessors (NASNet's) leave no such value between them, so a block whose
-//! operators belong to several modules by the first dotted part of their names is one block for each module. The
-//! literature's 13 operators for NASNet-A leave out the 1×1 convolutions at a cell's entrance and count a depthwise convolution and
-//! the pointwise one after it once; here they count as the convolutions they are.
+//! A block spans two consecutive values that every path from the image to the main output passes. A RepVGG block has two
+//! operators in training form and one in plain form; a residual block has one per convolution. Cells that read their two
+//! predecessors (NASNet's) have no such value between them, so a block whose operators belong to several modules, by the
+//! first dotted part of their names, is split by module. The literature counts 13 operators for NASNet-A: it leaves out the
+//! 1×1 convolutions at a cell's entrance and counts a depthwise convolution and the pointwise one after it as one. Here every
+//! convolution counts.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::graph::{Graph, Op, Role};
 /// A building block and its fragmented operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockOperators {
-    /// The node that ends it, or the module that it is.
+    /// The node that ends it, or the module's name.
     pub name: String,
     /// Its convolutions and pools.
     pub operators: usize,
@@ -33,7 +33,7 @@ pub struct Fragmentation {
 }
 
 impl Fragmentation {
-    /// The mean number of operators of a block; 0 where there is no block.
+    /// The mean number of operators per block; 0 without blocks.
     pub fn mean(&self) -> f64 {
         let operators: usize = self.blocks.iter().map(|block| block.operators).sum();
         operators as f64 / self.blocks.len().max(1) as f64
@@ -55,7 +55,7 @@ pub fn fragmentation(graph: &Graph) -> Fragmentation {
     let mut blocks = Vec::new();
     let mut operators: Vec<&str> = Vec::new();
     let mut is_vector: Vec<bool> = Vec::with_capacity(users.len());
-    // The last node that reads a value from before the present node: beyond it, that value goes round the present one.
+    // The last node that reads a value from before this node: up to there, that value bypasses this one.
     let mut reach = 0;
     for (id, node) in graph.iter() {
         let of_vectors = !node.inputs.is_empty() && node.inputs.iter().all(|input| is_vector[input.index()]);
@@ -78,7 +78,7 @@ fn is_operator(op: &Op) -> bool {
         || op.parameters().iter().any(|parameter| parameter.role == Role::Kernel)
 }
 
-/// The block that ends in the node `end`, or one for each module where the operators belong to several.
+/// The block that ends in the node `end`, or one per module if the operators belong to several.
 fn split(end: &str, operators: &[&str]) -> Vec<BlockOperators> {
     let modules: Option<Vec<&str>> =
         operators.iter().map(|name| name.split_once('.').map(|(module, _)| module)).collect();

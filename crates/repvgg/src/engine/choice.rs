@@ -6,31 +6,31 @@ use super::{Options, Sharing};
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// How a convolution is computed, and why.
+/// The algorithm of a convolution, and the reason for it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Choice {
-    /// The estimate of the algorithm taken.
+    /// The estimate of the chosen algorithm.
     pub taken: Estimate,
-    /// The estimates of the others that could have been taken, the fastest first.
+    /// The estimates of the alternatives, fastest first.
     pub others: Vec<Estimate>,
-    /// Why it was taken.
+    /// The reason for the choice.
     pub reason: Reason,
     /// The sizes of its tiles along each axis, `[vertical, horizontal]`, if it has tiles.
     pub tiles: Option<[Vec<usize>; 2]>,
 }
 
-/// Why an algorithm was taken.
+/// The reason for choosing an algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its estimate is the least.
+    /// It has the lowest estimate.
     Estimated,
     /// It was the fastest when measured.
     Measured,
-    /// The options ask for it.
+    /// The options request it.
     Asked,
-    /// A faster one would take more memory for its weights than the options allow.
+    /// The weights of a faster one exceed the memory limit.
     Memory,
     /// Sessions of other batches share its packed weights ([`Sharing`]).
     Shared,
@@ -77,13 +77,13 @@ impl ConvSite {
         Self { site: Site { batch, ..self.site }, ..self }
     }
 
-    /// The estimates of all algorithms that the options allow, the fastest first.
+    /// The estimates of all algorithms that the options allow, fastest first.
     pub(super) fn estimates(&self, options: &Options) -> Vec<Estimate> {
         let machine = Machine::typical(options.level);
         Estimate::all(options.level, machine, &self.spec, self.site, options.accuracy)
     }
 
-    /// The algorithm that the options ask for, that was measured, or that is estimated to be the fastest.
+    /// The algorithm that the options request, else the one that measured fastest, else the one with the lowest estimate.
     fn fastest(&self, options: &Options) -> Choice {
         let asked = options.algorithm.filter(|algorithm| algorithm.fits(&self.spec));
         let others = self.estimates(options);
@@ -97,7 +97,7 @@ impl ConvSite {
         self.choice(algorithm, reason, others, options)
     }
 
-    /// The algorithm of `shared`, a choice for another batch.
+    /// The same algorithm as `shared`, which was chosen for another batch.
     fn choice_like(&self, shared: &Choice, options: &Options) -> Choice {
         let choice = self.choice(shared.taken.algorithm, shared.reason, self.estimates(options), options);
         let is_least = choice.others.first().is_none_or(|other| choice.taken.time <= other.time);
@@ -105,7 +105,7 @@ impl ConvSite {
         Choice { reason, ..choice }
     }
 
-    /// The choice of an algorithm among `estimates`, or of one beside them that the options ask for.
+    /// The choice of an algorithm from `estimates`, or of another one that the options request.
     fn choice(&self, algorithm: Algorithm, reason: Reason, estimates: Vec<Estimate>, options: &Options) -> Choice {
         let (mut taken, others): (Vec<Estimate>, Vec<Estimate>) =
             estimates.into_iter().partition(|estimate| estimate.algorithm == algorithm);
@@ -117,7 +117,7 @@ impl ConvSite {
     }
 }
 
-/// Gives up algorithms with many weights, one layer at a time, where a byte saved costs the least time.
+/// Replaces algorithms by ones with fewer weights until the limit holds, first where a saved byte costs the least time.
 fn fit(choices: &mut [Choice], limit: u64) -> Result<()> {
     let mut total: u64 = choices.iter().map(|choice| choice.taken.weight_bytes).sum();
     while total > limit {

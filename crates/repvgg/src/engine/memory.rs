@@ -1,14 +1,14 @@
-//! The memory of values, as steps see it.
+//! The memory that a step reads and writes.
 //!
-//! Values lie in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]), in the arena; the caller's images may stay where they
-//! are, `[N, C, H, W]`.
+//! Values are stored in the arena in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]). The caller's images
+//! `[N, C, H, W]` may be read in place.
 
 use repvgg_kernels::Blocked;
 use repvgg_kernels::maps::Map;
 
 use crate::graph::Shape;
 
-/// Where a value lies, and its shape for one image.
+/// The location of a value, and its shape for one image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     pub(super) source: Source,
@@ -17,23 +17,23 @@ pub(super) struct Slot {
     pub(super) lanes: usize,
 }
 
-/// The memory that a value lies in.
+/// The location of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The caller's images, `[N, C, H, W]`.
     Caller,
-    /// The arena, from this element on, in blocks of channels.
+    /// The arena, starting at this element, in blocks of channels.
     Arena(usize),
 }
 
 impl Slot {
-    /// The layout in blocks for some images.
+    /// The layout in blocks of a batch of `images`.
     pub(super) fn layout(self, images: usize) -> Blocked {
         let [channels, height, width] = self.shape;
         Blocked { shape: [images, channels, height, width], lanes: self.lanes }
     }
 
-    /// Elements of memory for some images.
+    /// Elements of memory for `images`.
     fn len(self, images: usize) -> usize {
         match self.source {
             Source::Caller => images * self.shape.iter().product::<usize>(),
@@ -42,19 +42,19 @@ impl Slot {
     }
 }
 
-/// All that a step may read: the caller's images, and the arena around what the step writes.
+/// Everything that a step may read: the caller's images, and the arena before and after the step's output.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a> {
     input: &'a [f32],
     before: &'a [f32],
     after: &'a [f32],
-    /// Where `after` begins in the arena.
+    /// The arena index at which `after` starts.
     gap_end: usize,
     images: usize,
 }
 
 impl<'a> Values<'a> {
-    /// Separates what a step writes from all else.
+    /// Splits the arena into a step's output and everything else.
     pub(super) fn split(input: &'a [f32], arena: &'a mut [f32], images: usize, output: Slot) -> (Self, &'a mut [f32]) {
         let Source::Arena(offset) = output.source else { unreachable!("no step writes the caller's images") };
         let len = output.len(images);
@@ -63,7 +63,7 @@ impl<'a> Values<'a> {
         (Self { input, before, gap_end: offset + len, after, images }, output)
     }
 
-    /// Everything, when no step writes.
+    /// The whole arena, for reading.
     pub(super) fn all(input: &'a [f32], arena: &'a [f32], images: usize) -> Self {
         Self { input, before: arena, after: &[], gap_end: arena.len(), images }
     }

@@ -1,4 +1,4 @@
-//! How a network is prepared, and the images that it is prepared for.
+//! Options of the engine, and the shape of a batch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,32 +9,31 @@ use super::{Prepared, Session, Tuning};
 use crate::error::expected;
 use crate::{Error, Graph, Result, Weights};
 
-/// The largest height, width and batch. Sizes far beyond them overflow before they run out of memory.
+/// The largest height, width and batch: far larger ones would overflow before memory runs out.
 const EXTENT_LIMIT: usize = 1 << 16;
 
-/// The most threads: no machine has more, and each costs a stack.
+/// The most threads: beyond any machine, and each costs a stack.
 const THREAD_LIMIT: usize = 1 << 10;
 
-/// How a network computes.
+/// Options for preparing a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The instruction set.
     pub level: Level,
-    /// How large the tiles of Winograd's algorithm may be.
+    /// The accuracy, which limits the size of Winograd tiles.
     pub accuracy: Accuracy,
-    /// The algorithm of every convolution that it fits; the others take their fastest.
+    /// The algorithm for every convolution that supports it; others use their fastest. `None`: each uses its fastest.
     pub algorithm: Option<Algorithm>,
-    /// The most bytes that the packed weights of a session may take: tiles become smaller, layer by layer, until they fit.
+    /// The most bytes of packed weights for a session: tiles shrink, layer by layer, until the weights fit.
     pub memory_limit: Option<u64>,
-    /// Which sessions use the same packed weights.
+    /// Which sessions share packed weights.
     pub sharing: Sharing,
-    /// The algorithms that were measured to be the fastest.
+    /// Measured choices, which take precedence over estimates.
     pub tuning: Tuning,
 }
 
 impl Default for Options {
-    /// The best instructions of this processor, and for each convolution the algorithm that is estimated to be the
-    /// fastest.
+    /// The best instruction set of this processor, and for each convolution the algorithm with the lowest estimate.
     fn default() -> Self {
         Self {
             level: Level::detect(),
@@ -47,17 +46,17 @@ impl Default for Options {
     }
 }
 
-/// Which sessions of one network use the same packed weights.
+/// Which sessions of one network share packed weights.
 ///
-/// The fastest algorithm of a convolution depends on the batch: the more images, the more weights it pays to transform. Sessions
-/// whose algorithms for a layer are equal always share that layer's packed weights; this decides how often they are.
+/// The fastest algorithm of a convolution depends on the batch: with more images, larger transformed weights pay off. Sessions
+/// that use the same algorithm for a layer always share its packed weights; this setting decides how often they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Sharing {
-    /// Each session takes the fastest algorithms for its own batch and size.
+    /// Each session uses the fastest algorithms for its own batch and size.
     #[default]
     PerShape,
-    /// Sessions of up to this many images take the fastest algorithms for this many: one packing serves them all.
+    /// Sessions of up to this many images use the algorithms that are fastest for this many, so one packing serves them all.
     UpTo(usize),
 }
 
@@ -71,7 +70,7 @@ pub struct BatchShape {
 }
 
 impl BatchShape {
-    /// Checks that there are images.
+    /// Checks that no extent is zero or too large.
     ///
     /// # Errors
     /// Names the extent that is out of bounds.
@@ -82,12 +81,12 @@ impl BatchShape {
     }
 }
 
-/// Options and threads: what is left to decide is the network and the shape.
+/// Options and a pool of threads, for opening sessions of several networks.
 #[derive(Clone)]
 pub struct Engine {
-    /// How networks compute.
+    /// The options for preparing networks.
     pub options: Options,
-    /// The threads that they run on.
+    /// The threads that sessions run on.
     pub pool: Arc<ThreadPool>,
 }
 
@@ -100,13 +99,13 @@ impl Engine {
         Ok(Self { options: Options::default(), pool: thread_pool(threads)? })
     }
 
-    /// The default options on a thread for each processor core.
+    /// The default options with one thread per processor core.
     pub fn on_all_cores() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { options: Options::default(), pool: Arc::new(ThreadPool::new(threads)) }
     }
 
-    /// Prepares a network for one session. Where there will be several, share a [`Prepared`] network among them.
+    /// Prepares a network and opens one session. For several sessions, share a [`Prepared`] network instead.
     ///
     /// # Errors
     /// As [`Prepared::new`] and [`Session::new`].

@@ -1,4 +1,4 @@
-//! The parameters of steps in single precision: computed in double precision, rounded once.
+//! The parameters of steps: computed in double precision, rounded once to single.
 
 use std::borrow::Cow;
 
@@ -14,18 +14,18 @@ pub(super) struct Affine {
     pub(super) shift: Vec<f32>,
 }
 
-/// The parameters of a convolution with all that it absorbs.
+/// The parameters of a convolution after folding.
 pub(super) struct Folded<'a> {
     /// `[K, C/G, R, S]`.
     pub(super) weights: Cow<'a, [f32]>,
     /// `[K]`.
     pub(super) bias: Vec<f32>,
-    /// `[K]`, where the second input has factors.
+    /// `[K]`, if the second input has factors.
     pub(super) addend_scale: Option<Vec<f32>>,
 }
 
 impl Affine {
-    /// What a batch norm or a factor per channel computes, for blocks of `lanes` channels.
+    /// The map of a batch norm or a factor per channel, for blocks of `lanes` channels.
     pub(super) fn of(node: &Node, weights: &Weights, lanes: usize) -> Result<Self> {
         let algebra::Affine { scale, shift } = algebra::Affine::of(node, weights)?;
         let [scale, shift] = [scale, shift].map(|values| {
@@ -49,7 +49,7 @@ impl<'a> Folded<'a> {
         let addend = convolution.addend_affine.as_ref().map(affine).transpose()?;
         let is_plain = convolution.affines.is_empty() && !matches!(node.op, Op::NormalizedConv2d(_));
         if is_plain && addend.is_none() {
-            // Nothing to fold: what is stored is what is packed.
+            // Nothing to fold: the stored weights are packed as they are.
             let stored = |suffix: &str| weights.require(&format!("{}.{suffix}", node.name)).map(|tensor| tensor.data());
             let has_bias = node.op.parameters().iter().any(|parameter| parameter.suffix == "bias");
             let filters = convolution.geometry.out_channels;

@@ -1,4 +1,4 @@
-//! A program for images of one size: which steps run, and where the engine puts each value.
+//! A program for one image size: the steps that run, and the location of each value.
 
 use repvgg_kernels::{ConvSpec, Layout, Site};
 
@@ -9,14 +9,14 @@ use crate::Result;
 use crate::graph::Shape;
 use crate::program::{Operation, Place, Program, Room, Step, ValueId};
 
-/// The most channels of images that a convolution reads as the caller holds them; more are packed in blocks first.
+/// Images of up to this many channels are read by convolutions in place; others are packed in blocks first.
 const PLANAR_CHANNELS: usize = 4;
 
-/// Shapes and places of the values of a program.
+/// Shapes and locations of the values of a program.
 pub(super) struct Placement {
-    /// For each value, where it lies.
+    /// The location of each value.
     pub(super) slots: Vec<Slot>,
-    /// The indices of the steps that run: all but those whose output is their input.
+    /// The indices of the steps that run: all except those whose output is identical to their input.
     pub(super) steps: Vec<usize>,
     /// Elements of the arena.
     pub(super) arena: u64,
@@ -60,12 +60,12 @@ impl Placement {
         })
     }
 
-    /// Where the caller's images lie in blocks, if they do.
+    /// The location of the packed images, if some step reads images in blocks.
     pub(super) fn blocks(&self, program: &Program) -> Option<Slot> {
         Some(self.slots[program.input().index()]).filter(|slot| slot.source != Source::Caller)
     }
 
-    /// The convolutions of the steps, in order, for so many images.
+    /// The convolutions of the steps, in order, for `batch` images.
     pub(super) fn convolutions(&self, program: &Program, batch: usize) -> impl Iterator<Item = ConvSite> {
         self.steps.iter().filter_map(move |&index| {
             let Step { operation: Operation::Convolution(convolution), inputs, .. } = &program.steps()[index] else {
@@ -79,12 +79,12 @@ impl Placement {
     }
 }
 
-/// Whether a step's value is that of its input in blocks too: flattening a map of one pixel changes nothing.
+/// Whether a step's output is identical to its input in memory: flattening a one-pixel map changes nothing.
 fn is_alias(step: &Step, [_, height, width]: Shape) -> bool {
     step.operation == Operation::Flatten && [height, width] == [1, 1]
 }
 
-/// Whether some step has to read the images in blocks.
+/// Whether some step must read the images in blocks.
 fn reads_blocks(program: &Program, aliases: &[ValueId], channels: usize) -> bool {
     let mut images = vec![program.input()];
     for step in program.steps() {

@@ -1,4 +1,4 @@
-//! A network whose weights sessions share.
+//! A network with packed weights, shared by sessions.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,21 +14,21 @@ use crate::graph::{NodeId, Shape};
 use crate::program::{Convolution, Operation, Program};
 use crate::{Error, Graph, Result, Weights};
 
-/// A network that is ready for [`Session`](super::Session)s of any batch and size: its program, its weights, and what has
-/// been packed of them.
+/// A network ready for [`Session`](super::Session)s of any batch and size: its program, its weights, and the packed forms
+/// that sessions use.
 ///
-/// It is `Send` and `Sync`; sessions share it by [`Arc`]. Weights are packed when a session first needs them in that form,
+/// It is `Send` and `Sync`; sessions share it by [`Arc`]. Weights are packed when the first session needs them in a form,
 /// and stay packed. The tensors of the [`Weights`] are shared with the caller, not copied.
 pub struct Prepared {
     program: Program,
     weights: Weights,
     options: Options,
-    /// The batch norms and factors that are terms of sums.
+    /// The batch norms and factors of the terms of sums.
     affines: HashMap<NodeId, Arc<Affine>>,
     packed: Mutex<HashMap<PackedKey, Arc<PackedConv2d>>>,
 }
 
-/// What decides the bytes of packed weights.
+/// Determines the bytes of packed weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PackedKey {
     filters: NodeId,
@@ -37,7 +37,7 @@ struct PackedKey {
 }
 
 impl Prepared {
-    /// Prepares the main output of `graph`; auxiliary outputs are left out.
+    /// Prepares the main output of `graph`, without auxiliary outputs.
     ///
     /// # Errors
     /// When the weights do not fit the graph ([`Weights::check`]).
@@ -59,12 +59,12 @@ impl Prepared {
         &self.program
     }
 
-    /// How the network computes.
+    /// The options that it was prepared with.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Bytes of all weights that are packed: what sessions share counts once.
+    /// Bytes of all packed weights; shared ones count once.
     pub fn packed_bytes(&self) -> usize {
         let affines: usize = self.affines.values().map(|affine| affine.bytes()).sum();
         let packed: usize = self.packed().values().map(|packed| packed.bytes()).sum();
@@ -76,7 +76,7 @@ impl Prepared {
         self.packed().retain(|_, packed| Arc::strong_count(packed) > 1);
     }
 
-    /// Measures the fastest algorithm of each convolution that `tuning` does not know yet for images of this shape.
+    /// Measures the fastest algorithm of each convolution for images of this shape, except those already in the options' tuning.
     /// `progress(done, all)` is called before each convolution and at the end.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Prepared {
         Arc::clone(&self.affines[&id])
     }
 
-    /// A convolution with its weights in this form, packed now if they have not been.
+    /// A convolution with its weights in this form, packed now if no session has needed it before.
     ///
     /// # Errors
     /// When the system refuses the memory.
@@ -115,7 +115,7 @@ impl Prepared {
         packing: Packing,
     ) -> Result<Arc<PackedConv2d>> {
         let key = PackedKey { filters: convolution.filters, layout: spec.layout, packing };
-        // Packing holds the lock, so that no two sessions pack the same weights.
+        // Packing holds the lock, so two sessions never pack the same weights.
         let mut packed = self.packed();
         if let Some(found) = packed.get(&key) {
             return Ok(Arc::clone(found));
@@ -135,7 +135,7 @@ impl Prepared {
     }
 
     fn packed(&self) -> MutexGuard<'_, HashMap<PackedKey, Arc<PackedConv2d>>> {
-        // An entry is inserted whole, so a panic elsewhere leaves the map as it should be.
+        // Entries are inserted complete, so a panic elsewhere leaves the map valid.
         self.packed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

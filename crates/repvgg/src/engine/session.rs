@@ -1,4 +1,4 @@
-//! What runs of one shape need: places for values, and a plan for each step.
+//! Sessions: memory for values of one shape, and a plan for each step.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::graph::{NodeId, Shape};
 use crate::program::{Operation, Program, ValueId};
 use crate::{Error, Result};
 
-/// The most memory that activations may take; more is a mistake in the shape, not a network.
+/// The most memory for activations: a shape that needs more is a mistake.
 const MEMORY_LIMIT: u64 = 64 << 30;
 
-/// One step of a session: what a report prints about it.
+/// One step of a session, for reports.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Layer {
@@ -29,19 +29,18 @@ pub struct Layer {
     pub name: String,
     /// The operations that the step performs in one pass: `Conv2d + ReLU`.
     pub kind: String,
-    /// What it writes for each image: `[C, H, W]`.
+    /// Its output for one image: `[C, H, W]`.
     pub shape: Shape,
-    /// Multiply-adds for each image.
+    /// Multiply-adds per image.
     pub macs: u64,
-    /// How a convolution is computed.
+    /// The algorithm, if the step is a convolution.
     pub choice: Option<Choice>,
 }
 
 /// Runs a [`Prepared`] network on up to a batch of images of one size.
 ///
-/// It holds memory for activations and no weights, so it is cheap: have one for each thread that runs the network, and for each
-/// shape. Results do not depend on the number of threads of its pool, nor on the other images of a batch, not even in
-/// the last bit.
+/// It holds memory for activations and no weights, so it is cheap: open one per calling thread and shape. Results are bit-equal
+/// for any number of threads in its pool and for any other images in the batch.
 pub struct Session {
     prepared: Arc<Prepared>,
     pool: Arc<ThreadPool>,
@@ -49,7 +48,7 @@ pub struct Session {
     steps: Vec<BoundStep>,
     layers: Vec<Layer>,
     input: Shape,
-    /// Where the images lie in blocks, if some step reads them so.
+    /// The location of the packed images, if some step reads images in blocks.
     blocks: Option<Slot>,
     output: Slot,
     arena: Buffer,
@@ -57,12 +56,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for up to `shape.batch` images of `shape.size` on the threads of `pool`. Packs the weights that no earlier
-    /// session has packed in the form that it needs.
+    /// A session for up to `shape.batch` images of `shape.size` on the threads of `pool`. Packs the weights
+    /// whose form no earlier session has needed.
     ///
     /// # Errors
-    /// When the graph cannot take images of this size, the shape is empty, or memory is refused: by the system, beyond 64 GiB
-    /// of activations, or by [`Options::memory_limit`](super::Options::memory_limit).
+    /// When the graph cannot take images of this size, the shape is empty, activations exceed 64 GiB or the memory of the
+    /// system, or no choice of algorithms meets [`Options::memory_limit`](super::Options::memory_limit).
     pub fn new(prepared: &Arc<Prepared>, pool: &Arc<ThreadPool>, shape: BatchShape) -> Result<Self> {
         shape.check()?;
         let (program, options) = (prepared.program(), prepared.options());
@@ -105,13 +104,13 @@ impl Session {
     /// [`Session::output_shape`]. Allocates nothing.
     ///
     /// # Errors
-    /// When `input` is not a whole number of images, or too many or none, or `output` has another number of rows; `output` is
-    /// then unchanged.
+    /// When `input` is not 1 to [`BatchShape::batch`] whole images, or `output` has another number of rows; `output` is then
+    /// unchanged.
     pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<()> {
         self.execute(input, output, || ())
     }
 
-    /// As [`Session::run`], and returns the time of each of [`Session::layers`].
+    /// Runs like [`Session::run`] and returns the time of each of [`Session::layers`].
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -131,17 +130,17 @@ impl Session {
         &self.prepared
     }
 
-    /// The images that it is for.
+    /// The batch and size that it was opened for.
     pub fn shape(&self) -> BatchShape {
         self.shape
     }
 
-    /// Threads that work on a run, the caller's included.
+    /// Threads that work on a run, including the caller's.
     pub fn threads(&self) -> usize {
         self.pool.threads()
     }
 
-    /// One image of the input: `[C, H, W]`.
+    /// The shape of one image: `[C, H, W]`.
     pub fn input_shape(&self) -> Shape {
         self.input
     }
@@ -151,7 +150,7 @@ impl Session {
         self.output.shape
     }
 
-    /// The steps in the order in which they run.
+    /// The steps in execution order.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -161,12 +160,12 @@ impl Session {
         self.steps.iter().map(|step| step.constants.packed_bytes()).sum()
     }
 
-    /// Bytes of activations and workspace: all that the session alone holds.
+    /// Bytes of activations and workspace: everything that only this session holds.
     pub fn arena_bytes(&self) -> usize {
         self.arena.bytes() + self.workspace.bytes()
     }
 
-    /// The part of [`Session::arena_bytes`] that holds what convolutions compute in between, on each thread.
+    /// The part of [`Session::arena_bytes`] for intermediate results of convolutions, on all threads.
     pub fn workspace_bytes(&self) -> usize {
         self.workspace.bytes()
     }
@@ -195,7 +194,7 @@ impl Session {
         Ok(())
     }
 
-    /// The number of images of a run, whose slices have the right lengths.
+    /// Checks the lengths of the slices and returns the number of images.
     fn check(&self, input: &[f32], output: &[f32]) -> Result<usize> {
         let (image, row) = (self.input.iter().product::<usize>(), self.output.shape.iter().product::<usize>());
         let (images, batch) = (input.len() / image, self.shape.batch);
@@ -222,7 +221,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// What binds steps to memory and packed weights.
+/// Binds steps to memory and packed weights.
 struct Binding<'a> {
     prepared: &'a Prepared,
     pool: &'a ThreadPool,
@@ -240,7 +239,7 @@ impl Binding<'_> {
         BoundStep { index, constants, inputs, output: self.slot(step.output) }
     }
 
-    /// What the engine adds to a step; a convolution comes with its site and its choice.
+    /// The engine's constants for a step; for a convolution, its site and its choice are given.
     fn constants(&self, index: usize, convolution: Option<(&ConvSite, &Choice)>) -> Result<Constants> {
         let step = &self.prepared.program().steps()[index];
         Ok(match (&step.operation, convolution) {
@@ -267,10 +266,10 @@ impl Binding<'_> {
     }
 }
 
-/// What reports print comes from.
+/// Describes steps for reports.
 struct Report<'a> {
     program: &'a Program,
-    /// For each node of the graph.
+    /// One per node of the graph.
     costs: &'a [LayerCost],
 }
 
@@ -307,7 +306,7 @@ fn zeroed(len: u64, shape: BatchShape) -> Result<Buffer> {
     check_memory(len, shape)?;
     let buffer = usize::try_from(len).ok().and_then(|len| Buffer::zeroed(len).ok());
     let mut buffer = buffer.ok_or_else(|| too_much_memory(len.saturating_mul(size_of::<f32>() as u64), shape))?;
-    // Writing the zeros takes every page now, and not during the first run.
+    // Writing the zeros maps every page now rather than during the first run.
     buffer.fill(0.0);
     Ok(buffer)
 }

@@ -19,15 +19,15 @@ pub(super) struct BoundStep {
     pub(super) output: Slot,
 }
 
-/// What the engine adds to an operation.
+/// The engine's constants for an operation.
 pub(super) enum Constants {
     /// Nothing.
     None,
-    /// The packed weights of a convolution, and how it is applied to the images of the session.
+    /// The packed weights of a convolution, and its plan for the session's images.
     Convolution { packed: Arc<PackedConv2d>, plan: Box<ConvPlan> },
     /// The batch norm or factor of each term of a sum.
     Affines(Vec<Option<Arc<Affine>>>),
-    /// For each channel of the output, which of the input's it is.
+    /// For each output channel, the index of the input channel.
     Channels(Vec<usize>),
 }
 

@@ -1,4 +1,4 @@
-//! Measured choices: which algorithm was the fastest for a convolution on this machine.
+//! Measured choices: the fastest algorithm of each convolution on this machine.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,30 +16,29 @@ use crate::error::expected;
 use crate::file::{read_bounded, write_atomically};
 use crate::{Error, Result};
 
-/// The most bytes that a file of choices may have.
+/// The largest file of choices, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Candidates whose estimate is beyond this multiple of the least are not measured.
+/// Candidates with estimates beyond this multiple of the lowest are not measured.
 const CANDIDATES: f64 = 2.0;
 
-/// Rounds in which the candidates are timed in turn.
+/// Rounds; in each, the candidates are timed in turn.
 const ROUNDS: usize = 7;
 
-/// What is read between two timed runs, so that weights come from where a whole network's come from: twice a large
-/// second-level cache.
+/// Bytes read between timed runs to evict weights as a whole network would: twice a large second-level cache.
 const EVICTION: usize = (4 << 20) / size_of::<f32>();
 
-/// The fastest algorithm of each convolution that was measured, by its shape.
+/// The fastest algorithm of each measured convolution, by its shape.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tuning(BTreeMap<String, Algorithm>);
 
 impl Tuning {
-    /// Nothing measured.
+    /// An empty set of choices.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many convolutions were measured.
+    /// The number of measured convolutions.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -49,19 +48,19 @@ impl Tuning {
         self.0.is_empty()
     }
 
-    /// Takes over the choices of `other`.
+    /// Adds the choices of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// Where the choices for a model file are kept: beside it, with `.tune.json` after its name.
+    /// The path of the choices for a model file: its name with `.tune.json` appended.
     pub fn path(model: &Path) -> PathBuf {
         let mut name = model.as_os_str().to_owned();
         name.push(".tune.json");
         name.into()
     }
 
-    /// The choices stored beside a model file; none where there is no such file.
+    /// Reads the choices stored beside a model file; empty if there are none.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -73,7 +72,7 @@ impl Tuning {
     /// Reads choices from a file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no map from convolutions to algorithms.
+    /// When it cannot be read or is not a map from convolutions to algorithms.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, FILE_LIMIT)?;
         let names: BTreeMap<String, String> =
@@ -101,7 +100,7 @@ impl Tuning {
         self.0.get(&key(options, site)).copied()
     }
 
-    /// Measures the convolutions that are not known yet. `progress(done, all)` is called before each and at the end.
+    /// Measures the convolutions that have no measured choice yet. `progress(done, all)` is called before each and at the end.
     ///
     /// # Errors
     /// When the system refuses memory.
@@ -123,7 +122,7 @@ impl Tuning {
     }
 }
 
-/// The convolution's shape in words, and what its candidates depend on. The number of threads is not part of it, because
+/// The convolution's shape and everything else that its candidates depend on, as text. The number of threads is left out:
 /// results must not depend on it.
 fn key(options: &Options, ConvSite { spec, site }: &ConvSite) -> String {
     let pair = |[a, b]: [usize; 2]| format!("{a}x{b}");
@@ -150,7 +149,7 @@ struct Candidate {
     times: Vec<Duration>,
 }
 
-/// The candidate with the least median time.
+/// The candidate with the lowest median time.
 fn fastest(pool: &ThreadPool, options: &Options, site: &ConvSite) -> Result<Algorithm> {
     let mut candidates = candidates(pool, options, site)?;
     if let [only] = &*candidates {
@@ -182,7 +181,7 @@ fn fastest(pool: &ThreadPool, options: &Options, site: &ConvSite) -> Result<Algo
     Ok(best.expect("there is a candidate").algorithm)
 }
 
-/// The algorithms whose estimates are near the least, ready to run.
+/// The algorithms with estimates near the lowest, ready to run.
 fn candidates(pool: &ThreadPool, options: &Options, site: &ConvSite) -> Result<Vec<Candidate>> {
     let ConvSite { spec, site: images } = site;
     let weights = noise(spec.geometry.weight_len())?;

@@ -1,6 +1,6 @@
-//! The names that other code bases give RepVGG's parameters.
+//! Names of RepVGG's parameters in other code bases.
 //!
-//! Inside this project parameters have the names of the official PyTorch code; one table translates other names when a file is
+//! Inside this crate, parameters carry the names of the official PyTorch code. One table translates all others when a file is
 //! read or written.
 //!
 //! ```
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::weights::MERGED;
 
-/// A code base's way of naming RepVGG's parameters.
+/// A code base's naming convention for RepVGG's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -40,11 +40,11 @@ const PARTS: [[&str; 3]; 8] = [
     [MERGED, "reparam_conv", "branch_reparam"],
 ];
 
-/// The prefixes that wrapping a network in another module adds to its names.
+/// Prefixes that a wrapping module adds to parameter names.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "model.", "backbone."];
 
 impl Dialect {
-    /// All of them, the official one first.
+    /// Every dialect, the official one first.
     pub const ALL: [Self; 3] = [Self::Official, Self::Timm, Self::Mmpretrain];
 
     /// The code base's name.
@@ -56,7 +56,7 @@ impl Dialect {
         }
     }
 
-    /// The dialect that most of `names` belong to, if any do.
+    /// The dialect that most of `names` follow, if they follow any.
     pub fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         let count = |dialect: Self| names.clone().filter(|name| dialect.official(name).is_some()).count();
         let counts = Self::ALL.map(|dialect| (count(dialect), dialect));
@@ -65,7 +65,7 @@ impl Dialect {
         (count > 0).then_some(dialect)
     }
 
-    /// The official name of the parameter that this dialect calls `name`, with or without wrappers; `None` for other names.
+    /// Translates a name of this dialect, with or without wrapper prefixes, into the official one; `None` for other names.
     pub fn official(self, name: &str) -> Option<String> {
         let name = unwrapped(name);
         let head = match self {
@@ -84,7 +84,7 @@ impl Dialect {
         Some(format!("{block}.{}.{leaf}", row[0]))
     }
 
-    /// The block's official name, and the rest of the name.
+    /// Splits a name into the block's official name and the rest.
     fn block(self, name: &str) -> Option<(String, &str)> {
         let numbered = |rest: &str| rest.split('.').next().is_some_and(is_number);
         match self {
@@ -106,7 +106,7 @@ impl Dialect {
         }
     }
 
-    /// This dialect's name for the parameter with this official name; `None` when it has none.
+    /// Translates an official name into this dialect; `None` if the dialect has no such name.
     pub fn spell(self, official: &str) -> Option<String> {
         if self == Self::Official {
             return Some(official.to_owned());
@@ -134,7 +134,7 @@ impl Dialect {
     }
 }
 
-/// The name without the prefixes of wrappers.
+/// Strips wrapper prefixes from a name.
 pub(super) fn unwrapped(mut name: &str) -> &str {
     while let Some(inner) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         name = inner;
@@ -142,7 +142,7 @@ pub(super) fn unwrapped(mut name: &str) -> &str {
     name
 }
 
-/// Whether this is a number as PyTorch's module lists spell it: digits without leading zeros, so that a block has one spelling.
+/// Whether `text` is a number as PyTorch's module lists write it: without leading zeros, so that a block has one spelling.
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }
@@ -153,7 +153,7 @@ mod tests {
     use crate::zoo::VARIANTS;
 
     #[test]
-    fn every_parameter_of_every_network_is_translated_there_and_back() {
+    fn every_parameter_name_survives_a_round_trip_through_every_dialect() {
         for row in VARIANTS.iter().filter(|row| !row.auxiliary_heads) {
             let graph = row.spec().training_graph().unwrap();
             let plain = crate::fuse::Fusion::new(&graph).into_graph();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_code_bases() {
+    fn names_match_those_of_the_code_bases() {
         let official =
             ["stage0.rbr_1x1.bn.running_var", "stage3.13.rbr_identity.bias", "stage4.0.se.up.weight", "linear.bias"];
         let timm =
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn two_spellings_never_mean_one_parameter() {
+    fn a_parameter_has_one_spelling() {
         for name in [
             "stages.00.1.identity.bias",
             "stages.0.01.identity.bias",

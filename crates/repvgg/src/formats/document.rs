@@ -1,14 +1,14 @@
-//! Our own model file: one `.safetensors` holds weights under PyTorch names and all that is needed to use them.
+//! The model file: one `.safetensors` with the weights under PyTorch names and everything needed to use them.
 //!
-//! The metadata are one JSON document under the key `repvgg`:
+//! The metadata holds one JSON document, under the key `repvgg`:
 //!
 //! ```json
 //! {"version": 1, "form": "plain", "architecture": {"family": "repvgg", "depths": [2, 4, 14, 1], …},
 //!  "labels": ["cat", "dog"], "preprocessing": {"size": 224, "crop_fraction": 0.875, …}, "training": {…}}
 //! ```
 //!
-//! `architecture` is a RepVGG's specification, or the graph that the weights belong to; a graph that a specification builds
-//! has it beside, under `specification`. Python's `safetensors` opens the file as it is:
+//! `architecture` is the specification of a RepVGG or the graph of any other network. If a specification built that graph,
+//! it is stored as well, under `specification`. Python's `safetensors` opens the file directly:
 //! `json.loads(safe_open(path, "np").metadata()["repvgg"])`.
 
 use std::collections::HashMap;
@@ -16,8 +16,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Strides, agree, identify};
-use super::names::Named;
+use super::claim::{Strides, identify, reconcile};
+use super::names::NamedTensors;
 use super::{Dialect, Stored, onnx, safetensors};
 use crate::error::expected;
 use crate::file::write_atomically;
@@ -44,13 +44,13 @@ pub(super) struct Document {
     preprocessing: Preprocessing,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     training: Option<serde_json::Value>,
-    /// The code base that the parameters are named for, where it is not the official one.
+    /// The dialect of the parameter names, unless official.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     names: Option<Dialect>,
 }
 
 impl Document {
-    /// The document of a model whose parameters a file names for `dialect`.
+    /// The document of a model in a file with the parameter names of `dialect`.
     fn of(model: &Model, dialect: Dialect) -> Self {
         let architecture = model.architecture();
         let specification = model.specification().filter(|known| **known != architecture);
@@ -66,12 +66,12 @@ impl Document {
         }
     }
 
-    /// The document in these metadata, if there is one.
+    /// Finds the document in a file's metadata.
     pub(super) fn find<'m>(metadata: impl IntoIterator<Item = (&'m String, &'m String)>) -> Result<Option<Self>> {
         metadata.into_iter().find(|(key, _)| *key == KEY).map(|(_, text)| Self::read(text)).transpose()
     }
 
-    /// Reads a document; its version decides whether the rest is read.
+    /// Reads a document, once its version has been checked.
     fn read(text: &str) -> Result<Self> {
         let wrong = |error| Error::format("metadata", expected("a description of the model").found(error));
         let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
@@ -89,18 +89,18 @@ impl Document {
             .map_err(|error| Error::format("metadata", format!("cannot be written as JSON: {error}")))
     }
 
-    /// The network that the document describes; `claimed` is what the caller says it is.
+    /// Builds the network that the document describes; `claimed` is the specification that the caller expects.
     ///
     /// # Errors
-    /// When nothing can be built from the description, or the network is not what the caller says.
+    /// When the description is invalid, or the network is not the claimed one.
     pub(super) fn network(&self, claimed: Option<&Specification>) -> Result<Network> {
         let architecture = self.architecture.clone();
         if architecture.repvgg().is_some() {
-            let agreed = match claimed {
-                Some(claimed) => agree(&architecture, claimed, Strides::Known)?,
+            let specification = match claimed {
+                Some(claimed) => reconcile(&architecture, claimed, Strides::Known)?,
                 None => architecture,
             };
-            return Network::new(agreed, self.form);
+            return Network::new(specification, self.form);
         }
         let graph = architecture.training_graph()?;
         let name = architecture.name().to_owned();
@@ -108,13 +108,13 @@ impl Document {
         network.specification = match (&self.specification, claimed) {
             (_, Some(claimed)) => Some(identify(&network, claimed)?),
             (Some(own), None) => Some(own.clone()).filter(|own| own.classes() == network.graph.classes()),
-            // Files did not always hold the specification; the name of a published network leads to it.
+            // Older files lack the specification; that of a published network is found by name.
             (None, None) => Specification::named(&network.name).and_then(|known| identify(&network, &known).ok()),
         };
         Ok(network)
     }
 
-    /// The model that the document describes, with the tensors of its file.
+    /// Builds the model from the document and the tensors of its file.
     ///
     /// # Errors
     /// As [`network`](Self::network), and when the tensors are not exactly the network's parameters.
@@ -125,14 +125,13 @@ impl Document {
     ) -> Result<(Model, Option<Dialect>)> {
         let network = self.network(claimed)?;
         let dialect = self.dialect(&network, &tensors);
-        let weights = Named::documented(tensors, &network.graph, dialect)?.account(&network.graph)?;
+        let weights = NamedTensors::for_graph(tensors, &network.graph, dialect)?.into_parameters(&network.graph)?;
         let model = self.into_model(network, weights);
         model.check_annotations()?;
         Ok((model, dialect))
     }
 
-    /// The code base that a RepVGG's parameters are named for. Older files do not say it: the name of the first parameter
-    /// decides.
+    /// The dialect of a RepVGG's parameter names. Older files do not record it; there the first parameter's name decides.
     fn dialect(&self, network: &Network, tensors: &[(String, Stored)]) -> Option<Dialect> {
         self.architecture.repvgg()?;
         let has = |name: &str| tensors.iter().any(|(known, _)| known == name);
@@ -142,7 +141,7 @@ impl Document {
         Some(self.names.or(found).unwrap_or(Dialect::Official))
     }
 
-    /// The model of `network` with what the document says beside.
+    /// Adds the document's labels, preprocessing and training record to a network and its weights.
     pub(super) fn into_model(self, network: Network, weights: Weights) -> Model {
         let mut model = network.into_model(weights, self.preprocessing.size);
         model.labels = self.labels;
@@ -153,7 +152,7 @@ impl Document {
 }
 
 impl Model {
-    /// What files call the architecture: a RepVGG's specification; for other networks the graph that the weights belong to.
+    /// The `architecture` entry of a model file: the specification of a RepVGG, or the graph of any other network.
     pub fn architecture(&self) -> Specification {
         match self.specification() {
             Some(specification) if specification.repvgg().is_some() => specification.clone(),
@@ -164,7 +163,7 @@ impl Model {
         }
     }
 
-    /// Writes the model file: beside its place first, then renamed, so that it is there whole or not at all.
+    /// Writes the model file atomically: to a temporary file, which is then renamed.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -173,17 +172,17 @@ impl Model {
         write_atomically(path, |file| file.write_all(&bytes))
     }
 
-    /// The bytes of the model file; the same model gives the same bytes.
+    /// Encodes the model file. The same model always gives the same bytes.
     ///
     /// # Errors
-    /// When the metadata cannot be expressed.
+    /// When the metadata cannot be encoded.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let metadata = HashMap::from([(KEY.to_owned(), Document::of(self, Dialect::Official).write()?)]);
         safetensors::write(&self.weights, Precision::Single, metadata)
     }
 
-    /// Writes the network as ONNX, with labels and preprocessing in its metadata: under `repvgg` the document of a model
-    /// file, under `labels` and `preprocessing` these alone.
+    /// Writes the network as ONNX. Its metadata holds the document of a model file under `repvgg`, and repeats labels and
+    /// preprocessing under keys of their own.
     ///
     /// # Errors
     /// As [`onnx::write`].
@@ -201,10 +200,10 @@ impl Model {
     }
 }
 
-/// Writes a model as safetensors, its parameters named for a code base.
+/// Writes a model as safetensors, with the parameter names of `dialect`.
 ///
 /// # Errors
-/// When the code base has no name for a parameter, a value does not fit the precision, or the file cannot be written.
+/// When the dialect has no name for a parameter, a value does not fit the precision, or the file cannot be written.
 pub fn save(model: &Model, path: &Path, dialect: Dialect, precision: Precision) -> Result<()> {
     let is_repvgg = model.specification().is_some_and(|known| known.repvgg().is_some());
     let spell = |name: &str| match dialect {

@@ -1,7 +1,7 @@
-//! Files of other programs: the network is inferred from the names and shapes of its parameters.
+//! Files written by other programs. The network is inferred from the names and shapes of its parameters.
 
-use super::claim::{Strides, agree};
-use super::names::Named;
+use super::claim::{Strides, reconcile};
+use super::names::NamedTensors;
 use super::{Dialect, Stored};
 use crate::fuse::Fusion;
 use crate::image::Preprocessing;
@@ -10,10 +10,10 @@ use crate::weights::Shapes;
 use crate::zoo::{self, RepVgg};
 use crate::{Error, ErrorKind, Result, Specification, Weights};
 
-/// The model of tensors that nothing describes. `claimed` is what the caller says it is.
+/// Builds the model of a file that holds only tensors. `claimed` is the specification that the caller expects.
 ///
 /// # Errors
-/// When no network has exactly these parameters, several have, or the network is not what the caller says.
+/// When no network has exactly these parameters, more than one has, or the network is not the claimed one.
 pub(super) fn open_tensors(
     tensors: Vec<(String, Stored)>,
     claimed: Option<&Specification>,
@@ -21,59 +21,59 @@ pub(super) fn open_tensors(
     let (tensors, network) = recognise(tensors, claimed)?;
     let size = network.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
     let dialect = tensors.dialect;
-    let weights = tensors.account(&network.graph)?;
+    let weights = tensors.into_parameters(&network.graph)?;
     Ok((network.into_model(weights, size), dialect))
 }
 
-/// The network whose parameters have these names and shapes: a RepVGG, or one of the zoo's other networks.
-fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) -> Result<(Named, Network)> {
-    let tensors = Named::translated(tensors)?;
+/// Finds the network whose parameters have these names and shapes: a RepVGG, or another network of the zoo.
+fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) -> Result<(NamedTensors, Network)> {
+    let tensors = NamedTensors::translated(tensors)?;
     if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
         let tensors = tensors.unwrapped();
-        let network = trained(claimed.clone().suited_to(&tensors.weights.shapes()))?;
+        let network = training_network(claimed.clone().adapted_to(&tensors.weights.shapes()))?;
         return Ok((tensors, network));
     }
     match (zoo::infer(&tensors.weights.shapes()), claimed) {
         (Ok((spec, form)), Some(claimed)) => {
-            let agreed = agree(&spec.into(), claimed, Strides::Assumed)?;
-            Ok((tensors, Network::new(agreed, form)?))
+            let specification = reconcile(&spec.into(), claimed, Strides::Assumed)?;
+            Ok((tensors, Network::new(specification, form)?))
         }
         (Ok((spec, form)), None) => Ok((tensors, Network::new(spec.into(), form)?)),
-        (Err(error), Some(_)) => Err(tensors.spelled(error)),
+        (Err(error), Some(_)) => Err(tensors.with_file_names(error)),
         (Err(error), None) => {
-            let error = tensors.spelled(error);
+            let error = tensors.with_file_names(error);
             let tensors = tensors.unwrapped();
-            let mut known = zoo::known(&tensors.weights.shapes());
+            let mut known = zoo::matching(&tensors.weights.shapes());
             if known.len() > 1 {
                 let names = known.iter().map(Specification::name).collect::<Vec<_>>().join(", ");
                 let problem = format!("ambiguous: the parameters of {names} have the same names and shapes");
                 return Err(Error::new(ErrorKind::Ambiguous, problem).within("architecture"));
             }
             match known.pop() {
-                Some(specification) => Ok((tensors, trained(specification)?)),
+                Some(specification) => Ok((tensors, training_network(specification)?)),
                 None => Err(error),
             }
         }
     }
 }
 
-/// The network as it is trained, which is its plain form where nothing can be fused.
-fn trained(specification: Specification) -> Result<Network> {
+/// The network in training form, which is also its plain form if there is nothing to fuse.
+fn training_network(specification: Specification) -> Result<Network> {
     let network = Network::new(specification, Form::Training)?;
     let is_repvgg = network.specification.as_ref().is_some_and(|known| known.repvgg().is_some());
     let is_plain = !is_repvgg && Fusion::new(&network.graph).is_plain();
     Ok(Network { form: if is_plain { Form::Plain } else { Form::Training }, ..network })
 }
 
-/// What the names and shapes of parameters say.
+/// A RepVGG inferred from the names and shapes of its parameters.
 pub(super) struct Inferred {
     pub(super) spec: RepVgg,
     pub(super) form: Form,
     pub(super) dialect: Option<Dialect>,
 }
 
-/// The RepVGG with parameters of these names and shapes, if they are a RepVGG's.
-pub(super) fn inferred(weights: &Weights) -> Option<Inferred> {
+/// Infers a RepVGG from the names and shapes of its parameters; `None` if they are not those of a RepVGG.
+pub(super) fn infer_repvgg(weights: &Weights) -> Option<Inferred> {
     let shapes = weights.shapes();
     let dialect = Dialect::of(shapes.keys().map(String::as_str));
     let official = |name: String| dialect.and_then(|dialect| dialect.official(&name)).unwrap_or(name);

@@ -1,13 +1,13 @@
-//! A model repository's `config.json`: labels and preprocessing.
+//! The `config.json` of a model repository: labels and preprocessing.
 //!
-//! timm's form, the settings in `pretrained_cfg` or, in older files, beside `architecture`:
+//! timm keeps its settings in `pretrained_cfg` or, in older files, next to `architecture`:
 //!
 //! ```json
 //! {"architecture": "repvgg_a0", "num_classes": 2, "label_names": ["cat", "dog"],
 //!  "pretrained_cfg": {"input_size": [3, 224, 224], "interpolation": "bilinear", "crop_pct": 0.875, "mean": […], "std": […]}}
 //! ```
 //!
-//! and transformers' form, whose labels are `{"id2label": {"0": "cat", "1": "dog"}}`.
+//! transformers stores the labels as `{"id2label": {"0": "cat", "1": "dog"}}`.
 //!
 //! ```
 //! let config = repvgg::formats::hub_config::read(br#"{"architecture": "repvgg_a0", "id2label": {"0": "cat"}}"#).unwrap();
@@ -23,24 +23,24 @@ use crate::{Error, ErrorKind, Model, Result, Specification};
 
 const PLACE: &str = "config.json";
 
-/// The settings in the file.
+/// The contents of a `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubConfig {
     /// timm's name of the network, such as `repvgg_a0`.
     pub architecture: Option<String>,
-    /// The classes' names, one per logit; empty when the file names none.
+    /// The class names, one per logit; empty if the file has none.
     pub labels: Vec<String>,
-    /// How an image becomes the network's input; timm's defaults fill in what the file omits. `None` when it gives nothing.
+    /// The transform from an image to the network's input, with timm's defaults for missing entries; `None` if all are missing.
     pub preprocessing: Option<Preprocessing>,
 }
 
 impl HubConfig {
-    /// The published network of that name: `repvgg_a0` is `repvgg-a0`.
+    /// The published network that `architecture` names: `repvgg_a0` is `repvgg-a0`.
     pub fn named(&self) -> Option<Specification> {
         Specification::named(&self.architecture.as_ref()?.replace('_', "-"))
     }
 
-    /// The model with the labels and the preprocessing of the file.
+    /// Returns the model with the labels and preprocessing of the file.
     ///
     /// # Errors
     /// When the number of labels is not the number of classes.
@@ -60,8 +60,8 @@ impl HubConfig {
 /// Reads the bytes of a `config.json`.
 ///
 /// # Errors
-/// When they are not JSON, an entry has the wrong type, the preprocessing is unsupported, or the number of labels is not the
-/// number of classes.
+/// When the bytes are not JSON, an entry has the wrong type, the preprocessing is unsupported, or the number of labels is
+/// not the number of classes.
 pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     let root: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::format(PLACE, expected("a JSON document").found(error)))?;
@@ -77,12 +77,12 @@ pub fn read(bytes: &[u8]) -> Result<HubConfig> {
     })
 }
 
-/// The entry called `key`; `null` counts as absent.
+/// Looks up `key`; `null` counts as missing.
 fn entry<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     object.get(key).filter(|value| !value.is_null())
 }
 
-/// The classes' names: timm's, overridden by entries at the root, else transformers'.
+/// The class names: timm's, with precedence for entries at the root, or else those of transformers.
 fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Vec<String>> {
     let either = |key| entry(root, key).map_or_else(|| entry(settings, key), Some);
     let (key, labels) = if let Some(names) = either("label_names") {
@@ -95,7 +95,7 @@ fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Ve
         return Ok(Vec::new());
     };
     if let Some(classes) = either("num_classes") {
-        let classes = whole("num_classes", classes)?;
+        let classes = integer("num_classes", classes)?;
         if classes != labels.len() as u64 {
             return Err(refuse(key, expected(format_args!("{classes} names")).found(labels.len())));
         }
@@ -103,7 +103,7 @@ fn labels(root: &Map<String, Value>, settings: &Map<String, Value>) -> Result<Ve
     Ok(labels)
 }
 
-/// `names`, such as WordNet's `n01440764`, replaced by their `descriptions`, such as *tench*.
+/// Replaces `names`, such as WordNet's `n01440764`, with their `descriptions`, such as *tench*.
 fn described(mut names: Vec<String>, descriptions: Option<&Value>) -> Result<Vec<String>> {
     let Some(descriptions) = descriptions else { return Ok(names) };
     let place = "label_descriptions";
@@ -116,7 +116,7 @@ fn described(mut names: Vec<String>, descriptions: Option<&Value>) -> Result<Vec
     Ok(names)
 }
 
-/// The values of `{"0": …, "1": …}` in the order of their keys, which are 0 to N − 1.
+/// The values of `{"0": …, "1": …}`, ordered by their keys 0 to N − 1.
 fn numbered(value: &Value) -> Result<Vec<String>> {
     let place = "id2label";
     let object = value.as_object().ok_or_else(|| wrong(place, "an object", value))?;
@@ -131,7 +131,7 @@ fn numbered(value: &Value) -> Result<Vec<String>> {
     Ok(labels.into_iter().flatten().collect())
 }
 
-/// The evaluation transform, with timm's defaults for absent entries; `None` when all are absent.
+/// The evaluation transform, with timm's defaults for missing entries; `None` if all are missing.
 fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>> {
     if !["input_size", "interpolation", "crop_pct", "mean", "std"].iter().any(|key| entry(settings, key).is_some()) {
         return Ok(None);
@@ -157,12 +157,11 @@ fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>>
 
 /// C and S of `[C, S, S]`.
 fn input_size(value: &Value) -> Result<(usize, usize)> {
-    let refuse_value = || wrong("input_size", "[channels, size, size]", value);
-    let [channels, height, width] = value.as_array().ok_or_else(refuse_value)?.as_slice() else {
-        return Err(refuse_value());
+    let wrong_value = || wrong("input_size", "[channels, size, size]", value);
+    let [channels, height, width] = value.as_array().ok_or_else(wrong_value)?.as_slice() else {
+        return Err(wrong_value());
     };
-    let extent =
-        |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(refuse_value);
+    let extent = |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(wrong_value);
     let (height, width) = (extent(height)?, extent(width)?);
     if height != width {
         return Err(refuse("input_size", expected("a square").found(format_args!("{height} × {width}"))));
@@ -187,8 +186,8 @@ fn texts(place: &str, value: &Value) -> Result<Vec<String>> {
     values.iter().map(|value| text(place, value)).collect()
 }
 
-fn whole(place: &str, value: &Value) -> Result<u64> {
-    value.as_u64().ok_or_else(|| wrong(place, "a whole number", value))
+fn integer(place: &str, value: &Value) -> Result<u64> {
+    value.as_u64().ok_or_else(|| wrong(place, "an integer", value))
 }
 
 fn number(place: &str, value: &Value) -> Result<f32> {
@@ -201,7 +200,7 @@ fn numbers(place: &str, value: &Value) -> Result<Vec<f32>> {
 }
 
 /// The error for an entry of the wrong type or value.
-fn wrong(place: &str, due: &str, found: &Value) -> Error {
+fn wrong(place: &str, required: &str, found: &Value) -> Error {
     let found = match found {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
@@ -210,7 +209,7 @@ fn wrong(place: &str, due: &str, found: &Value) -> Error {
         Value::Array(values) => format!("a list of {}", values.len()),
         Value::Object(_) => "an object".into(),
     };
-    refuse(place, expected(due).found(found))
+    refuse(place, expected(required).found(found))
 }
 
 /// The beginning of `text`, quoted, on one line.

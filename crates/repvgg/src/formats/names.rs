@@ -1,4 +1,4 @@
-//! From a file's names to the official ones; accounts for every name.
+//! Translates the names in a file into official ones, and accounts for every name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,49 +9,49 @@ use crate::graph::Op;
 use crate::weights::{Misfit, Misfits};
 use crate::{Error, Graph, Result, Weights};
 
-/// The tensors of a file under this project's names.
-pub(super) struct Named {
+/// The tensors of a file under official names.
+pub(super) struct NamedTensors {
     /// Floating-point tensors.
     pub(super) weights: Weights,
-    /// The dialect of the file's names; `None` when they were left unchanged.
+    /// The dialect of the names in the file; `None` if they were left unchanged.
     pub(super) dialect: Option<Dialect>,
-    /// The types of all other tensors.
+    /// The element types of all other tensors.
     others: BTreeMap<String, String>,
-    /// The file's own spelling of each name.
+    /// The name in the file, by official name.
     spelling: BTreeMap<String, String>,
-    /// The prefix of every name in the file.
+    /// The wrapper prefix of the names in the file.
     wrapper: String,
 }
 
-/// The suffix of PyTorch's batch counters, usually integers, which nothing uses.
+/// The suffix of PyTorch's batch counters, usually integers, which inference never reads.
 const COUNTER: &str = ".num_batches_tracked";
 
-impl Named {
-    /// The parameters of `graph` as `dialect` names them; other names, and all names without a dialect, are left unchanged.
-    pub(super) fn documented(tensors: Vec<(String, Stored)>, graph: &Graph, dialect: Option<Dialect>) -> Result<Self> {
-        let Some(dialect) = dialect else { return Self::as_they_are(tensors) };
+impl NamedTensors {
+    /// Translates `dialect`'s names of the parameters of `graph`. Other names, or all names without a dialect, stay unchanged.
+    pub(super) fn for_graph(tensors: Vec<(String, Stored)>, graph: &Graph, dialect: Option<Dialect>) -> Result<Self> {
+        let Some(dialect) = dialect else { return Self::untranslated(tensors) };
         let counters = counters(graph);
         let names = graph.parameters().map(|(name, _)| name).chain(counters);
         let official: HashMap<String, String> = names.filter_map(|name| Some((dialect.spell(&name)?, name))).collect();
         Self::new(tensors, Some(dialect), |name| official.get(name).cloned().unwrap_or_else(|| name.to_owned()))
     }
 
-    /// The tensors under the file's own names.
-    fn as_they_are(tensors: Vec<(String, Stored)>) -> Result<Self> {
+    /// Uses the names in the file as they are.
+    fn untranslated(tensors: Vec<(String, Stored)>) -> Result<Self> {
         Self::new(tensors, None, |name| name.to_owned())
     }
 
-    /// The tensors with names translated from the dialect that most of them belong to; other names are left unchanged.
+    /// Translates the names from the dialect that most of them follow. Other names stay unchanged.
     pub(super) fn translated(tensors: Vec<(String, Stored)>) -> Result<Self> {
         match Dialect::of(tensors.iter().map(|(name, _)| name.as_str())) {
             Some(dialect) => {
                 Self::new(tensors, Some(dialect), |name| dialect.official(name).unwrap_or_else(|| name.to_owned()))
             }
-            None => Self::as_they_are(tensors),
+            None => Self::untranslated(tensors),
         }
     }
 
-    /// The tensors under the file's own names without the prefixes of wrappers.
+    /// Goes back to the names in the file, without wrapper prefixes.
     pub(super) fn unwrapped(self) -> Self {
         let Self { weights, others, spelling, .. } = self;
         let own = |name: &str| unwrapped(&spelling[name]).to_owned();
@@ -87,11 +87,11 @@ impl Named {
         Ok(named)
     }
 
-    /// The weights, if they are exactly the parameters of `graph`.
+    /// Returns the weights if they are exactly the parameters of `graph`.
     ///
     /// # Errors
-    /// Names the parameters that are missing, unexpected or wrong, as the file spells them.
-    pub(super) fn account(mut self, graph: &Graph) -> Result<Weights> {
+    /// Lists the missing, unexpected and wrong parameters under their names in the file.
+    pub(super) fn into_parameters(mut self, graph: &Graph) -> Result<Weights> {
         for counter in counters(graph) {
             self.weights.remove(&counter);
             self.others.remove(&counter);
@@ -106,18 +106,18 @@ impl Named {
             (name.clone(), misfit)
         });
         misfits.replace(others.collect());
-        misfits.refuse(&|name| self.spell(name))?;
+        misfits.refuse(&|name| self.file_name(name))?;
         Ok(self.weights)
     }
 
-    /// The error with its parameter named as the file spells it.
-    pub(super) fn spelled(&self, error: Error) -> Error {
+    /// Replaces the parameter's name in an error with its name in the file.
+    pub(super) fn with_file_names(&self, error: Error) -> Error {
         // Only parameters have dotted names.
-        error.map_place(|place| if place.contains('.') { self.spell(place) } else { place.to_owned() })
+        error.map_place(|place| if place.contains('.') { self.file_name(place) } else { place.to_owned() })
     }
 
-    /// The file's spelling of a name, or the spelling it would use.
-    fn spell(&self, name: &str) -> String {
+    /// The name of a parameter in the file, or the name that the file would use for it.
+    fn file_name(&self, name: &str) -> String {
         if let Some(original) = self.spelling.get(name) {
             return original.clone();
         }
@@ -126,13 +126,13 @@ impl Named {
     }
 }
 
-/// The names of PyTorch's counters of the graph's batch norms.
+/// The names of PyTorch's batch counters, one for each batch norm of the graph.
 fn counters(graph: &Graph) -> impl Iterator<Item = String> {
     let norms = graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
     norms.map(|node| format!("{}{COUNTER}", node.name))
 }
 
-/// The prefix of a tensor's name; mmpretrain's `backbone.` is part of its names.
+/// The wrapper prefix of a tensor's name. In mmpretrain's names, `backbone.` is no wrapper.
 fn wrapper(name: &str, dialect: Option<Dialect>) -> String {
     let wrapper = &name[..name.len() - unwrapped(name).len()];
     match dialect {

@@ -1,8 +1,8 @@
-//! ONNX files, in both directions.
+//! ONNX files, read and written.
 //!
-//! A graph's main output is written as standard operators, with parameters under their own names. Convolutional networks from
-//! any exporter are read: each operator is expressed exactly in our own [`Op`](crate::Op)s or refused, so that the result runs
-//! in the engine and can be fused.
+//! Writing expresses a graph's main output in standard operators and keeps the names of its parameters. Reading accepts
+//! convolutional networks from any exporter: each operator becomes an exact equivalent in [`Op`](crate::Op)s or is refused,
+//! so the result runs in the engine and can be fused.
 //!
 //! ```
 //! use repvgg::formats::onnx;

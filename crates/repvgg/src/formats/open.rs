@@ -1,4 +1,4 @@
-//! One function for every file.
+//! Opens model files of every kind.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::dialect::Dialect;
 use super::document::Document;
-use super::foreign::{self, inferred};
+use super::foreign::{self, infer_repvgg};
 use super::onnx::Onnx;
 use super::{onnx, pytorch, safetensors};
 use crate::error::expected;
@@ -23,18 +23,18 @@ use crate::{Error, ErrorKind, Model, Result, Specification};
 pub enum Container {
     /// Safetensors.
     Safetensors,
-    /// What `torch.save` writes.
+    /// A PyTorch checkpoint, written by `torch.save`.
     Pytorch,
     /// ONNX.
     Onnx,
 }
 
-/// Where a model comes from.
+/// The origin of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Origin {
     /// The kind of the file.
     pub container: Container,
-    /// Whose names its parameters have, where it is a RepVGG.
+    /// The dialect of its parameter names, if it is a RepVGG.
     pub names: Option<Dialect>,
 }
 
@@ -52,16 +52,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The largest model file that is read, in bytes.
+/// The largest accepted model file, in bytes.
 const LIMIT: u64 = 16 << 30;
 
 /// Opens a model file of any kind.
 ///
-/// `claimed` is what the caller says the network is: layers that differ are an error that states both. Its strides, which
-/// a file of weights does not show, are taken over.
+/// `claimed` is the specification that the caller expects. If its layers differ from those of the file, the error states
+/// both. Its strides are adopted if the file holds only weights, which do not reveal them.
 ///
 /// # Errors
-/// When the file cannot be read, is of no known kind, or its tensors are not exactly a network's.
+/// When the file cannot be read, its kind is unknown, or its tensors are not exactly the parameters of one network.
 pub fn open(path: &Path, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
     let bytes = read_bounded(path, LIMIT)?;
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
@@ -72,13 +72,13 @@ impl Model {
     /// Opens a model file of any kind, as [`open`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`open`].
     pub fn load(path: &Path) -> Result<Self> {
         open(path, None).map(|(model, _)| model)
     }
 }
 
-/// Opens a model from the bytes of a file that needs no other file.
+/// Opens a model from the bytes of a self-contained file.
 ///
 /// # Errors
 /// As [`open`].
@@ -86,12 +86,12 @@ pub fn from_bytes(bytes: Vec<u8>, claimed: Option<&Specification>) -> Result<(Mo
     decode(bytes, claimed, None).map_err(blame_file)
 }
 
-/// A specification that was read from a file is the file's fault, not the caller's.
+/// Turns specification errors into format errors: a specification read from a file is not the caller's fault.
 fn blame_file(error: Error) -> Error {
     if error.is_spec() { error.with_kind(ErrorKind::Format) } else { error }
 }
 
-/// The model in these bytes; `folder` holds an ONNX file's further files.
+/// Decodes a model. `folder` holds the external data of an ONNX file.
 fn decode(bytes: Vec<u8>, claimed: Option<&Specification>, folder: Option<&Path>) -> Result<(Model, Origin)> {
     if safetensors::is_safetensors(&bytes) {
         let contents = safetensors::read(&bytes)?;
@@ -115,14 +115,14 @@ fn decode(bytes: Vec<u8>, claimed: Option<&Specification>, folder: Option<&Path>
     Err(Error::format("file", kinds.found(describe(&bytes))))
 }
 
-/// The model in an ONNX file: a known network where its graph is one, else its own graph. Labels and preprocessing come
-/// from our own metadata, if it has them.
+/// Builds the model of an ONNX file: a known network if the graph is one, or else the graph itself. Labels and preprocessing
+/// come from this crate's metadata, if present.
 ///
 /// # Errors
-/// When the network is not what the caller says, or the metadata do not suit it.
+/// When the network is not the claimed one, or the metadata does not fit it.
 fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Origin)> {
     let document = Document::find(&file.metadata)?;
-    let inferred = inferred(&file.weights);
+    let inferred = infer_repvgg(&file.weights);
     let origin = Origin { container: Container::Onnx, names: inferred.as_ref().and_then(|inferred| inferred.dialect) };
     let candidates: Vec<Network> = match claimed {
         Some(claimed) => {
@@ -142,7 +142,7 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
             (network, file.weights.renamed(names).ok_or_else(missing)?)
         }
         (None, Some(claimed)) => {
-            let problem = expected(format_args!("the graph of {}", claimed.name())).found("another one");
+            let problem = expected(format_args!("the graph of {}", claimed.name())).found("another graph");
             return Err(Error::format("architecture", problem));
         }
         (None, None) => (Network::of_graph("onnx".to_owned(), file.graph), file.weights),
@@ -156,7 +156,7 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
     Ok((model, origin))
 }
 
-/// What bytes that are no model seem to be.
+/// Guesses the kind of a file that is not a model.
 fn describe(bytes: &[u8]) -> &'static str {
     const KINDS: [(&[u8], &str); 9] = [
         (b"\x93NUMPY", "a NumPy array"),
@@ -167,7 +167,7 @@ fn describe(bytes: &[u8]) -> &'static str {
         (b"\x1f\x8b", "a gzip archive"),
         (b"7z\xbc\xaf", "a 7z archive"),
         (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
-        (b"<", "a text of markup, perhaps a failed download"),
+        (b"<", "markup text, perhaps a failed download"),
     ];
     match KINDS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         Some((_, kind)) => kind,
@@ -175,6 +175,6 @@ fn describe(bytes: &[u8]) -> &'static str {
         None if bytes.iter().take(512).all(|byte| byte.is_ascii() && (*byte >= 0x20 || byte.is_ascii_whitespace())) => {
             "text"
         }
-        None => "bytes of another kind",
+        None => "bytes of an unknown kind",
     }
 }

@@ -1,9 +1,9 @@
-//! The checkpoints that `torch.save` writes: `.pth`, `.pt`, `.th`, `.bin`.
+//! PyTorch checkpoints, written by `torch.save`: `.pth`, `.pt`, `.th`, `.bin`.
 //!
-//! Such a file consists of a pickle, which is a program that builds objects, and the raw elements of tensors. Here the program
-//! only builds data: it may mention only names on a list, and the functions it would call are recorded, never called. Of the
-//! data, the state dict is read: the dictionary of tensors under the first key that training programs use for it, `state_dict`
-//! and `model` before averaged weights, or the root. Other contents, such as the optimizer and settings, are skipped.
+//! A checkpoint consists of a pickle, which is a program that builds objects, and the raw elements of its tensors. Here the
+//! program only builds data: it may mention only names on a list, and the functions it would call are recorded, never called.
+//! From that data the reader takes the state dict: the dictionary of tensors under the first conventional key, `state_dict`
+//! and `model` before averaged weights, or the root. Everything else, such as the optimizer and settings, is skipped.
 //!
 //! ```
 //! use repvgg::formats::pytorch;
@@ -36,17 +36,16 @@ use elements::ByteOrder;
 use pickle::Pickle;
 use tensor::Reader;
 
-/// Whether these are the first bytes of a file that `torch.save` wrote: a zip archive, or a stream with PyTorch's magic
-/// number.
+/// Whether a file that begins with `bytes` is a checkpoint: a zip archive, or a stream with PyTorch's magic number.
 pub fn is_pytorch(bytes: &[u8]) -> bool {
     archive::is_archive(bytes) || legacy::after_magic(bytes).is_some()
 }
 
-/// All tensors of the state dict in a file that `torch.save` wrote, by name, in the file's order.
+/// Reads all tensors of a checkpoint's state dict by name, in the file's order.
 ///
 /// Floats of 16, 32 and 64 bits become `f32`; tensors of other types are listed with their shapes. Strides, offsets and shared
-/// storages are supported. Besides `bytes`, memory holds the elements, at most eight times the file's size, and a fixed amount
-/// for the pickle.
+/// storages are supported. Beyond `bytes`, reading needs memory for the elements, at most eight times the file's size, and a
+/// fixed amount for the pickle.
 ///
 /// # Errors
 /// When the file is truncated, corrupt or not a checkpoint, mentions a name that is not allowed, has no state dict, or has a

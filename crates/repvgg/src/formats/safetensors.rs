@@ -31,12 +31,12 @@ pub struct Contents {
     pub metadata: HashMap<String, String>,
 }
 
-/// Whether a file that begins with `bytes` is a safetensors file: the length of a header that begins with a brace.
+/// Whether a file that begins with `bytes` is a safetensors file: a length, then a header that begins with a brace.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{') && header_len(bytes).is_some_and(|length| length <= HEADER_LIMIT)
 }
 
-/// The longest header that is read, in bytes.
+/// The longest accepted header, in bytes.
 const HEADER_LIMIT: u64 = 100_000_000;
 
 fn header_len(bytes: &[u8]) -> Option<u64> {
@@ -56,11 +56,11 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     let mut views: Vec<_> = file.iter().collect();
     // The library yields tensors in no particular order.
     views.sort_by_key(|(name, _)| *name);
-    let tensors = views.into_iter().map(|(name, view)| Ok((name.to_owned(), stored(name, &view)?)));
+    let tensors = views.into_iter().map(|(name, view)| Ok((name.to_owned(), decode(name, &view)?)));
     Ok(Contents { tensors: tensors.collect::<Result<_>>()?, metadata: header.metadata().clone().unwrap_or_default() })
 }
 
-fn stored(name: &str, view: &TensorView<'_>) -> Result<Stored> {
+fn decode(name: &str, view: &TensorView<'_>) -> Result<Stored> {
     let bytes = view.data();
     let data: Vec<f32> = match view.dtype() {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
@@ -72,10 +72,10 @@ fn stored(name: &str, view: &TensorView<'_>) -> Result<Stored> {
     Ok(Stored::Float(Tensor::new(view.shape(), data).map_err(|error| error.within(name))?))
 }
 
-/// The bytes of a file; the same input gives the same bytes.
+/// Encodes a file. The same input always gives the same bytes.
 ///
 /// # Errors
-/// When a value does not fit the precision, or the metadata cannot be expressed.
+/// When a value does not fit the precision, or the metadata cannot be encoded.
 pub fn write(weights: &Weights, precision: Precision, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let foreign = |error| Error::format("safetensors", format!("cannot be written: {error}"));
     let encoded = weights.iter().map(|(name, tensor)| Ok((name, tensor.shape(), encode(name, tensor, precision)?)));
@@ -94,18 +94,18 @@ fn encode(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<u8>> 
         Precision::Single => tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Precision::Half => {
             if let Some(x) = tensor.data().iter().find(|x| x.is_finite() && f16::from_f32(**x).is_infinite()) {
-                let what = expected("values within ±65504, the range of 16-bit floats").found(x);
-                return Err(Error::weights(name, what));
+                let problem = expected("values within ±65504, the range of 16-bit floats").found(x);
+                return Err(Error::weights(name, problem));
             }
             tensor.data().iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
         }
     })
 }
 
-/// The library's error as one of ours.
+/// Translates an error of the library.
 fn refusal(error: &SafeTensorError) -> Error {
     use SafeTensorError as E;
-    let what = match error {
+    let problem = match error {
         E::HeaderTooSmall | E::InvalidHeaderLength => Problem::from("truncated: shorter than its header states"),
         E::MetadataIncompleteBuffer => expected("tensors that cover the file exactly").found("another length"),
         E::HeaderTooLarge => expected(format_args!("a header of at most {HEADER_LIMIT} bytes")).found("a longer one"),
@@ -119,7 +119,7 @@ fn refusal(error: &SafeTensorError) -> Error {
         E::ValidationOverflow => expected("shapes within the address space").found("larger ones"),
         other => expected("a model file").found(other),
     };
-    Error::format("safetensors", what)
+    Error::format("safetensors", problem)
 }
 
 /// Refuses a header in which a name repeats.
@@ -156,7 +156,7 @@ mod tests {
         Weights::from_iter([("a".to_owned(), Tensor::new([2], vec![1.0, -0.333_333_34]).unwrap())])
     }
 
-    /// A file of this header and so many bytes of elements.
+    /// A file with this header and `elements` bytes of zeros.
     fn file(header: &str, elements: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn tensors_and_metadata_survive_a_round_trip() {
         let bytes = write(&weights(), Precision::Single, HashMap::from([("k".into(), "v".into())])).unwrap();
         let contents = read(&bytes).unwrap();
         assert_eq!(contents.tensors, [("a".to_owned(), Stored::Float(weights().get("a").unwrap().clone()))]);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_float_type_becomes_f32_and_others_are_counted() {
+    fn every_float_type_becomes_f32_and_others_keep_their_shape() {
         let header = r#"{"d":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"h":{"dtype":"BF16","shape":[1],"data_offsets":[8,10]},"n":{"dtype":"I64","shape":[],"data_offsets":[10,18]}}"#;
         let mut bytes = file(header, 18);
         let start = bytes.len() - 18;
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_headers_get_a_sentence() {
+    fn errors_describe_hostile_headers() {
         let tensor = |name: &str, shape: &str, from: u64, to: u64| {
             format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
         };

@@ -1,15 +1,15 @@
-//! Tensors as files hold them.
+//! Tensors as stored in files.
 
 use crate::Tensor;
 
-/// A tensor as a file holds it.
+/// A tensor as stored in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
     /// Floating-point elements of any width, as f32.
     Float(Tensor),
-    /// Anything else, such as PyTorch's counters `num_batches_tracked`: no parameter of a network, but accounted for.
+    /// Any other elements, such as PyTorch's counters `num_batches_tracked`: never a parameter, but accounted for.
     Other {
-        /// The elements' type as the file calls it.
+        /// The file's name for the element type.
         dtype: String,
         /// The extent of each axis.
         shape: Vec<usize>,

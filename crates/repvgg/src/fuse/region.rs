@@ -1,4 +1,4 @@
-//! Which parts of a graph are one convolution: found from shapes alone, so a fusion needs no weights.
+//! Finds the parts of a graph that are one convolution, from shapes alone.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,29 +10,29 @@ use crate::graph::{Conv2d, Graph, NodeId, Op, Pool, WINDOW_LIMIT};
 use crate::weights::MERGED;
 use crate::{Error, Result, Tensor, Weights};
 
-/// A part of the graph between two points that is one convolution.
+/// A part of the graph that is one convolution.
 #[derive(Debug, Clone)]
 pub struct Region {
     /// The name of the convolution that replaces it.
     pub name: String,
-    /// The node whose value it reads.
+    /// The node that it reads.
     pub source: NodeId,
     /// The node whose value it computes.
     pub output: NodeId,
-    /// Everything it replaces, `output` last.
+    /// The nodes that the convolution replaces, `output` last.
     pub nodes: Vec<NodeId>,
     /// The convolution's geometry; it always has a bias.
     pub geometry: Geometry,
 }
 
-/// A sum that is not part of any convolution, and why.
+/// A sum that is not part of any convolution, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     /// The sum where branches meet.
     pub sum: String,
-    /// The node that stands in the way, or the sum itself.
+    /// The node that prevents it, or the sum itself.
     pub by: String,
-    /// The reason in words.
+    /// The reason.
     pub why: String,
 }
 
@@ -56,17 +56,17 @@ pub struct Fusion {
     blocked: Vec<Obstacle>,
 }
 
-/// A region on shapes: the value of each of its nodes as a convolution of the source.
+/// A region that collapses into one convolution of its source.
 struct Collapse {
     geometry: Geometry,
     nodes: Vec<NodeId>,
-    /// Convolutions among the nodes.
+    /// The number of convolutions among the nodes.
     convolutions: usize,
-    /// Their weights.
+    /// The number of weights of those convolutions.
     weights: usize,
 }
 
-/// A node's value as a convolution of the source, on shapes.
+/// The shape of a node's value as a convolution of the source.
 #[derive(Clone, Copy)]
 struct Value {
     geometry: Geometry,
@@ -84,7 +84,7 @@ impl Fusion {
         Self::named(graph, MERGED)
     }
 
-    /// As [`new`](Self::new), with another name than [`MERGED`].
+    /// Like [`new`](Self::new), with `merged` in place of [`MERGED`].
     ///
     /// # Panics
     /// When the graph has no output.
@@ -115,22 +115,22 @@ impl Fusion {
         Self { original, graph, regions, blocked }
     }
 
-    /// The graph before: the main output's alone.
+    /// The original graph, of the main output alone.
     pub fn original(&self) -> &Graph {
         &self.original
     }
 
-    /// The graph after.
+    /// The fused graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The graph after, alone.
+    /// The fused graph, by value.
     pub fn into_graph(self) -> Graph {
         self.graph
     }
 
-    /// For each node of the graph after, the node of the graph before that computes the same value.
+    /// For each node of the fused graph, the node of the original graph that computes the same value.
     pub fn counterparts(&self) -> Vec<NodeId> {
         let outputs: HashMap<&str, NodeId> =
             self.regions.iter().map(|region| (region.name.as_str(), region.output)).collect();
@@ -144,20 +144,20 @@ impl Fusion {
         &self.regions
     }
 
-    /// The sums that remain, and why.
+    /// The sums that remain, and the reasons.
     pub fn obstacles(&self) -> &[Obstacle] {
         &self.blocked
     }
 
-    /// Whether there is nothing to fuse: every convolution stands alone already.
+    /// Whether there is nothing to fuse.
     pub fn is_plain(&self) -> bool {
         self.regions.is_empty()
     }
 
-    /// The parameters of the graph after: kernels computed in f64 and rounded once, the rest unchanged.
+    /// The parameters of the fused graph: kernels computed in f64 and rounded once, everything else unchanged.
     ///
     /// # Errors
-    /// When a parameter is missing, or a fused value is not finite (a variance of zero, say).
+    /// When a parameter is missing, or a fused value is not finite, as with a variance of zero.
     pub fn apply(&self, weights: &Weights) -> Result<Weights> {
         let mut fused = Weights::new();
         for region in &self.regions {
@@ -183,7 +183,7 @@ impl Fusion {
         Ok(fused)
     }
 
-    /// The convolution that `region` is, in f64.
+    /// The convolution that `region` computes, in f64.
     ///
     /// # Errors
     /// When a parameter is missing.
@@ -220,7 +220,7 @@ fn evaluate(graph: &Graph, id: NodeId, weights: &Weights, values: &HashMap<NodeI
     combined.map_err(|why| Error::fuse(&node.name, why))
 }
 
-/// An average pool as a convolution, which pads both sides alike.
+/// An average pool as a convolution, which requires equal padding on opposite sides.
 fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
     let Pool { kernel, stride, padding } = *pool;
     if padding.iter().any(|[begin, end]| begin != end) {
@@ -229,7 +229,7 @@ fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
     Ok(Geometry { kernel, stride, padding: padding.map(|[begin, _]| begin), ..identity_geometry(channels) })
 }
 
-/// Zeros around a map as a convolution, which pads both sides alike.
+/// Zero padding as a convolution, which requires equal padding on opposite sides.
 fn pad_geometry(padding: [[isize; 2]; 2], channels: usize) -> Result<Geometry, Unfusable> {
     let even = padding.map(|[begin, end]| usize::try_from(begin).ok().filter(|_| begin == end));
     match even {
@@ -238,7 +238,7 @@ fn pad_geometry(padding: [[isize; 2]; 2], channels: usize) -> Result<Geometry, U
     }
 }
 
-/// For each node, the nearest earlier node that every path to it passes.
+/// The immediate dominator of each node: the nearest earlier node on every path to it.
 fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
     let mut dominators: Vec<Option<NodeId>> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
@@ -260,7 +260,7 @@ fn dominators(graph: &Graph) -> Vec<Option<NodeId>> {
     dominators
 }
 
-/// The most nodes of a region: far more than any block has, few enough to try every source.
+/// The most nodes of a region: more than any block has, and few enough to try every source.
 const REGION_LIMIT: usize = 32;
 
 /// The search for the largest region that ends at each node.
@@ -274,7 +274,7 @@ struct Search<'a> {
 type Collapsed = HashMap<NodeId, (NodeId, Collapse)>;
 
 impl Search<'_> {
-    /// The region worth fusing that ends at each node, and the sums that end none.
+    /// For each node, the region worth fusing that ends there; and the sums at which none ends.
     fn all(&self) -> (Collapsed, Vec<Obstacle>) {
         let mut collapsed = HashMap::new();
         let mut blocked = Vec::new();
@@ -291,8 +291,8 @@ impl Search<'_> {
         (collapsed, blocked)
     }
 
-    /// Extends the region that ends at `output` from its nearest possible source as far back as it stays one
-    /// convolution that costs no more than what it replaces.
+    /// Extends the region that ends at `output` backwards from its nearest possible source, as long as it remains one
+    /// convolution that costs no more than the nodes it replaces.
     fn largest(&self, output: NodeId) -> Result<Option<(NodeId, Collapse)>, Obstacle> {
         let mut source = self.dominators[output.index()];
         let mut best = None;
@@ -312,19 +312,19 @@ impl Search<'_> {
         Ok(best.filter(|(_, collapse)| collapse.convolutions > 0 && collapse.nodes.len() > 1))
     }
 
-    /// Whether a region that begins after `source` would take a convolution's batch norm from it: that one is its bias.
+    /// Whether a region that starts after `source` would separate a convolution from its batch norm, which is its bias.
     fn tears(&self, source: NodeId) -> bool {
         let is_norm = |user: &NodeId| matches!(self.graph.node(*user).op, Op::BatchNorm(_) | Op::Scale { .. });
         self.graph.node(source).op.convolution().is_some() && self.users[source.index()].iter().all(is_norm)
     }
 
-    /// No more weights than before, and so no more multiply-adds: a 1×1 convolution and the average of 2×2 pixels after it
-    /// are better left apart than made a 2×2 convolution.
+    /// Whether fusing adds no weights, and so no multiply-adds: a 1×1 convolution followed by a 2×2 average pool is better left
+    /// apart than turned into a 2×2 convolution.
     fn is_cheaper(&self, collapse: &Collapse) -> bool {
         collapse.convolutions == 0 || collapse.geometry.weight_len() <= collapse.weights
     }
 
-    /// The nodes from `source` to `output` as one convolution.
+    /// Collapses the nodes from `source` to `output` into one convolution.
     fn collapse(&self, output: NodeId, source: NodeId) -> Result<Collapse, Obstacle> {
         let sum = &self.graph.node(output).name;
         let blocked =
@@ -356,8 +356,8 @@ impl Search<'_> {
         Ok(Collapse { geometry, convolutions: convolutions.len(), weights: convolutions.iter().sum(), nodes })
     }
 
-    /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order; `None` where
-    /// there are more than [`REGION_LIMIT`].
+    /// The nodes on the paths from `source`, which dominates `output`, to `output`, in the graph's order; `None` if there
+    /// are more than [`REGION_LIMIT`].
     fn between(&self, source: NodeId, output: NodeId) -> Option<Vec<NodeId>> {
         let mut found = BTreeSet::from([output]);
         let mut open = vec![output];
@@ -425,7 +425,7 @@ fn fused_name(graph: &Graph, nodes: &[NodeId], merged: &str) -> String {
     prefix.join(separator)
 }
 
-/// Numbers the names of regions that another region or a node which remains has already.
+/// Appends numbers to names of regions that are already taken by another region or a remaining node.
 fn number_names(graph: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]) {
     let replaced: BTreeSet<NodeId> = regions.iter().map(|region| region.output).collect();
     let remaining = needed.difference(&replaced).map(|&id| graph.node(id).name.clone());
@@ -441,7 +441,7 @@ fn number_names(graph: &Graph, needed: &BTreeSet<NodeId>, regions: &mut [Region]
     }
 }
 
-/// The graph with each region one convolution.
+/// The graph with each region replaced by one convolution.
 fn rewrite(original: &Graph, needed: &BTreeSet<NodeId>, regions: &[Region]) -> Graph {
     let by_output: HashMap<NodeId, &Region> = regions.iter().map(|region| (region.output, region)).collect();
     let mut graph = Graph::new();

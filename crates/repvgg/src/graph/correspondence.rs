@@ -1,4 +1,4 @@
-//! Two graphs that are the same but for their names.
+//! Graphs that differ only in names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,8 +6,8 @@ use super::{Graph, NodeId};
 use crate::weights::Renaming;
 
 impl Graph {
-    /// For each node that the main output needs, the node of `other` that does the same in the same place; `None` when
-    /// the graphs differ in more than names. No two nodes have the same counterpart.
+    /// For each node that the main output needs, its counterpart in `other`; `None` when the graphs differ in more than names. No
+    /// two nodes have the same counterpart.
     pub fn correspondence(&self, other: &Self) -> Option<HashMap<NodeId, NodeId>> {
         let mut pairs = HashMap::from([(self.main_output(), other.main_output())]);
         let mut taken = HashSet::from([other.main_output()]);
@@ -29,8 +29,8 @@ impl Graph {
         Some(pairs)
     }
 
-    /// For each parameter, the name that it has in `other`, where the two graphs differ in names alone and this one has no
-    /// output but the main one: what gives [`Weights`](crate::Weights) of `other` the names of this graph.
+    /// For each parameter, its name in `other`, if the two graphs differ only in names and this one has no output but the main
+    /// one. Renames the [`Weights`](crate::Weights) of `other` for this graph.
     pub fn renaming_from(&self, other: &Self) -> Option<Vec<Renaming>> {
         let pairs = self.correspondence(other)?;
         let mut names = Vec::new();

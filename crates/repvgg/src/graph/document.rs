@@ -51,7 +51,7 @@ impl From<Graph> for Document {
 impl TryFrom<Document> for Graph {
     type Error = Error;
 
-    /// The graph, if its nodes come in order, no name repeats, and every operation is possible.
+    /// The graph, if its nodes are in order, no name repeats, and every operation is valid.
     fn try_from(document: Document) -> Result<Self> {
         let refuse = |place: &str, problem: Problem| Err(Error::spec(place, problem));
         if document.nodes.len() > NODE_LIMIT {
@@ -70,7 +70,7 @@ impl TryFrom<Document> for Graph {
             if !op.arity().contains(&ids.len()) {
                 return refuse(
                     &name,
-                    expected(format_args!("another number of inputs for {}", op.kind())).found(ids.len()),
+                    expected(format_args!("the number of inputs that {} takes", op.kind())).found(ids.len()),
                 );
             }
             graph.add(name, op, &ids);

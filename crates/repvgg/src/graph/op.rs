@@ -9,11 +9,11 @@ use super::Shape;
 use crate::element_count;
 use crate::error::{Problem, expected};
 
-/// What a node computes on activations `[N, C, H, W]`.
+/// An operation on activations `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// The image batch `[N, channels, H, W]`.
+    /// The images `[N, channels, H, W]`.
     Input {
         /// Channels of the image.
         channels: usize,
@@ -27,9 +27,9 @@ pub enum Op {
     BatchNorm(BatchNorm),
     /// A learned factor per channel.
     Scale {
-        /// Channels scaled.
+        /// Channels.
         channels: usize,
-        /// What every factor is before training.
+        /// The value of every factor before training.
         #[serde(default = "one")]
         initial: f32,
     },
@@ -39,18 +39,18 @@ pub enum Op {
     Add,
     /// The elementwise product of `[C, H, W]` with `[C, H, W]` or `[C, 1, 1]`.
     Mul,
-    /// The inputs one after another along the channels.
+    /// The concatenation of the inputs along the channels.
     Concat,
-    /// The channels in another order: `[groups, C/groups]`, transposed (ShuffleNet, 1707.01083, Sect. 3.1).
+    /// A permutation of the channels: `[groups, C/groups]` transposed (ShuffleNet, 1707.01083, Sect. 3.1).
     Shuffle {
         /// The groups whose channels are interleaved.
         groups: usize,
     },
     /// A range of channels.
     Slice {
-        /// The first of them.
+        /// The first channel.
         start: usize,
-        /// How many.
+        /// The number of channels.
         channels: usize,
     },
     /// Zeros around the map; negative numbers crop rows or columns instead.
@@ -62,7 +62,7 @@ pub enum Op {
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
     AvgPool(Pool),
-    /// The mean of the part of each window that lies on the map; padding does not count.
+    /// The mean of each window's pixels on the map; padding does not count.
     AvgPoolInside(Pool),
     /// The mean over the whole map: `[C, H, W] → [C, 1, 1]`.
     GlobalAvgPool,
@@ -108,7 +108,7 @@ struct GeometryFields {
 }
 
 impl Conv2d {
-    /// A dense square convolution of stride 1 without bias that keeps the map's size (odd `kernel`).
+    /// A dense square convolution of stride 1 without bias that preserves the map's size, for an odd `kernel`.
     pub fn square(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
         let geometry = Geometry {
             in_channels,
@@ -122,14 +122,14 @@ impl Conv2d {
         Self { geometry, bias: false }
     }
 
-    /// The same with another stride.
+    /// The same with this stride.
     #[must_use]
     pub fn stride(mut self, stride: usize) -> Self {
         self.geometry.stride = [stride; 2];
         self
     }
 
-    /// The same in groups.
+    /// The same with this many groups.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
         self.geometry.groups = groups;
@@ -233,12 +233,12 @@ pub enum Softmax {
     Logarithms,
 }
 
-/// The most windows of a pool that may cover one pixel, on average. A larger window means a malformed graph, and would take
-/// hours to compute.
+/// The most windows of a pool that may cover one pixel, on average. More means a malformed graph that would take hours to
+/// compute.
 const OVERLAP_LIMIT: usize = 1 << 10;
 
 impl ActivationKind {
-    /// Checks that its numbers are finite and its bounds in order.
+    /// Checks that the numbers are finite and the bounds in order.
     fn check(self) -> Result<(), Problem> {
         let [a, b] = match self {
             Self::Relu | Self::Sigmoid | Self::Silu => [0.0; 2],
@@ -281,7 +281,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The 1×1 convolution of maps of one pixel that it is.
+    /// The geometry of the same layer as a 1×1 convolution on one-pixel maps.
     pub fn geometry(&self) -> Geometry {
         Geometry {
             in_channels: self.in_features,
@@ -317,7 +317,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether gradients change it (running statistics are state).
+    /// Whether training updates it by gradients; running statistics are state.
     pub fn is_trained(self) -> bool {
         !matches!(self, Self::RunningMean | Self::RunningVar)
     }
@@ -326,7 +326,7 @@ impl Role {
 /// One parameter of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// The last part of its name: `weight`, `running_var`.
+    /// The last part of its name, such as `weight` or `running_var`.
     pub suffix: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -366,7 +366,7 @@ impl Op {
         Self::Activation(ActivationKind::Relu)
     }
 
-    /// The operation's name, as reports print it.
+    /// The operation's name in reports.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Input { .. } => "Input",
@@ -398,7 +398,7 @@ impl Op {
         }
     }
 
-    /// The number of inputs it takes.
+    /// The number of inputs.
     pub fn arity(&self) -> RangeInclusive<usize> {
         match self {
             Self::Input { .. } => 0..=0,
@@ -540,7 +540,7 @@ fn too_many() -> Problem {
     "the number of channels exceeds the address space".into()
 }
 
-/// Checks a window's kernel, stride, padding and dilation: values far beyond any network's could overflow.
+/// Checks a window's kernel, stride, padding and dilation: absurd values could overflow.
 fn check_window(extents: &[[usize; 2]]) -> Result<(), Problem> {
     match extents.as_flattened().iter().find(|extent| **extent > WINDOW_LIMIT) {
         Some(extent) => {

@@ -1,7 +1,7 @@
-//! Lowering for inference: which nodes share one pass over memory.
+//! Lowering for inference: combines nodes that share one pass over memory.
 //!
-//! A convolution absorbs the batch norms and factors that follow it, the sum that these are a term of, and the ReLU after
-//! that; other sums absorb the batch norms and factors that are their terms. The training block
+//! A convolution absorbs the batch norms and factors after it, the sum that they are a term of, and the ReLU after the sum.
+//! Other sums absorb the batch norms and factors among their terms. The training block
 //! `ReLU(BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x))` is two steps: `t = conv3×3(x) + scale·x`, `ReLU(conv1×1(x) + t)`.
 
 use repvgg_kernels::Activation;
@@ -34,7 +34,7 @@ impl Program {
 
 struct Lowering<'a> {
     builder: Builder<'a>,
-    /// For each node, whether the step of its only reader computes it.
+    /// For each node, whether its only reader's step computes it.
     absorbed: Vec<bool>,
 }
 
@@ -46,7 +46,7 @@ struct Term {
     value: ValueId,
 }
 
-/// What comes after the convolutions or the sum of a step.
+/// The part of a step after its convolution or sum.
 struct Ending {
     /// The nodes of the sum and of the activation.
     nodes: Vec<NodeId>,
@@ -83,7 +83,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The convolution that a node is, if nothing but absorbed batch norms and factors follow it.
+    /// The convolution behind a node, if only absorbed batch norms and factors lie between them.
     fn convolution_of(&self, id: NodeId) -> Option<NodeId> {
         match self.op(id) {
             Op::Conv2d(_) | Op::NormalizedConv2d(_) => Some(id),
@@ -95,7 +95,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The terms of a sum that are absorbed convolutions; none where `id` is no sum.
+    /// The terms of a sum that are absorbed convolutions; none if `id` is not a sum.
     fn convolutions_of_sum(&self, id: NodeId) -> Vec<NodeId> {
         let inputs = &self.graph().node(id).inputs;
         let is_absorbed = |input: &NodeId| self.is_absorbed(*input) && self.convolution_of(*input).is_some();
@@ -151,8 +151,8 @@ impl<'a> Lowering<'a> {
         self.builder.push(Operation::Sum(Sum { affines, activation }), inputs, output, nodes)
     }
 
-    /// A sum with convolutions among its terms: the other terms come first, as one value; then each convolution adds itself
-    /// to the sum so far, and the `last` one finishes the step.
+    /// A sum with convolutions among its terms. The other terms are added first, as one value; then each convolution adds the
+    /// sum so far, and the `last` one applies the ending.
     fn sum_of_convolutions(&mut self, sum: NodeId, convolutions: &[NodeId], last: NodeId, ending: Ending) {
         let is_convolution = |input: &NodeId| *input == last || convolutions.contains(input);
         let others: Vec<NodeId> =
@@ -205,7 +205,7 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// The activation of a convolution, which absorbs none but the ReLU.
+/// The activation of a convolution: only the ReLU is absorbed.
 fn relu(activation: Option<ActivationKind>) -> Activation {
     if activation.is_some() { Activation::Relu } else { Activation::Identity }
 }

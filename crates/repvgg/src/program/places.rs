@@ -1,24 +1,24 @@
-//! Where values lie: those that are never alive together share memory.
+//! Places for values in memory: values that are never alive together share it.
 
 use super::{Program, ValueId};
 
-/// What a machine needs to hold a value.
+/// The memory that a value needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// This many bytes of the arena. The machine copies the caller's images there before the first step.
     Arena(u64),
-    /// None: the value stays where the caller holds it. For the caller's images alone.
+    /// None: the value stays in the caller's memory. Only for the caller's images.
     Caller,
-    /// None of its own: it is the first input of the step that writes it, in the same layout, so the step does nothing.
+    /// None: the value is identical to the first input of its step, so the step does nothing.
     SameAsInput,
 }
 
-/// Where a value lies.
+/// The place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In the caller's memory.
     Caller,
-    /// In the arena, from this byte on: a multiple of 64.
+    /// In the arena, at this byte offset, a multiple of 64.
     Arena(u64),
 }
 
@@ -32,12 +32,12 @@ pub struct Places {
 }
 
 impl Program {
-    /// Assigns each value a place: values that some step needs at the same time lie apart.
+    /// Assigns each value a place. Values that are alive at the same time do not overlap.
     ///
-    /// Greedy by size, for offsets (Pisarchyk & Lee, 2001.03288): exactly two buffers for a chain of equal maps.
+    /// Greedy by size, for offsets (Pisarchyk & Lee, 2001.03288): two buffers for a chain of equal maps.
     ///
     /// # Panics
-    /// When `room` leaves a value with the caller that the caller does not hold.
+    /// When `room` leaves a value other than the images to the caller.
     pub fn places(&self, room: impl Fn(ValueId) -> Room) -> Places {
         let rooms: Vec<Room> = (0..self.values.len()).map(|value| room(ValueId(value))).collect();
         let owners = self.owners(&rooms);
@@ -59,7 +59,7 @@ impl Program {
         Places { of: owners.into_iter().map(|owner| of_owner[owner]).collect(), len }
     }
 
-    /// For each value, the value whose room it shares.
+    /// For each value, the value whose memory it shares.
     fn owners(&self, rooms: &[Room]) -> Vec<usize> {
         let mut owners: Vec<usize> = (0..rooms.len()).collect();
         for step in &self.steps {
@@ -73,8 +73,8 @@ impl Program {
         owners
     }
 
-    /// For how long the room of each owner is in use. The caller's images are there at time 0, step `i` runs at time
-    /// `i + 1`, and the outputs are read after the last step.
+    /// The lifetime of each owner's memory. The caller's images exist at time 0, step `i` runs at time `i + 1`, and the outputs
+    /// are read after the last step.
     fn lifetimes(&self, owners: &[usize]) -> Vec<Alive> {
         let mut lifetimes = vec![Alive { first: 0, last: 0 }; owners.len()];
         for (time, step) in (1..).zip(&self.steps) {
@@ -101,7 +101,7 @@ struct Buffer {
     alive: Alive,
 }
 
-/// From the time of the step that writes a value to that of the last one that reads it.
+/// The time from a value's write to its last read.
 #[derive(Debug, Clone, Copy)]
 struct Alive {
     first: usize,
@@ -109,23 +109,23 @@ struct Alive {
 }
 
 impl Alive {
-    /// Whether both are alive at some time.
+    /// Whether both are alive at the same time.
     fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 }
 
-/// The offset of each buffer, and the bytes of them all.
+/// The offset of each buffer, and the total size in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Arena {
     offsets: Vec<u64>,
     len: u64,
 }
 
-/// The bytes of a cache line: places begin on a line of their own.
+/// Bytes of a cache line, to which places are aligned.
 const LINE: u64 = 64;
 
-/// Places the largest buffer first, each at the lowest offset that is free for as long as it is alive.
+/// Places the largest buffers first, each at the lowest offset that is free during its lifetime.
 fn place(buffers: &[Buffer]) -> Arena {
     let mut by_size: Vec<usize> = (0..buffers.len()).collect();
     by_size.sort_by_key(|&index| std::cmp::Reverse(buffers[index].len));

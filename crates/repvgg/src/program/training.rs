@@ -1,16 +1,16 @@
-//! Lowering for training: batch norms that are added up, and the ReLU after them, are one step.
+//! Lowering for training: a sum of batch norms and the ReLU after it are one step.
 
 use super::{Builder, Operation, Program, Sum, Value};
 use crate::Graph;
 use crate::graph::{ActivationKind, NodeId, Op};
 
-/// The most batch norms of a step that normalises by the batch: as many as the branches of a RepVGG block.
+/// The most batch norms in one step: the branches of a RepVGG block.
 pub const MAX_NORMS: usize = 3;
 
 impl Program {
     /// The program for all outputs of `graph`, with batch norms that normalise by the batch.
     ///
-    /// A [`Sum`] with batch norms has nothing else among its terms, at most [`MAX_NORMS`] of them, all with the same ε.
+    /// A [`Sum`] of batch norms has only batch norms as terms, at most [`MAX_NORMS`], all with the same ε.
     ///
     /// # Panics
     /// When the graph has no input.

@@ -1,4 +1,4 @@
-//! The parameters that a network starts training with: PyTorch's defaults, drawn from a seed.
+//! Initial parameters: PyTorch's defaults, drawn from a seed.
 
 use std::collections::HashSet;
 
@@ -42,7 +42,7 @@ impl Weights {
     }
 }
 
-/// The 1×1 convolutions of residuals `I + W`: a sum adds their value to what they read, and to nothing else.
+/// The 1×1 convolutions of residuals `I + W`: those whose value a sum adds to their own input and nothing else.
 fn identity_residuals(graph: &Graph) -> HashSet<NodeId> {
     let mut residuals = HashSet::new();
     for (_, sum) in graph.iter().filter(|(_, node)| node.op == Op::Add) {
@@ -71,7 +71,7 @@ fn initial(op: &Op, parameter: Parameter, mut stream: ChaCha8Rng) -> Tensor {
     }
 }
 
-/// How many inputs one output of a weighted layer sums over.
+/// The number of inputs that one output of a weighted layer sums over.
 fn fan_in(op: &Op) -> usize {
     match op {
         Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => {

@@ -7,14 +7,14 @@ use crate::error::{Problem, SHOWN, expected};
 use crate::graph::Role;
 use crate::{Error, Graph, Result, Tensor};
 
-/// What is wrong with one parameter.
+/// The problem with one parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Misfit {
-    /// The network has it, the weights do not.
+    /// Missing from the weights.
     Missing(Vec<usize>),
-    /// The weights have it, the network does not.
+    /// Unknown to the network.
     Unexpected,
-    /// It does not suit the network.
+    /// Unsuitable for the network.
     Wrong(Problem),
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Misfits {
     fitting: Vec<String>,
 }
 
-/// The most names that the nearest one is searched among.
+/// The most names to search for the nearest one.
 const NEAREST: usize = 4096;
 
 impl Misfits {
@@ -59,7 +59,7 @@ impl Misfits {
         self.found.extend(misfits);
     }
 
-    /// One error for all misfits, with names as `spell` writes them; nothing when there are none.
+    /// Combines all misfits into one error, with names as `spell` writes them.
     ///
     /// # Errors
     /// When there are any.
@@ -70,7 +70,7 @@ impl Misfits {
                 Misfit::Missing(shape) => Problem::missing(format_args!("{shape:?}")),
                 Misfit::Unexpected => "unexpected, the network has no such parameter".into(),
             };
-            // Comparing names takes time, and nobody reads more than an error shows.
+            // Comparing names is slow, and an error shows only a few.
             let nearest = if index < SHOWN { self.nearest_name(name, misfit, spell) } else { None };
             let error = Error::weights(spell(name), problem);
             match nearest {
@@ -81,7 +81,7 @@ impl Misfits {
         Error::several(errors.collect()).map_or(Ok(()), Err)
     }
 
-    /// The likely other spelling of a name that only one side has.
+    /// The likely correct spelling of a name that only one side has.
     fn nearest_name(&self, name: &str, misfit: &Misfit, spell: &dyn Fn(&str) -> String) -> Option<String> {
         // An unexpected name may be a missing one, misspelt; otherwise any known name may be meant.
         let known: &[String] = match misfit {
@@ -107,7 +107,7 @@ fn nearest(name: &str, others: impl Iterator<Item = String>) -> Option<String> {
     near.filter(|(changes, _)| 3 * changes < name.len()).min().map(|(_, other)| other)
 }
 
-/// The first value that no trained network can have.
+/// The first value that no trained network has.
 fn bad_value(role: Role, tensor: &Tensor) -> Option<Problem> {
     let at = |what: &str, index: usize| expected(what).found(format_args!("{} at index {index}", tensor.data()[index]));
     if let Some(index) = tensor.data().iter().position(|x| !x.is_finite()) {

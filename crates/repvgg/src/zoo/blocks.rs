@@ -22,16 +22,16 @@ pub(super) struct ConvLayer {
     pub(super) groups: usize,
 }
 
-/// A kind of block: a way to build the layers that become one 3×3 convolution each in plain form.
+/// A kind of block: the training form of layers that each become one 3×3 convolution.
 #[derive(Debug)]
 pub struct NamedBlock {
     /// Its name in specifications.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A short description.
     pub about: &'static str,
-    /// Its source: a table of the paper, or its own paper.
+    /// Its source: a section or table of the paper, or its own paper.
     pub source: &'static str,
-    /// Consecutive layers of a stage that make one block.
+    /// The number of consecutive layers that form one block.
     pub(super) layers: usize,
     /// Adds these layers; returns the value before the last ReLU.
     pub(super) build: fn(&mut Graph, &[ConvLayer], NodeId) -> NodeId,
@@ -66,7 +66,14 @@ const fn block(
     NamedBlock { name, about, source, layers: 1, build }
 }
 
-/// One of [`BLOCKS`]; serialised, its name.
+/// One of [`BLOCKS`], serialised as its name.
+///
+/// ```
+/// use repvgg::zoo::BlockKind;
+///
+/// assert_eq!(BlockKind::default().block().name, "full");
+/// assert_eq!(BlockKind::named("acb").unwrap().block().source, "Table 7; 1908.03930");
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BlockKind(&'static NamedBlock);
 
@@ -76,7 +83,7 @@ impl BlockKind {
         BLOCKS.iter().find(|block| block.name.eq_ignore_ascii_case(name)).map(Self)
     }
 
-    /// What it is.
+    /// The row of [`BLOCKS`].
     pub fn block(self) -> &'static NamedBlock {
         self.0
     }
@@ -112,8 +119,8 @@ impl<'de> Deserialize<'de> for BlockKind {
 }
 
 impl ConvLayer {
-    /// Whether output and input have the same shape.
-    fn keeps_shape(&self) -> bool {
+    /// Whether the output has the shape of the input.
+    fn preserves_shape(&self) -> bool {
         self.in_channels == self.out_channels && self.stride == 1
     }
 
@@ -122,7 +129,7 @@ impl ConvLayer {
         Conv2d::square(self.in_channels, self.out_channels, kernel).stride(self.stride).groups(self.groups)
     }
 
-    /// The name of one of its parts.
+    /// The full name of a part.
     fn part(&self, part: &str) -> String {
         format!("{}.{part}", self.name)
     }
@@ -131,44 +138,44 @@ impl ConvLayer {
         graph.add(self.part(part), op, inputs)
     }
 
-    /// `BN(conv(x))` as `{part}.conv` and `{part}.bn`.
+    /// Adds `BN(conv(x))` as `{part}.conv` and `{part}.bn`.
     fn conv_bn(&self, graph: &mut Graph, part: &str, conv: Conv2d, x: NodeId) -> NodeId {
         add_conv_bn(graph, &self.part(part), conv, x)
     }
 
-    /// The branch of the 3×3 convolution.
+    /// Adds the branch with the 3×3 convolution.
     fn dense(&self, graph: &mut Graph, x: NodeId) -> NodeId {
         self.conv_bn(graph, "rbr_dense", self.conv(3), x)
     }
 
-    /// The branch of the 1×1 convolution.
+    /// Adds the branch with the 1×1 convolution.
     fn pointwise(&self, graph: &mut Graph, x: NodeId) -> NodeId {
         self.conv_bn(graph, "rbr_1x1", self.conv(1), x)
     }
 
-    /// The branch without a convolution, where the shapes are equal.
+    /// Adds the branch without a convolution, if the shapes allow it.
     fn identity(&self, graph: &mut Graph, x: NodeId) -> Option<NodeId> {
-        self.keeps_shape().then(|| self.norm(graph, "rbr_identity", x))
+        self.preserves_shape().then(|| self.norm(graph, "rbr_identity", x))
     }
 
     fn norm(&self, graph: &mut Graph, part: &str, x: NodeId) -> NodeId {
         self.add(graph, part, Op::batch_norm(self.out_channels), &[x])
     }
 
-    /// The sum of the branches, or the only branch.
+    /// Adds the sum of the branches, unless there is only one.
     fn sum(&self, graph: &mut Graph, branches: &[NodeId]) -> NodeId {
         if let [only] = branches { *only } else { self.add(graph, "add", Op::Add, branches) }
     }
 }
 
-/// `BN(conv(x))` as `{name}.conv` and `{name}.bn`.
+/// Adds `BN(conv(x))` as `{name}.conv` and `{name}.bn`.
 pub(super) fn add_conv_bn(graph: &mut Graph, name: &str, conv: Conv2d, x: NodeId) -> NodeId {
     let y = graph.add(format!("{name}.conv"), Op::conv(conv), &[x]);
     graph.add(format!("{name}.bn"), Op::batch_norm(conv.geometry.out_channels), &[y])
 }
 
-/// `BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)` (2101.03697, Sect. 3.2, Fig. 2b); the identity branch exists where shapes
-/// allow it.
+/// `BN(conv3×3(x)) + BN(conv1×1(x)) + BN(x)` (2101.03697, Sect. 3.2, Fig. 2b); the identity branch exists if the
+/// shapes allow it.
 fn full(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![layer.dense(graph, x), layer.pointwise(graph, x)];
@@ -200,7 +207,7 @@ fn with_1x1(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
 fn identity_without_bn(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let mut branches = vec![layer.dense(graph, x), layer.pointwise(graph, x)];
-    branches.extend(layer.keeps_shape().then_some(x));
+    branches.extend(layer.preserves_shape().then_some(x));
     layer.sum(graph, &branches)
 }
 
@@ -211,7 +218,7 @@ fn post_addition_bn(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeI
         layer.add(graph, "rbr_dense.conv", Op::conv(layer.conv(3)), &[x]),
         layer.add(graph, "rbr_1x1.conv", Op::conv(layer.conv(1)), &[x]),
     ];
-    branches.extend(layer.keeps_shape().then_some(x));
+    branches.extend(layer.preserves_shape().then_some(x));
     let sum = layer.sum(graph, &branches);
     layer.norm(graph, "bn", sum)
 }
@@ -227,10 +234,10 @@ fn relu_in_branch(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId 
 }
 
 /// `BN(a ⊙ x + b ⊙ conv3×3(x; W_norm))`, the DiracConv of Zagoruyko & Komodakis (1706.00388, Sect. 3.1; a starts as 1, b
-/// as 0.1); a 3×3 convolution with batch norm where shapes change.
+/// as 0.1), or a 3×3 convolution with batch norm if the shape changes.
 fn diracnet(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
-    if !layer.keeps_shape() {
+    if !layer.preserves_shape() {
         return layer.dense(graph, x);
     }
     let channels = layer.out_channels;
@@ -241,10 +248,10 @@ fn diracnet(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     layer.norm(graph, "rbr_dense.bn", sum)
 }
 
-/// `BN(x + conv3×3(x))`; a 3×3 convolution with batch norm where shapes change.
+/// `BN(x + conv3×3(x))`, or a 3×3 convolution with batch norm if the shape changes.
 fn trivial(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
-    if !layer.keeps_shape() {
+    if !layer.preserves_shape() {
         return layer.dense(graph, x);
     }
     let conv = layer.add(graph, "rbr_dense.conv", Op::conv(layer.conv(3)), &[x]);
@@ -266,14 +273,14 @@ fn asymmetric(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     layer.sum(graph, &branches)
 }
 
-/// `BN(conv3×3(ReLU(BN(conv3×3(x))))) + x`, `x` projected by a 1×1 convolution where shapes change, as in ResNet-18; a
-/// stage's odd last layer stands alone.
+/// `BN(conv3×3(ReLU(BN(conv3×3(x))))) + x`, with `x` projected by a 1×1 convolution if the shape changes, as in
+/// ResNet-18. A stage's odd last layer is a single convolution.
 fn residual_reorganisation(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let [first, second] = layers else { return only_3x3(graph, layers, x) };
     let y = first.dense(graph, x);
     let y = first.add(graph, "relu", Op::relu(), &[y]);
     let y = second.dense(graph, y);
-    let shortcut = if first.keeps_shape() { x } else { first.conv_bn(graph, "shortcut", first.conv(1), x) };
+    let shortcut = if first.preserves_shape() { x } else { first.conv_bn(graph, "shortcut", first.conv(1), x) };
     second.sum(graph, &[y, shortcut])
 }
 
@@ -282,7 +289,7 @@ fn quantization_aware(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> Nod
     let layer = &layers[0];
     let pointwise = layer.add(graph, "rbr_1x1", Op::conv(layer.conv(1)), &[x]);
     let mut branches = vec![layer.dense(graph, x), pointwise];
-    branches.extend(layer.keeps_shape().then_some(x));
+    branches.extend(layer.preserves_shape().then_some(x));
     let sum = layer.sum(graph, &branches);
     layer.norm(graph, "bn", sum)
 }
@@ -290,8 +297,8 @@ fn quantization_aware(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> Nod
 /// The diverse branch block (Ding et al., 2103.13425, Sect. 3.3): 3×3, 1×1, 1×1 then average, and 1×1 then 3×3, each
 /// convolution and average with batch norm; the first 1×1 of the last branch is `I + W`.
 ///
-/// Where a second operation follows, the input is padded before the first, so that the border holds the batch norm's image of
-/// zero, as exact fusion requires.
+/// A branch of two operations pads the input before the first, so that the border holds the batch norm's image of zero, as
+/// exact fusion requires.
 fn diverse_branches(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeId {
     let layer = &layers[0];
     let ConvLayer { in_channels, out_channels, stride, groups, .. } = *layer;

@@ -89,7 +89,7 @@ impl DenseNet {
     }
 }
 
-/// Half the channels and half the map's side (Sect. 3, "Compression"); returns the remaining channels.
+/// Halves the channels and the side of the map (Sect. 3, "Compression"); returns the remaining channels.
 fn add_transition(chain: &mut Chain, name: &str, channels: usize) -> usize {
     let half = channels / 2;
     chain.norm(format!("{name}.norm"), channels);

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::{Chain, SqueezeExcite, divisible};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
@@ -14,7 +14,7 @@ use crate::{Graph, Result};
 pub(super) struct EfficientNet {
     /// The factor of all channels.
     width: f64,
-    /// The factor of the blocks in each stage.
+    /// The factor of the number of blocks in each stage.
     depth: f64,
     /// The ε of batch norms.
     eps: f64,
@@ -62,11 +62,8 @@ impl Default for EfficientNet {
 
 impl Family for EfficientNet {
     fn networks() -> Vec<Network<Self>> {
-        let row = |name, size, width, depth, eps| Network {
-            name,
-            size,
-            spec: Self { width, depth, eps, ..Self::default() },
-        };
+        let row =
+            |name, size, width, depth, eps| Network { name, size, spec: Self { width, depth, eps, ..Self::default() } };
         vec![
             row("efficientnet-b0", 224, 1.0, 1.0, 1e-5),
             row("efficientnet-b1", 240, 1.0, 1.1, 1e-5),
@@ -85,7 +82,7 @@ impl Family for EfficientNet {
         let Self { width, depth, eps, classes, input_channels } = *self;
         for (field, factor) in [("width", width), ("depth", depth)] {
             if !(factor.is_finite() && factor > 0.0) {
-                return Err(wrong(field, expected("a factor above 0").found(factor)));
+                return Err(invalid(field, expected("a factor above 0").found(factor)));
             }
         }
         let wide = |channels: usize| divisible(channels as f64 * width, QUANTUM);
@@ -126,7 +123,7 @@ struct MbConv {
 }
 
 impl MbConv {
-    /// `project(SE(depthwise(expand(x)))) + x`, `x` added where shapes allow it (1801.04381, Sect. 3.4; 1905.11946,
+    /// `project(SE(depthwise(expand(x)))) + x`, without `+ x` if the shape changes (1801.04381, Sect. 3.4; 1905.11946,
     /// Sect. 4); returns its output channels.
     fn add(&self, chain: &mut Chain) -> usize {
         let [from, to] = self.channels;
@@ -154,12 +151,12 @@ impl MbConv {
     }
 }
 
-/// A convolution and its batch norm, as `{name}.0` and `{name}.1`.
+/// Adds a convolution and its batch norm, as `{name}.0` and `{name}.1`.
 fn conv_bn(chain: &mut Chain, name: &str, conv: Conv2d) {
     chain.conv_bn([format!("{name}.0"), format!("{name}.1")], conv);
 }
 
-/// The same and a SiLU.
+/// Adds a convolution, its batch norm and a SiLU, as `{name}.0` to `{name}.2`.
 fn conv_bn_silu(chain: &mut Chain, name: &str, conv: Conv2d) {
     conv_bn(chain, name, conv);
     chain.then(format!("{name}.2"), Op::Activation(ActivationKind::Silu));

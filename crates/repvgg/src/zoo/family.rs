@@ -1,7 +1,7 @@
-//! What a family of networks is: one file with its specification, its table and its builder.
+//! A family of networks: one file with its specification, its table and its builder.
 //!
-//! A file under `zoo/` that implements [`Family`] and is named in the list of [`zoo`](super) is all that a new
-//! architecture takes: its networks are then listed, counted, trained, fused, exported and checked like all others.
+//! A new architecture takes only a file under `zoo/` that implements [`Family`] and an entry in the list of [`zoo`](super).
+//! Its networks are then listed, counted, trained, fused, exported and checked like all others.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,42 +10,41 @@ use crate::error::{Problem, expected};
 use crate::weights::Shapes;
 use crate::{Error, Graph, Result};
 
-/// A family of networks: its specification is data, and its graph is built from that data alone.
+/// The specification of a family's networks, from which alone their graphs are built.
 pub(super) trait Family: Clone + Serialize + DeserializeOwned {
     /// The published networks.
     fn networks() -> Vec<Network<Self>>;
 
-    /// The same for square images of another side, in pixels; families whose padding depends on it override this.
+    /// Adapts to square images of this side, in pixels. Families whose graph depends on it override this.
     #[must_use]
-    fn sized(self, _size: usize) -> Self {
+    fn for_size(self, _size: usize) -> Self {
         self
     }
 
-    /// The same without auxiliary classifiers; families that have some override this.
+    /// Drops auxiliary classifiers. Families that have some override this.
     #[must_use]
     fn without_auxiliary_heads(self) -> Self {
         self
     }
 
-    /// The number of classes; [`class_fields`] implements this and the next two.
+    /// The number of classes. [`class_fields`] implements this and the next two methods.
     fn classes(&self) -> usize;
 
-    /// The same for another number of classes.
+    /// Changes the number of classes.
     #[must_use]
     fn with_classes(self, classes: usize) -> Self;
 
     /// The channels of the images.
     fn input_channels(&self) -> usize;
 
-    /// The graph that is trained, under the parameter names of torchvision, or of timm where torchvision has no such
-    /// network.
+    /// The training graph, with the parameter names of torchvision, or of timm if torchvision has no such network.
     ///
     /// # Errors
-    /// When nothing can be built from the specification.
+    /// When the specification is invalid.
     fn graph(&self) -> Result<Graph>;
 }
 
-/// Implements what a [`Family`] reads and writes of the fields `classes` and `input_channels`, which all have.
+/// Implements the methods of [`Family`] for the fields `classes` and `input_channels`, which all families have.
 macro_rules! class_fields {
     () => {
         fn classes(&self) -> usize {
@@ -69,7 +68,7 @@ pub(super) struct Network<F> {
     pub(super) name: &'static str,
     /// The side of the square images that it is published for, in pixels.
     pub(super) size: usize,
-    /// What it is.
+    /// Its specification.
     pub(super) spec: F,
 }
 
@@ -83,24 +82,24 @@ pub(super) struct Member<F> {
     spec: F,
 }
 
-/// What every specification answers.
+/// The operations common to all specifications.
 pub(super) trait Described {
     fn name(&self) -> &str;
     /// The side of the square images that the network is meant for, in pixels.
     fn image_size(&self) -> usize;
     fn classes(&self) -> usize;
     fn input_channels(&self) -> usize;
-    /// The graph that is trained.
+    /// The training graph.
     fn graph(&self) -> Result<Graph>;
     fn set_classes(&mut self, classes: usize) -> Result<()>;
-    /// Takes over what the shapes of parameters show and a name does not: the classes, whether there are auxiliary heads.
-    fn suit(&mut self, shapes: &Shapes);
+    /// Adopts what the shapes of parameters reveal beyond the name: the classes, and whether there are auxiliary heads.
+    fn adapt_to(&mut self, shapes: &Shapes);
 }
 
-/// The side of images, in pixels, where a specification does not give it.
+/// The default side of images, in pixels.
 pub(super) const IMAGE_SIZE: usize = 224;
 
-/// The largest side of images that a specification may ask for, in pixels.
+/// The largest side of images in a specification, in pixels.
 const MAX_SIZE: usize = 1 << 14;
 
 pub(super) fn image_size() -> usize {
@@ -109,27 +108,27 @@ pub(super) fn image_size() -> usize {
 
 impl<F: Family> From<Network<F>> for Member<F> {
     fn from(Network { name, size, spec }: Network<F>) -> Self {
-        Self { name: name.to_owned(), size, spec: spec.sized(size) }
+        Self { name: name.to_owned(), size, spec: spec.for_size(size) }
     }
 }
 
 impl<'de, F: Family> Deserialize<'de> for Member<F> {
-    /// By way of a table: `flatten` would accept unknown fields.
+    /// Reads a table first, because `flatten` would accept unknown fields.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut fields = toml::Table::deserialize(deserializer)?;
         let name = fields.remove("name").map_or(Ok("custom".to_owned()), toml::Value::try_into);
         let size = match fields.remove("size") {
             None => IMAGE_SIZE,
             Some(toml::Value::Integer(size)) => usize::try_from(size).unwrap_or(0),
-            Some(other) => return Err(D::Error::custom(wrong_size(other).within("specification"))),
+            Some(other) => return Err(D::Error::custom(invalid_size(other).within("specification"))),
         };
         let read = |error: toml::de::Error| D::Error::custom(one_line(error.message()));
         let spec: F = fields.try_into().map_err(read)?;
-        Ok(Self { name: name.map_err(read)?, size, spec: spec.sized(size) })
+        Ok(Self { name: name.map_err(read)?, size, spec: spec.for_size(size) })
     }
 }
 
-fn wrong_size(found: impl std::fmt::Display) -> Error {
+fn invalid_size(found: impl std::fmt::Display) -> Error {
     Error::spec("size", expected(format_args!("1 to {MAX_SIZE} pixels")).found(found))
 }
 
@@ -157,7 +156,7 @@ impl<F: Family> Described for Member<F> {
 
     fn graph(&self) -> Result<Graph> {
         if !(1..=MAX_SIZE).contains(&self.size) {
-            return Err(wrong_size(self.size).within("specification"));
+            return Err(invalid_size(self.size).within("specification"));
         }
         self.spec.graph().map_err(|error| error.within(&self.name))
     }
@@ -167,7 +166,7 @@ impl<F: Family> Described for Member<F> {
         Ok(())
     }
 
-    fn suit(&mut self, shapes: &Shapes) {
+    fn adapt_to(&mut self, shapes: &Shapes) {
         let Ok(graph) = self.spec.graph() else { return };
         if let Some(classes) = classes_in(&graph, shapes) {
             self.spec = self.spec.clone().with_classes(classes);
@@ -184,10 +183,10 @@ impl<F: Family> Described for Member<F> {
     }
 }
 
-/// The most classes that are read from the shape of a head.
+/// The most classes that the shape of a head may imply.
 const CLASS_LIMIT: usize = 1 << 16;
 
-/// The classes of a network like `graph` whose parameters have these shapes: the rows of its head.
+/// The classes of a network like `graph` with parameters of these shapes: the rows of its head.
 pub(super) fn classes_in(graph: &Graph, shapes: &Shapes) -> Option<usize> {
     let main = graph.main_output();
     graph.heads().iter().find(|(id, _)| *id == main)?;
@@ -195,15 +194,15 @@ pub(super) fn classes_in(graph: &Graph, shapes: &Shapes) -> Option<usize> {
     rows.filter(|rows| (1..=CLASS_LIMIT).contains(rows))
 }
 
-/// Checks the counts of a specification: each is at least 1 and no larger than any network's.
+/// Checks that each count of a specification is at least 1, and plausible.
 ///
 /// # Errors
-/// Names the first that is not, what was expected and what was found.
+/// Names the first field that is not.
 pub(super) fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
     counts.iter().try_for_each(|&(field, count)| check(field, count, 1 << 16))
 }
 
-/// Checks the numbers of layers in a specification's stages, as [`check_counts`].
+/// Checks the number of layers in each stage of a specification, like [`check_counts`].
 ///
 /// # Errors
 /// As [`check_counts`].
@@ -215,10 +214,10 @@ fn check(field: &str, count: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&count) {
         return Ok(());
     }
-    Err(wrong(field, expected(format_args!("1 to {most}")).found(count)))
+    Err(invalid(field, expected(format_args!("1 to {most}")).found(count)))
 }
 
-/// A field of a specification that nothing can be built from.
-pub(super) fn wrong(field: &str, problem: Problem) -> Error {
+/// The error for a field of a specification.
+pub(super) fn invalid(field: &str, problem: Problem) -> Error {
     Error::spec(field, problem).within("specification")
 }

@@ -1,4 +1,4 @@
-//! A network that no family describes: its graph says everything.
+//! A network outside all families, given as its graph.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::graph::{Linear, Op};
 use crate::weights::Shapes;
 use crate::{Error, Graph, Result};
 
-/// A network given as the graph that is trained, such as one from an ONNX file.
+/// A network given as its training graph, such as one from an ONNX file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct GivenGraph {
     name: String,
@@ -63,9 +63,9 @@ impl Described for GivenGraph {
         Ok(())
     }
 
-    fn suit(&mut self, shapes: &Shapes) {
+    fn adapt_to(&mut self, shapes: &Shapes) {
         if let Some(classes) = super::family::classes_in(&self.graph, shapes) {
-            // A graph without a head keeps the classes that it has.
+            // A graph without a head keeps its classes.
             let _ = self.set_classes(classes);
         }
     }

@@ -14,14 +14,14 @@ use crate::{Graph, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GoogLeNet {
-    /// Whether two auxiliary classifiers help training; they only fit images of about 224 pixels.
+    /// Whether two auxiliary classifiers support training. They only fit images of about 224 pixels.
     auxiliary_heads: bool,
     classes: usize,
     input_channels: usize,
 }
 
-/// The channels of an inception module (Table 1, its columns): 1×1; reduction and 3×3; reduction and "5×5"; projection of
-/// the pool.
+/// The channels of an inception module, in the columns of Table 1: 1×1; reduction and 3×3; reduction and "5×5"; projection
+/// of the pool.
 type Inception = [usize; 6];
 
 /// The modules by name.
@@ -92,7 +92,7 @@ impl Family for GoogLeNet {
     }
 }
 
-/// Four branches side by side (Sect. 4, Fig. 2b); returns their channels.
+/// Four parallel branches (Sect. 4, Fig. 2b); returns the sum of their channels.
 fn add_inception(chain: &mut Chain, name: &str, channels: usize, inception: Inception) -> usize {
     let [single, reduced_3, wide_3, reduced_5, wide_5, pooled] = inception;
     let x = chain.end;
@@ -125,7 +125,7 @@ fn add_auxiliary_head(chain: &mut Chain, name: &str, channels: usize, classes: u
     chain.linear(format!("{name}.fc2"), 1024, classes)
 }
 
-/// A convolution, its batch norm and a ReLU, as `{name}.conv`, `{name}.bn` and `{name}.relu`.
+/// Adds a convolution, its batch norm and a ReLU, as `{name}.conv`, `{name}.bn` and `{name}.relu`.
 fn conv_bn_relu(chain: &mut Chain, name: &str, conv: Conv2d) {
     chain.conv_bn([format!("{name}.conv"), format!("{name}.bn")], conv);
     chain.relu(format!("{name}.relu"));

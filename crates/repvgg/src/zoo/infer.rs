@@ -1,4 +1,4 @@
-//! The network of a checkpoint that does not name it, inferred from the names and shapes of its parameters.
+//! Infers the network of a checkpoint from the names and shapes of its parameters.
 
 use super::{FAMILIES, RepVgg, Specification, SqueezeExcite, VARIANTS};
 use crate::error::expected;
@@ -6,14 +6,15 @@ use crate::model::Form;
 use crate::weights::Shapes;
 use crate::{Error, Graph, Result};
 
-/// The published networks, RepVGGs apart, whose parameters have exactly these names and shapes; classes may differ.
-pub(crate) fn known(shapes: &Shapes) -> Vec<Specification> {
+/// Finds the published networks, other than RepVGGs, whose parameters have exactly these names and shapes. The number of
+/// classes may differ.
+pub(crate) fn matching(shapes: &Shapes) -> Vec<Specification> {
     let networks = FAMILIES.iter().flat_map(|family| family.networks());
-    let suited = networks.map(|(_, network)| network.suited_to(shapes));
+    let suited = networks.map(|(_, network)| network.adapted_to(shapes));
     suited.filter(|network| network.training_graph().is_ok_and(|graph| has_parameters(&graph, shapes))).collect()
 }
 
-/// Whether a graph's parameters have exactly these names and shapes; PyTorch's counters of batches may be there too.
+/// Whether a graph's parameters have exactly these names and shapes; PyTorch's batch counters are allowed as well.
 fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
     let mut count = 0;
     let fits = graph.parameters().all(|(name, parameter)| {
@@ -24,10 +25,10 @@ fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
     fits && count + counters == shapes.len()
 }
 
-/// The RepVGG network whose parameters have these shapes under official names, and its form.
+/// Infers a RepVGG and its form from the shapes of its parameters under official names.
 ///
-/// Weights show strides only where a stage's first block has an identity branch, which implies a stride of 1; elsewhere the
-/// paper's stride of 2 per stage is assumed.
+/// Weights reveal a stride only if a stage's first block has an identity branch, which implies a stride of 1. Other stages
+/// are assumed to have the paper's stride of 2.
 ///
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
@@ -39,14 +40,15 @@ pub(crate) fn infer(shapes: &Shapes) -> Result<(RepVgg, Form)> {
         (Some(_), None) => Form::Training,
         (None, Some(_)) => Form::Plain,
         (Some(training), Some(plain)) => {
-            let what = expected("one form")
+            let problem = expected("one form")
                 .found(format_args!("{training} of the training form and {plain} of the plain one"));
-            return Err(Error::weights("weights", what));
+            return Err(Error::weights("weights", problem));
         }
         (None, None) => {
             let found = shapes.keys().next().map_or("none", String::as_str);
-            let what = expected("a RepVGG's names, such as stage0.rbr_dense.conv.weight").found(found);
-            return Err(Error::weights("weights", what));
+            let problem =
+                expected("the parameter names of a RepVGG, such as stage0.rbr_dense.conv.weight").found(found);
+            return Err(Error::weights("weights", problem));
         }
     };
     let spec = Stages { shapes, form }.spec()?;
@@ -85,8 +87,8 @@ impl Stages<'_> {
                 for block in blocks.take_while(|block| self.has_block(block)) {
                     let [out, per_group, ..] = self.kernel_shape(&block)?;
                     if per_group == 0 || input % per_group != 0 {
-                        let what = expected(format_args!("input channels that divide {input}")).found(per_group);
-                        return Err(Error::weights(block, what));
+                        let problem = expected(format_args!("input channels that divide {input}")).found(per_group);
+                        return Err(Error::weights(block, problem));
                     }
                     groups = groups.max(input / per_group);
                     input = out;
@@ -94,15 +96,15 @@ impl Stages<'_> {
                 }
             }
             if depths[stage] == 0 {
-                let what = expected("at least one block").found("none");
-                return Err(Error::weights(format!("stage{}", stage + 1), what));
+                let problem = expected("at least one block").found("none");
+                return Err(Error::weights(format!("stage{}", stage + 1), problem));
             }
             channels[stage] = input;
             if self.shapes.get(&format!("{}.0.rbr_identity.weight", prefixes[0])).is_some() {
                 strides[stage + 1] = 1;
             }
         }
-        // A missing head is reported later, with the nearest name.
+        // A missing head is reported later, together with the nearest name.
         let head = ["linear.weight", "linear.bias"].into_iter().find_map(|name| self.shapes.get(name));
         let classes = head.map_or(1000, |shape| shape.first().copied().unwrap_or(0));
         let bases = [64.0, 128.0, 256.0, 512.0];
@@ -181,7 +183,7 @@ mod tests {
         }
     }
 
-    /// The same network with an eighth of the channels.
+    /// The network with an eighth of the channels.
     fn small(spec: RepVgg) -> RepVgg {
         RepVgg { width: spec.width.map(|width| width / 8.0), ..spec }
     }
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_converted_network_is_refused() {
+    fn a_mixture_of_both_forms_is_refused() {
         let training = small(VARIANTS[0].spec()).training_graph().unwrap();
         let mut shapes = shapes(&training);
         shapes.insert("stage4.0.rbr_reparam.bias".to_owned(), vec![1]);

@@ -1,9 +1,9 @@
-//! Small groups of layers that many networks share.
+//! Small groups of layers that the families share.
 
 use crate::Graph;
 use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, NodeId, Op};
 
-/// The multiple of `divisor` nearest to `value`, halves rounded up, never more than a tenth below `value` (MobileNet's rule).
+/// The multiple of `divisor` nearest to `value`, with halves rounded up, but at most a tenth below `value` (MobileNet's rule).
 pub(super) fn divisible(value: f64, divisor: usize) -> usize {
     let divisor = divisor as f64;
     let rounded = ((value + divisor / 2.0) / divisor).floor().max(1.0) * divisor;
@@ -20,7 +20,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The input alone; batch norms will have PyTorch's ε of 1e-5.
+    /// Starts with the input. Batch norms get PyTorch's ε of 1e-5.
     pub(super) fn new(input_channels: usize) -> Self {
         let mut graph = Graph::new();
         let end = graph.add("input", Op::Input { channels: input_channels }, &[]);
@@ -33,37 +33,37 @@ impl Chain {
         self.end
     }
 
-    /// A batch norm with this network's ε.
+    /// Appends a batch norm.
     pub(super) fn norm(&mut self, name: impl Into<String>, channels: usize) -> NodeId {
         let eps = self.eps;
         self.then(name, Op::BatchNorm(BatchNorm { channels, eps }))
     }
 
-    /// A convolution and its batch norm.
+    /// Appends a convolution and its batch norm.
     pub(super) fn conv_bn(&mut self, [conv_name, norm_name]: [String; 2], conv: Conv2d) -> NodeId {
         self.then(conv_name, Op::Conv2d(conv));
         self.norm(norm_name, conv.geometry.out_channels)
     }
 
-    /// A rectified linear unit.
+    /// Appends a ReLU.
     pub(super) fn relu(&mut self, name: impl Into<String>) -> NodeId {
         self.then(name, Op::relu())
     }
 
-    /// The sum of the end and another value.
+    /// Adds another value to the end.
     pub(super) fn plus(&mut self, name: impl Into<String>, other: NodeId) -> NodeId {
         self.end = self.graph.add(name, Op::Add, &[self.end, other]);
         self.end
     }
 
-    /// The concatenation of values.
+    /// Continues with the concatenation of values.
     pub(super) fn concat(&mut self, name: impl Into<String>, values: &[NodeId]) -> NodeId {
         self.end = self.graph.add(name, Op::Concat, values);
         self.end
     }
 
-    /// Squeeze-and-excitation (Hu et al., 1709.01507) of the end: `x · gate(up(act(down(mean(x)))))`; the names are those
-    /// of the two convolutions, which have biases.
+    /// Appends squeeze-and-excitation (Hu et al., 1709.01507): `x · sigmoid(up(act(down(mean(x)))))`, where `up` and `down`
+    /// are convolutions with biases.
     pub(super) fn squeeze_excite(&mut self, excite: &SqueezeExcite<'_>) -> NodeId {
         let SqueezeExcite { name, parts: [down, up], channels, reduced, activation } = *excite;
         let x = self.end;
@@ -76,19 +76,19 @@ impl Chain {
         self.end
     }
 
-    /// Global pooling and the classifier called `name`: the main output.
+    /// Appends global pooling and the classifier called `name`, the main output.
     pub(super) fn classify(mut self, name: &str, features: usize, classes: usize) -> Graph {
         self.then("avgpool", Op::GlobalAvgPool);
         self.linear(name, features, classes);
         self.finish()
     }
 
-    /// A fully connected layer with a bias.
+    /// Appends a fully connected layer with a bias.
     pub(super) fn linear(&mut self, name: impl Into<String>, in_features: usize, out_features: usize) -> NodeId {
         self.then(name, Op::Linear(Linear { in_features, out_features, bias: true }))
     }
 
-    /// The graph, with its end as the main output.
+    /// The graph, with the end as the main output.
     pub(super) fn finish(mut self) -> Graph {
         self.graph.output("main", self.end);
         self.graph
@@ -103,6 +103,6 @@ pub(super) struct SqueezeExcite<'a> {
     pub(super) parts: [&'a str; 2],
     pub(super) channels: usize,
     pub(super) reduced: usize,
-    /// The activation between the two.
+    /// The activation between them.
     pub(super) activation: ActivationKind,
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, class_fields, wrong};
+use super::family::{Family, Network, check_counts, class_fields, invalid};
 use super::layers::{Chain, divisible};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, Op};
 use crate::{Graph, Result};
 
-/// MobileNet, scaled; its resolution multiplier is the side of the images in units of 224 (Sect. 3.4).
+/// MobileNet, scaled. The resolution multiplier (Sect. 3.4) is the side of the images in units of 224 pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MobileNet {
@@ -18,7 +18,7 @@ pub(super) struct MobileNet {
     input_channels: usize,
 }
 
-/// Blocks of equal channels, the first of them with the stride.
+/// Consecutive blocks with the same channels. The first has the stride.
 struct Stage {
     channels: usize,
     depth: usize,
@@ -62,7 +62,7 @@ impl Family for MobileNet {
     fn graph(&self) -> Result<Graph> {
         let Self { width, classes, input_channels } = *self;
         if !(width.is_finite() && width > 0.0) {
-            return Err(wrong("width", expected("a factor above 0").found(width)));
+            return Err(invalid("width", expected("a factor above 0").found(width)));
         }
         let wide = |channels: usize| divisible(channels as f64 * width, QUANTUM);
         check_counts(&STAGES.map(|stage| ("width", wide(stage.channels))))?;

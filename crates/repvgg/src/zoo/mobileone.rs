@@ -1,15 +1,15 @@
-//! MobileOne (Vasu et al., 2206.04040), under timm's names: MobileNet's layers, each trained with several branches and one
-//! convolution in plain form.
+//! MobileOne (Vasu et al., 2206.04040), under timm's names: MobileNet's layers, each with several branches in training and
+//! one convolution in plain form.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::{Chain, SqueezeExcite};
+use crate::error::expected;
 use crate::graph::{ActivationKind, Conv2d, NodeId, Op};
 use crate::{Graph, Result};
 
-/// A MobileOne.
+/// A MobileNet with branches in training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MobileOne {
@@ -17,9 +17,9 @@ pub(super) struct MobileOne {
     depths: [usize; 4],
     /// Factors of the stages' channels, which are 64, 128, 256 and 512.
     width: [f64; 4],
-    /// Convolutions side by side in each block: the paper's k.
+    /// Parallel convolutions in each block: the paper's k.
     branches: usize,
-    /// Of each stage's pairs, how many have squeeze-and-excitation: the last.
+    /// The number of pairs with squeeze-and-excitation at the end of each stage.
     excited: [usize; 4],
     classes: usize,
     input_channels: usize,
@@ -28,7 +28,7 @@ pub(super) struct MobileOne {
 /// Channels of the stages before their factors.
 const CHANNELS: [usize; 4] = [64, 128, 256, 512];
 
-/// The most convolutions side by side.
+/// The most parallel convolutions.
 const MOST_BRANCHES: usize = 64;
 
 impl Default for MobileOne {
@@ -64,10 +64,10 @@ impl Family for MobileOne {
         check_counts(&wide.map(|channels| ("width", channels)))?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if !(1..=MOST_BRANCHES).contains(&branches) {
-            return Err(wrong("branches", expected(format_args!("1 to {MOST_BRANCHES}")).found(branches)));
+            return Err(invalid("branches", expected(format_args!("1 to {MOST_BRANCHES}")).found(branches)));
         }
         if let Some((depth, excited)) = depths.into_iter().zip(excited).find(|(depth, excited)| excited > depth) {
-            return Err(wrong("excited", expected(format_args!("at most the stage's {depth}")).found(excited)));
+            return Err(invalid("excited", expected(format_args!("at most the stage's {depth}")).found(excited)));
         }
         let mut chain = Chain::new(input_channels);
         let mut channels = wide[0].min(CHANNELS[0]);
@@ -89,18 +89,18 @@ impl Family for MobileOne {
     }
 }
 
-/// What is one convolution in plain form.
+/// A block that becomes one convolution in plain form.
 struct MobileOneBlock {
     name: String,
-    /// That convolution.
+    /// The convolution.
     conv: Conv2d,
-    /// How many there are of it in training.
+    /// The number of copies in training.
     branches: usize,
     is_excited: bool,
 }
 
 impl MobileOneBlock {
-    /// `ReLU(SE(Σⱼ BNⱼ(convⱼ(x)) + BN(conv1×1(x)) + BN(x)))`: the 1×1 where the kernel is larger, the identity where
+    /// `ReLU(SE(Σⱼ BNⱼ(convⱼ(x)) + BN(conv1×1(x)) + BN(x)))`: the 1×1 if the kernel is larger, the identity if the
     /// shapes allow it (2206.04040, Sect. 3.2, Fig. 3).
     fn add(&self, chain: &mut Chain) {
         let Self { name, conv, .. } = self;
@@ -134,7 +134,7 @@ impl MobileOneBlock {
     }
 }
 
-/// `BN(conv(x))`
+/// Adds `BN(conv(x))`.
 fn conv_bn(chain: &mut Chain, name: &str, conv: Conv2d, x: NodeId) -> NodeId {
     chain.end = x;
     chain.conv_bn([format!("{name}.conv"), format!("{name}.bn")], conv)

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
 use crate::graph::{BatchNorm, Conv2d, Linear, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
-use CellLayer::{Identity, Max, Mean, Separable};
 use CellInput::{Current, Previous, Sum};
+use CellLayer::{Identity, Max, Mean, Separable};
 
 /// A network of two repeated cells, which a search found (Fig. 4).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,13 +20,13 @@ pub(super) struct NasNet {
     features: usize,
     /// Channels after the first convolution.
     stem: usize,
-    /// Whether a stage's first cell reads, as the previous value, that of the reduction cell before it.
+    /// Whether a stage's first cell reads the previous value that its reduction cell reads, rather than that cell's input.
     skips_reduction: bool,
-    /// Whether the means of a halved map count the zeros around it, as timm's do.
+    /// Whether average pools that halve a map count the zeros around it, as timm's do.
     counts_padding: bool,
     classes: usize,
     input_channels: usize,
-    /// The side of the images, on whose halves the padding depends.
+    /// The side of the images, whose repeated halving determines the padding.
     #[serde(skip)]
     size: usize,
 }
@@ -63,7 +63,7 @@ impl Family for NasNet {
         ]
     }
 
-    fn sized(self, size: usize) -> Self {
+    fn for_size(self, size: usize) -> Self {
         Self { size, ..self }
     }
 
@@ -75,10 +75,13 @@ impl Family for NasNet {
         check_counts(&[("features", features), ("stem", stem)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if features % FEATURES_DIVISOR != 0 {
-            return Err(wrong("features", expected(format_args!("a multiple of {FEATURES_DIVISOR}")).found(features)));
+            return Err(invalid(
+                "features",
+                expected(format_args!("a multiple of {FEATURES_DIVISOR}")).found(features),
+            ));
         }
         if size < SMALLEST {
-            return Err(wrong("size", expected(format_args!("at least {SMALLEST} pixels")).found(size)));
+            return Err(invalid("size", expected(format_args!("at least {SMALLEST} pixels")).found(size)));
         }
         let mut graph = Graph::new();
         let node = graph.add("input", Op::Input { channels: input_channels }, &[]);
@@ -94,50 +97,49 @@ impl Family for NasNet {
     }
 }
 
-/// A cell of the first stage has a twenty-fourth of the features in each of its values, the stem's first a quarter of
-/// that.
+/// Each value in a cell of the first stage has a twenty-fourth of the features; in the stem's first cell, a quarter of that.
 const FEATURES_DIVISOR: usize = 96;
 
-/// The least side of images: the last stage's first cell shifts a map of two rows by one.
+/// The smallest side of images: the last stage's first cell shifts a map of two rows by one.
 const SMALLEST: usize = 19;
 
 /// The ε of batch norms.
 const EPS: f64 = 1e-3;
 
-/// The numbers of its cells that a stage has at least: published weights of the mobile network have the names of the large
-/// one, and leave two out in each stage.
+/// The least number of cell names per stage. Published weights of the mobile network use the names of the large one, and
+/// leave out two in each stage.
 const STAGE_NUMBERS: usize = 6;
 
-/// What a cell sums.
+/// A layer of a cell.
 #[derive(Debug, Clone, Copy)]
 enum CellLayer {
     Identity,
-    /// Twice ReLU, separable convolution of this side, batch norm.
+    /// ReLU, separable convolution with a kernel of this side and batch norm, all twice.
     Separable(usize),
     Mean,
     Max,
 }
 
-/// What a layer reads.
+/// The input of a layer.
 #[derive(Debug, Clone, Copy)]
 enum CellInput {
-    /// What the cell makes of the last cell's value.
+    /// The last cell's value, project.
     Current,
-    /// What it makes of the value before that.
+    /// The value before that, project.
     Previous,
-    /// One of its own sums.
+    /// One of the cell's own sums.
     Sum(usize),
 }
 
-/// A cell: sums of two layers, some of which it gives, one after another along the channels.
+/// A cell: sums of two layers each. Its value concatenates some of them along the channels.
 struct Cell {
-    /// Of the layers that read no sum.
+    /// The stride of the layers that do not read a sum.
     stride: usize,
     sums: [[(CellLayer, CellInput); 2]; 5],
-    gives: &'static [CellInput],
+    outputs: &'static [CellInput],
 }
 
-/// The cell that keeps a map's size (Fig. 4, left).
+/// The cell that preserves the size of a map (Fig. 4, left).
 const NORMAL: Cell = Cell {
     stride: 1,
     sums: [
@@ -147,10 +149,10 @@ const NORMAL: Cell = Cell {
         [(Mean, Previous), (Mean, Previous)],
         [(Separable(3), Current), (Identity, Current)],
     ],
-    gives: &[Previous, Sum(0), Sum(1), Sum(2), Sum(3), Sum(4)],
+    outputs: &[Previous, Sum(0), Sum(1), Sum(2), Sum(3), Sum(4)],
 };
 
-/// The cell that halves it (Fig. 4, right).
+/// The cell that halves the size of a map (Fig. 4, right).
 const REDUCTION: Cell = Cell {
     stride: 2,
     sums: [
@@ -160,15 +162,15 @@ const REDUCTION: Cell = Cell {
         [(Identity, Sum(1)), (Mean, Sum(0))],
         [(Separable(3), Sum(0)), (Max, Current)],
     ],
-    gives: &[Sum(1), Sum(2), Sum(3), Sum(4)],
+    outputs: &[Sum(1), Sum(2), Sum(3), Sum(4)],
 };
 
-/// A value and the extents of it that matter here.
+/// A value with its extents.
 #[derive(Debug, Clone, Copy)]
 struct Map {
     node: NodeId,
     channels: usize,
-    /// Rows, and columns.
+    /// Rows, which equal columns.
     size: usize,
 }
 
@@ -178,7 +180,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// From the image to the last cell's value.
+    /// Adds the stem and all cells; returns the last cell's value.
     fn cells(&mut self, spec: &NasNet, image: Map) -> Map {
         let mut conv = Conv2d::square(image.channels, spec.stem, 3).stride(2);
         conv.geometry.padding = [0; 2];
@@ -186,18 +188,18 @@ impl Builder {
         let stem = self.norm("conv0.bn", x);
 
         let width = spec.features / 24;
-        let current = self.projected("cell_stem_0.conv_1x1", stem, width / 4);
+        let current = self.project("cell_stem_0.conv_1x1", stem, width / 4);
         let mut previous = self.cell("cell_stem_0", &REDUCTION, [current, stem], width / 4);
-        let current = self.projected("cell_stem_1.conv_1x1", previous, width / 2);
-        let halved = self.halved("cell_stem_1", stem, width / 2);
+        let current = self.project("cell_stem_1.conv_1x1", previous, width / 2);
+        let halved = self.halve("cell_stem_1", stem, width / 2);
         let mut x = self.cell("cell_stem_1", &REDUCTION, [current, halved], width / 2);
 
         for stage in 0..3 {
             let channels = width << stage;
             if stage > 0 {
                 let name = format!("reduction_cell_{}", stage - 1);
-                let current = self.projected(&format!("{name}.conv_1x1"), x, channels);
-                let before = self.projected(&format!("{name}.conv_prev_1x1"), previous, channels);
+                let current = self.project(&format!("{name}.conv_1x1"), x, channels);
+                let before = self.project(&format!("{name}.conv_prev_1x1"), previous, channels);
                 let reduced = self.cell(&name, &REDUCTION, [current, before], channels);
                 previous = if spec.skips_reduction { previous } else { x };
                 x = reduced;
@@ -205,11 +207,11 @@ impl Builder {
             let first = stage * spec.cells.max(STAGE_NUMBERS);
             for number in first..first + spec.cells {
                 let name = format!("cell_{number}");
-                let current = self.projected(&format!("{name}.conv_1x1"), x, channels);
+                let current = self.project(&format!("{name}.conv_1x1"), x, channels);
                 let before = if number == first {
-                    self.halved(&name, previous, channels)
+                    self.halve(&name, previous, channels)
                 } else {
-                    self.projected(&format!("{name}.conv_prev_1x1"), previous, channels)
+                    self.project(&format!("{name}.conv_prev_1x1"), previous, channels)
                 };
                 previous = x;
                 x = self.cell(&name, &NORMAL, [current, before], channels);
@@ -218,7 +220,7 @@ impl Builder {
         x
     }
 
-    /// A cell whose layers have `channels` each.
+    /// Adds a cell whose layers have `channels` each.
     fn cell(&mut self, name: &str, cell: &Cell, [current, previous]: [Map; 2], channels: usize) -> Map {
         let mut sums: Vec<Map> = Vec::with_capacity(cell.sums.len());
         for (index, terms) in cell.sums.iter().enumerate() {
@@ -234,27 +236,31 @@ impl Builder {
             let node = self.graph.add(name, Op::Add, &values.map(|value| value.node));
             sums.push(Map { node, ..values[0] });
         }
-        let gives = cell.gives.iter().map(|source| match source {
+        let outputs = cell.outputs.iter().map(|source| match source {
             Current => current,
             Previous => previous,
             Sum(index) => sums[*index],
         });
-        self.concat(format!("{name}.concat"), &gives.collect::<Vec<_>>())
+        self.concat(format!("{name}.concat"), &outputs.collect::<Vec<_>>())
     }
 
     fn layer(&mut self, name: &str, layer: CellLayer, stride: usize, x: Map, channels: usize) -> Map {
-        let pool = |kernel| Pool { kernel: [kernel; 2], stride: [stride; 2], padding: [same(x.size, kernel, stride); 2] };
+        let pool = |kernel| Pool {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [same_padding(x.size, kernel, stride); 2],
+        };
         match layer {
             Identity => x,
-            Separable(kernel) => self.separable(name, [kernel, stride], x, channels),
+            Separable(kernel) => self.separable(name, kernel, stride, x, channels),
             Max => self.pool(name, Op::MaxPool(pool(3)), stride, x),
             Mean if stride > 1 && self.counts_padding => self.pool(name, Op::AvgPool(pool(3)), stride, x),
             Mean => self.pool(name, Op::AvgPoolInside(pool(3)), stride, x),
         }
     }
 
-    /// ReLU, separable convolution, batch norm; and again, without the stride.
-    fn separable(&mut self, name: &str, [kernel, stride]: [usize; 2], x: Map, channels: usize) -> Map {
+    /// ReLU, separable convolution and batch norm, twice; only the first has the stride.
+    fn separable(&mut self, name: &str, kernel: usize, stride: usize, x: Map, channels: usize) -> Map {
         let mut y = x;
         for (number, stride) in [(1, stride), (2, 1)] {
             y = self.relu(format!("{name}.act_{number}"), y);
@@ -268,15 +274,15 @@ impl Builder {
     }
 
     /// ReLU, 1×1 convolution, batch norm.
-    fn projected(&mut self, name: &str, x: Map, channels: usize) -> Map {
+    fn project(&mut self, name: &str, x: Map, channels: usize) -> Map {
         let y = self.relu(format!("{name}.act"), x);
         let y = self.conv(&format!("{name}.conv"), Conv2d::square(x.channels, channels, 1), y);
         self.norm(&format!("{name}.bn"), y)
     }
 
-    /// The value of a map twice as large: 1×1 convolutions of every second pixel, and of every second pixel from the
-    /// second on, for half of the channels each, and a batch norm.
-    fn halved(&mut self, name: &str, x: Map, channels: usize) -> Map {
+    /// Halves a map: one 1×1 convolution reads every second pixel, another the pixels diagonally next to them. Each computes
+    /// half of the channels. A batch norm follows.
+    fn halve(&mut self, name: &str, x: Map, channels: usize) -> Map {
         let even = self.relu(format!("{name}.act"), x);
         let shift = Op::Pad { padding: [[-1, 1]; 2] };
         let odd = Map { node: self.graph.add(format!("{name}.path_2.pad"), shift, &[even.node]), ..even };
@@ -289,9 +295,9 @@ impl Builder {
         self.norm(&format!("{name}.final_path_bn"), y)
     }
 
-    /// A convolution that gives `⌈size / stride⌉` rows: TensorFlow's padding.
+    /// A convolution with TensorFlow's padding, which gives `⌈size / stride⌉` rows.
     fn padded_conv(&mut self, name: &str, mut conv: Conv2d, x: Map) -> Map {
-        let [begin, end] = same(x.size, conv.geometry.kernel[0], conv.geometry.stride[0]);
+        let [begin, end] = same_padding(x.size, conv.geometry.kernel[0], conv.geometry.stride[0]);
         conv.geometry.padding = [if begin == end { begin } else { 0 }; 2];
         let mut padded = x;
         if begin != end {
@@ -329,8 +335,8 @@ impl Builder {
     }
 }
 
-/// The zeros before and after `size` pixels that make `⌈size / stride⌉` windows fit.
-fn same(size: usize, kernel: usize, stride: usize) -> [usize; 2] {
+/// The zeros before and after `size` pixels with which `⌈size / stride⌉` windows fit.
+fn same_padding(size: usize, kernel: usize, stride: usize) -> [usize; 2] {
     let zeros = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
     [zeros / 2, zeros.div_ceil(2)]
 }

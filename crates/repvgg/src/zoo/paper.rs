@@ -1,5 +1,11 @@
-//! The figures that the paper prints (Ding et al., 2101.03697), kept as data in `paper.toml`, and how they compare with
-//! what is counted.
+//! The published figures (Ding et al., 2101.03697), stored as data in `paper.toml`, and their comparison with exact counts.
+//!
+//! ```
+//! use repvgg::zoo::published;
+//!
+//! let row = published("repvgg-a0").unwrap();
+//! assert_eq!((row.source.as_str(), row.parameters), ("Table 4", Some(8.30)));
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -9,25 +15,25 @@ use serde::Deserialize;
 use crate::Form;
 use crate::cost::Cost;
 
-/// What a row of a table of the paper, or the official repository, publishes about one network, in its own units.
+/// A row of a table of the paper or of the official repository, in its own units.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
     /// The network in the zoo.
     pub name: String,
-    /// What the row calls it.
+    /// Its name in the row.
     pub title: String,
-    /// Where the figures stand: a table of the paper, or the repository's README.
+    /// The source of the figures: a table of the paper, or the repository's README.
     pub source: String,
-    /// Height and width of the images that they are for.
-    #[serde(default = "usual_size")]
+    /// Height and width of the images.
+    #[serde(default = "default_size")]
     pub size: [usize; 2],
-    /// ImageNet top-1 in percent.
+    /// ImageNet top-1 accuracy in percent.
     pub top1: f64,
     /// Examples per second of the plain form on a GTX 1080Ti, fp32, batch 128.
     #[serde(rename = "speed")]
     pub plain_speed: Option<f64>,
-    /// Examples per second of the training form, likewise.
+    /// Examples per second of the training form, under the same conditions.
     pub training_speed: Option<f64>,
     /// Parameters of the plain form in millions, truncated to two decimals.
     pub parameters: Option<f64>,
@@ -36,10 +42,10 @@ pub struct Published {
     /// Winograd multiplies of the plain form in 10⁹, rounded to one decimal.
     pub winograd_multiplies: Option<f64>,
     #[serde(default)]
-    notes: BTreeMap<Noted, String>,
+    notes: BTreeMap<NoteSubject, String>,
 }
 
-fn usual_size() -> [usize; 2] {
+fn default_size() -> [usize; 2] {
     [224; 2]
 }
 
@@ -55,22 +61,22 @@ pub enum Figure {
     WinogradMultiplies,
 }
 
-/// What a footnote belongs to.
+/// The subject of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Noted {
+enum NoteSubject {
     Parameters,
     Flops,
     WinogradMultiplies,
-    /// A speed that was measured here.
+    /// A speed measured with this crate.
     Measured,
 }
 
 impl Figure {
-    /// All of them, in the order of the paper's columns.
+    /// Every figure, in the order of the paper's columns.
     pub const ALL: [Self; 3] = [Self::Parameters, Self::Flops, Self::WinogradMultiplies];
 
-    /// The code base's name.
+    /// The figure's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Parameters => "parameters",
@@ -88,7 +94,7 @@ impl Figure {
         }
     }
 
-    /// A count as the paper prints it: parameters in millions, truncated to two decimals, all else in 10⁹, rounded to one.
+    /// Formats a count as the paper does: parameters in millions, truncated to two decimals; the others in 10⁹, rounded to one.
     pub fn printed(self, count: u64) -> f64 {
         match self {
             Self::Parameters => (count / 10_000) as f64 / 100.0,
@@ -96,17 +102,17 @@ impl Figure {
         }
     }
 
-    fn noted(self) -> Noted {
+    fn note_subject(self) -> NoteSubject {
         match self {
-            Self::Parameters => Noted::Parameters,
-            Self::Flops => Noted::Flops,
-            Self::WinogradMultiplies => Noted::WinogradMultiplies,
+            Self::Parameters => NoteSubject::Parameters,
+            Self::Flops => NoteSubject::Flops,
+            Self::WinogradMultiplies => NoteSubject::WinogradMultiplies,
         }
     }
 }
 
 impl Published {
-    /// The figure as it is printed.
+    /// The figure as printed.
     pub fn figure(&self, figure: Figure) -> Option<f64> {
         match figure {
             Figure::Parameters => self.parameters,
@@ -115,18 +121,17 @@ impl Published {
         }
     }
 
-    /// Whether the figure is printed and `cost`, which is that of the plain form, gives another one.
+    /// Whether the printed figure, if there is one, differs from that of `cost`, the cost of the plain form.
     pub fn differs(&self, figure: Figure, cost: &Cost) -> bool {
         self.figure(figure).is_some_and(|printed| printed != figure.printed(figure.count(cost)))
     }
 
-    /// What there is to say about the figure beside what is counted.
+    /// A note on the difference between the printed figure and the count.
     pub fn note(&self, figure: Figure) -> Option<&'static str> {
-        self.explanation(figure.noted())
+        self.note_for(figure.note_subject())
     }
 
-    /// The speed that is printed, and the form of the network that it is of: the plain one's unless the row is about
-    /// branches.
+    /// The printed speed and the form that it was measured for: the plain form, unless the row is about branches.
     pub fn speed(&self) -> (Form, Option<f64>) {
         match self.training_speed {
             None => (Form::Plain, self.plain_speed),
@@ -134,13 +139,13 @@ impl Published {
         }
     }
 
-    /// What there is to say about a speed that is measured here beside the one that is printed.
+    /// A note for a speed measured with this crate, next to the printed one.
     pub fn note_on_measured(&self) -> Option<&'static str> {
-        self.explanation(Noted::Measured)
+        self.note_for(NoteSubject::Measured)
     }
 
-    fn explanation(&self, noted: Noted) -> Option<&'static str> {
-        self.notes.get(&noted).map(|key| PAPER.notes[key].as_str())
+    fn note_for(&self, note_subject: NoteSubject) -> Option<&'static str> {
+        self.notes.get(&note_subject).map(|key| PAPER.notes[key].as_str())
     }
 }
 
@@ -154,13 +159,13 @@ pub struct Stage {
     pub layers_a: usize,
     /// Layers of RepVGG-B.
     pub layers_b: usize,
-    /// Channels of a layer before they are multiplied.
+    /// Channels of a layer before multiplication.
     width: usize,
     of: Multiplier,
     at_most: Option<usize>,
 }
 
-/// Which of a model's multipliers a stage is scaled by.
+/// The multiplier that scales a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Multiplier {
@@ -169,7 +174,7 @@ enum Multiplier {
 }
 
 impl Stage {
-    /// The width as the table writes it: `64a`, `min(64, 64a)`.
+    /// The width in the table's notation: `64a`, `min(64, 64a)`.
     pub fn formula(&self) -> String {
         let product = match self.of {
             Multiplier::A => format!("{}a", self.width),
@@ -189,13 +194,13 @@ impl Stage {
     }
 }
 
-/// A row of Table 3: a model by its multipliers.
+/// A row of Table 3: a model defined by its multipliers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// The network in the zoo.
     pub name: String,
-    /// What the row calls it.
+    /// Its name in the row.
     pub title: String,
     /// Layers of each stage.
     pub layers: [usize; 5],
@@ -217,7 +222,7 @@ struct Paper {
 static PAPER: LazyLock<Paper> =
     LazyLock::new(|| toml::from_str(include_str!("paper.toml")).expect("paper.toml is well formed"));
 
-/// The figures of the network called `name`, where they are published first: in Table 4 rather than in those after it.
+/// The first published row of the network called `name`: that of Table 4 rather than of later tables.
 pub fn published(name: &str) -> Option<&'static Published> {
     PAPER.network.iter().find(|row| row.name == name)
 }
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_note_is_used_and_every_note_that_is_used_exists() {
+    fn notes_and_their_uses_match() {
         let used = || PAPER.network.iter().flat_map(|row| row.notes.values());
         assert!(used().all(|key| PAPER.notes.contains_key(key)));
         assert!(PAPER.notes.keys().all(|key| used().any(|used| used == key)));

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::{Chain, divisible};
+use crate::error::expected;
 use crate::graph::Conv2d;
 use crate::{Graph, Result};
 
@@ -14,27 +14,27 @@ use crate::{Graph, Result};
 pub(super) struct RegNet {
     /// The total number of blocks, d.
     depth: usize,
-    /// The width where the line begins.
+    /// The width at the start of the line.
     w0: usize,
-    /// Its slope per block.
+    /// The slope of the line per block.
     wa: f64,
     /// The factor from one stage's width to the next.
     wm: f64,
     /// Channels of a group of the 3×3 convolutions.
     group_width: usize,
-    /// The code base whose names and rounding apply.
+    /// The code base whose names and rounding are used.
     names: Names,
     classes: usize,
     input_channels: usize,
 }
 
-/// The code base whose state dict the network's parameters are.
+/// The code base that defines parameter names and rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Names {
-    /// A width half-way between two multiples of the group width is rounded up, and never loses more than a tenth.
+    /// Rounds a width half-way between two multiples of the group width up, and never loses more than a tenth.
     Torchvision,
-    /// A width half-way between two multiples of the group width is rounded to the even one, as in the paper's code.
+    /// Rounds a width half-way between two multiples of the group width to the even one, as the paper's code does.
     Timm,
 }
 
@@ -62,24 +62,24 @@ impl Default for RegNet {
 impl Family for RegNet {
     fn networks() -> Vec<Network<Self>> {
         use Names::{Timm, Torchvision};
-        let row = |name, depth, w0, (wa, wm), group_width, names| Network {
+        let row = |name, depth, w0, wa, wm, group_width, names| Network {
             name,
             size: 224,
             spec: Self { depth, w0, wa, wm, group_width, names, ..Self::default() },
         };
         vec![
-            row("regnetx-200mf", 13, 24, (36.44, 2.49), 8, Timm),
-            row("regnetx-400mf", 22, 24, (24.48, 2.54), 16, Torchvision),
-            row("regnetx-600mf", 16, 48, (36.97, 2.24), 24, Timm),
-            row("regnetx-800mf", 16, 56, (35.73, 2.28), 16, Torchvision),
-            row("regnetx-1.6gf", 18, 80, (34.01, 2.25), 24, Torchvision),
-            row("regnetx-3.2gf", 25, 88, (26.31, 2.25), 48, Torchvision),
-            row("regnetx-4.0gf", 23, 96, (38.65, 2.43), 40, Timm),
-            row("regnetx-6.4gf", 17, 184, (60.83, 2.07), 56, Timm),
-            row("regnetx-8gf", 23, 80, (49.56, 2.88), 120, Torchvision),
-            row("regnetx-12gf", 19, 168, (73.36, 2.37), 112, Timm),
-            row("regnetx-16gf", 22, 216, (55.59, 2.1), 128, Torchvision),
-            row("regnetx-32gf", 23, 320, (69.86, 2.0), 168, Torchvision),
+            row("regnetx-200mf", 13, 24, 36.44, 2.49, 8, Timm),
+            row("regnetx-400mf", 22, 24, 24.48, 2.54, 16, Torchvision),
+            row("regnetx-600mf", 16, 48, 36.97, 2.24, 24, Timm),
+            row("regnetx-800mf", 16, 56, 35.73, 2.28, 16, Torchvision),
+            row("regnetx-1.6gf", 18, 80, 34.01, 2.25, 24, Torchvision),
+            row("regnetx-3.2gf", 25, 88, 26.31, 2.25, 48, Torchvision),
+            row("regnetx-4.0gf", 23, 96, 38.65, 2.43, 40, Timm),
+            row("regnetx-6.4gf", 17, 184, 60.83, 2.07, 56, Timm),
+            row("regnetx-8gf", 23, 80, 49.56, 2.88, 120, Torchvision),
+            row("regnetx-12gf", 19, 168, 73.36, 2.37, 112, Timm),
+            row("regnetx-16gf", 22, 216, 55.59, 2.1, 128, Torchvision),
+            row("regnetx-32gf", 23, 320, 69.86, 2.0, 168, Torchvision),
         ]
     }
 
@@ -114,10 +114,10 @@ impl RegNet {
         check_depths(&[depth])?;
         check_counts(&[("w0", w0), ("group_width", group_width)])?;
         if !(wa.is_finite() && wa >= 0.0) {
-            return Err(wrong("wa", expected("a slope of at least 0").found(wa)));
+            return Err(invalid("wa", expected("a slope of at least 0").found(wa)));
         }
         if !(wm.is_finite() && wm > 1.0) {
-            return Err(wrong("wm", expected("a factor above 1").found(wm)));
+            return Err(invalid("wm", expected("a factor above 1").found(wm)));
         }
         let w0 = w0 as f64;
         let widths: Vec<usize> = (0..depth)
@@ -138,7 +138,7 @@ impl RegNet {
 }
 
 impl Names {
-    /// The number of groups that approximates a width best.
+    /// The number of groups that best approximates a width.
     fn groups(self, width: usize, group_width: usize) -> usize {
         match self {
             Self::Torchvision => divisible(width as f64, group_width) / group_width,
@@ -146,7 +146,7 @@ impl Names {
         }
     }
 
-    /// The names of a block's parameters.
+    /// The parameter names of a block.
     fn block(self, stage: usize, index: usize) -> BlockNames {
         match self {
             Self::Torchvision => BlockNames {
@@ -165,7 +165,7 @@ impl Names {
     }
 }
 
-/// The names of a block's parameters.
+/// The parameter names of a block.
 struct BlockNames {
     block: String,
     layers: [&'static str; 3],
@@ -174,7 +174,7 @@ struct BlockNames {
     parts: [&'static str; 2],
 }
 
-/// The X block: 1×1, 3×3 in groups with the stride, 1×1, plus `x`, projected where shapes change (Sect. 3.2, Fig. 4).
+/// The X block: 1×1, 3×3 in groups with the stride, 1×1, plus `x`, projected if the shape changes (Sect. 3.2, Fig. 4).
 fn add_block(chain: &mut Chain, names: &BlockNames, channels: usize, stage: &Stage, stride: usize) {
     let Stage { width, groups, .. } = *stage;
     let BlockNames { block, layers, projection, parts } = names;

@@ -1,4 +1,4 @@
-//! RepVGG (Ding et al., 2101.03697): the table of variants, the block, the network.
+//! RepVGG (Ding et al., 2101.03697): the variants, the block, the network.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Variant {
     pub groups: usize,
     /// The position of squeeze-and-excitation.
     pub se: SqueezeExcite,
-    /// Whether three auxiliary classifiers help training (RepVGGplus).
+    /// Whether three auxiliary classifiers support training (RepVGGplus).
     pub auxiliary_heads: bool,
 }
 
@@ -92,7 +92,7 @@ pub struct RepVgg {
     pub depths: [usize; 4],
     /// Multipliers of 64, 128, 256 and 512 channels.
     pub width: [f64; 4],
-    /// Channels of stage 0 where they are not the paper's `min(64, 64 · width[0])`.
+    /// Channels of stage 0, if not the paper's `min(64, 64 · width[0])`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem: Option<usize>,
     /// Groups of every second layer, counted from stage 0, inside stages 1 to 4 (Sect. 3.4); 1 is dense.
@@ -113,7 +113,7 @@ pub struct RepVgg {
 }
 
 impl Default for RepVgg {
-    /// RepVGG-A0's shape without a name of its own.
+    /// RepVGG-A0 under the name `custom`.
     fn default() -> Self {
         Self {
             name: "custom".to_owned(),
@@ -135,10 +135,10 @@ fn is_full(block: &BlockKind) -> bool {
     *block == BlockKind::default()
 }
 
-/// The widest layer that a specification may ask for.
+/// The widest layer in a specification.
 const LIMIT: usize = 1 << 16;
 
-/// The deepest stage that a specification may ask for.
+/// The deepest stage in a specification.
 const DEPTH_LIMIT: usize = 256;
 
 impl RepVgg {
@@ -150,8 +150,8 @@ impl RepVgg {
         [stem, scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
     }
 
-    /// The first difference between these layers and `other`'s, in words: this one's value and the other's. Names, strides,
-    /// classes and input channels are not compared.
+    /// Describes the first difference between the layers of `self` and `other`, with the value of each. Names, strides, classes
+    /// and input channels are not compared.
     pub fn differs_from(&self, other: &Self) -> Option<[String; 2]> {
         let describe = |spec: &Self| {
             [
@@ -165,54 +165,54 @@ impl RepVgg {
         };
         let pairs = describe(self).into_iter().zip(describe(other));
         let (ours, theirs) = pairs.into_iter().find(|(ours, theirs)| ours != theirs)?;
-        Some([ours, theirs].map(|(what, value)| format!("{what} {value}")))
+        Some([ours, theirs].map(|(label, value)| format!("{label} {value}")))
     }
 
-    /// Checks that every layer has channels and that its groups divide them.
+    /// Checks that every layer has channels, which its groups divide.
     ///
     /// # Errors
-    /// Names the field, what was expected and what was found.
+    /// Names the field, label was expected and label was found.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |field: &str, problem: Problem| Err(Error::spec(field, problem).within(&self.name));
+        let invalid = |field: &str, problem: Problem| Err(Error::spec(field, problem).within(&self.name));
         let count = |limit| expected(format_args!("1 to {limit}"));
         for (stage, &depth) in self.depths.iter().enumerate() {
             if !(1..=DEPTH_LIMIT).contains(&depth) {
                 let blocks = format_args!("1 to {DEPTH_LIMIT} blocks in stage {}", stage + 1);
-                return wrong("depths", expected(blocks).found(depth));
+                return invalid("depths", expected(blocks).found(depth));
             }
         }
         for (stage, &channels) in self.stage_channels().iter().enumerate() {
             let factor = if let (0, Some(_)) = (stage, self.stem) { 1.0 } else { self.width[stage.saturating_sub(1)] };
             if !factor.is_finite() || !(1..=LIMIT).contains(&channels) {
                 let found = format_args!("{channels} (multiplier {factor:e})");
-                return wrong("width", expected(format_args!("1 to {LIMIT} channels in stage {stage}")).found(found));
+                return invalid("width", expected(format_args!("1 to {LIMIT} channels in stage {stage}")).found(found));
             }
         }
         for (field, value) in
             [("classes", self.classes), ("input_channels", self.input_channels), ("groups", self.groups)]
         {
             if !(1..=LIMIT).contains(&value) {
-                return wrong(field, count(LIMIT).found(value));
+                return invalid(field, count(LIMIT).found(value));
             }
         }
         if let Some(stride) = self.strides.iter().find(|stride| !(1..=8).contains(*stride)) {
-            return wrong("strides", count(8).found(stride));
+            return invalid("strides", count(8).found(stride));
         }
         if self.auxiliary_heads && self.depths[2] < 2 {
-            return wrong("depths", expected("at least two blocks in stage 3, which auxiliary heads split").found(1));
+            return invalid("depths", expected("at least two blocks in stage 3, which auxiliary heads split").found(1));
         }
         for block in self.stages().into_iter().flat_map(|(_, blocks)| blocks) {
             for channels in [block.in_channels, block.out_channels] {
                 if channels % block.groups != 0 {
                     let divisible = format_args!("channels divisible by {} groups", block.groups);
-                    return wrong(&block.name, expected(divisible).found(channels));
+                    return invalid(&block.name, expected(divisible).found(channels));
                 }
             }
         }
         Ok(())
     }
 
-    /// The stages by their official names, each with its blocks.
+    /// The stages by official name, each with its blocks.
     fn stages(&self) -> Vec<(String, Vec<ConvLayer>)> {
         let depths = [1].into_iter().chain(self.depths);
         let mut in_channels = self.input_channels;
@@ -236,7 +236,7 @@ impl RepVgg {
         stages
     }
 
-    /// A stage's blocks under their official names; RepVGGplus keeps its third stage in two halves.
+    /// Gives the blocks of a stage their official names. RepVGGplus splits its third stage in two.
     fn named(&self, stage: usize, mut blocks: Vec<ConvLayer>) -> Vec<(String, Vec<ConvLayer>)> {
         let parts = match (stage, self.auxiliary_heads) {
             (3, true) => {
@@ -259,7 +259,7 @@ impl RepVgg {
             .collect()
     }
 
-    /// The multi-branch graph that is trained.
+    /// The training graph, with all branches.
     ///
     /// # Errors
     /// When [`validate`](Self::validate) refuses the specification.
@@ -312,7 +312,7 @@ impl RepVgg {
     }
 }
 
-/// `x · sigmoid(up(ReLU(down(mean(x)))))`, the mean over the whole map.
+/// Adds `x · sigmoid(up(ReLU(down(mean(x)))))`, with the mean over the whole map.
 fn add_squeeze_excite(graph: &mut Graph, name: &str, channels: usize, reduced: usize, x: NodeId) -> NodeId {
     let reduced = reduced.max(1);
     let y = graph.add(format!("{name}.pool"), Op::GlobalAvgPool, &[x]);

@@ -32,7 +32,7 @@ enum ResidualBlock {
     Basic,
     /// 1×1, 3×3, 1×1 with four times the channels; the stride in the first 1×1, as in the paper.
     Bottleneck,
-    /// The same with the stride in the 3×3: "v1.5", which torchvision calls ResNet.
+    /// As `Bottleneck`, with the stride in the 3×3: "v1.5", which torchvision calls ResNet.
     BottleneckV15,
 }
 
@@ -74,8 +74,9 @@ impl Family for ResNet {
         check_counts(&[("groups", groups), ("group_width", group_width)])?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if block == ResidualBlock::Basic && (groups, group_width) != (1, 64) {
-            let what = expected("basic blocks with groups 1 and group_width 64").found(format_args!("{groups} and {group_width}"));
-            return Err(Error::spec("specification", what));
+            let problem = expected("basic blocks with groups 1 and group_width 64")
+                .found(format_args!("{groups} and {group_width}"));
+            return Err(Error::spec("specification", problem));
         }
         let mut chain = Chain::new(input_channels);
         let mut stem = Conv2d::square(input_channels, 64, 7).stride(2);
@@ -88,7 +89,7 @@ impl Family for ResNet {
             for index in 0..depth {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{index}", stage + 1);
-                channels = self.add_block(&mut chain, &name, channels, (64 << stage, stride));
+                channels = self.add_block(&mut chain, &name, channels, 64 << stage, stride);
             }
         }
         Ok(chain.classify("fc", channels, classes))
@@ -96,8 +97,9 @@ impl Family for ResNet {
 }
 
 impl ResNet {
-    /// `ReLU(F(x) + x)`, `x` projected where shapes change (1512.03385, Sect. 3.2, option B); returns its output channels.
-    fn add_block(&self, chain: &mut Chain, name: &str, channels: usize, (base, stride): (usize, usize)) -> usize {
+    /// `ReLU(F(x) + x)`, with `x` projected if the shape changes (1512.03385, Sect. 3.2, option B); returns the output
+    /// channels.
+    fn add_block(&self, chain: &mut Chain, name: &str, channels: usize, base: usize, stride: usize) -> usize {
         let width = self.group_width * base / 64 * self.groups;
         let square = |from: usize, to: usize, kernel: usize| Conv2d::square(from, to, kernel);
         let (layers, out) = match self.block {

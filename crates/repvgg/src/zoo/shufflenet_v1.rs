@@ -1,10 +1,10 @@
-//! ShuffleNet (Zhang et al., 1707.01083), under the names and with the order of channels of its authors' PyTorch code.
+//! ShuffleNet (Zhang et al., 1707.01083), with the names and channel order of its authors' PyTorch code.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::Chain;
+use crate::error::expected;
 use crate::graph::{Conv2d, Linear, Op, Pool};
 use crate::{Graph, Result};
 
@@ -14,7 +14,7 @@ use crate::{Graph, Result};
 pub(super) struct ShuffleNetV1 {
     /// Groups of the 1×1 convolutions.
     groups: usize,
-    /// Channels of the first stage at a width of 1; each later stage has twice as many.
+    /// Channels of the first stage at a width of 1. Each later stage doubles them.
     channels: usize,
     /// The factor of the stages' channels: the paper's s.
     width: f64,
@@ -36,11 +36,8 @@ impl Default for ShuffleNetV1 {
 
 impl Family for ShuffleNetV1 {
     fn networks() -> Vec<Network<Self>> {
-        let row = |name, groups, channels| Network {
-            name,
-            size: 224,
-            spec: Self { groups, channels, ..Self::default() },
-        };
+        let row =
+            |name, groups, channels| Network { name, size: 224, spec: Self { groups, channels, ..Self::default() } };
         vec![
             row("shufflenet-v1-g1", 1, 144),
             row("shufflenet-v1-g2", 2, 200),
@@ -61,12 +58,12 @@ impl Family for ShuffleNetV1 {
         check_depths(&depths)?;
         if let Some(channels) = wide.into_iter().find(|channels| channels % 4 != 0 || channels / 4 % groups != 0) {
             let divisor = format_args!("channels divisible by 4 · {groups}");
-            return Err(wrong("width", expected(divisor).found(channels)));
+            return Err(invalid("width", expected(divisor).found(channels)));
         }
         let steps = [[stem, wide[0]], [wide[0], wide[1]], [wide[1], wide[2]]];
         if let Some([from, to]) = steps.into_iter().find(|[from, to]| from >= to || (to - from) % groups != 0) {
             let wider = format_args!("{from} channels plus a multiple of {groups}");
-            return Err(wrong("width", expected(wider).found(to)));
+            return Err(invalid("width", expected(wider).found(to)));
         }
         let mut chain = Chain::new(input_channels);
         let conv = Conv2d::square(input_channels, stem, 3).stride(2);
@@ -99,16 +96,16 @@ struct Unit {
     name: String,
     /// Input and output channels.
     channels: [usize; 2],
-    /// Of the two 1×1 convolutions.
+    /// Groups of the two 1×1 convolutions.
     groups: [usize; 2],
-    /// Whether it halves the map and concatenates its channels to its input, or adds to its input.
+    /// Whether it halves the map and concatenates its channels with the input, rather than adding to it.
     is_halved: bool,
 }
 
 impl Unit {
-    /// `ReLU(F(x) + x)`, or `[mean(x), ReLU(F(x))]` where the map is halved; `F` is 1×1, shuffle, depthwise 3×3, 1×1.
+    /// `ReLU(F(x) + x)`, or `[mean(x), ReLU(F(x))]` if the map is halved. `F` is 1×1, shuffle, depthwise 3×3, 1×1.
     ///
-    /// As in the authors' code, the shuffle stands after the depthwise convolution, and the second 1×1 convolution's group
+    /// As in the authors' code, the shuffle follows the depthwise convolution, and the second 1×1 convolution's group
     /// `g` of `G` reads the channels `g`, `g + G`, `g + 2G`, …; the paper does the opposite in both cases.
     fn add(&self, chain: &mut Chain) {
         let Self { name, channels: [from, to], groups, is_halved } = self;

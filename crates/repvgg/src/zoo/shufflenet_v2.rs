@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::expected;
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::Chain;
+use crate::error::expected;
 use crate::graph::{Conv2d, NodeId, Op, Pool};
 use crate::{Graph, Result};
 
@@ -47,7 +47,7 @@ impl Family for ShuffleNetV2 {
         check_counts(&channels.map(|channels| ("channels", channels)))?;
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         if let Some(odd) = [a, b, c].into_iter().find(|channels| channels % 2 == 1) {
-            return Err(wrong("channels", expected("an even number of channels in each stage").found(odd)));
+            return Err(invalid("channels", expected("an even number of channels in each stage").found(odd)));
         }
         let mut chain = Chain::new(input_channels);
         conv_bn_relu(&mut chain, "conv1", 0, Conv2d::square(input_channels, stem, 3).stride(2));
@@ -56,7 +56,11 @@ impl Family for ShuffleNetV2 {
         for (stage, (depth, to)) in (2..).zip(depths.into_iter().zip([a, b, c])) {
             for index in 0..depth {
                 let name = format!("stage{stage}.{index}");
-                if index == 0 { halve(&mut chain, &name, from, to) } else { keep(&mut chain, &name, to) }
+                if index == 0 {
+                    add_halving_unit(&mut chain, &name, from, to)
+                } else {
+                    add_unit(&mut chain, &name, to)
+                }
                 from = to;
             }
         }
@@ -66,7 +70,7 @@ impl Family for ShuffleNetV2 {
 }
 
 /// `shuffle([x₁, F(x₂)])`, where `x₁` and `x₂` are the halves of the channels (Fig. 3c).
-fn keep(chain: &mut Chain, name: &str, channels: usize) {
+fn add_unit(chain: &mut Chain, name: &str, channels: usize) {
     let (x, half) = (chain.end, channels / 2);
     let left = chain.then(format!("{name}.left"), Op::Slice { start: 0, channels: half });
     chain.end = x;
@@ -78,8 +82,8 @@ fn keep(chain: &mut Chain, name: &str, channels: usize) {
     shuffle(chain, name, left);
 }
 
-/// `shuffle([G(x), F(x)])` of half as many rows and columns (Fig. 3d).
-fn halve(chain: &mut Chain, name: &str, from: usize, to: usize) {
+/// `shuffle([G(x), F(x)])` with half the rows and columns (Fig. 3d).
+fn add_halving_unit(chain: &mut Chain, name: &str, from: usize, to: usize) {
     let (x, half) = (chain.end, to / 2);
     let branch = format!("{name}.branch1");
     conv_bn(chain, &branch, 0, Conv2d::square(from, from, 3).stride(2).groups(from));
@@ -92,14 +96,14 @@ fn halve(chain: &mut Chain, name: &str, from: usize, to: usize) {
     shuffle(chain, name, left);
 }
 
-/// `left` and the end, with their channels interleaved.
+/// Interleaves the channels of `left` and the end.
 fn shuffle(chain: &mut Chain, name: &str, left: NodeId) {
     let right = chain.end;
     chain.concat(format!("{name}.concat"), &[left, right]);
     chain.then(format!("{name}.shuffle"), Op::Shuffle { groups: 2 });
 }
 
-/// A convolution and its batch norm, as `{name}.{first}` and `{name}.{first + 1}`.
+/// Adds a convolution and its batch norm, as `{name}.{first}` and `{name}.{first + 1}`.
 fn conv_bn(chain: &mut Chain, name: &str, first: usize, conv: Conv2d) -> NodeId {
     chain.conv_bn([format!("{name}.{first}"), format!("{name}.{}", first + 1)], conv)
 }

@@ -8,11 +8,12 @@ use crate::error::expected;
 use crate::file::read_bounded;
 use crate::{Error, Result};
 
-/// The largest specification file that is read, in bytes.
+/// The largest accepted specification file, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 impl Specification {
-    /// The architecture that `name` refers to: a published one by [name](Self::named), or a specification file (`*.toml`).
+    /// Opens the architecture that `name` refers to: a published one by [name](Self::named), or a specification file
+    /// (`*.toml`).
     ///
     /// ```
     /// use repvgg::Specification;
@@ -24,7 +25,7 @@ impl Specification {
     /// ```
     ///
     /// # Errors
-    /// When there is no such architecture, or as [`from_spec_file`](Self::from_spec_file).
+    /// When the architecture is unknown, or as [`from_spec_file`](Self::from_spec_file).
     pub fn open(name: &str) -> Result<Self> {
         if let Some(architecture) = Self::named(name) {
             return Ok(architecture);
@@ -42,8 +43,8 @@ impl Specification {
         Err(Error::spec("model", problem.with_hint(format_args!("the nearest names are {nearest}"))))
     }
 
-    /// Reads a specification file. `family` is `repvgg` and `name` the file's stem where they are omitted. Other families have
-    /// fields of their own, and `size`, the side of their images in pixels.
+    /// Reads a specification file. `family` defaults to `repvgg` and `name` to the file's stem. Other families have fields of
+    /// their own, and `size`, the side of their images in pixels.
     ///
     /// ```toml
     /// depths = [1, 2, 4, 1]             # blocks in stages 1 to 4
@@ -53,7 +54,7 @@ impl Specification {
     /// ```
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown field, or nothing can be built from it.
+    /// When the file cannot be read, is not TOML, has an unknown field, or describes no valid network.
     pub fn from_spec_file(path: &Path) -> Result<Self> {
         let place = || path.display();
         let text = String::from_utf8(read_bounded(path, LIMIT)?)
@@ -62,7 +63,7 @@ impl Specification {
         Self::from_toml(&text, &stem).map_err(|error| error.within(place()))
     }
 
-    /// Reads a specification from TOML text; `name` is used where the text gives none.
+    /// Reads a specification from TOML text; `name` is the default for its name.
     ///
     /// # Errors
     /// As [`from_spec_file`](Self::from_spec_file).
@@ -86,7 +87,7 @@ impl Specification {
         let graph = specification.training_graph()?;
         graph.check()?;
         if specification.repvgg().is_none() {
-            // What does not fit together is an error now, not when images arrive.
+            // Reports layers that do not fit together now, not when images arrive.
             graph.shapes([specification.image_size(); 2])?;
         }
         Ok(specification)

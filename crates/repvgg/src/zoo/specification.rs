@@ -1,4 +1,4 @@
-//! The description of a network: enough to build its training graph, small enough to live in a model file.
+//! The description of a network: enough to build its training graph, small enough to store in a model file.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::{Graph, Result};
 
 /// A complete description of a network, from which its training graph is built.
 ///
-/// Serialised, it is what specification files hold: `{"family": "resnet", "name": "resnet-50", …}` with the fields of the
+/// It is serialised as specification files hold it: `{"family": "resnet", "name": "resnet-50", …}` and the fields of the
 /// family.
 ///
 /// ```
@@ -31,8 +31,8 @@ impl From<RepVgg> for Specification {
 }
 
 impl Specification {
-    /// The network of this name (`repvgg-a0`, `resnet-50`, in any case), with 1000 classes. A RepVGG's name may be
-    /// followed by a kind of block: `repvgg-b0:acb`.
+    /// The published network called `name` (`repvgg-a0`, `resnet-50`, in any case), with 1000 classes. A kind of block may
+    /// follow the name of a RepVGG: `repvgg-b0:acb`.
     pub fn named(name: &str) -> Option<Self> {
         let (network, block) = name.split_once(':').unwrap_or((name, BLOCKS[0].name));
         let Some(row) = VARIANTS.iter().find(|row| row.name.eq_ignore_ascii_case(network)) else {
@@ -46,7 +46,7 @@ impl Specification {
         Some(RepVgg { name, ..spec }.into())
     }
 
-    /// A network given as the graph that is trained; `image_size` is the side of the square images that it is meant for,
+    /// A network given as its training graph; `image_size` is the side of the square images that it is meant for,
     /// in pixels.
     pub fn from_graph(name: impl Into<String>, image_size: usize, graph: Graph) -> Self {
         Self(Kind::Graph(GivenGraph::new(name.into(), image_size, graph)))
@@ -57,13 +57,13 @@ impl Specification {
         Self::families().flat_map(|(_, names)| names)
     }
 
-    /// The names of all published networks by family, as specification files call it.
+    /// The names of all published networks, by the `family` of their specification files.
     pub fn families() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
         let repvgg = ("repvgg", VARIANTS.iter().map(|row| row.name).collect());
         std::iter::once(repvgg).chain(FAMILIES.iter().map(|family| (family.name, family.names())))
     }
 
-    /// The published names most like `name`, the nearest first.
+    /// The published names most similar to `name`, the nearest first.
     pub fn nearest_names(name: &str) -> Vec<&'static str> {
         const SUGGESTIONS: usize = 4;
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_ascii_lowercase(), known);
@@ -73,7 +73,7 @@ impl Specification {
         names
     }
 
-    /// The specification as a RepVGG's.
+    /// The specification of a RepVGG; `None` for other families.
     pub fn repvgg(&self) -> Option<&RepVgg> {
         if let Kind::RepVgg(spec) = &self.0 { Some(spec) } else { None }
     }
@@ -98,7 +98,7 @@ impl Specification {
         self.0.described().input_channels()
     }
 
-    /// The same network for another number of classes.
+    /// Changes the number of classes.
     ///
     /// # Errors
     /// When it is given as a graph that does not end in a fully connected layer.
@@ -107,24 +107,23 @@ impl Specification {
         Ok(self)
     }
 
-    /// The graph that is trained: all branches, batch norms and auxiliary heads.
+    /// The training graph, with all branches, batch norms and auxiliary heads.
     ///
     /// # Errors
-    /// When nothing can be built from the specification.
+    /// When the specification is invalid.
     pub fn training_graph(&self) -> Result<Graph> {
         self.0.described().graph()
     }
 
-    /// Whether names and shapes of parameters determine all of it: a RepVGG of the usual block.
+    /// Whether the names and shapes of parameters determine the network: a RepVGG with the default block.
     pub(crate) fn is_inferred(&self) -> bool {
         self.repvgg().is_some_and(|spec| spec.block == BlockKind::default())
     }
 
-    /// The same with what the shapes of parameters show and a name does not: the classes, whether there are auxiliary
-    /// heads.
+    /// Adopts what the shapes of parameters reveal beyond the name: the classes, and whether there are auxiliary heads.
     #[must_use]
-    pub(crate) fn suited_to(mut self, shapes: &Shapes) -> Self {
-        self.0.described_mut().suit(shapes);
+    pub(crate) fn adapted_to(mut self, shapes: &Shapes) -> Self {
+        self.0.described_mut().adapt_to(shapes);
         self
     }
 }
@@ -155,7 +154,7 @@ impl Described for RepVgg {
         Ok(())
     }
 
-    fn suit(&mut self, shapes: &Shapes) {
+    fn adapt_to(&mut self, shapes: &Shapes) {
         if let Some(classes) = shapes.get("linear.weight").and_then(|shape| shape.first()) {
             self.classes = *classes;
         }

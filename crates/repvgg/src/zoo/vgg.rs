@@ -1,8 +1,8 @@
-//! VGG (Simonyan & Zisserman, 1409.1556), with batch norm or without, under torchvision's names.
+//! VGG (Simonyan & Zisserman, 1409.1556), with or without batch norm, under torchvision's names.
 
 use serde::{Deserialize, Serialize};
 
-use super::family::{Family, Network, check_counts, check_depths, class_fields, wrong};
+use super::family::{Family, Network, check_counts, check_depths, class_fields, invalid};
 use super::layers::Chain;
 use crate::graph::{Conv2d, Op, Pool};
 use crate::{Graph, Result};
@@ -21,8 +21,8 @@ pub(super) struct Vgg {
     hidden: usize,
     classes: usize,
     input_channels: usize,
-    /// The side of the map that the fully connected layers read, a 32nd of the images'. At 224 pixels it is the 7 of
-    /// torchvision, which pools other maps to it.
+    /// The side of the map that the fully connected layers read: 1/32 of that of the images. At 224 pixels it is 7, the side
+    /// to which torchvision pools maps of other sizes.
     #[serde(skip)]
     map: usize,
 }
@@ -61,7 +61,7 @@ impl Family for Vgg {
         ]
     }
 
-    fn sized(self, size: usize) -> Self {
+    fn for_size(self, size: usize) -> Self {
         Self { map: size / 32, ..self }
     }
 
@@ -73,7 +73,7 @@ impl Family for Vgg {
         check_counts(&channels.map(|count| ("channels", count)))?;
         check_counts(&[("hidden", hidden), ("classes", classes), ("input_channels", input_channels)])?;
         if map == 0 {
-            return Err(wrong("size", "expected at least 32 pixels, which five pools halve to one".into()));
+            return Err(invalid("size", "expected at least 32 pixels, which five pools halve to one".into()));
         }
         let mut chain = Chain::new(input_channels);
         let mut names = (0..).map(|index| format!("features.{index}"));

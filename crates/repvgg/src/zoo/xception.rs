@@ -13,7 +13,7 @@ use crate::{Graph, Result};
 pub(super) struct Xception {
     /// Channels after each block of the entry flow.
     entry: [usize; 3],
-    /// Blocks of the middle flow, which keep the shape.
+    /// Blocks of the middle flow, which preserve the shape.
     middle: usize,
     /// Channels after the block of the exit flow and after each of its convolutions.
     exit: [usize; 3],
@@ -44,10 +44,9 @@ impl Family for Xception {
         check_counts(&[("classes", classes), ("input_channels", input_channels)])?;
         check_depths(&[middle])?;
         let mut chain = Chain::new(input_channels);
-        for (number, conv) in (1..).zip([
-            Conv2d::square(input_channels, STEM[0], 3).stride(2),
-            Conv2d::square(STEM[0], STEM[1], 3),
-        ]) {
+        for (number, conv) in
+            (1..).zip([Conv2d::square(input_channels, STEM[0], 3).stride(2), Conv2d::square(STEM[0], STEM[1], 3)])
+        {
             chain.conv_bn([format!("conv{number}"), format!("bn{number}")], unpadded(conv));
             chain.relu(format!("act{number}"));
         }
@@ -93,7 +92,7 @@ struct XceptionBlock {
 }
 
 impl XceptionBlock {
-    /// `F(x) + x`, `x` projected where shapes change; the stride is a pool's.
+    /// `F(x) + x`, with `x` projected if the shape changes. A pool has the stride.
     fn add(&self, chain: &mut Chain) {
         let Self { name, layers, stride, .. } = self;
         let [from, to] = [layers[0][0], layers[layers.len() - 1][1]];

@@ -1,18 +1,18 @@
 use proptest::prelude::*;
 
 use super::{Activation, ConvPlan, PackedConv2d, Parameters, Pass};
-use crate::cases::{Case, any_case, assert_close, fixed_seed, interesting, levels, pools, spread, to_f64};
+use crate::cases::{Case, any_case, assert_close, border_cases, fixed_seed, levels, neighbourhood_max, pools, to_f64};
 use crate::{
     Accuracy, Algorithm, Blocked, ConvSpec, Estimate, Geometry, GeometryError, Layout, Level, Machine, Packing, Site,
     ThreadPool, TileSize, reference,
 };
 
-/// The error of an algorithm in units of `ε · Σ|x||w|`, the sum taken where it is largest within the reach of a tile.
+/// The error bound of an algorithm in units of `ε · Σ|x||w|`, with the largest sum within reach of a tile.
 ///
-/// Rounding errors add up like a random walk, whose length is bounded by the reduction, at most a few thousand here; the
-/// transforms of larger tiles amplify them. The worst over all cases were 5 for direct convolution, 18 for tiles of up to 4,
-/// 33 and 57 for tiles of 5 and 6, 472 for 7 and 8, and 63 and 920 where weights are transformed in `f32`.
-fn bound(algorithm: Algorithm) -> f64 {
+/// Rounding errors add up like a random walk of at most a few thousand steps, the length of the reduction. The transforms of
+/// larger tiles amplify them. The worst errors over all cases were 5 for direct convolution, 18 for tiles of up to 4, 33 and
+/// 57 for tiles of 5 and 6, 472 for tiles of 7 and 8, and 63 and 920 where weights are transformed in `f32`.
+fn error_bound(algorithm: Algorithm) -> f64 {
     match algorithm.tile().map(TileSize::outputs) {
         None => 16.0,
         Some(2) => 32.0,
@@ -22,7 +22,7 @@ fn bound(algorithm: Algorithm) -> f64 {
     }
 }
 
-/// How a case is run.
+/// The algorithm and options that a case runs with.
 #[derive(Debug, Clone, Copy)]
 struct Setup {
     level: Level,
@@ -41,7 +41,7 @@ impl Setup {
         ConvSpec { geometry: case.geometry, layout: self.layout }
     }
 
-    /// `[N, K, P, Q]`.
+    /// Runs the case and returns its output `[N, K, P, Q]`.
     fn run(&self, pool: &ThreadPool, case: &Case) -> Vec<f32> {
         let operands = case.operands(7);
         let parameters = Parameters {
@@ -89,19 +89,19 @@ fn check(case: &Case) {
         [&operands.input, &operands.weights, &operands.bias, &operands.output_gradient].map(|x| to_f64(x));
     let mut want = reference::conv2d(&case.geometry, &input, case.size, &weights, Some(&bias));
     let magnitudes = want.magnitudes.clone();
-    let judge = |setup: Setup, want: &mut reference::Reference| {
-        // A tile's error depends on all of its inputs.
+    let run_and_compare = |setup: Setup, want: &mut reference::Reference| {
+        // The error of an output depends on all inputs of its tile.
         let reach = setup.algorithm.tile().map_or(0, |tile| tile.outputs() + 1);
-        want.magnitudes = spread(&magnitudes, case.output_size(), reach);
+        want.magnitudes = neighbourhood_max(&magnitudes, case.output_size(), reach);
         if setup.has_addend {
             want.magnitudes.iter_mut().zip(&addend).for_each(|(magnitude, addend)| *magnitude += addend.abs());
         }
-        assert_close(&(setup, case), &setup.run(&pool, case), want, bound(setup.algorithm));
+        assert_close(&(setup, case), &setup.run(&pool, case), want, error_bound(setup.algorithm));
     };
     for level in levels() {
         for layout in [Layout::Planar, Layout::Blocked] {
             for algorithm in algorithms(case, layout) {
-                judge(Setup::new(level, layout, algorithm), &mut want);
+                run_and_compare(Setup::new(level, layout, algorithm), &mut want);
             }
         }
     }
@@ -110,16 +110,16 @@ fn check(case: &Case) {
     want.values.iter_mut().enumerate().for_each(|(i, y)| *y = (*y + bias[channel(i)] * addend[i]).max(0.0));
     for algorithm in algorithms(case, Layout::Blocked) {
         let setup = Setup::new(Level::detect(), Layout::Blocked, algorithm);
-        judge(Setup { activation: Activation::Relu, has_addend: true, ..setup }, &mut want);
+        run_and_compare(Setup { activation: Activation::Relu, has_addend: true, ..setup }, &mut want);
     }
 }
 
 #[test]
-fn interesting_cases_match_the_reference() {
-    interesting().iter().for_each(check);
+fn border_cases_match_the_reference() {
+    border_cases().iter().for_each(check);
 }
 
-/// Every way that extents of up to two of the largest tiles and one more are covered, with either stride.
+/// Covers every extent up to two of the largest tiles plus three, with both strides.
 #[test]
 fn every_cover_matches_the_reference() {
     for extent in 1..=19 {
@@ -147,9 +147,9 @@ proptest! {
 }
 
 #[test]
-fn thread_counts_are_bit_equal() {
+fn results_are_bit_equal_for_any_number_of_threads() {
     let pools = pools();
-    for case in interesting() {
+    for case in border_cases() {
         for algorithm in algorithms(&case, Layout::Blocked) {
             let setup = Setup::new(Level::detect(), Layout::Blocked, algorithm);
             let want = setup.run(&pools[0], &case);
@@ -161,9 +161,8 @@ fn thread_counts_are_bit_equal() {
     }
 }
 
-/// A plan for many images gives the same for fewer.
 #[test]
-fn fewer_images_than_planned() {
+fn a_plan_computes_the_same_for_fewer_images() {
     let pool = ThreadPool::new(2);
     let case = Case::new([9, 17], 3, 9, [14, 14]);
     let operands = case.operands(3);
@@ -186,14 +185,14 @@ fn fewer_images_than_planned() {
         };
         let all = run(9);
         for images in 0..9 {
-            let some = run(images);
-            assert!(some == all[..some.len()], "{algorithm}: {images} of 9 images");
+            let fewer = run(images);
+            assert!(fewer == all[..fewer.len()], "{algorithm}: {images} of 9 images");
         }
     }
 }
 
 #[test]
-fn not_a_number_is_not_hidden() {
+fn relu_propagates_nan() {
     let case = Case::new([3, 2], 3, 1, [9, 9]);
     let pool = ThreadPool::new(1);
     let weights = vec![f32::NAN; case.geometry.weight_len()];
@@ -215,7 +214,7 @@ fn not_a_number_is_not_hidden() {
 }
 
 #[test]
-fn wrong_parameters_are_reported() {
+fn slices_of_the_wrong_length_are_reported() {
     let spec = ConvSpec { geometry: Case::new([2, 3], 3, 1, [4, 4]).geometry, layout: Layout::Blocked };
     let error = |spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>| {
         let parameters = Parameters { weights, bias, addend_scale: None, activation: Activation::Identity };
@@ -247,7 +246,7 @@ fn algorithms_that_do_not_fit_are_reported() {
     assert!([0, 1, 9, 42].into_iter().all(|outputs| TileSize::new(outputs).is_none()));
 }
 
-/// What an engine relies on that shares weights between sites.
+/// An engine relies on this when it shares weights between sites.
 #[test]
 fn packed_weights_serve_every_batch_size_and_thread_count() {
     for algorithm in algorithms(&Case::new([9, 17], 3, 1, [14, 14]), Layout::Blocked) {
@@ -274,8 +273,9 @@ fn packed_weights_serve_every_batch_size_and_thread_count() {
             plan.output(batch).unpack(&output, &mut got);
             let weights = to_f64(&operands.weights);
             let mut want = reference::conv2d(&case.geometry, &to_f64(&planar), size, &weights, None);
-            want.magnitudes = spread(&want.magnitudes, size, algorithm.tile().map_or(0, |tile| tile.outputs() + 1));
-            assert_close(&(algorithm, batch, size), &got, &want, bound(algorithm));
+            want.magnitudes =
+                neighbourhood_max(&want.magnitudes, size, algorithm.tile().map_or(0, |tile| tile.outputs() + 1));
+            assert_close(&(algorithm, batch, size), &got, &want, error_bound(algorithm));
         }
     }
 }
@@ -284,7 +284,7 @@ fn packed_weights_serve_every_batch_size_and_thread_count() {
 fn packings_are_equal_where_weights_can_be_shared() {
     let spec = ConvSpec { geometry: Case::new([9, 17], 3, 1, [14, 14]).geometry, layout: Layout::Blocked };
     let of = |outputs, size| Packing::of(Algorithm::Winograd(TileSize::new(outputs).unwrap()), &spec, size).unwrap();
-    // 14 outputs are 5 + 5 + 4 in tiles of up to 5 as of up to 6, and 4 + 4 + 4 + 2 in tiles of up to 4.
+    // 14 outputs are 5 + 5 + 4 in tiles of up to 5 or 6, and 4 + 4 + 4 + 2 in tiles of up to 4.
     assert_eq!(of(6, [14, 14]), of(5, [14, 14]));
     assert_ne!(of(6, [14, 14]), of(4, [14, 14]));
     assert_eq!(of(4, [14, 14]), of(4, [56, 28]));
@@ -293,7 +293,7 @@ fn packings_are_equal_where_weights_can_be_shared() {
 }
 
 #[test]
-fn sizes_that_wrap_around_are_refused() {
+fn sizes_that_wrap_around_are_errors() {
     let geometry = Geometry {
         in_channels: 1,
         out_channels: 1,
@@ -320,7 +320,7 @@ fn sizes_that_wrap_around_are_refused() {
 }
 
 #[test]
-fn names_lead_back_to_algorithms() {
+fn names_round_trip() {
     for algorithm in Algorithm::ALL {
         assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
     }
@@ -331,7 +331,7 @@ fn names_lead_back_to_algorithms() {
 }
 
 #[test]
-fn an_accuracy_bounds_the_tiles() {
+fn accuracy_bounds_the_tile_size() {
     let level = Level::detect();
     let case = Case::new([64, 64], 3, 1, [56, 56]);
     let spec = ConvSpec { geometry: case.geometry, layout: Layout::Blocked };
@@ -344,7 +344,7 @@ fn an_accuracy_bounds_the_tiles() {
 }
 
 #[test]
-fn tiles_do_fewer_multiplications() {
+fn larger_tiles_need_fewer_multiplications() {
     let level = Level::detect();
     let case = Case::new([64, 64], 3, 1, [14, 14]);
     let macs = |case: Case, algorithm| {

@@ -1,13 +1,13 @@
-//! Moves of channels and pixels, and the ways into blocks and out of them. They change no value.
+//! Moves of channels and pixels, and conversions to and from blocks. They change no value.
 
 use super::{BlockKernel, Cpu, Map, MapMut};
 use crate::isa::Simd;
 
-/// The channels of several maps one after another.
+/// Concatenates the channels of several maps.
 ///
 /// # Panics
 ///
-/// If maps differ from the output in batch, size or lanes, or do not have its channels together.
+/// If an input differs from the output in batch, size or lanes, or their channels do not add up to the output's.
 pub fn concat<'a>(cpu: Cpu<'_>, inputs: impl Iterator<Item = Map<'a>> + Clone + Sync, output: MapMut<'_>) {
     let layout = output.layout();
     let [batch, channels, height, width] = layout.shape;
@@ -17,29 +17,29 @@ pub fn concat<'a>(cpu: Cpu<'_>, inputs: impl Iterator<Item = Map<'a>> + Clone + 
         assert_eq!(input.layout().lanes, layout.lanes, "inputs have the output's lanes");
     }
     let total: usize = inputs.clone().map(|input| input.layout().shape[1]).sum();
-    assert_eq!(total, channels, "inputs have the output's channels");
+    assert_eq!(total, channels, "the channels of the inputs add up to the output's");
     output.compute(cpu, 1, &Concat { inputs, blocks: layout.blocks() });
 }
 
-/// Channels in another order: channel `i` of the output is channel `sources[i]` of the input.
+/// Gathers channels: channel `i` of the output is channel `sources[i]` of the input.
 ///
 /// # Panics
 ///
-/// If input and output differ in batch, size or lanes, there is another number of sources than of output channels, or
-/// a source is no channel.
+/// If input and output differ in batch, size or lanes, the number of sources is not that of output channels, or a source is
+/// not a channel of the input.
 pub fn gather(cpu: Cpu<'_>, input: Map<'_>, sources: &[usize], output: MapMut<'_>) {
     let layout = output.layout();
     let [batch, channels, height, width] = layout.shape;
     let [n, from, h, w] = input.layout().shape;
     assert_eq!([n, h, w], [batch, height, width], "the input has the output's batch and size");
     assert_eq!(input.layout().lanes, layout.lanes, "the input has the output's lanes");
-    assert_eq!(sources.len(), channels, "there is a source for each channel");
+    assert_eq!(sources.len(), channels, "each channel has a source");
     assert!(sources.iter().all(|&source| source < from), "sources are channels of the input");
     output.compute(cpu, 1, &Gather { input, sources, blocks: layout.blocks() });
 }
 
-/// The map moved by `begin` `[rows, columns]` on an output of any size: zeros where there is no map, and what leaves the
-/// output is cut off.
+/// Pads or crops a map: moves it by `begin` `[rows, columns]` on an output of any size. Pixels that leave the output are
+/// dropped, and uncovered pixels are zero.
 ///
 /// # Panics
 ///
@@ -50,11 +50,12 @@ pub fn pad(cpu: Cpu<'_>, input: Map<'_>, begin: [isize; 2], output: MapMut<'_>) 
     output.compute(cpu, 1, &Pad { input, begin, width });
 }
 
-/// Maps `[N, C, H, W]` as rows `[N, C·H·W, 1, 1]`, elements in the order of PyTorch; lanes beyond the last become zero.
+/// Flattens maps `[N, C, H, W]` to rows `[N, C·H·W, 1, 1]`, in PyTorch's order of elements. Lanes beyond the last element
+/// become zero.
 ///
 /// # Panics
 ///
-/// If the output has not as many elements per image as the input, or another batch.
+/// If the output is not `[N, C·H·W, 1, 1]`.
 pub fn flatten(cpu: Cpu<'_>, input: Map<'_>, output: MapMut<'_>) {
     let [batch, channels, height, width] = input.layout().shape;
     let features = channels * height * width;
@@ -62,11 +63,11 @@ pub fn flatten(cpu: Cpu<'_>, input: Map<'_>, output: MapMut<'_>) {
     output.compute_images(cpu, &Flatten { input, features });
 }
 
-/// Images `[N, C, H, W]` in blocks of channels; lanes beyond the last channel become zero.
+/// Packs images `[N, C, H, W]` into blocks of channels. Lanes beyond the last channel become zero.
 ///
 /// # Panics
 ///
-/// If `planar` is not as long as the output's shape says.
+/// If the length of `planar` is not that of the output's shape.
 pub fn pack(cpu: Cpu<'_>, planar: &[f32], output: MapMut<'_>) {
     let layout = output.layout();
     assert_eq!(planar.len(), layout.shape.iter().product::<usize>(), "planar is [N, C, H, W]");
@@ -74,15 +75,15 @@ pub fn pack(cpu: Cpu<'_>, planar: &[f32], output: MapMut<'_>) {
     output.compute(cpu, 1, &Pack { planar, channels, plane: height * width });
 }
 
-/// Maps as `[N, C, H, W]`.
+/// Unpacks maps into `[N, C, H, W]`.
 ///
 /// # Panics
 ///
-/// If `planar` is not as long as the map's shape says, or the map does not lie in blocks of the level's lanes.
+/// If the length of `planar` is not that of the map's shape, or the blocks do not have the level's lanes.
 pub fn unpack(cpu: Cpu<'_>, input: Map<'_>, planar: &mut [f32]) {
     let [_, channels, height, width] = input.layout().shape;
     assert_eq!(planar.len(), input.layout().shape.iter().product::<usize>(), "planar is [N, C, H, W]");
-    assert_eq!(input.layout().lanes, cpu.level.lanes(), "maps lie in blocks of the level's lanes");
+    assert_eq!(input.layout().lanes, cpu.level.lanes(), "blocks have the level's lanes");
     let plane = height * width;
     cpu.pool.for_each_chunk(planar, channels * plane, |index, image| {
         cpu.level.run(Unpack { blocks: input.image(index), plane, image });
@@ -156,7 +157,7 @@ impl BlockKernel for Pad<'_> {
         let Self { input, begin, .. } = self;
         let [height, width] = input.size();
         let source = input.block(index);
-        // The output's columns that the map covers, and the first of the map's columns that is not cut off.
+        // The columns of the output that the map covers, and the first column of the map that is not dropped.
         let columns = begin[1].max(0) as usize..self.width.min((width as isize + begin[1]).max(0) as usize);
         let first = (-begin[1]).max(0) as usize;
         block.fill(0.0);
@@ -221,7 +222,7 @@ impl crate::isa::Kernel for Unpack<'_> {
     }
 }
 
-/// The blocks of one image as `[C, H, W]`, of which `plane` is `H·W`.
+/// Unpacks the blocks of one image into `[C, H, W]`, where `plane` is `H·W`.
 #[inline(always)]
 fn unpack_image<S: Simd>(_: S, blocks: &[f32], plane: usize, image: &mut [f32]) {
     for (channel, target) in image.chunks_exact_mut(plane).enumerate() {

@@ -1,20 +1,20 @@
-//! Functions of each element. They are plain expressions without branches or calls, so a loop over them becomes vector
-//! instructions of whichever level it is compiled for.
+//! Elementwise functions. They are plain expressions without branches or calls, so the compiler vectorises loops over them for
+//! every level.
 //!
-//! The exponential is `e^x = 2ⁿ · e^r` with `x = n ln 2 + r`, `|r| ≤ ln 2 / 2`, and `e^r` by its Taylor series to the
-//! seventh power, whose remainder is below `r⁸ / 8! < 6e-9`.
+//! The exponential is `e^x = 2ⁿ · e^r` with `x = n ln 2 + r` and `|r| ≤ ln 2 / 2`. `e^r` is the Taylor series to the seventh
+//! power, whose remainder is below `r⁸ / 8! < 6e-9`.
 
 use crate::isa::Simd;
 
-/// A function of each element. NaN stays NaN in all of them.
+/// An elementwise function. All of them map NaN to NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Pointwise {
     /// `max(x, 0)`.
     Relu,
-    /// `1 / (1 + e⁻ˣ)`, within three units in the last place, or 3e-38.
+    /// `1 / (1 + e⁻ˣ)`, to within three units in the last place or 3e-38.
     Sigmoid,
-    /// `x / (1 + e⁻ˣ)`, within four units in the last place, or 3e-38 x.
+    /// `x / (1 + e⁻ˣ)`, to within four units in the last place or 3e-38 x.
     Silu,
     /// `min(max(x, low), high)`, in this order.
     Clip {
@@ -23,7 +23,7 @@ pub enum Pointwise {
         /// The greatest value.
         high: f32,
     },
-    /// `x` where it is not negative, `slope · x` elsewhere.
+    /// `slope · x` where `x` is negative, otherwise `x`.
     LeakyRelu {
         /// The factor of negative values.
         slope: f32,
@@ -57,25 +57,25 @@ fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
     values.iter_mut().for_each(|x| *x = function(*x));
 }
 
-/// Any order of the bounds is allowed.
+/// `min(max(x, low), high)`; `low` may exceed `high`.
 #[inline(always)]
 fn clip(x: f32, low: f32, high: f32) -> f32 {
     let raised = if x < low { low } else { x };
     if raised > high { high } else { raised }
 }
 
-/// `e^x` for `|x| ≤ 87`, and the value at the nearest bound beyond.
+/// `e^x` for `|x| ≤ 87`; beyond, the value at the nearest bound.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     let (series, bits) = exp_parts(x, [-87.0, 87.0]);
     series * f32::from_bits(bits.wrapping_add(EXPONENT_BIAS) << 23)
 }
 
-/// `e^x` for `x ≤ 0`, over the whole range of single precision: subnormal numbers and zero as well.
+/// `e^x` for `x ≤ 0`, over the full range of single precision, subnormal results and zero included.
 #[inline(always)]
 pub(super) fn exp_of_negative(x: f32) -> f32 {
     let (series, bits) = exp_parts(x, [-126.0, 0.0]);
-    // Two factors, since 2ⁿ alone may be subnormal and then lose digits that the product has.
+    // 2ⁿ itself may be subnormal and lose digits that the product has, so it is applied in two factors.
     let n = bits.cast_signed();
     let power = |n: i32| f32::from_bits((n + EXPONENT_BIAS.cast_signed()).cast_unsigned() << 23);
     series * power(n >> 1) * power(n - (n >> 1))
@@ -83,12 +83,12 @@ pub(super) fn exp_of_negative(x: f32) -> f32 {
 
 const EXPONENT_BIAS: u32 = 127;
 
-/// `e^r` and, in two's complement, `n`, for `x` clamped to some bounds.
+/// `e^r`, and `n` in two's complement, for `x` clamped to `[low, high]`.
 #[inline(always)]
 fn exp_parts(x: f32, [low, high]: [f32; 2]) -> (f32, u32) {
-    // Adding it leaves the nearest integer in the last bits.
+    // A sum with this number has the nearest integer in its last bits.
     const SHIFT: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with few bits: its product with n is exact.
+    // ln 2 in two parts. The first has so few bits that its product with n is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = clip(x, low, high);
     let shifted = x * std::f32::consts::LOG2_E + SHIFT;
@@ -124,13 +124,13 @@ mod tests {
         values
     }
 
-    /// Values over the whole range, dense near zero.
+    /// Values over the full range, dense near zero.
     fn values() -> Vec<f32> {
         let dense = (-1000..=1000).map(|i| i as f32 * 0.01);
         (-4000..=4000).map(|i| (i as f32 / 400.0).powi(3) * 0.1).chain(dense).collect()
     }
 
-    /// Beyond -87 the gate stays at e⁻⁸⁷, which is less than the least normal number times two.
+    /// Below -87 the sigmoid stays at e⁻⁸⁷, which is less than twice the smallest normal number.
     fn assert_close(found: f32, expected: f64, ulps: f64, factor: f64, what: &str) {
         let unit = f64::from(f32::EPSILON) * expected.abs();
         let floor = 2.0 * f64::from(f32::MIN_POSITIVE) * factor.abs();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn logistic_functions_are_exact_to_a_few_units_on_every_level() {
+    fn logistic_functions_are_accurate_to_a_few_units_on_every_level() {
         for level in levels() {
             let [gates, products] =
                 [Pointwise::Sigmoid, Pointwise::Silu].map(|function| apply(level, function, values()));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_the_range() {
+    fn the_sigmoid_saturates_and_propagates_nan() {
         let values = vec![f32::NEG_INFINITY, -1e30, -104.0, 104.0, 1e30, f32::INFINITY, f32::NAN];
         let values = apply(Level::detect(), Pointwise::Sigmoid, values);
         assert!(values[..3].iter().all(|x| (0.0..1e-36).contains(x)), "{values:?}");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn other_functions_are_their_definitions() {
+    fn other_functions_equal_their_definitions() {
         let x = vec![f32::NEG_INFINITY, -3.0, -0.5, 0.0, 0.5, 3.0, 7.0, f32::INFINITY];
         for level in levels() {
             let applied = |function| apply(level, function, x.clone());

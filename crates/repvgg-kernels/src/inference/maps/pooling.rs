@@ -1,4 +1,4 @@
-//! Pooling. Each lane of a register is a channel of its own, so there is no product and no register tile here.
+//! Pooling. Each lane of a register is a separate channel, so there is no matrix product and no register tile.
 
 use std::ops::Range;
 
@@ -12,21 +12,21 @@ pub struct PoolWindow {
     pub kernel: [usize; 2],
     /// Pixels between neighbouring windows.
     pub stride: [usize; 2],
-    /// Rows above and columns left of the map that the first window covers. Windows may leave the map at its other end too.
+    /// Rows above and columns left of the map that the first window covers. Windows may extend beyond the other end as well.
     pub padding: [usize; 2],
 }
 
-/// What a sum over a window is divided by.
+/// The divisor of a mean over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Divisor {
-    /// The pixels of the window: padding counts as zeros.
+    /// All pixels of the window, so padding counts as zeros.
     Window,
-    /// The pixels of the window that lie on the map.
+    /// The pixels of the window that are inside the map.
     Inside,
 }
 
-/// The largest value of each window; padding is never the largest, and NaN is not hidden. A window that lies off the map
-/// gives −∞.
+/// Computes the largest value of each window. Padding is never the largest, and a NaN in the window gives NaN. A window
+/// entirely outside the map gives −∞.
 ///
 /// # Panics
 ///
@@ -34,10 +34,10 @@ pub enum Divisor {
 pub fn max_pool(cpu: Cpu<'_>, window: PoolWindow, input: Map<'_>, output: MapMut<'_>) {
     output.expect_channels(&input);
     let width = output.layout().shape[3];
-    output.compute(cpu, window.kernel[0] * window.kernel[1], &Windows { window, input, width, fold: Fold::Max });
+    output.compute(cpu, window.kernel[0] * window.kernel[1], &PooledWindows { window, input, width, fold: Fold::Max });
 }
 
-/// The mean of each window.
+/// Computes the mean of each window.
 ///
 /// # Panics
 ///
@@ -46,14 +46,15 @@ pub fn mean_pool(cpu: Cpu<'_>, window: PoolWindow, divisor: Divisor, input: Map<
     output.expect_channels(&input);
     let width = output.layout().shape[3];
     let fold = Fold::Mean(divisor);
-    output.compute(cpu, window.kernel[0] * window.kernel[1], &Windows { window, input, width, fold });
+    output.compute(cpu, window.kernel[0] * window.kernel[1], &PooledWindows { window, input, width, fold });
 }
 
-/// The mean of each plane, `[N, C, 1, 1]`, in four interleaved sums: more exact than a running sum.
+/// Computes the mean of each plane, `[N, C, 1, 1]`, from four interleaved sums, which are more accurate than a single running
+/// sum.
 ///
 /// # Panics
 ///
-/// If input and output differ in batch, channels or lanes, or the output has not one pixel.
+/// If input and output differ in batch, channels or lanes, or the output does not have exactly one pixel.
 pub fn global_mean(cpu: Cpu<'_>, input: Map<'_>, output: MapMut<'_>) {
     output.expect_channels(&input);
     assert_eq!(output.layout().shape[2..], [1, 1], "the output has one pixel");
@@ -66,7 +67,7 @@ enum Fold {
     Mean(Divisor),
 }
 
-struct Windows<'a> {
+struct PooledWindows<'a> {
     window: PoolWindow,
     input: Map<'a>,
     /// Columns of the output.
@@ -74,17 +75,17 @@ struct Windows<'a> {
     fold: Fold,
 }
 
-impl Windows<'_> {
-    /// The part of the window of output `index` that lies on the map, along one axis.
+impl PooledWindows<'_> {
+    /// The part of the map that the window of output `index` covers, along one axis.
     #[inline(always)]
-    fn inside(&self, axis: usize, index: usize) -> Range<usize> {
+    fn covered(&self, axis: usize, index: usize) -> Range<usize> {
         let PoolWindow { kernel, stride, padding } = self.window;
         let begin = index * stride[axis];
-        let clamp = |place: usize| place.saturating_sub(padding[axis]).min(self.input.size()[axis]);
+        let clamp = |position: usize| position.saturating_sub(padding[axis]).min(self.input.size()[axis]);
         clamp(begin)..clamp(begin + kernel[axis])
     }
 
-    /// Folds the pixels of each window.
+    /// Folds the pixels of each window; `finish` gets the result and the number of pixels inside the map.
     #[inline(always)]
     fn fold<S: Simd>(
         &self,
@@ -98,9 +99,9 @@ impl Windows<'_> {
         let pixels = S::blocks(self.input.block(index));
         let [_, width] = self.input.size();
         for (p, row) in S::blocks_mut(block).chunks_exact_mut(self.width).enumerate() {
-            let rows = self.inside(0, p);
+            let rows = self.covered(0, p);
             for (q, pixel) in row.iter_mut().enumerate() {
-                let columns = self.inside(1, q);
+                let columns = self.covered(1, q);
                 let mut folded = simd.splat(start);
                 for y in rows.clone() {
                     for x in &pixels[y * width..][columns.clone()] {
@@ -113,14 +114,14 @@ impl Windows<'_> {
     }
 }
 
-impl BlockKernel for Windows<'_> {
+impl BlockKernel for PooledWindows<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
         let PoolWindow { kernel, .. } = self.window;
         let window = simd.splat((kernel[0] * kernel[1]) as f32);
         match self.fold {
             Fold::Max => {
-                self.fold(simd, index, block, f32::NEG_INFINITY, |a, b| simd.larger(a, b), |x, _| x);
+                self.fold(simd, index, block, f32::NEG_INFINITY, |a, b| simd.max(a, b), |x, _| x);
             }
             Fold::Mean(Divisor::Window) => {
                 self.fold(simd, index, block, 0.0, |sum, x| simd.add(sum, x), |sum, _| simd.div(sum, window));

@@ -4,7 +4,7 @@ use super::pointwise::exp_of_negative;
 use super::{BlockKernel, Cpu, Map, MapMut};
 use crate::isa::{MAX_LANES, Simd};
 
-/// What [`softmax`] gives for each channel.
+/// The output of [`softmax`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SoftmaxForm {
     /// `p = eˣ / Σ eˣ`.
@@ -13,18 +13,18 @@ pub enum SoftmaxForm {
     Logarithms,
 }
 
-/// The softmax over the channels of each pixel; lanes beyond the last channel become zero. NaN in a channel makes all
-/// channels of its pixel NaN.
+/// Computes the softmax over the channels of each pixel. Lanes beyond the last channel become zero. A NaN in one channel makes
+/// all channels of the pixel NaN.
 ///
 /// # Panics
 ///
 /// If input and output differ in layout.
 pub fn softmax(cpu: Cpu<'_>, form: SoftmaxForm, input: Map<'_>, output: MapMut<'_>) {
     assert_eq!(input.layout(), output.layout(), "the input has the output's layout");
-    output.compute_images(cpu, &Images { form, input });
+    output.compute_images(cpu, &SoftmaxImages { form, input });
 }
 
-struct Images<'a> {
+struct SoftmaxImages<'a> {
     form: SoftmaxForm,
     input: Map<'a>,
 }
@@ -35,7 +35,7 @@ fn registers<S: Simd>(image: &[f32], pixel: usize, pixels: usize) -> impl Iterat
     image[pixel * S::LANES..].chunks(S::LANES).step_by(pixels)
 }
 
-impl BlockKernel for Images<'_> {
+impl BlockKernel for SoftmaxImages<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, _: S, index: usize, output: &mut [f32]) {
         let layout = self.input.layout();
@@ -47,7 +47,7 @@ impl BlockKernel for Images<'_> {
             let mut largest = [f32::NEG_INFINITY; MAX_LANES];
             for (block, x) in registers::<S>(image, pixel, pixels).enumerate() {
                 for (largest, x) in largest.iter_mut().zip(&x[..valid(block)]) {
-                    // NaN is ignored here; the sum shows it.
+                    // Ignores NaN, which reaches the sum below.
                     *largest = if *x > *largest { *x } else { *largest };
                 }
             }

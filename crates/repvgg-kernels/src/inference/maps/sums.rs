@@ -1,18 +1,18 @@
-//! Sums and products of maps, with a function of each element in the same pass.
+//! Sums and products of maps, with an elementwise function in the same pass.
 
 use super::pointwise::Pointwise;
 use super::{BlockKernel, Cpu, Map, MapMut};
 use crate::isa::Simd;
 
-/// Elements that all terms are added to before the next ones: they stay in the first-level cache.
-const PIECE: usize = 4096;
+/// Elements that are completed before the next ones, so that partial sums stay in the first-level cache.
+const PIECE_FLOATS: usize = 4096;
 
 /// A term of [`sum`]: a map, or `scale · map + shift`.
 #[derive(Debug, Clone, Copy)]
 pub struct Term<'a> {
     /// A map of the output's shape.
     pub map: Map<'a>,
-    /// What is applied to each channel first.
+    /// A function of each channel, applied before the sum.
     pub affine: Option<Affine<'a>>,
 }
 
@@ -25,11 +25,11 @@ pub struct Affine<'a> {
     pub shift: &'a [f32],
 }
 
-/// `output = function(Σ terms)`. The terms are added in their order.
+/// Computes `output = function(Σ terms)`. Terms are added in order.
 ///
 /// # Panics
 ///
-/// If there is no term, a map differs from the output in shape or lanes, or an affine has another length.
+/// If there is no term, a map differs from the output in shape or lanes, or an affine has the wrong length.
 pub fn sum<'a>(
     cpu: Cpu<'_>,
     terms: impl Iterator<Item = Term<'a>> + Clone + Sync,
@@ -48,11 +48,11 @@ pub fn sum<'a>(
     output.compute(cpu, count, &MapSum { terms, blocks: layout.blocks(), function });
 }
 
-/// `output = function(x · factor)`, where `factor` has the shape of `x` or is one number per channel, `[N, C, 1, 1]`.
+/// Computes `output = function(x · factor)`, where `factor` has the shape of `x` or one element per channel, `[N, C, 1, 1]`.
 ///
 /// # Panics
 ///
-/// If `x` differs from the output in shape or lanes, or `factor` has neither of its shapes.
+/// If `x` differs from the output in shape or lanes, or `factor` has neither shape.
 pub fn product(cpu: Cpu<'_>, x: Map<'_>, factor: Map<'_>, function: Option<Pointwise>, output: MapMut<'_>) {
     assert_eq!(x.layout(), output.layout(), "x has the output's layout");
     output.expect_channels(&factor);
@@ -71,12 +71,12 @@ impl<'a, I: Iterator<Item = Term<'a>> + Clone + Sync> BlockKernel for MapSum<I> 
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
         let first_channel = index % self.blocks * S::LANES;
-        for (piece, y) in block.chunks_mut(PIECE).enumerate() {
+        for (piece, y) in block.chunks_mut(PIECE_FLOATS).enumerate() {
             for (i, Term { map, affine }) in self.terms.clone().enumerate() {
-                let x = &map.block(index)[piece * PIECE..][..y.len()];
+                let x = &map.block(index)[piece * PIECE_FLOATS..][..y.len()];
                 let pairs = S::blocks_mut(y).iter_mut().zip(S::blocks(x));
                 let channels = |values: &'a [f32]| simd.load(&S::blocks(&values[first_channel..])[0]);
-                // The first term overwrites what an earlier value left here.
+                // The first term overwrites the previous contents of the output.
                 match (affine, i) {
                     (None, 0) => pairs.for_each(|(y, x)| *y = *x),
                     (None, _) => pairs.for_each(|(y, x)| simd.store(simd.add(simd.load(y), simd.load(x)), y)),
@@ -110,14 +110,14 @@ impl BlockKernel for MapProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, index: usize, block: &mut [f32]) {
         let (x, factor) = (self.x.block(index), S::blocks(self.factor.block(index)));
-        for (piece, y) in block.chunks_mut(PIECE).enumerate() {
-            let x = &x[piece * PIECE..][..y.len()];
+        for (piece, y) in block.chunks_mut(PIECE_FLOATS).enumerate() {
+            let x = &x[piece * PIECE_FLOATS..][..y.len()];
             let pairs = S::blocks_mut(y).iter_mut().zip(S::blocks(x));
             if let [factor] = factor {
                 let factor = simd.load(factor);
                 pairs.for_each(|(y, x)| simd.store(simd.mul(simd.load(x), factor), y));
             } else {
-                let factors = &factor[piece * PIECE / S::LANES..];
+                let factors = &factor[piece * PIECE_FLOATS / S::LANES..];
                 pairs.zip(factors).for_each(|((y, x), f)| simd.store(simd.mul(simd.load(x), simd.load(f)), y));
             }
             if let Some(function) = self.function {

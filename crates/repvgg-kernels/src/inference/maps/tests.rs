@@ -1,4 +1,4 @@
-//! Kernels against plain loops in `f64` over `[N, C, H, W]`, for shapes that straddle lanes and pieces of work.
+//! Kernels compared with plain loops in `f64` over `[N, C, H, W]`, for shapes that straddle lanes, pieces and tasks.
 
 use super::*;
 use crate::cases::{Random, levels, pools, to_f64};
@@ -12,11 +12,11 @@ const SIZES: [[usize; 4]; 9] = [
     [2, 16, 1, 6],
     [1, 17, 7, 7],
     [2, 33, 3, 2],
-    // Blocks of more than one piece, and more of them than a task has room for.
+    // Blocks that exceed a piece and a task.
     [1, 5, 37, 41],
 ];
 
-/// `[N, C, H, W]`, in order.
+/// Planar maps, `[N, C, H, W]`.
 #[derive(Debug, Clone)]
 struct Planar {
     shape: [usize; 4],
@@ -33,7 +33,7 @@ impl Planar {
         f64::from(self.data[((n * channels + c) * height + y) * width + x])
     }
 
-    /// In blocks, with numbers in the lanes beyond the last channel.
+    /// The maps in blocks, with a nonzero number in the lanes beyond the last channel.
     fn blocked(&self, level: Level) -> (Vec<f32>, Blocked) {
         let layout = Blocked { shape: self.shape, lanes: level.lanes() };
         let mut data = vec![0.0; layout.len()];
@@ -54,7 +54,7 @@ fn positions([n, c, h, w]: [usize; 4]) -> impl Iterator<Item = [usize; 4]> {
     (0..n * c * h * w).map(move |i| [i / (c * h * w), i / (h * w) % c, i / w % h, i % w])
 }
 
-/// A kernel on one pool: what it makes of inputs in blocks, as `[N, C, H, W]`.
+/// Runs a kernel on inputs in blocks and returns its output as `[N, C, H, W]`.
 fn run(cpu: Cpu<'_>, inputs: &[&Planar], shape: [usize; 4], kernel: impl Fn(&[Map<'_>], MapMut<'_>)) -> Vec<f32> {
     let blocked: Vec<(Vec<f32>, Blocked)> = inputs.iter().map(|input| input.blocked(cpu.level)).collect();
     let maps: Vec<Map<'_>> = blocked.iter().map(|(data, layout)| Map::new(data, *layout)).collect();
@@ -66,8 +66,8 @@ fn run(cpu: Cpu<'_>, inputs: &[&Planar], shape: [usize; 4], kernel: impl Fn(&[Ma
     planar
 }
 
-/// Runs a kernel on every level and for one to four threads, compares the results with each other, and those of each
-/// level with `want`, within some units in the last place of a magnitude.
+/// Runs a kernel on every level with one to four threads. Results must be equal for any number of threads, and match `want`, a
+/// value and its bound in units of `f32::EPSILON`.
 fn check(
     what: &str,
     inputs: &[&Planar],
@@ -153,7 +153,7 @@ fn products_with_factors_per_element_and_per_channel() {
     }
 }
 
-/// Windows as convolutions and ceilings of networks have them: some reach beyond the map, and some have no padding.
+/// Windows as networks use them: with and without padding, and some that extend beyond the map.
 const WINDOWS: [PoolWindow; 4] = [
     PoolWindow { kernel: [3, 3], stride: [2, 2], padding: [1, 1] },
     PoolWindow { kernel: [2, 2], stride: [2, 2], padding: [0, 0] },
@@ -171,12 +171,12 @@ fn pools_are_folds_of_windows() {
             let output = [n, c, height.div_ceil(stride[0]), width.div_ceil(stride[1])];
             let pixels = |[n, c, p, q]: [usize; 4]| {
                 let offsets = (0..kernel[0]).flat_map(|r| (0..kernel[1]).map(move |s| [r, s]));
-                let on_map = offsets.filter_map(|[r, s]| {
+                let inside = offsets.filter_map(|[r, s]| {
                     let y = (p * stride[0] + r).checked_sub(padding[0]).filter(|&y| y < height)?;
                     let x = (q * stride[1] + s).checked_sub(padding[1]).filter(|&x| x < width)?;
                     Some([n, c, y, x])
                 });
-                on_map.map(|position| x.at(position)).collect::<Vec<_>>()
+                inside.map(|position| x.at(position)).collect::<Vec<_>>()
             };
             let max = |position| (pixels(position).into_iter().fold(f64::NEG_INFINITY, f64::max), 0.0);
             if positions(output).all(|position| !pixels(position).is_empty()) {
@@ -203,7 +203,7 @@ fn pools_are_folds_of_windows() {
 }
 
 #[test]
-fn a_pool_hides_no_nan() {
+fn max_pool_propagates_nan() {
     let mut x = Planar::random(4, [1, 9, 4, 4]);
     x.data[5] = f32::NAN;
     let window = PoolWindow { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
@@ -235,7 +235,7 @@ fn softmax_over_channels() {
 }
 
 #[test]
-fn concatenated_maps_keep_their_order() {
+fn concatenation_preserves_the_order_of_maps() {
     for channels in [[8, 8, 8], [16, 32, 16], [1, 2, 3], [7, 9, 17], [16, 1, 16]] {
         for [n, height, width] in [[1, 1, 1], [2, 3, 4]] {
             let inputs = [0, 1, 2].map(|i| Planar::random(i as u64, [n, channels[i], height, width]));
@@ -266,7 +266,7 @@ fn gathered_channels_come_from_their_sources() {
 }
 
 #[test]
-fn moved_maps_have_zeros_around_them() {
+fn padded_maps_have_zeros_around_them() {
     for shape in SIZES {
         let x = Planar::random(7, shape);
         let [n, c, height, width] = shape;
@@ -285,7 +285,7 @@ fn moved_maps_have_zeros_around_them() {
 }
 
 #[test]
-fn rows_have_the_order_of_planes() {
+fn flattened_rows_are_in_planar_order() {
     for shape in SIZES {
         let x = Planar::random(8, shape);
         let features = shape[1..].iter().product();

@@ -1,153 +1,151 @@
-//! The two-dimensional transforms of a row of tiles: along one axis into a scratch that stays in the first-level cache,
-//! then along the other.
+//! The two-dimensional transforms of a row of tiles: along one axis into a scratch buffer that stays in the first-level cache,
+//! then along the other axis.
 //!
 //! ```text
 //! input    image rows ─ vertical Bᵀ ─► scratch [slot y][column] ─ horizontal Bᵀ ─► V [point][block][tile]
 //! output   M [point][register][tile] ─ horizontal Aᵀ ─► scratch [slot y][column] ─ vertical Aᵀ ─► image rows
 //! ```
 //!
-//! The vertical transform of a column serves all tiles that share the column, and padding exists only in the scratch.
+//! The vertical transform of a column is shared by all tiles that read the column. Only the scratch holds padding.
 
-#![expect(unsafe_code, reason = "streams of registers are read and written at several places in step")]
-#![expect(clippy::needless_range_loop, reason = "arrays of registers are used up to a bound that only the tile knows")]
+#![expect(unsafe_code, reason = "several streams of registers are read and written in step")]
+#![expect(clippy::needless_range_loop, reason = "the tile determines how much of an array of registers is used")]
 
 use crate::isa::{Kernel, Simd};
-use crate::winograd::cover::TileForm;
+use crate::winograd::cover::TileKind;
 use crate::winograd::families::for_each_family;
 use crate::winograd::transform::{MAX_SLOTS, TileTransform};
 
-/// Registers in step: item `i` of stream `s` is at `at[s] + i · step`.
+/// Several streams of registers: item `i` of stream `s` is at `at[s] + i · step`.
 #[derive(Clone, Copy)]
 pub(super) struct Streams<P> {
     pub(super) at: [P; MAX_SLOTS],
     pub(super) step: usize,
 }
 
-/// A run of tiles at one vertical slot: where it lies in the scratch, and where its slots lie in V or M.
+/// A run of tiles at one vertical slot.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Line {
+    /// Offset in the scratch.
     pub(super) scratch: usize,
+    /// Offset of each horizontal slot in V or M.
     pub(super) slots: [usize; MAX_SLOTS],
 }
 
-/// The same run of tiles at all vertical slots. Tiles are neighbours in V and M, `lanes` floats apart, their untransformed
-/// slots as many times that as a tile has outputs, and so are their places in the scratch, times the stride.
+/// A run of `count` tiles at all vertical slots.
+///
+/// In V and M, neighbouring tiles of `m` outputs are `lanes` floats apart, and their untransformed slots are `m · lanes`
+/// floats apart. In the scratch they are `m · lanes` floats apart, times the stride for inputs.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<'a> {
     pub(super) lines: &'a [Line],
     pub(super) count: usize,
 }
 
-/// What follows the convolution, for one register of channels.
+/// The epilogue of one register of channels.
 #[derive(Clone, Copy)]
-pub(super) struct Ending<'a> {
+pub(super) struct RegisterEpilogue<'a> {
     pub(super) bias: &'a [f32],
     pub(super) floor: f32,
     pub(super) addend: Option<AddendStreams<'a>>,
 }
 
-/// What is added to the outputs, in step with them, and its factors.
+/// An addend, read in step with the outputs, and its factors.
 #[derive(Clone, Copy)]
 pub(super) struct AddendStreams<'a> {
     pub(super) values: Streams<*const f32>,
     pub(super) scale: &'a [f32],
 }
 
-/// Calls a kernel for the tile of a shape that is known at run time only.
+/// Runs a kernel for a kind of tile that is only known at run time.
 macro_rules! for_tile {
-    ($simd:ident, $shape:expr, $kernel:ident $fields:tt) => {
-        for_each_family!(tile_arms ($simd, $shape, $kernel $fields))
+    ($simd:ident, $kind:expr, $kernel:ident $fields:tt) => {
+        for_each_family!(tile_arms ($simd, $kind, $kernel $fields))
     };
 }
 
-/// An arm for each tile of each family.
+/// Expands to a match with an arm for each tile of each family.
 macro_rules! tile_arms {
     (
-        ($simd:ident, $shape:expr, $kernel:ident $fields:tt)
+        ($simd:ident, $kind:expr, $kernel:ident $fields:tt)
         $((stride $stride:literal, taps $taps:literal, largest $largest:literal, outputs ($($outputs:literal)*), pairs $pairs:tt))*
     ) => {
-        match $shape {
-            $($(TileForm { stride: $stride, family: $largest, outputs: $outputs } => {
+        match $kind {
+            $($(TileKind { stride: $stride, family: $largest, outputs: $outputs } => {
                 $simd.run($kernel::<$taps, $largest, $outputs> $fields);
             })*)*
-            shape => unreachable!("no transforms for {shape:?}"),
+            kind => unreachable!("no transforms for {kind:?}"),
         }
     };
 }
 
-/// `to = Bᵀ from`, `count` times: the vertical transform of image rows into the scratch.
+/// The vertical transform of image rows into the scratch: `to = Bᵀ from`, `count` times.
 ///
 /// # Safety
 ///
-/// Every register that the streams name must lie within memory that the caller may read or write, and what is written
-/// must not overlap what is read.
+/// Every register of the streams must be within memory that the caller may read or write, and writes must not overlap reads.
 #[inline(always)]
-pub(super) unsafe fn input<S: Simd>(
+pub(super) unsafe fn input_rows<S: Simd>(
     simd: S,
-    shape: TileForm,
+    kind: TileKind,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
 ) {
-    for_tile!(simd, shape, Input { count, from, to });
+    for_tile!(simd, kind, InputRows { count, from, to });
 }
 
 /// The horizontal transform of the scratch into V.
 ///
 /// # Safety
 ///
-/// As [`input`], for the lines.
+/// As for [`input_rows`], with the registers of the lines.
 #[inline(always)]
-pub(super) unsafe fn input_lines<S: Simd>(
-    simd: S,
-    shape: TileForm,
-    lines: Lines<'_>,
-    scratch: *const f32,
-    v: *mut f32,
-) {
-    for_tile!(simd, shape, InputLines { lines, scratch, v });
+pub(super) unsafe fn input_lines<S: Simd>(simd: S, kind: TileKind, lines: Lines<'_>, scratch: *const f32, v: *mut f32) {
+    for_tile!(simd, kind, InputLines { lines, scratch, v });
 }
 
 /// The horizontal transform of M into the scratch.
 ///
 /// # Safety
 ///
-/// As [`input`], for the lines.
+/// As for [`input_rows`], with the registers of the lines.
 #[inline(always)]
 pub(super) unsafe fn output_lines<S: Simd>(
     simd: S,
-    shape: TileForm,
+    kind: TileKind,
     lines: Lines<'_>,
     m: *const f32,
     scratch: *mut f32,
 ) {
-    for_tile!(simd, shape, OutputLines { lines, m, scratch });
+    for_tile!(simd, kind, OutputLines { lines, m, scratch });
 }
 
-/// `to = max(floor, Aᵀ from + bias + …)`, `count` times: the vertical transform of the scratch into image rows.
+/// The vertical transform of the scratch into image rows, with the epilogue: `to = max(floor, Aᵀ from + bias + …)`, `count`
+/// times.
 ///
 /// # Safety
 ///
-/// As [`input`].
+/// As for [`input_rows`].
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd>(
+pub(super) unsafe fn output_rows<S: Simd>(
     simd: S,
-    shape: TileForm,
+    kind: TileKind,
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
-    ending: Ending<'_>,
+    epilogue: RegisterEpilogue<'_>,
 ) {
-    for_tile!(simd, shape, Finish { count, from, to, ending });
+    for_tile!(simd, kind, OutputRows { count, from, to, epilogue });
 }
 
-/// `G g` along the columns of the filters of one channel: `taps` `[r][s][width]` to `rows` `[weight y][s][width]`.
+/// Transforms the columns of the filters of one channel, `G g`: from `taps` `[r][s][width]` to `rows` `[weight y][s][width]`.
 #[inline(always)]
-pub(super) fn filter_columns<S: Simd>(simd: S, shape: TileForm, width: usize, taps: &[f32], rows: &mut [f32]) {
-    for_tile!(simd, shape, FilterColumns { width, taps, rows });
+pub(super) fn filter_columns<S: Simd>(simd: S, kind: TileKind, width: usize, taps: &[f32], rows: &mut [f32]) {
+    for_tile!(simd, kind, FilterColumns { width, taps, rows });
 }
 
-/// Filters of one channel between the two passes.
+/// The filters of one channel between the two passes.
 pub(super) struct HalfTransformed<'a> {
     /// Filters in a row.
     pub(super) width: usize,
@@ -155,16 +153,16 @@ pub(super) struct HalfTransformed<'a> {
     pub(super) rows: &'a [f32],
 }
 
-/// `g Gᵀ` along the rows, to `weights`, where pairs of points are `stride` floats apart.
+/// Transforms the rows of the filters of one channel, `g Gᵀ`, into `weights`, with `stride` floats between pairs of points.
 #[inline(always)]
 pub(super) fn filter_rows<S: Simd>(
     simd: S,
-    shape: TileForm,
+    kind: TileKind,
     filters: HalfTransformed<'_>,
     weights: &mut [f32],
     stride: usize,
 ) {
-    for_tile!(simd, shape, FilterRows { filters, weights, stride });
+    for_tile!(simd, kind, FilterRows { filters, weights, stride });
 }
 
 struct FilterColumns<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
@@ -220,13 +218,13 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for FilterRo
     }
 }
 
-struct Input<const TAPS: usize, const FAMILY: usize, const M: usize> {
+struct InputRows<const TAPS: usize, const FAMILY: usize, const M: usize> {
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
 }
 
-impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TAPS, FAMILY, M> {
+impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for InputRows<TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
@@ -235,7 +233,7 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TA
         for item in 0..count {
             let mut x = [simd.splat(0.0); MAX_SLOTS];
             for i in 0..TileTransform::<TAPS, FAMILY, M>::INPUTS {
-                // SAFETY: the caller of `input` vouches for every register of the streams.
+                // SAFETY: the caller of `input_rows` guarantees every register of the streams.
                 x[i] = simd.load(unsafe { &*from.at[i].add(item * from.step).cast::<S::Block>() });
             }
             let slots = TileTransform::<TAPS, FAMILY, M>::input(simd, &x);
@@ -249,7 +247,7 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Input<TA
 
 /// Floats between neighbouring tiles at a slot.
 #[inline(always)]
-const fn step<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usize>(slot: usize) -> usize {
+const fn tile_step<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usize>(slot: usize) -> usize {
     if slot < TileTransform::<TAPS, FAMILY, M>::TRANSFORMED { S::LANES } else { M * S::LANES }
 }
 
@@ -272,12 +270,12 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for InputLin
             for tile in 0..count {
                 let mut x = [simd.splat(0.0); MAX_SLOTS];
                 for i in 0..TileTransform::<TAPS, FAMILY, M>::INPUTS {
-                    // SAFETY: the caller of `input_lines` vouches for every register of the lines.
+                    // SAFETY: the caller of `input_lines` guarantees every register of the lines.
                     x[i] = simd.load(unsafe { &*from.add((tile * M * stride + i) * S::LANES).cast::<S::Block>() });
                 }
                 let slots = TileTransform::<TAPS, FAMILY, M>::input(simd, &x);
                 for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
-                    let at = tile * step::<S, TAPS, FAMILY, M>(i);
+                    let at = tile * tile_step::<S, TAPS, FAMILY, M>(i);
                     // SAFETY: as above.
                     simd.store(slots[i], unsafe { &mut *to[i].add(at).cast::<S::Block>() });
                 }
@@ -304,8 +302,8 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for OutputLi
             for tile in 0..count {
                 let mut slots = [simd.splat(0.0); MAX_SLOTS];
                 for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
-                    let at = tile * step::<S, TAPS, FAMILY, M>(i);
-                    // SAFETY: the caller of `output_lines` vouches for every register of the lines.
+                    let at = tile * tile_step::<S, TAPS, FAMILY, M>(i);
+                    // SAFETY: the caller of `output_lines` guarantees every register of the lines.
                     slots[i] = simd.load(unsafe { &*from[i].add(at).cast::<S::Block>() });
                 }
                 let outputs = TileTransform::<TAPS, FAMILY, M>::output(simd, &slots);
@@ -318,25 +316,25 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for OutputLi
     }
 }
 
-struct Finish<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
+struct OutputRows<'a, const TAPS: usize, const FAMILY: usize, const M: usize> {
     count: usize,
     from: Streams<*const f32>,
     to: Streams<*mut f32>,
-    ending: Ending<'a>,
+    epilogue: RegisterEpilogue<'a>,
 }
 
-impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Finish<'_, TAPS, FAMILY, M> {
+impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for OutputRows<'_, TAPS, FAMILY, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { count, from, to, ending } = self;
-        let [bias, floor] = [simd.load(&S::blocks(ending.bias)[0]), simd.splat(ending.floor)];
-        match ending.addend {
+        let Self { count, from, to, epilogue } = self;
+        let [bias, floor] = [simd.load(&S::blocks(epilogue.bias)[0]), simd.splat(epilogue.floor)];
+        match epilogue.addend {
             None => {
                 for item in 0..count {
-                    // SAFETY: the caller of `finish` vouches for every register of the streams.
-                    let outputs = unsafe { combine::<S, TAPS, FAMILY, M>(simd, &from, item) };
+                    // SAFETY: the caller of `output_rows` guarantees every register of the streams.
+                    let outputs = unsafe { transform_outputs::<S, TAPS, FAMILY, M>(simd, &from, item) };
                     for i in 0..M {
                         let y = simd.at_least(floor, simd.add(outputs[i], bias));
                         // SAFETY: as above.
@@ -347,8 +345,8 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Finish<'
             Some(AddendStreams { values: addend, scale }) => {
                 let scale = simd.load(&S::blocks(scale)[0]);
                 for item in 0..count {
-                    // SAFETY: the caller of `finish` vouches for every register of the streams.
-                    let outputs = unsafe { combine::<S, TAPS, FAMILY, M>(simd, &from, item) };
+                    // SAFETY: the caller of `output_rows` guarantees every register of the streams.
+                    let outputs = unsafe { transform_outputs::<S, TAPS, FAMILY, M>(simd, &from, item) };
                     for i in 0..M {
                         // SAFETY: as above.
                         let other = simd.load(unsafe { &*addend.at[i].add(item * addend.step).cast::<S::Block>() });
@@ -363,20 +361,20 @@ impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Finish<'
     }
 }
 
-/// `Aᵀ` of one item of the scratch.
+/// Applies `Aᵀ` to one item of the streams.
 ///
 /// # Safety
 ///
 /// The registers of the item must be readable.
 #[inline(always)]
-unsafe fn combine<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usize>(
+unsafe fn transform_outputs<S: Simd, const TAPS: usize, const FAMILY: usize, const M: usize>(
     simd: S,
     from: &Streams<*const f32>,
     item: usize,
 ) -> [S::Vector; MAX_SLOTS] {
     let mut slots = [simd.splat(0.0); MAX_SLOTS];
     for i in 0..TileTransform::<TAPS, FAMILY, M>::SLOTS {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         slots[i] = simd.load(unsafe { &*from.at[i].add(item * from.step).cast::<S::Block>() });
     }
     TileTransform::<TAPS, FAMILY, M>::output(simd, &slots)

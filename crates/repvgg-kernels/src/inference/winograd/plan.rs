@@ -1,34 +1,34 @@
-//! Planning: chunks of tiles, groups of panels, and what threads share out among themselves.
+//! Planning: chunks of tiles, groups of panels, and the division of work among threads.
 
 use std::ops::Range;
 
 use super::{FilterForm, Storage, WinogradWeights};
 use crate::inference::Site;
-use crate::tile::Panel;
+use crate::tile::FilterPanel;
 use crate::winograd::cover::{AxisTiles, Cover, TileRun};
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level};
 
-/// Tiles of a chunk, at most: enough that reading the weights once per chunk is not the limit.
+/// The most tiles of a chunk: enough that reading the weights once per chunk is not the bottleneck.
 const CHUNK_TILES: usize = 64;
-/// Floats of V, at most: chunks that need more are smaller, although their weights are read more often.
+/// The most floats of V. Chunks are made smaller to stay below it, although weights are then read more often.
 const CHUNK_FLOATS: usize = 1 << 20;
-/// Floats of V that stay in a second-level cache of 512 KiB; more costs a few percent.
-const NEAR_FLOATS: usize = 1 << 17;
-/// Floats of M for a group of panels: with V it should stay in a second-level cache of 512 KiB.
-const GROUP: usize = 32 << 10;
-/// The part of a layer's time that the input transform takes, about: the cost of threads that share the filters of a
-/// chunk and each transform all of its input.
+/// The most floats of V that stay in a second-level cache of 512 KiB; exceeding it costs a few percent.
+const NEAR_CACHE_FLOATS: usize = 1 << 17;
+/// Floats of M for a group of panels, which should stay in a second-level cache of 512 KiB together with V.
+const GROUP_FLOATS: usize = 32 << 10;
+/// The approximate fraction of a layer's time spent in the input transform. Where threads share the filters of a chunk, each
+/// of them spends it on transforming the entire input.
 const INPUT_SHARE: f64 = 0.12;
 /// Floats of the scratch between the two passes of a transform: half of a first-level cache of 32 KiB.
-const SCRATCH: usize = 4 << 10;
-/// Floats of weights that are transformed at a time: half of a second-level cache of 512 KiB.
-const TRANSFORMED: usize = 1 << 16;
-/// Floats between the blocks of V and the registers of M, beyond their length, against addresses that collide in the
-/// caches: both are read at this distance.
+const SCRATCH_FLOATS: usize = 4 << 10;
+/// Floats of weights that are transformed in one pass: half of a second-level cache of 512 KiB.
+const TRANSFORMED_FLOATS: usize = 1 << 16;
+/// Extra floats between the blocks of V and the registers of M. Both are read at that distance, and without the extra floats
+/// their addresses would collide in the caches.
 pub(super) const SKEW: usize = 16;
 
-/// How a convolution with transformed weights is applied to images of one size.
+/// A plan for applying Winograd's algorithm to images of one size.
 #[derive(Debug)]
 pub(crate) struct WinogradPlan {
     pub(super) level: Level,
@@ -39,13 +39,14 @@ pub(crate) struct WinogradPlan {
     pub(super) padding: [usize; 2],
     pub(super) size: [usize; 2],
     pub(super) chunking: Chunking,
-    pub(super) segments: Vec<RowSegment>,
-    /// Channel blocks of the input, registers of the output.
+    pub(super) row_segments: Vec<RowSegment>,
+    /// Channel blocks of the input.
     pub(super) blocks: usize,
+    /// Registers of output channels.
     pub(super) registers: usize,
-    /// Consecutive panels that are multiplied at all points before they are transformed back.
+    /// Groups of consecutive panels that are multiplied at all points before they are transformed back.
     pub(super) groups: Vec<Range<usize>>,
-    pub(super) parts: Parts,
+    pub(super) parts: WorkspaceParts,
     threads: usize,
 }
 
@@ -58,16 +59,16 @@ pub(super) struct RowSegment {
     pub(super) runs: Vec<TileRun>,
 }
 
-/// Floats of the parts of a workspace.
+/// The sizes of the parts of a workspace, in floats.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parts {
+pub(super) struct WorkspaceParts {
     pub(super) v: usize,
     pub(super) m: usize,
     pub(super) scratch: usize,
 }
 
 impl WinogradPlan {
-    /// Plans up to `site.batch` images on `threads` threads.
+    /// Plans for up to `site.batch` images on `threads` threads.
     pub(crate) fn new(
         weights: &WinogradWeights,
         level: Level,
@@ -80,23 +81,23 @@ impl WinogradPlan {
         let lanes = level.lanes();
         let panels = &packed.panels;
         let blocks = geometry.in_channels.div_ceil(lanes);
-        let work = Work { batch: site.batch, threads, channels: blocks * lanes, panels: panels.len() };
-        let chunking = Chunking::new(&covers, work);
+        let workload = Workload { batch: site.batch, threads, channels: blocks * lanes, panels: panels.len() };
+        let chunking = Chunking::new(&covers, workload);
         let columns = chunking.products(&covers).iter().flatten().sum();
-        let most = match form.storage {
-            Storage::Transformed => chunking.panels_of_a_group(work),
+        let max_panels = match form.storage {
+            Storage::Transformed => chunking.max_group_panels(workload),
             Storage::Raw => 1,
         };
-        let groups = group(panels, most, lanes * columns);
-        let segments = segments(&covers, lanes);
+        let groups = group_panels(panels, max_panels, lanes * columns);
+        let row_segments = row_segments(&covers, lanes);
         let registers = |group: &Range<usize>| panels[group.end - 1].vectors.end - panels[group.start].vectors.start;
         let m_registers = groups.iter().map(registers).max().unwrap_or(0);
         let [v, m] = [blocks, m_registers].map(|maps| maps * stride(columns, lanes));
-        let widest = segments.iter().map(|segment| segment.inputs).max().unwrap_or(0);
-        let images = rows_of_scratch(covers[0].axis) * widest * lanes;
-        // Transforms of images and of weights take turns with the scratch.
-        let filters = panels.iter().map(|panel| room_for_filters(*form, panel, lanes)).max().unwrap_or(0);
-        let parts = Parts { v, m, scratch: images.max(filters).next_multiple_of(SKEW) };
+        let widest = row_segments.iter().map(|segment| segment.inputs).max().unwrap_or(0);
+        let images = scratch_rows(covers[0].axis) * widest * lanes;
+        // The transforms of images and of weights use the same scratch, one after the other.
+        let filters = panels.iter().map(|panel| filter_scratch_len(*form, panel, lanes)).max().unwrap_or(0);
+        let parts = WorkspaceParts { v, m, scratch: images.max(filters).next_multiple_of(SKEW) };
         Self {
             level,
             lanes,
@@ -105,7 +106,7 @@ impl WinogradPlan {
             padding: geometry.padding,
             size: site.size,
             chunking,
-            segments,
+            row_segments,
             blocks,
             registers: geometry.out_channels.div_ceil(lanes),
             groups,
@@ -114,9 +115,9 @@ impl WinogradPlan {
         }
     }
 
-    /// Floats of workspace that a run needs.
+    /// The number of workspace floats that a run needs.
     pub(crate) fn workspace_len(&self) -> usize {
-        let Parts { v, m, scratch } = self.parts;
+        let WorkspaceParts { v, m, scratch } = self.parts;
         match self.chunking.sharing {
             Sharing::Chunks | Sharing::Filters => self.threads * (v + m + scratch),
             Sharing::Phases => v + self.threads * (m + scratch),
@@ -124,37 +125,37 @@ impl WinogradPlan {
     }
 }
 
-/// What there is to share out.
+/// The work that a plan divides.
 #[derive(Clone, Copy)]
-struct Work {
+struct Workload {
     batch: usize,
     threads: usize,
     channels: usize,
     panels: usize,
 }
 
-/// How the work is divided: into chunks of some whole images, or of some rows of tiles of one image.
+/// The division of the work into chunks: either several images each, or rows of tiles of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunking {
-    /// Images of a chunk, at most.
+    /// The most images of a chunk.
     images: usize,
-    /// Chunks that an image is divided into, as equal as they can be.
+    /// Chunks per image, as equal as possible.
     parts: usize,
     pub(super) sharing: Sharing,
 }
 
-/// What threads share out among themselves.
+/// The work that threads divide among themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// The chunks.
     Chunks,
-    /// The filters of each chunk; each thread transforms the input for itself, which is cheaper than passing it from core
-    /// to core.
+    /// The filters of each chunk. Each thread transforms the entire input, which is cheaper than passing it from core to core.
     Filters,
-    /// The input transform of each chunk, then its filters.
+    /// The input transform of each chunk, and then its filters.
     Phases,
 }
 
+/// Some rows of tiles of some images.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
     pub(super) images: Range<usize>,
@@ -163,8 +164,8 @@ pub(super) struct Chunk {
 }
 
 impl Chunking {
-    fn new(covers: &[Cover; 2], work: Work) -> Self {
-        let Work { batch, threads, channels, panels } = work;
+    fn new(covers: &[Cover; 2], workload: Workload) -> Self {
+        let Workload { batch, threads, channels, panels } = workload;
         let [vertical, horizontal] = covers;
         let (rows, columns) = (vertical.tiles.len(), horizontal.tiles.len());
         let slots = vertical.tiles.first().map_or(0, |tile| vertical.axis.slots(tile.outputs));
@@ -174,53 +175,53 @@ impl Chunking {
         let options = by_rows.chain(by_images).flat_map(|(images, parts)| {
             let rows_each = images * rows.div_ceil(parts);
             let chunks = batch.div_ceil(images) * parts;
-            // Columns amortise the weights; what does not stay near the core costs a little.
-            let value = 1.0 / (1.0 + 8.0 / (rows_each * columns) as f64);
-            let value = if rows_each * floats > NEAR_FLOATS { 0.95 * value } else { value };
+            // More columns amortise reading the weights; leaving the near cache costs a little.
+            let efficiency = 1.0 / (1.0 + 8.0 / (rows_each * columns) as f64);
+            let efficiency = if rows_each * floats > NEAR_CACHE_FLOATS { 0.95 * efficiency } else { efficiency };
             let fits = rows_each * columns <= CHUNK_TILES && rows_each * floats <= CHUNK_FLOATS || rows_each == 1;
             let rounds = |tasks: usize| (tasks.div_ceil(threads) * threads) as f64;
             let by_chunks = (batch * rows) as f64 / (rounds(chunks) * rows_each as f64);
             let by_filters = panels as f64 / rounds(panels);
             let redundancy = 1.0 + (threads - 1) as f64 * INPUT_SHARE;
-            let shared = [
+            let utilisation = [
                 (Sharing::Chunks, by_chunks),
                 (Sharing::Filters, by_filters / redundancy),
                 (Sharing::Phases, 0.6 * by_filters),
             ];
-            shared.map(|(sharing, share)| (fits, share * value, Self { images, parts, sharing }))
+            utilisation.map(|(sharing, used)| (fits, used * efficiency, Self { images, parts, sharing }))
         });
         let best = options.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         best.map_or(Self { images: 1, parts: 1, sharing: Sharing::Chunks }, |(_, _, chunking)| chunking)
     }
 
-    /// The most panels of a group: where threads share them out, each is to get some groups.
-    fn panels_of_a_group(&self, work: Work) -> usize {
-        let Work { panels, threads, .. } = work;
+    /// The most panels of a group. Where threads share the filters, each thread needs several groups.
+    fn max_group_panels(&self, workload: Workload) -> usize {
+        let Workload { panels, threads, .. } = workload;
         if self.sharing == Sharing::Chunks { panels } else { (panels / (2 * threads)).max(1) }
     }
 
-    /// Chunks of a run of some images.
+    /// The number of chunks of a run with `images` images.
     pub(super) fn count(&self, images: usize) -> usize {
         images.div_ceil(self.images) * self.parts
     }
 
-    /// A chunk of a run of some images of `rows` rows of tiles.
+    /// A chunk of a run with `images` images of `rows` rows of tiles.
     pub(super) fn get(&self, index: usize, images: usize, rows: usize) -> Chunk {
         let (group, part) = (index / self.parts, index % self.parts);
         let groups = images.div_ceil(self.images);
-        let cut = |index: usize, parts: usize, len: usize| index * len / parts..(index + 1) * len / parts;
-        Chunk { images: cut(group, groups, images), rows: cut(part, self.parts, rows) }
+        let slice = |index: usize, parts: usize, len: usize| index * len / parts..(index + 1) * len / parts;
+        Chunk { images: slice(group, groups, images), rows: slice(part, self.parts, rows) }
     }
 
-    /// Columns at each pair of points, at most.
+    /// The most columns at each pair of points.
     fn products(&self, covers: &[Cover; 2]) -> [[usize; MAX_SLOTS]; MAX_SLOTS] {
-        // The first tiles are the largest, and a part has at most as many rows as this.
+        // The first rows have the largest tiles, and no part has more rows than this.
         let rows = covers[0].tiles.len().div_ceil(self.parts);
         columns(covers, &Chunk { images: 0..self.images, rows: 0..rows })
     }
 }
 
-/// How often the tiles of some rows use each row of weights.
+/// For each row of weights, how often some rows of tiles use it.
 pub(super) fn uses(cover: &Cover, rows: Range<usize>) -> [usize; MAX_SLOTS] {
     let mut uses = [0; MAX_SLOTS];
     for tile in &cover.tiles[rows] {
@@ -229,7 +230,7 @@ pub(super) fn uses(cover: &Cover, rows: Range<usize>) -> [usize; MAX_SLOTS] {
     uses
 }
 
-/// Columns at each pair of points.
+/// The number of columns at each pair of points.
 pub(super) fn columns(covers: &[Cover; 2], chunk: &Chunk) -> [[usize; MAX_SLOTS]; MAX_SLOTS] {
     let vertical = uses(&covers[0], chunk.rows.clone());
     vertical.map(|rows| covers[1].uses.map(|columns| chunk.images.len() * rows * columns))
@@ -240,35 +241,36 @@ pub(super) fn stride(columns: usize, lanes: usize) -> usize {
     (columns * lanes).next_multiple_of(1 << 10) + SKEW
 }
 
-/// Consecutive panels in groups of no more than `most`, whose part of M, `floats` for each filter, stays in the cache.
-fn group(panels: &[Panel], most: usize, floats: usize) -> Vec<Range<usize>> {
+/// Groups consecutive panels, at most `max_panels` to a group. The part of M of a group, `floats` per register, stays in the
+/// cache.
+fn group_panels(panels: &[FilterPanel], max_panels: usize, floats: usize) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut room = 0;
     for (index, panel) in panels.iter().enumerate() {
         let need = panel.vectors.len() * floats;
         match groups.last_mut() {
-            Some(group) if need <= room && group.len() < most => {
+            Some(group) if need <= room && group.len() < max_panels => {
                 group.end += 1;
                 room -= need;
             }
             _ => {
                 groups.push(index..index + 1);
-                room = GROUP.saturating_sub(need);
+                room = GROUP_FLOATS.saturating_sub(need);
             }
         }
     }
     groups
 }
 
-/// The slots of the tallest tile, and a row of zeros.
-fn rows_of_scratch(axis: AxisTiles) -> usize {
+/// Rows of the scratch: the slots of the tallest tile, and a row of zeros.
+fn scratch_rows(axis: AxisTiles) -> usize {
     axis.slots(axis.largest) + 1
 }
 
-/// Divides the tiles of a row so that the scratch stays in the first-level cache.
-fn segments(covers: &[Cover; 2], lanes: usize) -> Vec<RowSegment> {
+/// Divides a row of tiles into segments whose scratch stays in the first-level cache.
+fn row_segments(covers: &[Cover; 2], lanes: usize) -> Vec<RowSegment> {
     let [vertical, horizontal] = covers;
-    let columns = SCRATCH / (rows_of_scratch(vertical.axis) * lanes);
+    let columns = SCRATCH_FLOATS / (scratch_rows(vertical.axis) * lanes);
     let each = (columns.saturating_sub(2) / (horizontal.axis.stride * horizontal.axis.largest)).max(1);
     let count = horizontal.tiles.len();
     let each = count.div_ceil(count.div_ceil(each));
@@ -280,18 +282,18 @@ fn segments(covers: &[Cover; 2], lanes: usize) -> Vec<RowSegment> {
     (0..count).step_by(each).map(segment).collect()
 }
 
-/// Blocks of channels whose filters are transformed at a time.
-pub(super) fn blocks_at_a_time(form: FilterForm, panel: &Panel, lanes: usize) -> usize {
+/// The number of channel blocks whose filters are transformed in one pass.
+pub(super) fn blocks_per_pass(form: FilterForm, panel: &FilterPanel, lanes: usize) -> usize {
     let block = form.points() * lanes * panel.vectors.len() * lanes;
-    (TRANSFORMED / block).clamp(1, panel.blocks.len().max(1))
+    (TRANSFORMED_FLOATS / block).clamp(1, panel.blocks.len().max(1))
 }
 
-/// Floats of transformed filters of some blocks, and of half-transformed ones of one channel.
-fn room_for_filters(form: FilterForm, panel: &Panel, lanes: usize) -> usize {
+/// Floats of scratch for filters: the transformed filters of one pass, and the half-transformed filters of one channel.
+fn filter_scratch_len(form: FilterForm, panel: &FilterPanel, lanes: usize) -> usize {
     if form.storage == Storage::Transformed {
         return 0;
     }
     let width = panel.vectors.len() * lanes;
-    let at_a_time = blocks_at_a_time(form, panel, lanes) * lanes * width + SKEW;
-    form.points() * at_a_time + 3 * MAX_SLOTS * width
+    let per_point = blocks_per_pass(form, panel, lanes) * lanes * width + SKEW;
+    form.points() * per_point + 3 * MAX_SLOTS * width
 }

@@ -1,14 +1,14 @@
-//! `U = G g Gᵀ`, in `f64`, rounded once, and packed in the order in which products read it; or the filters as they are,
-//! for [`Storage::Raw`].
+//! The filters `U = G g Gᵀ`, computed in `f64`, rounded once, and packed in the order in which products read them; or raw
+//! filters for [`Storage::Raw`].
 
 use super::{FilterForm, Storage};
 use crate::isa::{Kernel, MAX_LANES, MAX_VECTORS, Simd};
-use crate::tile::{PackedPanels, Panel, Panels};
+use crate::tile::{DivideFilters, FilterPanel, PackedPanels};
 use crate::winograd::cover::AxisTiles;
 use crate::winograd::transform::MAX_SLOTS;
 use crate::{Geometry, Level, ThreadPool};
 
-/// The filters of a 3×3 convolution: `[panel][point][c][V · lanes]`, or as they are, `[panel][c][r][s][V · lanes]`.
+/// The filters of a 3×3 convolution: `[panel][point][c][V · lanes]` transformed, `[panel][c][r][s][V · lanes]` raw.
 #[derive(Debug)]
 pub(crate) struct WinogradWeights {
     pub(super) form: FilterForm,
@@ -20,7 +20,7 @@ impl WinogradWeights {
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// If the system cannot allocate the memory.
     pub(crate) fn pack(
         pool: &ThreadPool,
         level: Level,
@@ -29,33 +29,33 @@ impl WinogradWeights {
         weights: &[f32],
     ) -> std::io::Result<Self> {
         let lanes = level.lanes();
-        let len = |panel: &Panel| form.stored() * panel.area(lanes);
-        let pack = |panel: &Panel, target: &mut [f32]| match form.storage {
+        let len = |panel: &FilterPanel| form.stored_floats() * panel.area(lanes);
+        let pack = |panel: &FilterPanel, target: &mut [f32]| match form.storage {
             Storage::Transformed => {
                 level.run(TransformFilters { geometry, axes: form.axes, weights, panel, target });
             }
             Storage::Raw => pack_raw(geometry, lanes, panel, weights, target),
         };
-        let packed = PackedPanels::pack(pool, level.run(Panels(geometry)), len, pack)?;
+        let packed = PackedPanels::pack(pool, level.run(DivideFilters(geometry)), len, pack)?;
         Ok(Self { form, packed })
     }
 
-    /// Bytes of packed filters.
+    /// The size of the packed filters in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.packed.bytes()
     }
 
-    /// The transformed filters of a panel at a pair of points; nothing beyond the last panel.
+    /// The transformed filters of a panel at a pair of points; empty beyond the last panel.
     #[inline(always)]
     pub(super) fn at(&self, panel: usize, point: usize) -> &[f32] {
-        let weights = self.packed.weights_or_none(panel);
+        let weights = self.packed.weights_or_empty(panel);
         let len = weights.len() / self.form.points();
         &weights[point * len..][..len]
     }
 }
 
-/// Packs the filters of one panel as they are: `[c][r][s][V · lanes]`.
-fn pack_raw(geometry: &Geometry, lanes: usize, panel: &Panel, weights: &[f32], target: &mut [f32]) {
+/// Packs the raw filters of one panel: `[c][r][s][V · lanes]`.
+fn pack_raw(geometry: &Geometry, lanes: usize, panel: &FilterPanel, weights: &[f32], target: &mut [f32]) {
     let [filters, channels] = [geometry.out_channels, geometry.in_channels].map(|count| count / geometry.groups);
     let (width, first) = (panel.vectors.len() * lanes, panel.vectors.start * lanes);
     for filter in first..(first + width).min(geometry.out_channels) {
@@ -74,7 +74,7 @@ struct TransformFilters<'a> {
     geometry: &'a Geometry,
     axes: [AxisTiles; 2],
     weights: &'a [f32],
-    panel: &'a Panel,
+    panel: &'a FilterPanel,
     target: &'a mut [f32],
 }
 

@@ -1,16 +1,16 @@
 //! The innermost loop of inference in assembly.
 //!
-//! With as many sums as the register file has room for, the compiler loads ahead and spills sums for it: 37 of 67 GMAC/s
-//! for 6 columns by 2 registers of AVX2, where this reaches 63 (Sapphire Rapids at 4.2 GHz). A step is written here as it
-//! is to run: load a row of weights, then broadcast each column's element and multiply. The processor renames the one
-//! register of broadcasts, so nothing waits for it.
+//! When the sums fill the register file, the compiler loads ahead and spills sums to make room: 37 of 67 GMAC/s for 6 columns by
+//! 2 registers of AVX2, where this loop reaches 63 (Sapphire Rapids at 4.2 GHz). The assembly fixes the order of a step: load a
+//! row of weights, then broadcast and multiply the element of each column. The processor renames the single broadcast register,
+//! so it causes no stalls.
 //!
-//! Column `n` is reached from the nearest of three pointers, four columns apart, by 0 to 3 strides `s`.
+//! Column `n` is addressed from the nearest of three pointers, four columns apart, plus 0 to 3 strides `s`.
 
 use std::arch::asm;
 use std::arch::x86_64::{__m256, __m512};
 
-use crate::isa::Places;
+use crate::isa::StepOperands;
 
 /// Steps of 1 register of weights.
 macro_rules! steps1 {
@@ -148,12 +148,12 @@ macro_rules! steps4 {
     };
 }
 
-/// Calls a macro for steps with the first `N` of its rows `(column place sums)`.
+/// Calls the macro `$steps` with the first `N` rows `(column address sums)`.
 macro_rules! for_count {
     ($steps:ident ($($operand:tt)*) [$($done:tt)*]) => { unreachable!("no tile of {N} columns") };
     ($steps:ident ($($operand:tt)*) [$($done:tt)*] $row:tt $($rest:tt)*) => {
         if N == const { 1 $(+ one!($done))* } {
-            // SAFETY: the caller of the function vouches for what is read.
+            // SAFETY: the caller of the function guarantees that the operands are readable.
             unsafe { $steps!($($operand)*; $($done)* $row) }
         } else {
             for_count!($steps ($($operand)*) [$($done)* $row] $($rest)*)
@@ -174,7 +174,10 @@ macro_rules! one {
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn avx2<const V: usize, const N: usize, const BLOCKS: bool>(sums: &mut [[__m256; V]; N], at: Places) {
+pub(super) unsafe fn avx2<const V: usize, const N: usize, const BLOCKS: bool>(
+    sums: &mut [[__m256; V]; N],
+    at: StepOperands,
+) {
     match (V, BLOCKS) {
         (1, true) => {
             for_count!(steps1 (ymm_reg 32 "0,1,2,3,4,5,6,7" sums at) [] (0 "{x0}" c0_0) (1 "{x0} + {s}" c1_0) (2 "{x0} + 2*{s}" c2_0) (3 "{x0} + {s3}" c3_0) (4 "{x4}" c4_0) (5 "{x4} + {s}" c5_0) (6 "{x4} + 2*{s}" c6_0) (7 "{x4} + {s3}" c7_0) (8 "{x8}" c8_0) (9 "{x8} + {s}" c9_0) (10 "{x8} + 2*{s}" c10_0) (11 "{x8} + {s3}" c11_0))
@@ -201,7 +204,7 @@ pub(super) unsafe fn avx2<const V: usize, const N: usize, const BLOCKS: bool>(su
 #[target_feature(enable = "avx512f,avx2,fma")]
 pub(super) unsafe fn avx512<const V: usize, const N: usize, const BLOCKS: bool>(
     sums: &mut [[__m512; V]; N],
-    at: Places,
+    at: StepOperands,
 ) {
     match (V, BLOCKS) {
         (1, true) => {

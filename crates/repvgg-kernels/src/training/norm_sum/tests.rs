@@ -13,7 +13,7 @@ struct Case {
     activation: Activation,
 }
 
-/// All that both passes compute.
+/// The results of both passes.
 #[derive(Debug, PartialEq)]
 struct Results {
     output: Vec<f32>,
@@ -65,9 +65,9 @@ impl Case {
         (0..images).flat_map(move |image| (0..plane).map(move |i| (image * channels + channel) * plane + i))
     }
 
-    /// Compares `found` with the equations, channel by channel in double precision.
+    /// Compares `found` with the equations in double precision, channel by channel.
     fn check(&self, found: &Results) {
-        // Rounding of a few operations on values near 1, amplified by 1 / √variance where a channel has few values.
+        // The rounding of a few operations on values near 1; 1 / √variance amplifies it where a channel has few values.
         const BOUND: f64 = 64.0 * f32::EPSILON as f64;
         let [images, channels, plane] = self.shape;
         let count = (images * plane) as f64;
@@ -86,31 +86,31 @@ impl Case {
                 (f64::from(self.inputs[branch][i]) - moments[branch][0]) * inverse_std(branch)
             };
             let scale = |branch: usize| f64::from(self.scales[branch][channel]);
-            let near = |what: &str, found: f32, want: f64, bound: f64| {
+            let assert_near = |what: &str, found: f32, want: f64, bound: f64| {
                 let error = (f64::from(found) - want).abs();
-                assert!(error <= bound, "{what} of {:?}: {found}, expected {want} within {bound}", self.shape);
+                assert!(error <= bound, "{what} of {:?}: expected {want} within {bound}, found {found}", self.shape);
             };
-            // Where the sum is near zero, rounding decides whether a ReLU passes a gradient: what was found counts.
+            // Near zero, rounding decides whether a ReLU passes a gradient, so the computed output is used.
             let passes = |i: usize| self.activation == Activation::Identity || found.output[i] > 0.0;
             let g = |i: usize| if passes(i) { f64::from(self.gradient[i]) } else { 0.0 };
             let total: f64 = elements.clone().map(g).sum();
-            near("shift", found.gradients.shift[channel], total, BOUND * count);
+            assert_near("shift", found.gradients.shift[channel], total, BOUND * count);
             for i in elements.clone() {
                 let terms = (0..moments.len()).map(|branch| scale(branch) * normalised(branch, i));
                 let sum = f64::from(self.shift[channel]) + terms.sum::<f64>();
                 let want = if self.activation == Activation::Relu { sum.max(0.0) } else { sum };
-                near("output", found.output[i], want, BOUND * largest);
+                assert_near("output", found.output[i], want, BOUND * largest);
             }
             for (branch, [mean, variance]) in moments.iter().enumerate() {
                 let at = branch * channels + channel;
-                near("mean", found.statistics.mean[at], *mean, BOUND);
-                near("variance", found.statistics.variance[at], *variance, BOUND);
+                assert_near("mean", found.statistics.mean[at], *mean, BOUND);
+                assert_near("variance", found.statistics.variance[at], *variance, BOUND);
                 let product: f64 = elements.clone().map(|i| g(i) * normalised(branch, i)).sum();
-                near("scale", found.gradients.scale[at], product, BOUND * count * largest);
+                assert_near("scale", found.gradients.scale[at], product, BOUND * count * largest);
                 for i in elements.clone() {
                     let centred = g(i) - total / count - normalised(branch, i) * product / count;
                     let want = scale(branch) * inverse_std(branch) * centred;
-                    near("input", found.inputs[branch][i], want, BOUND * largest * largest);
+                    assert_near("input", found.inputs[branch][i], want, BOUND * largest * largest);
                 }
             }
         }
@@ -118,7 +118,7 @@ impl Case {
 }
 
 #[test]
-fn results_are_those_of_the_equations() {
+fn results_match_the_equations() {
     let pool = ThreadPool::new(2);
     for case in Case::all() {
         for level in levels() {
@@ -128,7 +128,7 @@ fn results_are_those_of_the_equations() {
 }
 
 #[test]
-fn thread_counts_and_levels_are_bit_equal() {
+fn results_are_bit_equal_for_any_number_of_threads_and_level() {
     let pools = pools();
     for case in Case::all() {
         let want = case.run(&pools[0], Level::detect());
@@ -139,7 +139,7 @@ fn thread_counts_and_levels_are_bit_equal() {
 }
 
 #[test]
-fn a_relu_passes_nan_on() {
+fn relu_propagates_nan() {
     let mut case = Case::new([1, 1, 20], 2, Activation::Relu);
     case.inputs[0][3] = f32::NAN;
     assert!(case.run(&ThreadPool::new(1), Level::detect()).output.iter().all(|y| y.is_nan()));

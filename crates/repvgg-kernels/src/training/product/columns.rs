@@ -1,10 +1,10 @@
-//! Packing of pixels: `[d][pixel]` panels, gathered from staged planes.
+//! The packing of pixels from staged planes into panels `[d][pixel]`.
 
-use super::{MAX_COLUMNS, PixelPanel};
+use super::{MAX_PANEL_PIXELS, PixelPanel};
 use crate::isa::Simd;
 use crate::training::stencil::{Stencil, Strides};
 
-/// Planes of a few channels, in which output `[n, p, q]` of a window sits at `n · image + p · row + q`.
+/// The planes of some channels. Output `[n, p, q]` of the window is at `n · image + p · row + q`.
 #[derive(Clone, Copy)]
 pub(super) struct Planes<'a> {
     pub(super) data: &'a [f32],
@@ -14,18 +14,18 @@ pub(super) struct Planes<'a> {
     pub(super) window: [usize; 3],
 }
 
-/// Neighbouring columns that are neighbours in the planes as well; at most a register of them.
+/// Neighbouring columns of a panel that are contiguous in the planes, at most a register of them.
 #[derive(Clone, Copy, Default)]
-struct Segment {
+struct PixelSegment {
     source: usize,
     column: usize,
     len: usize,
 }
 
-/// Packs the pixels of a panel as rows of `pixels.width` floats, one for each channel and tap.
+/// Packs the pixels of a panel as rows of `pixels.width` floats, one row for each channel and tap.
 ///
-/// A segment is copied as a whole register, however short it is: the next segment or the next row overwrites the excess.
-/// `panel` is therefore one register longer than its rows.
+/// Every segment is copied as a whole register, and the next segment or row overwrites the excess. `panel` is therefore one
+/// register longer than its rows.
 #[inline(always)]
 pub(super) fn pack_panel<S: Simd>(
     simd: S,
@@ -34,8 +34,8 @@ pub(super) fn pack_panel<S: Simd>(
     pixels: PixelPanel,
     panel: &mut [f32],
 ) {
-    let mut segments = [Segment::default(); MAX_COLUMNS];
-    let segments = cut(&planes, S::LANES, pixels, &mut segments);
+    let mut segments = [PixelSegment::default(); MAX_PANEL_PIXELS];
+    let segments = divide(&planes, S::LANES, pixels, &mut segments);
     let width = pixels.width;
     let mut rows = 0..planes.channels * stencil.taps();
     for channel in 0..planes.channels {
@@ -55,14 +55,14 @@ pub(super) fn pack_panel<S: Simd>(
     }
 }
 
-/// The segments of a panel.
+/// Divides the pixels of a panel into segments.
 #[inline(always)]
-fn cut<'a>(
+fn divide<'a>(
     planes: &Planes<'_>,
     lanes: usize,
     pixels: PixelPanel,
-    segments: &'a mut [Segment; MAX_COLUMNS],
-) -> &'a [Segment] {
+    segments: &'a mut [PixelSegment; MAX_PANEL_PIXELS],
+) -> &'a [PixelSegment] {
     let [_, rows, columns] = planes.window;
     let PixelPanel { start, count, .. } = pixels;
     let mut column = 0;
@@ -76,7 +76,7 @@ fn cut<'a>(
         let end = column + contiguous.min(count - column);
         while column < end {
             let len = lanes.min(end - column);
-            segments[used] = Segment { source, column, len };
+            segments[used] = PixelSegment { source, column, len };
             (used, column, source) = (used + 1, column + len, source + len);
         }
     }

@@ -1,7 +1,7 @@
-//! Transposition of planes to pixel-major order, a block of registers at a time.
+//! The transposition of planes to pixel-major order, a block of registers at a time.
 //!
-//! Blocks are read and written whole. What is written too much at the end of a run of pixels is overwritten by the next
-//! run; targets therefore have [`SLACK`] elements to spare behind the last.
+//! Blocks are always read and written completely. The excess at the end of a run of pixels is overwritten by the next run, so
+//! targets need [`SLACK`] extra elements at the end.
 
 use std::ops::Range;
 
@@ -11,19 +11,19 @@ use crate::training::stencil::{Images, Window};
 /// Elements of the largest block.
 pub(super) const SLACK: usize = MAX_LANES * MAX_LANES;
 
-/// Where the lanes of a register start in a slice of planes; no lane reads zeros.
-pub(super) type Starts = [Option<usize>; MAX_LANES];
+/// The start of each lane of a register in a slice of planes; lanes without a start read zeros.
+pub(super) type LaneStarts = [Option<usize>; MAX_LANES];
 
 /// Lines of planes, one for each lane of a register.
 #[derive(Clone, Copy)]
-pub(super) struct Lines<'a> {
+pub(super) struct PlaneLines<'a> {
     pub(super) planes: &'a [f32],
-    pub(super) starts: &'a Starts,
+    pub(super) starts: &'a LaneStarts,
 }
 
-/// Turns `count` elements of each line into rows of `width` floats, one row per element, one lane per line.
+/// Transposes `count` elements of each line to rows of `width` floats: one row per element, one lane per line.
 #[inline(always)]
-pub(super) fn pack_positions<S: Simd>(simd: S, lines: Lines<'_>, count: usize, target: &mut [f32], width: usize) {
+pub(super) fn pack_positions<S: Simd>(simd: S, lines: PlaneLines<'_>, count: usize, target: &mut [f32], width: usize) {
     for position in (0..count).step_by(S::LANES) {
         let target = &mut target[position * width..];
         match S::LANES {
@@ -34,16 +34,16 @@ pub(super) fn pack_positions<S: Simd>(simd: S, lines: Lines<'_>, count: usize, t
     }
 }
 
-/// One square of [`pack_positions`]: `LANES` is [`Simd::LANES`].
+/// Transposes one square block for [`pack_positions`]; `LANES` is [`Simd::LANES`].
 #[inline(always)]
 fn pack_block<S: Simd, const LANES: usize>(
     simd: S,
-    lines: Lines<'_>,
+    lines: PlaneLines<'_>,
     position: usize,
     target: &mut [f32],
     width: usize,
 ) {
-    let Lines { planes, starts } = lines;
+    let PlaneLines { planes, starts } = lines;
     let mut rows = [simd.splat(0.0); LANES];
     for i in 0..LANES {
         if let Some(start) = starts[i] {
@@ -64,7 +64,7 @@ pub(super) struct FilterPlanes<'a> {
 }
 
 impl FilterPlanes<'_> {
-    /// Turns the planes into one row panel: `[pixel][filter]`, the filters rounded up to a power of two of at most 8.
+    /// Transposes the planes to one row panel `[pixel][filter]`, with filters rounded up to a power of two of at most 8.
     #[inline(always)]
     pub(super) fn pack<S: Simd>(&self, simd: S, target: &mut [f32]) {
         match self.filters.len().next_power_of_two() {
@@ -101,7 +101,7 @@ impl FilterPlanes<'_> {
     }
 }
 
-/// A register from `start` on; beyond the end of the slice, zeros.
+/// Loads a register starting at `start`; elements beyond the end of the slice are zero.
 #[inline(always)]
 fn load<S: Simd>(simd: S, slice: &[f32], start: usize) -> S::Vector {
     let source = &slice[start.min(slice.len())..];

@@ -1,4 +1,4 @@
-//! Why a derivation fails, or its proof.
+//! The errors of derivations and proofs.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use num_rational::BigRational;
 use super::MAX_PRODUCTS;
 use crate::winograd::families::Family;
 
-/// Why a derivation cannot be made from points, or does not compute the convolution.
+/// The reason why matrices cannot be derived, or do not compute the convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DerivationError {
@@ -24,24 +24,24 @@ pub enum DerivationError {
         outputs: usize,
         /// `r`.
         taps: usize,
-        /// Finite points that the size asks for.
+        /// The number of finite points that the size requires.
         expected: usize,
-        /// Points that were given.
+        /// The number of points that were given.
         found: usize,
     },
     /// A point is given twice.
     Repeated {
-        /// Which.
+        /// The point.
         point: BigRational,
     },
     /// A point is not a number.
     Number {
-        /// As it was written.
+        /// The text of the point.
         text: String,
     },
     /// A point has the denominator 0.
     Denominator {
-        /// As it was written.
+        /// The text of the point.
         text: String,
     },
     /// The kernels have no tiles of this size.
@@ -53,13 +53,13 @@ pub enum DerivationError {
     },
     /// The matrices do not compute the convolution.
     Refuted {
-        /// The output.
+        /// The index of the output.
         output: usize,
-        /// The tap.
+        /// The index of the tap.
         tap: usize,
-        /// The input.
+        /// The index of the input.
         input: usize,
-        /// The coefficient that the matrices give the product of the two.
+        /// The coefficient of the product of tap and input.
         found: BigRational,
     },
 }

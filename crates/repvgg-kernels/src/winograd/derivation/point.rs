@@ -1,11 +1,11 @@
-//! Interpolation points: the usual ones, and those of a list.
+//! Interpolation points: the usual sequence, and the parser of lists.
 
 use num_rational::BigRational;
 use num_traits::Zero;
 
 use super::DerivationError;
 
-/// 0, then `±p` with growing numerators and denominators: ±1, ±2, ±1/2, ±3, ±1/3, ±3/2, ±2/3, …
+/// The first `count` points of 0, ±1, ±2, ±1/2, ±3, ±1/3, ±3/2, ±2/3, …, with growing numerators and denominators.
 pub(super) fn standard(count: usize) -> Vec<BigRational> {
     let mut points = vec![BigRational::zero()];
     let mut height = 1;
@@ -24,11 +24,19 @@ pub(super) fn standard(count: usize) -> Vec<BigRational> {
     points
 }
 
-/// The points of a list such as `0, 1, -1, 1/2, 0.625`; a blank list has none.
+/// Parses a list of points such as `0, 1, -1, 1/2, 0.625`; a blank list is empty.
+///
+/// ```
+/// use repvgg_kernels::winograd::parse_points;
+///
+/// assert_eq!(parse_points("1/2, -3")?, parse_points("0.5, -6/2")?);
+/// assert!(parse_points("1/0").is_err());
+/// # Ok::<(), repvgg_kernels::winograd::DerivationError>(())
+/// ```
 ///
 /// # Errors
 ///
-/// An entry that is not an integer, fraction or decimal of up to 18 digits, or has the denominator 0.
+/// If an entry is not an integer, fraction or decimal of up to 18 digits, or has the denominator 0.
 pub fn parse_points(list: &str) -> Result<Vec<BigRational>, DerivationError> {
     if list.trim().is_empty() { Ok(Vec::new()) } else { list.split(',').map(|text| parse(text.trim())).collect() }
 }
@@ -50,7 +58,7 @@ fn parse(text: &str) -> Result<BigRational, DerivationError> {
     if text.contains('.') && decimals.is_empty() {
         return Err(wrong());
     }
-    // The digits are those of an integer of up to 18, so the power of ten has a place.
+    // There are at most 18 digits, so the power of ten fits.
     let digits = integer(&format!("{whole}{decimals}"))?;
     Ok(ratio(digits, 10_i64.pow(decimals.len() as u32)))
 }

@@ -1,35 +1,35 @@
-//! The rounding error of a derivation in single precision, measured beside that of direct convolution.
+//! The rounding error of a derivation in single precision, measured and compared with that of direct convolution.
 
 use num_traits::Float;
 
 use super::{Derivation, to_f64};
 
-/// The distance of results from exact ones.
+/// The deviation of results from the exact ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {
-    /// The largest error over the largest result; infinite where a number overflows single precision.
+    /// The largest error, relative to the largest result; infinite if a number overflows single precision.
     pub max: f64,
-    /// The root mean square of the errors over that of the results; infinite likewise.
+    /// The root mean square of the errors, relative to that of the results; infinite if a number overflows single precision.
     pub rms: f64,
 }
 
-/// The deviations of the same convolutions in single precision.
+/// The deviations of two methods on the same convolutions, in single precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rounding {
-    /// Of the derivation.
+    /// The deviation of the derivation.
     pub winograd: Deviation,
-    /// Of a sum of products, term after term.
+    /// The deviation of direct convolution, which adds one product after another.
     pub direct: Deviation,
 }
 
-/// A square of numbers.
+/// A square matrix, by rows.
 type Square<T> = Vec<Vec<T>>;
 
 impl Derivation {
-    /// Computes `tiles` two-dimensional tiles of a convolution over `channels` in single precision, and compares them with
-    /// double precision. Numbers come from `sample` and have variance 1; weights are scaled so that results have it too.
+    /// Computes `tiles` two-dimensional tiles of a convolution over `channels` channels in single precision, and compares them
+    /// with double precision. `sample` returns numbers of variance 1; weights are scaled so that results have variance 1 too.
     ///
-    /// As in the engine, weights are transformed in double precision and rounded once; all else is rounded step by step.
+    /// As in the engine, weights are transformed in double precision and rounded once; every other operation is rounded.
     pub fn rounding(&self, channels: usize, tiles: usize, mut sample: impl FnMut() -> f64) -> Rounding {
         let (m, r) = (self.outputs(), self.taps());
         let [output, input] = [&self.output, &self.input].map(|matrix| rounded(&to_f64(matrix)));
@@ -64,7 +64,7 @@ fn rounded(tile: &Square<f64>) -> Square<f32> {
 
 /// `M X Mᵀ`.
 fn nest<T: Float>(matrix: &Square<T>, x: &Square<T>) -> Square<T> {
-    // The product with the matrix, transposed; twice transposed is as it was.
+    // Returns `(M X)ᵀ`; two applications cancel the transposition.
     let apply = |x: &Square<T>| -> Square<T> {
         let product = |row: &Vec<T>, j: usize| row.iter().zip(x).fold(T::zero(), |sum, (&a, x)| sum + a * x[j]);
         (0..x[0].len()).map(|j| matrix.iter().map(|row| product(row, j)).collect()).collect()
@@ -89,7 +89,7 @@ fn add_convolution<T: Float>(y: &mut Square<T>, d: &Square<T>, g: &Square<T>) {
     }
 }
 
-/// Errors and results so far.
+/// Running maxima and sums of squares, of errors and results.
 #[derive(Default)]
 struct Tally {
     error: f64,

@@ -1,19 +1,19 @@
-//! The textbook's matrices, sizes far beyond them, wrong points, and proofs that must fail.
+//! The matrices of the textbook, much larger sizes, invalid points, and proofs that must fail.
 
 use super::*;
 use crate::cases::Random;
 
-/// Rows of numbers, set apart by blanks.
+/// A matrix from rows of numbers separated by blanks.
 fn matrix(rows: &[&str]) -> Matrix {
     rows.iter().map(|row| parse_points(&row.split_whitespace().collect::<Vec<_>>().join(",")).unwrap()).collect()
 }
 
-fn proved(derivation: &Derivation) {
+fn assert_proved(derivation: &Derivation) {
     let coefficients = derivation.outputs() * derivation.taps() * derivation.products();
     assert_eq!(derivation.prove(), Ok(coefficients), "F({}, {})", derivation.outputs(), derivation.taps());
 }
 
-/// Standard normal values, the sum of twelve uniform ones.
+/// Approximately standard normal values, as sums of twelve uniform ones.
 fn normal(seed: u64) -> impl FnMut() -> f64 {
     let mut random = Random(seed);
     move || random.floats(12).into_iter().map(f64::from).sum::<f64>() / 2.0
@@ -29,7 +29,7 @@ fn two_outputs_of_three_taps_are_the_textbook() {
     // Lavin & Gray count 32, 28 and 24.
     assert_eq!(derivation.transforms().map(|operations| operations.additions), [32, 28, 24]);
     assert_eq!(derivation.transforms().map(|operations| operations.multiplications), [0, 42, 0]);
-    proved(&derivation);
+    assert_proved(&derivation);
 }
 
 #[test]
@@ -42,11 +42,11 @@ fn four_outputs_of_three_taps_are_the_textbook() {
     assert_eq!(derivation.filter(), &matrix(&filter));
     assert_eq!(derivation.input(), &matrix(&input));
     assert_eq!((derivation.multiplications(), derivation.direct_multiplications()), (36, 144));
-    proved(&derivation);
+    assert_proved(&derivation);
 }
 
 #[test]
-fn six_outputs_of_three_taps_are_the_usual_ones() {
+fn six_outputs_of_three_taps_are_the_usual_matrices() {
     let derivation = Derivation::standard(6, 3).unwrap();
     let filter = [
         "1 0 0",
@@ -62,7 +62,7 @@ fn six_outputs_of_three_taps_are_the_usual_ones() {
     assert_eq!(derivation.input()[0], matrix(&["1 0 -21/4 0 21/4 0 -1 0"])[0]);
     assert_eq!(derivation.input()[7], matrix(&["0 1 0 -21/4 0 21/4 0 -1"])[0]);
     assert_eq!(derivation.output()[5], matrix(&["0 1 -1 32 -32 1/32 -1/32 -1"])[0]);
-    proved(&derivation);
+    assert_proved(&derivation);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn one_output_of_one_tap_is_a_product() {
     let one = matrix(&["1"]);
     assert_eq!((derivation.output(), derivation.filter(), derivation.input()), (&one, &one, &one));
     assert_eq!(derivation.points(), []);
-    proved(&derivation);
+    assert_proved(&derivation);
 }
 
 #[test]
@@ -79,16 +79,16 @@ fn every_size_is_proved() {
     for products in [1, 2, 3, 6, 9, MAX_PRODUCTS] {
         let step = if products == MAX_PRODUCTS { 15 } else { 1 };
         for outputs in (1..=products).step_by(step) {
-            proved(&Derivation::standard(outputs, products + 1 - outputs).unwrap());
+            assert_proved(&Derivation::standard(outputs, products + 1 - outputs).unwrap());
         }
     }
 }
 
-/// The matrices applied to numbers, and the sum that a convolution is.
+/// Compares the matrices applied to integers with the sums of a direct convolution.
 #[test]
-fn five_taps_on_integers() {
+fn five_taps_on_integers_equal_direct_convolution() {
     let derivation = Derivation::standard(2, 5).unwrap();
-    proved(&derivation);
+    assert_proved(&derivation);
     let integers = |from: i64, count: usize| -> Vec<BigRational> {
         (0..count as i64).map(|i| BigRational::from_integer(((from + i * i * 7) % 23 - 11).into())).collect()
     };
@@ -103,13 +103,13 @@ fn five_taps_on_integers() {
 }
 
 #[test]
-fn points_are_those_given() {
+fn given_points_are_used() {
     let points = parse_points(" -7/2,0.625 , 3,-.25").unwrap();
     assert_eq!(points, matrix(&["-7/2 5/8 3 -1/4"])[0]);
     let derivation = Derivation::new(2, 4, points.clone()).unwrap();
     assert_eq!(derivation.points(), points);
     assert_eq!(derivation.output(), &matrix(&["1 1 1 1 0", "-7/2 5/8 3 -1/4 1"]));
-    proved(&derivation);
+    assert_proved(&derivation);
     assert_eq!(parse_points(" "), Ok(Vec::new()));
     assert_eq!(
         point::standard(12),
@@ -119,7 +119,7 @@ fn points_are_those_given() {
 }
 
 #[test]
-fn wrong_points_get_one_sentence() {
+fn invalid_points_are_errors() {
     let number =
         |text: &str| format!("points: expected numbers such as 2, -3/2 or 0.625, of up to 18 digits, found {text:?}");
     for text in ["one", "", "1e3", "--1", "+1", "1.", ".", "1/", "1/2/3", "1.5/2", "inf", "1234567890123456789"] {
@@ -146,26 +146,26 @@ fn wrong_points_get_one_sentence() {
 }
 
 #[test]
-fn no_entry_can_be_another() {
+fn the_proof_fails_if_any_entry_changes() {
     let derivation = Derivation::standard(3, 2).unwrap();
-    let mut wrong = 0;
+    let mut refuted = 0;
     for index in 0.. {
         let mut changed = derivation.clone();
         let mut entries = changed.output.iter_mut().chain(&mut changed.filter).chain(&mut changed.input).flatten();
         let Some(entry) = entries.nth(index) else { break };
         *entry += BigRational::new(1.into(), 1_000_000_007.into());
         assert!(matches!(changed.prove(), Err(DerivationError::Refuted { .. })), "{changed:?}");
-        wrong += 1;
+        refuted += 1;
     }
-    assert_eq!(wrong, 3 * 4 + 4 * 2 + 4 * 4);
+    assert_eq!(refuted, 3 * 4 + 4 * 2 + 4 * 4);
     let mut changed = derivation;
     changed.input[0][0] += BigRational::one();
-    let refuted = "output 0: expected tap 0 times input 0 with coefficient 1, found 2";
-    assert_eq!(changed.prove().unwrap_err().to_string(), refuted);
+    let message = "output 0: expected tap 0 times input 0 with coefficient 1, found 2";
+    assert_eq!(changed.prove().unwrap_err().to_string(), message);
 }
 
 #[test]
-fn the_engine_has_better_points() {
+fn the_engine_points_are_more_accurate() {
     let rms = |derivation: Derivation| derivation.rounding(64, 64, normal(1)).winograd.rms;
     let [standard, engine] = [Derivation::standard(4, 3), Derivation::engine(4, 3)].map(|four| rms(four.unwrap()));
     assert!(engine * 1.5 < standard, "{engine} and {standard}");
@@ -181,7 +181,7 @@ fn deviations_are_those_of_single_precision() {
     assert!(one.winograd.max > 1e-9 && one.winograd.max <= f64::from(f32::EPSILON) / 2.0, "{one:?}");
     let points = parse_points("100000000,200000000,300000000").unwrap();
     let large = Derivation::new(2, 3, points).unwrap();
-    proved(&large);
+    assert_proved(&large);
     let large = large.rounding(1, 1, normal(3));
     assert_eq!((large.winograd.max, large.winograd.rms), (f64::INFINITY, f64::INFINITY), "{large:?}");
     assert!(large.direct.max < 1e-6);

@@ -1,4 +1,4 @@
-//! The constants of every tile are those of the derivation, which is proved.
+//! The constants of every tile compared with its derivation, which is proved.
 
 use num_rational::BigRational;
 
@@ -17,14 +17,14 @@ fn every_tile_has_the_matrices_of_its_derivation() {
             let derivation = Derivation::of(&points, outputs);
             assert_eq!(derivation.prove(), Ok(outputs * taps * points.count(outputs)), "{what}");
             let slots = points.count(outputs);
-            // The derivation has infinity last.
+            // In the derivation, infinity comes last.
             let row = |slot: usize| match slot {
                 0 => 0,
                 Points::INFINITY => slots - 1,
                 _ => slot - 1,
             };
             let exactly = |x: f64| {
-                assert_eq!(f64::from(x as f32), x, "{what}: an entry that f32 cannot hold");
+                assert_eq!(f64::from(x as f32), x, "{what}: entries are exact in f32");
                 BigRational::from_float(x).unwrap()
             };
             let (input, output, filter) = (points.input(outputs), points.output(outputs), points.filter());

@@ -1,13 +1,13 @@
-//! Transforms on registers against the matrices that define them. Both are exact on unit vectors, so they must be equal.
+//! Transforms on registers compared with the matrices that define them. Both are exact on unit vectors, so they must be equal.
 
-#![expect(clippy::needless_range_loop, reason = "indices are those of the matrices")]
+#![expect(clippy::needless_range_loop, reason = "loops use the indices of the matrices")]
 
 use super::{MAX_SLOTS, TileTransform};
 use crate::cases::levels;
 use crate::isa::{Kernel, MAX_LANES, Simd};
 use crate::winograd::families::for_each_family;
 
-/// Applies the three transforms of a tile to every unit vector.
+/// Checks the three transforms of a tile on every unit vector.
 struct Check<const TAPS: usize, const FAMILY: usize, const M: usize>;
 
 impl<const TAPS: usize, const FAMILY: usize, const M: usize> Kernel for Check<TAPS, FAMILY, M> {
@@ -76,7 +76,7 @@ macro_rules! check_families {
 }
 
 #[test]
-fn registers_follow_the_matrices() {
+fn transforms_equal_their_matrices() {
     for level in levels() {
         for_each_family!(check_families level);
     }

@@ -20,7 +20,7 @@ const TIMM: &str = r#"{
 }"#;
 
 #[test]
-fn timm_settings_become_preprocessing_and_a_thousand_classes_without_names_stay_nameless() {
+fn timm_settings_become_preprocessing_and_null_names_give_no_labels() {
     let expected = Preprocessing {
         size: 160,
         crop_fraction: 0.8,
@@ -35,7 +35,7 @@ fn timm_settings_become_preprocessing_and_a_thousand_classes_without_names_stay_
 }
 
 #[test]
-fn older_files_hold_the_settings_beside_the_architecture() {
+fn older_files_hold_the_settings_next_to_the_architecture() {
     let old = r#"{"architecture": "repvgg_b0", "num_classes": 2, "input_size": [3, 224, 224], "interpolation": "bicubic",
         "crop_pct": 0.875, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "labels": ["cat", "dog"]}"#;
     let config = read(old);
@@ -45,7 +45,7 @@ fn older_files_hold_the_settings_beside_the_architecture() {
 }
 
 #[test]
-fn what_the_settings_leave_out_is_what_timm_assumes() {
+fn missing_settings_take_timm_defaults() {
     let bicubic = Preprocessing { size: 320, interpolation: Interpolation::Bicubic, ..Preprocessing::default() };
     assert_eq!(read(r#"{"pretrained_cfg": {"input_size": [3, 320, 320]}}"#).preprocessing, Some(bicubic));
 }
@@ -59,7 +59,7 @@ fn a_network_of_one_channel_gets_one_mean() {
 }
 
 #[test]
-fn the_labels_of_the_document_override_those_of_the_settings() {
+fn labels_at_the_root_override_those_of_pretrained_cfg() {
     let both =
         r#"{"label_names": ["a", "b"], "num_classes": 2, "pretrained_cfg": {"label_names": ["x"], "num_classes": 1}}"#;
     assert_eq!(read(both).labels, ["a", "b"]);
@@ -67,14 +67,14 @@ fn the_labels_of_the_document_override_those_of_the_settings() {
 }
 
 #[test]
-fn a_label_is_called_by_its_description() {
+fn descriptions_replace_label_names() {
     let text =
         r#"{"label_names": ["n01440764", "n01443537"], "label_descriptions": {"n01440764": "tench", "n0": "other"}}"#;
     assert_eq!(read(text).labels, ["tench", "n01443537"]);
 }
 
 #[test]
-fn the_labels_of_transformers_are_ordered_by_number() {
+fn labels_of_transformers_are_ordered_by_number() {
     let text = r#"{"architectures": ["RepVGGForImageClassification"], "id2label": {"10": "k", "0": "a", "1": "b", "2": "c",
         "3": "d", "4": "e", "5": "f", "6": "g", "7": "h", "8": "i", "9": "j"}}"#;
     let config = read(text);
@@ -84,7 +84,7 @@ fn the_labels_of_transformers_are_ordered_by_number() {
 }
 
 #[test]
-fn what_is_not_json_is_refused() {
+fn invalid_json_is_refused() {
     assert!(refusal("").starts_with("config.json: expected a JSON document, found EOF"));
     assert!(refusal("<html>").starts_with("config.json: expected a JSON document, found expected value"));
     assert!(refusal("{\"mean\": [NaN]}").starts_with("config.json: expected a JSON document, found "));
@@ -94,7 +94,7 @@ fn what_is_not_json_is_refused() {
 }
 
 #[test]
-fn entries_of_another_type_are_refused_by_name() {
+fn entries_of_the_wrong_type_are_refused_by_name() {
     let cases = [
         (r#"{"pretrained_cfg": "a0"}"#, "pretrained_cfg: expected an object, found \"a0\""),
         (r#"{"architecture": 3}"#, "architecture: expected a string, found 3"),
@@ -104,7 +104,7 @@ fn entries_of_another_type_are_refused_by_name() {
             r#"{"label_names": ["cat"], "label_descriptions": []}"#,
             "label_descriptions: expected an object, found a list of 0",
         ),
-        (r#"{"label_names": ["cat"], "num_classes": 1.5}"#, "num_classes: expected a whole number, found 1.5"),
+        (r#"{"label_names": ["cat"], "num_classes": 1.5}"#, "num_classes: expected an integer, found 1.5"),
         (r#"{"id2label": ["cat"]}"#, "id2label: expected an object, found a list of 1"),
         (r#"{"mean": 0.5}"#, "mean: expected a list of numbers, found 0.5"),
         (r#"{"std": [0.5, true, null]}"#, "std: expected a number, found true"),
@@ -117,7 +117,7 @@ fn entries_of_another_type_are_refused_by_name() {
 }
 
 #[test]
-fn a_transform_that_cannot_be_followed_is_refused() {
+fn unsupported_transforms_are_refused() {
     let cases = [
         (r#"{"interpolation": "lanczos"}"#, "interpolation: expected \"bilinear\" or \"bicubic\", found \"lanczos\""),
         (r#"{"crop_pct": 1, "crop_mode": "squash"}"#, "crop_mode: expected \"center\", found \"squash\""),
@@ -144,7 +144,7 @@ fn a_transform_that_cannot_be_followed_is_refused() {
 }
 
 #[test]
-fn another_number_of_labels_than_classes_is_refused() {
+fn a_label_count_other_than_the_class_count_is_refused() {
     let wrong = r#"{"num_classes": 1000, "label_names": ["cat", "dog"]}"#;
     assert_eq!(refusal(wrong), "config.json: label_names: expected 1000 names, found 2");
     let gap = r#"{"id2label": {"0": "cat", "2": "dog"}}"#;

@@ -4,7 +4,7 @@
 
 use prost::bytes::Bytes;
 
-/// A whole file.
+/// A complete file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Model {
     #[prost(int64, tag = "1")]

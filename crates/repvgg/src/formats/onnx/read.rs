@@ -1,8 +1,8 @@
-//! Reading: a file's nodes, in order, become nodes of a graph.
+//! Reads ONNX: translates the nodes of a file, in order, into nodes of a graph.
 //!
-//! The file's values are arrays of any rank; ours are `[C, H, W]`. Each value therefore records which of our axes its own axes
-//! are, and an operator is interpreted by the axes that it works on, whatever their order. A node that cannot be read fails
-//! together with its readers; that is an error only if the main output needs it.
+//! Values of a file are arrays of any rank; values of a graph are `[C, H, W]`. Each value therefore records the meaning of its
+//! axes, and an operator is interpreted by the axes that it works on, whatever their order. If a node cannot be read, neither
+//! can its readers. That is an error only if the main output needs them.
 
 mod arithmetic;
 mod attributes;
@@ -35,7 +35,7 @@ use budget::Budget;
 use constant::Constant;
 use draft::Drafts;
 use external::External;
-use value::{Data, Value};
+use value::{Binding, Data};
 
 /// The first supported version of the operators: earlier ones broadcast differently.
 const OLDEST_OPSET: i64 = 7;
@@ -43,32 +43,34 @@ const OLDEST_OPSET: i64 = 7;
 /// A network from an ONNX file.
 #[derive(Debug, Clone)]
 pub struct Onnx {
-    /// The network; its first output is the file's first one, called `main`.
+    /// The network. Its first output, `main`, is the first output of the file.
     pub graph: Graph,
     /// Its parameters.
     pub weights: Weights,
-    /// Height and width of the images in pixels, where the file fixes them.
+    /// Height and width of the images in pixels, if the file fixes them.
     pub size: Option<[usize; 2]>,
     /// The file's metadata properties.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a node cannot be read: what is wrong with the node itself, or the error of an earlier one that it needs.
+/// The reason why a node cannot be read.
 #[derive(Debug, Clone)]
-enum Trouble {
-    Here(Error),
-    Earlier(Error),
+enum Failure {
+    /// An error of the node itself.
+    Node(Error),
+    /// The error of an earlier node that it needs.
+    Upstream(Error),
 }
 
-impl<P: Into<Problem>> From<P> for Trouble {
+impl<P: Into<Problem>> From<P> for Failure {
     fn from(problem: P) -> Self {
-        Self::Here(Error::new(ErrorKind::Format, problem))
+        Self::Node(Error::new(ErrorKind::Format, problem))
     }
 }
 
-type Found<T> = Result<T, Trouble>;
+type ReadResult<T> = Result<T, Failure>;
 
-/// Reads a model. Constants in other files are read from `folder`; without one they are refused.
+/// Reads a model. `folder` holds its external data, which is refused if there is no folder.
 ///
 /// # Errors
 /// When the bytes are not an ONNX model of opset 7 or later, or a node that the main output needs has no equivalent among our
@@ -78,12 +80,12 @@ pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     wire::check(&bytes)?;
     let budget = Budget::new(bytes.len());
     let model = proto::Model::decode(bytes);
-    let model = model.map_err(|error| Error::format("onnx", expected("a whole ONNX file").found(error)))?;
+    let model = model.map_err(|error| Error::format("onnx", expected("a complete ONNX file").found(error)))?;
     let opset = opset(&model)?;
     let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", expected("a graph").found("none")))?;
     let mut reader = Reader::new(graph, opset, External::new(folder), budget)?;
     for node in order::order(graph)? {
-        reader.node(node);
+        reader.read_node(node);
     }
     let outputs = reader.outputs(graph)?;
     let size = reader.size;
@@ -114,25 +116,25 @@ fn is_own_domain(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// A node as an error names it.
+/// A node, as the place of an error.
 fn place(node: &proto::Node) -> String {
     format!("node {} ({})", node.title(), short(&node.op_type))
 }
 
-/// The beginning of a name, so that copies of a long one cannot exhaust memory.
+/// Truncates a name, so that copies of a long one cannot exhaust memory.
 fn short(name: &str) -> &str {
     const LONGEST: usize = 256;
     &name[..name.floor_char_boundary(LONGEST)]
 }
 
-/// A file on the way to a graph.
+/// The state of the translation.
 struct Reader<'m> {
     opset: i64,
     drafts: Drafts,
-    values: HashMap<&'m str, Value<'m>>,
+    values: HashMap<&'m str, Binding<'m>>,
     /// The number of nodes and outputs that read each value.
     uses: HashMap<&'m str, usize>,
-    /// The number of images, where the file fixes it.
+    /// The batch size, if the file fixes it.
     batch: Option<usize>,
     size: Option<[usize; 2]>,
     external: External<'m>,
@@ -149,27 +151,27 @@ impl<'m> Reader<'m> {
         let (drafts, values) = (Drafts::default(), HashMap::new());
         let mut reader = Self { opset, drafts, values, uses, batch: None, size: None, external, budget };
         for tensor in &graph.initializer {
-            if reader.values.insert(&tensor.name, Value::Initializer(tensor)).is_some() {
-                let what = expected("initializers of different names").found("two of this one");
-                return Err(Error::format(&tensor.name, what));
+            if reader.values.insert(&tensor.name, Binding::Initializer(tensor)).is_some() {
+                let problem = expected("initializers of different names").found("two of this name");
+                return Err(Error::format(&tensor.name, problem));
             }
         }
-        reader.input(graph)?;
+        reader.read_input(graph)?;
         Ok(reader)
     }
 
-    /// Reads one node, whose inputs were read before.
-    fn node(&mut self, node: &'m proto::Node) {
+    /// Reads one node. Its inputs have been read.
+    fn read_node(&mut self, node: &'m proto::Node) {
         let mut outputs = node.output.iter();
-        let failed = |trouble: Trouble| match trouble {
-            Trouble::Here(error) => Value::Failed(error.within(place(node))),
-            Trouble::Earlier(error) => Value::Failed(error),
+        let failed = |failure: Failure| match failure {
+            Failure::Node(error) => Binding::Failed(error.within(place(node))),
+            Failure::Upstream(error) => Binding::Failed(error),
         };
         if is_own_domain(&node.domain) && node.op_type == "Split" {
             match self.split(node) {
-                Ok(parts) => self.values.extend(outputs.map(String::as_str).zip(parts.into_iter().map(Value::Data))),
-                Err(trouble) => {
-                    let value = failed(trouble);
+                Ok(parts) => self.values.extend(outputs.map(String::as_str).zip(parts.into_iter().map(Binding::Data))),
+                Err(failure) => {
+                    let value = failed(failure);
                     self.values.extend(outputs.map(|name| (name.as_str(), value.clone())));
                 }
             }
@@ -183,21 +185,21 @@ impl<'m> Reader<'m> {
         if others.peek().is_some() {
             let problem = "only its first output is supported, and another one is read";
             let error = Error::format(place(node), problem);
-            self.values.extend(others.map(|name| (name.as_str(), Value::Failed(error.clone()))));
+            self.values.extend(others.map(|name| (name.as_str(), Binding::Failed(error.clone()))));
         }
     }
 
-    /// The outputs by name and draft: the first, and the others that can be read.
+    /// The outputs by name and draft: the first, and all others that can be read.
     fn outputs(&mut self, graph: &'m proto::Graph) -> Result<Vec<(String, usize)>> {
         let mut outputs: Vec<(String, usize)> = Vec::new();
         let mut taken = HashSet::new();
         for output in &graph.output {
             let place = format!("output {}", short(&output.name));
-            let index = match self.value(&output.name).and_then(|value| self.whole(value)) {
+            let index = match self.value(&output.name).and_then(|value| self.computed_value(value)) {
                 Ok(data) => data.draft,
                 Err(_) if !outputs.is_empty() => continue,
-                Err(Trouble::Here(error)) => return Err(error.within(place)),
-                Err(Trouble::Earlier(error)) => return Err(error),
+                Err(Failure::Node(error)) => return Err(error.within(place)),
+                Err(Failure::Upstream(error)) => return Err(error),
             };
             let name = if outputs.is_empty() { "main" } else { &output.name };
             if taken.insert(name) {
@@ -210,8 +212,8 @@ impl<'m> Reader<'m> {
         Ok(outputs)
     }
 
-    /// The value called `name`, decoded if it is an initializer.
-    fn value(&mut self, name: &str) -> Found<Value<'m>> {
+    /// Looks up the value called `name`, and decodes it if it is an initializer.
+    fn value(&mut self, name: &str) -> ReadResult<Binding<'m>> {
         match self.values.get(name) {
             None => {
                 let name = short(name);
@@ -219,35 +221,35 @@ impl<'m> Reader<'m> {
                     .found("no such value")
                     .into())
             }
-            Some(Value::Failed(error)) => Err(Trouble::Earlier(error.clone())),
-            Some(Value::Initializer(tensor)) => {
+            Some(Binding::Failed(error)) => Err(Failure::Upstream(error.clone())),
+            Some(Binding::Initializer(tensor)) => {
                 let constant = constant::decode(tensor, &mut self.external, &mut self.budget);
-                Ok(Value::Constant(constant.map_err(|trouble| trouble.about(name))?))
+                Ok(Binding::Constant(constant.map_err(|failure| failure.within(name))?))
             }
-            Some(Value::Data(data)) => {
+            Some(Binding::Data(data)) => {
                 let mut data = data.clone();
                 data.is_exclusive &= self.uses.get(name).is_none_or(|&uses| uses < 2);
-                Ok(Value::Data(data))
+                Ok(Binding::Data(data))
             }
             Some(value) => Ok(value.clone()),
         }
     }
 
-    /// The value as a node of the graph, with its pending padding applied.
-    fn whole(&mut self, value: Value<'m>) -> Found<Data> {
+    /// Requires a value that depends on the input, and applies its pending padding.
+    fn computed_value(&mut self, value: Binding<'m>) -> ReadResult<Data> {
         match value {
-            Value::Data(data) => self.pad(data),
+            Binding::Data(data) => self.apply_padding(data),
             _ => Err(expected("a value that depends on the input").found("a constant").into()),
         }
     }
 }
 
-impl Trouble {
-    /// The same trouble at the value called `name`.
-    fn about(self, name: &str) -> Self {
+impl Failure {
+    /// Adds the name of a value to the place of the error.
+    fn within(self, name: &str) -> Self {
         match self {
-            Self::Here(error) => Self::Here(error.within(short(name))),
-            earlier @ Self::Earlier(_) => earlier,
+            Self::Node(error) => Self::Node(error.within(short(name))),
+            earlier @ Self::Upstream(_) => earlier,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! A walk over the bytes of a file before anything is decoded.
+//! Checks the bytes of a file before anything is decoded.
 //!
-//! A message of two bytes becomes a structure of a hundred or more, so a small file could ask for a hundred times its own
-//! size. The walk counts the parts and refuses more than any network has; it allocates nothing.
+//! A message of two bytes becomes a structure of a hundred or more, so decoding a small file could allocate a hundred times
+//! its size. The check counts the parts and refuses more than any network has. It allocates nothing.
 
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The parts that are counted, and how many of each a file may have.
+/// The parts that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Node,
@@ -17,10 +17,11 @@ enum Part {
     Number,
 }
 
+/// Each part's name and limit.
 const PARTS: [(&str, usize); 4] =
     [("nodes", 16_384), ("initializers", 65_536), ("attributes, inputs and outputs", 262_144), ("numbers", 1 << 20)];
 
-/// The kinds of messages that are walked into.
+/// The messages that the check enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
@@ -34,31 +35,31 @@ enum Message {
     Shape,
 }
 
-/// What a field means to the walk.
-enum Meaning {
+/// The treatment of a field.
+enum Treatment {
     Skipped,
-    /// A message, and the part it counts as.
-    Inside(Message, Option<Part>),
+    /// A message to enter, and the part it counts as.
+    Nested(Message, Option<Part>),
     /// One part for the field, or for each varint if the field is a packed list.
     Counted(Part),
 }
 
 impl Message {
-    fn field(self, number: u64) -> Meaning {
-        use Meaning::{Counted, Inside, Skipped};
+    fn field(self, number: u64) -> Treatment {
+        use Treatment::{Counted, Nested, Skipped};
         match (self, number) {
-            (Self::Model, 7) => Inside(Self::Graph, None),
+            (Self::Model, 7) => Nested(Self::Graph, None),
             (Self::Model, 8 | 14) => Counted(Part::Number),
-            (Self::Graph, 1) => Inside(Self::Node, Some(Part::Node)),
-            (Self::Graph, 5) => Inside(Self::Tensor, Some(Part::Initializer)),
-            (Self::Graph, 11 | 12) => Inside(Self::ValueInfo, Some(Part::Connection)),
+            (Self::Graph, 1) => Nested(Self::Node, Some(Part::Node)),
+            (Self::Graph, 5) => Nested(Self::Tensor, Some(Part::Initializer)),
+            (Self::Graph, 11 | 12) => Nested(Self::ValueInfo, Some(Part::Connection)),
             (Self::Node, 1 | 2) => Counted(Part::Connection),
-            (Self::Node, 5) => Inside(Self::Attribute, Some(Part::Connection)),
-            (Self::Attribute, 5) => Inside(Self::Tensor, None),
+            (Self::Node, 5) => Nested(Self::Attribute, Some(Part::Connection)),
+            (Self::Attribute, 5) => Nested(Self::Tensor, None),
             (Self::Attribute, 8) | (Self::Tensor, 1 | 7 | 13) => Counted(Part::Number),
-            (Self::ValueInfo, 2) => Inside(Self::Type, None),
-            (Self::Type, 1) => Inside(Self::TensorType, None),
-            (Self::TensorType, 2) => Inside(Self::Shape, None),
+            (Self::ValueInfo, 2) => Nested(Self::Type, None),
+            (Self::Type, 1) => Nested(Self::TensorType, None),
+            (Self::TensorType, 2) => Nested(Self::Shape, None),
             (Self::Shape, 1) => Counted(Part::Number),
             _ => Skipped,
         }
@@ -73,7 +74,7 @@ impl Message {
 /// Checks that the file has no more parts than a network has.
 ///
 /// # Errors
-/// When it has, or the bytes are no messages at all.
+/// When it has more, or the bytes are malformed.
 pub(super) fn check(bytes: &[u8]) -> Result<()> {
     let mut counts = [0; PARTS.len()];
     walk(bytes, Message::Model, &mut counts)
@@ -83,16 +84,16 @@ fn walk(mut bytes: &[u8], message: Message, counts: &mut [usize; PARTS.len()]) -
     while !bytes.is_empty() {
         let field = Field::read(&mut bytes).ok_or_else(broken)?;
         match message.field(field.number) {
-            Meaning::Skipped => {}
-            Meaning::Inside(inner, part) => {
+            Treatment::Skipped => {}
+            Treatment::Nested(inner, part) => {
                 part.map_or(Ok(()), |part| count(counts, part, 1))?;
                 walk(field.content, inner, counts)?;
             }
-            Meaning::Counted(part) if message.is_packed(field.number) && field.wire_type == LENGTH => {
+            Treatment::Counted(part) if message.is_packed(field.number) && field.wire_type == LENGTH => {
                 // The last byte of a varint has its highest bit clear.
                 count(counts, part, field.content.iter().filter(|&&byte| byte < 0x80).count())?;
             }
-            Meaning::Counted(part) => count(counts, part, 1)?,
+            Treatment::Counted(part) => count(counts, part, 1)?,
         }
     }
     Ok(())
@@ -108,7 +109,7 @@ fn count(counts: &mut [usize; PARTS.len()], part: Part, more: usize) -> Result<(
 }
 
 fn broken() -> Error {
-    Error::format("onnx", expected("a whole ONNX file").found("bytes that are none"))
+    Error::format("onnx", expected("a complete ONNX file").found("malformed bytes"))
 }
 
 const VARINT: u64 = 0;
@@ -125,7 +126,7 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The field that `bytes` begin with, which are left behind it; `None` if they begin with none.
+    /// Takes a field from the front of `bytes`; `None` if they begin with none.
     fn read(bytes: &mut &'a [u8]) -> Option<Self> {
         let mut field = Self::head(bytes)?;
         let length = match field.wire_type {
@@ -133,14 +134,14 @@ impl<'a> Field<'a> {
             1 => 8,
             LENGTH => usize::try_from(field.value).ok()?,
             5 => 4,
-            // Groups, which ONNX has none of.
+            // Groups, which ONNX does not use.
             _ => return None,
         };
         (field.content, *bytes) = bytes.split_at_checked(length)?;
         Some(field)
     }
 
-    /// The field's number and type, and its value or length; no content.
+    /// Takes the field's number and type, and its value or length, but no content.
     fn head(bytes: &mut &'a [u8]) -> Option<Self> {
         let key = varint(bytes)?;
         let (number, wire_type) = (key >> 3, key & 7);
@@ -165,7 +166,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 /// Whether a file that begins with `bytes` is an ONNX model: the version of the format comes first, then only fields that
 /// a model has, up to its graph. The first few hundred bytes suffice.
 pub(super) fn is_onnx(mut bytes: &[u8]) -> bool {
-    // The latest version is 13; versions are not given away by the hundred.
+    // The latest version is 13; the bound leaves ample room.
     const VERSIONS: std::ops::RangeInclusive<u64> = 1..=100;
     match Field::read(&mut bytes) {
         Some(Field { number: 1, wire_type: VARINT, value, .. }) if VERSIONS.contains(&value) => {}
@@ -191,8 +192,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_known_by_its_first_fields() {
-        // ir_version 8, producer "pt", a graph of 300 bytes that are yet to come.
+    fn a_model_is_recognised_by_its_first_fields() {
+        // ir_version 8, producer "pt", a graph of 300 bytes, not included.
         let head = [0x08, 8, 0x12, 2, b'p', b't', 0x3A, 0xAC, 0x02];
         assert!(is_onnx(&head));
         assert!(!is_onnx(&head[..6]), "no graph");
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn many_empty_parts_are_refused_before_they_are_decoded() {
+    fn many_empty_parts_are_refused_before_decoding() {
         let nodes: Vec<u8> = [0x0A, 0].repeat(20_000);
         let mut file = vec![0x08, 8, 0x3A];
         let mut length = nodes.len();
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_messages_are_refused() {
+    fn malformed_bytes_are_refused() {
         for bytes in [&[0x3A, 0x05, 0][..], &[0x3B], &[0xFF; 12], &[0x08]] {
             assert!(check(bytes).is_err(), "{bytes:?}");
         }

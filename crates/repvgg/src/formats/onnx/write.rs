@@ -1,4 +1,4 @@
-//! Writing: a graph's nodes as ONNX operators, its parameters as initializers under their own names.
+//! Writes ONNX: nodes become operators, parameters become initializers under their own names.
 
 mod build;
 mod initializer;
@@ -20,7 +20,7 @@ use crate::{Error, Graph, Precision, Result, Weights};
 use build::Builder;
 use initializer::Initializer;
 
-/// The versions of ONNX's operators that can be written, and for each the version of the file format it came with.
+/// The opsets that can be written, each with the version of the file format it was released with.
 const VERSIONS: [(i64, i64); 15] = [
     (7, 3),
     (8, 3),
@@ -45,17 +45,17 @@ pub const PREPROCESSING_OPSET: i64 = 18;
 /// The largest message that other readers accept, in bytes.
 const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
-/// How an ONNX file is written.
+/// Options for writing an ONNX file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WriteOptions {
     /// The version of ONNX's operators, 7 to 21; with preprocessing at least 18.
     pub opset: i64,
     /// The precision of stored parameters.
     pub precision: Precision,
-    /// Parameters of more bytes than this in total are written to a file beside the model.
+    /// If the parameters exceed this many bytes in total, they go to a file next to the model.
     pub external_over: u64,
-    /// The evaluation transform, if it becomes part of the graph. Its input is then `image`, uint8 `[batch, height, width, 3]`
-    /// in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
+    /// The evaluation transform to include in the graph, if any. The graph's input is then `image`, uint8
+    /// `[batch, height, width, 3]` in RGB and of any size, instead of `input`, float `[batch, C, height, width]`.
     pub preprocess: Option<Preprocessing>,
     /// Text for the file's metadata properties.
     pub metadata: BTreeMap<String, String>,
@@ -80,15 +80,14 @@ impl Default for WriteOptions {
 /// External parameters go to `<file name>.data`, which is written first. Each file is complete or absent.
 ///
 /// # Errors
-/// When the weights do not fit the graph, the options ask for what an opset or half precision cannot express, or a file
-/// cannot be written.
+/// When the weights do not fit the graph, the opset or half precision cannot express the model, or a file cannot be written.
 pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &WriteOptions) -> Result<()> {
     let (mut model, initializers) = model(graph, weights, options)?;
     let total: u64 = initializers.iter().map(|initializer| initializer.bytes() as u64).sum();
     let tensors = if total > options.external_over {
-        store::beside(path, &initializers)?
+        store::write_external(path, &initializers)?
     } else {
-        initializers.iter().map(Initializer::inside).collect()
+        initializers.iter().map(Initializer::embedded).collect()
     };
     let graph = model.graph.get_or_insert_default();
     graph.initializer = tensors;

@@ -1,7 +1,7 @@
-//! The container of PyTorch 1.6 and later: a zip archive whose entries lie under one folder of any name.
+//! The container of PyTorch 1.6 and later: a zip archive with all entries in one folder of any name.
 //!
-//! PyTorch stores its entries uncompressed; they are borrowed from the file. Deflated entries, from archives that were
-//! repacked, are unpacked up to a limit. The checksum of every entry that is read is verified.
+//! PyTorch stores entries uncompressed, so they are borrowed from the file. Deflated entries, from repacked archives, are
+//! unpacked up to a limit. Reading an entry verifies its checksum.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -32,32 +32,37 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// An archive, by the names of its entries.
+/// An open archive.
 pub(super) struct Archive<'a> {
     bytes: &'a [u8],
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// What comes before `data.pkl`.
+    /// The path before `data.pkl`.
     root: String,
-    /// The bytes that may still be unpacked.
+    /// The number of bytes that may still be unpacked.
     allowance: usize,
 }
 
 impl<'a> Archive<'a> {
+    /// Opens an archive.
+    ///
     /// # Errors
     /// When the archive is truncated or not a checkpoint: no `data.pkl` or several, duplicate names, a TorchScript program.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self> {
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(|error| foreign("archive", &error))?;
+        let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(|error| zip_error("archive", &error))?;
         if zip.has_duplicate_names() {
             return Err(Error::format("archive", "duplicate entry name"));
         }
-        let names: Vec<_> = zip.file_names().collect::<Result<_, _>>().map_err(|error| foreign("archive", &error))?;
+        let names: Vec<_> = zip.file_names().collect::<Result<_, _>>().map_err(|error| zip_error("archive", &error))?;
         let is_folder = |root: &str| root.is_empty() || root.ends_with('/');
         let mut roots = names.iter().filter_map(|name| name.strip_suffix(PICKLE)).filter(|root| is_folder(root));
         let root = match (roots.next(), roots.next()) {
             (Some(root), None) => root.to_owned(),
             (None, _) => {
-                return Err(Error::format("archive", expected(format_args!("an entry {PICKLE}")).found(list(&names))));
+                return Err(Error::format(
+                    "archive",
+                    expected(format_args!("an entry {PICKLE}")).found(first_names(&names)),
+                ));
             }
             (Some(_), Some(_)) => {
                 return Err(Error::format("archive", expected(format_args!("one entry {PICKLE}")).found("two")));
@@ -101,7 +106,7 @@ impl<'a> Archive<'a> {
     fn read(&mut self, name: &str) -> Result<Cow<'a, [u8]>> {
         let place = || name.escape_debug();
         let index = self.index(name).ok_or_else(|| Error::format(place(), "missing from the archive"))?;
-        let entry = self.zip.by_index_raw(index).map_err(|error| foreign(place(), &error))?;
+        let entry = self.zip.by_index_raw(index).map_err(|error| zip_error(place(), &error))?;
         if entry.encrypted() {
             return Err(Error::format(place(), "encrypted entries are not supported"));
         }
@@ -129,7 +134,7 @@ impl<'a> Archive<'a> {
             Error::format(place(), expected(format_args!("at most {} bytes when unpacked", self.allowance)).found(size))
         })?;
         self.allowance -= size;
-        let entry = self.zip.by_index(index).map_err(|error| foreign(place(), &error))?;
+        let entry = self.zip.by_index(index).map_err(|error| zip_error(place(), &error))?;
         let mut unpacked = Vec::with_capacity(size);
         // One byte more than declared: it reveals a longer entry, and makes the reader reach the end of a correct one.
         let read = entry.take(size as u64 + 1).read_to_end(&mut unpacked);
@@ -149,12 +154,12 @@ fn slice(bytes: &[u8], start: u64, length: u64) -> Option<&[u8]> {
     bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
 }
 
-fn foreign(place: impl std::fmt::Display, error: &ZipError) -> Error {
-    Error::format(place, expected("a whole zip archive").found(error))
+fn zip_error(place: impl std::fmt::Display, error: &ZipError) -> Error {
+    Error::format(place, expected("a complete zip archive").found(error))
 }
 
-/// The first of `names`, as an error shows them.
-fn list(names: &[Cow<'_, str>]) -> String {
+/// The first few `names`, as an error lists them.
+fn first_names(names: &[Cow<'_, str>]) -> String {
     let shown: Vec<String> = names.iter().take(LISTED).map(|name| name.escape_debug().take(40).collect()).collect();
     match names.len() {
         0 => "an empty archive".to_owned(),

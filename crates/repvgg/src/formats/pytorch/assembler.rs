@@ -5,7 +5,7 @@ use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A whole pickle of protocol 2 around the instructions that make its value.
+/// Wraps the instructions that build a value in a pickle of protocol 2.
 pub(super) fn pickle(value: &[u8]) -> Vec<u8> {
     [b"\x80\x02", value, b"."].concat()
 }
@@ -66,13 +66,13 @@ pub(super) fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> V
     zip.finish().unwrap().into_inner()
 }
 
-/// A file of the state dict `value`, whose storage `0` holds `elements`.
+/// A file with the state dict `value` and a storage `0` that holds `elements`.
 pub(super) fn file(value: &[u8], elements: &[u8]) -> Vec<u8> {
     let entries = [("net/data.pkl", &pickle(value)[..]), ("net/data/0", elements)];
     archive(&entries, CompressionMethod::Stored)
 }
 
-/// As [`file`], in the stream format of PyTorch before 1.6; `count` elements.
+/// Like [`file`], in the stream format of PyTorch before 1.6, with `count` elements.
 pub(super) fn stream(value: &[u8], count: i64, elements: &[u8]) -> Vec<u8> {
     let keys = pickle(&[b"](", &text("0")[..], b"e"].concat());
     let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
@@ -80,7 +80,7 @@ pub(super) fn stream(value: &[u8], count: i64, elements: &[u8]) -> Vec<u8> {
         .concat()
 }
 
-/// The bytes with every `from` replaced by `to`, of the same length.
+/// Replaces every `from` with `to`, which has the same length.
 pub(super) fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes.to_vec();

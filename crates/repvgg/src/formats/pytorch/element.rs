@@ -1,6 +1,6 @@
 //! The element types of PyTorch's tensors.
 
-/// How the bytes of an element are decoded.
+/// A class of element types, by their decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     F64,
@@ -13,11 +13,11 @@ pub(super) enum Kind {
     Quantized,
 }
 
-/// An element type.
+/// A row of the table of element types.
 struct Row {
     /// PyTorch's name for it.
     dtype: &'static str,
-    /// The class of its storages; empty where there is none.
+    /// Its storage class; empty if it has none.
     storage: &'static str,
     /// Bytes per element.
     size: usize,
@@ -56,7 +56,7 @@ const ROWS: [Row; 25] = [
     row("quint4x2", "QUInt4x2Storage", 1, Kind::Quantized),
 ];
 
-/// An element type: a row of the table.
+/// An element type, as an index into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element(u8);
 

@@ -1,4 +1,4 @@
-//! Elements of any float type and any strides, as f32 in row-major order.
+//! Decodes elements of any float type and any strides into `f32` in row-major order.
 
 use half::{bf16, f16};
 
@@ -18,12 +18,12 @@ pub(super) struct StridedLayout {
     /// The index of the first element.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// Elements between neighbours along each axis; 0 where an axis repeats its elements.
+    /// Elements between neighbours along each axis; 0 if an axis repeats its elements.
     pub(super) strides: Vec<usize>,
 }
 
 impl StridedLayout {
-    /// The number of elements, and the index after the last; `None` when either overflows, or there is not one stride per axis.
+    /// The number of elements, and the index after the last; `None` if either overflows, or axes and strides differ in number.
     pub(super) fn extent(&self) -> Option<(usize, usize)> {
         let count = element_count(&self.shape).filter(|_| self.shape.len() == self.strides.len())?;
         if count == 0 {
@@ -36,7 +36,7 @@ impl StridedLayout {
     }
 }
 
-/// The elements of a storage that `layout` names, in row-major order.
+/// Decodes the elements of a storage that `layout` selects, in row-major order.
 ///
 /// # Panics
 /// When the elements are not floats or lie outside the storage.
@@ -50,7 +50,7 @@ pub(super) fn read(kind: Kind, order: ByteOrder, storage: &[u8], layout: &Stride
         (Kind::F16, ByteOrder::Big) => gather(storage, layout, |bytes| f16::from_be_bytes(bytes).to_f32()),
         (Kind::Bf16, ByteOrder::Little) => gather(storage, layout, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         (Kind::Bf16, ByteOrder::Big) => gather(storage, layout, |bytes| bf16::from_be_bytes(bytes).to_f32()),
-        (Kind::Other | Kind::Complex | Kind::Quantized, _) => panic!("{kind:?} elements are not read"),
+        (Kind::Other | Kind::Complex | Kind::Quantized, _) => panic!("{kind:?} elements cannot be decoded"),
     }
 }
 
@@ -66,20 +66,20 @@ fn gather<const N: usize>(storage: &[u8], layout: &StridedLayout, element: impl 
         run *= extent;
     }
     let mut elements = Vec::with_capacity(count);
-    let mut place = layout.offset;
+    let mut offset = layout.offset;
     let mut index = vec![0; outer.len()];
     loop {
-        elements.extend(storage[place..place + run].iter().map(|&bytes| element(bytes)));
+        elements.extend(storage[offset..offset + run].iter().map(|&bytes| element(bytes)));
         // The next index in row-major order: advance the last axis that is not at its end and rewind those after it.
         let mut axes = index.iter_mut().zip(&outer).rev();
         loop {
             let Some((index, (extent, stride))) = axes.next() else { return elements };
             *index += 1;
-            place += stride;
+            offset += stride;
             if *index < *extent {
                 break;
             }
-            place -= *index * stride;
+            offset -= *index * stride;
             *index = 0;
         }
     }

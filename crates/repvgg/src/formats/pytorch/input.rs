@@ -3,7 +3,7 @@
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The bytes still to be read.
+/// The bytes not yet read.
 pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -22,7 +22,7 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self.take(N as u64)?.try_into().expect("`take` returns as many bytes as requested"))
+        Ok(self.take(N as u64)?.try_into().expect("`take` returns the requested number of bytes"))
     }
 
     pub(super) fn byte(&mut self) -> Result<u8> {

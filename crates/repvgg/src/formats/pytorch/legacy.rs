@@ -1,41 +1,43 @@
-//! The stream format of PyTorch before 1.6, which later versions write on request: five pickles (a magic number, the protocol
-//! version, facts about the machine, the object, the keys of its storages), then each storage as an element count (i64) and
-//! its elements. Both are little-endian on every machine. The format has no checksums: a flipped bit is a changed weight.
+//! The stream format of PyTorch before 1.6, which later versions still write on request.
+//!
+//! A stream holds five pickles (a magic number, the protocol version, facts about the machine, the object, the keys of its
+//! storages), then each storage as an element count (i64) and its elements. Both are little-endian on every machine. The
+//! format has no checksums: a flipped bit is a changed weight.
 
 use std::collections::HashMap;
 
 use super::input::Input;
 use super::pickle::{self, Pickle};
 use super::tensor::Storage;
-use super::value::Value;
+use super::value::PickleValue;
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The magic number 0x1950a86a20f9469cfc6c, as protocol 1 writes it and as later ones do after their prefix.
+/// The magic number 0x1950a86a20f9469cfc6c, in protocol 1, and in later protocols after their prefix.
 const MAGIC_TEXT: &[u8] = b"L119547037146038801333356L\n.";
 const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
 /// The only version of the protocol that exists.
 const VERSION: usize = 1001;
 
-/// What follows the magic number, if these are the first bytes of such a stream.
+/// Returns the bytes after the magic number, if `bytes` begin such a stream.
 pub(super) fn after_magic(bytes: &[u8]) -> Option<&[u8]> {
     let binary = |bytes| {
         let (&[0x80, 2..=5], rest) = <[u8]>::split_first_chunk(bytes)? else { return None };
-        // From protocol 4 on there is a frame: its instruction and its length.
+        // Protocols 4 and 5 add a frame: an instruction and a length.
         let rest = if rest.first() == Some(&0x95) { rest.get(9..)? } else { rest };
         rest.strip_prefix(MAGIC)
     };
     bytes.strip_prefix(MAGIC_TEXT).or_else(|| binary(bytes))
 }
 
-/// The object of a stream, and the bytes of every storage by its key.
+/// The object of a stream, and the bytes of its storages by key.
 pub(super) type Stream<'a> = (Pickle<'a>, HashMap<&'a str, &'a [u8]>);
 
-/// Reads what follows the magic number.
+/// Reads a stream from the bytes after its magic number.
 ///
 /// # Errors
-/// When it is truncated, has another version, or its storages are not those that the object refers to.
+/// When the stream is truncated, has another version, or its storages are not those that the object refers to.
 pub(super) fn read(bytes: &[u8]) -> Result<Stream<'_>> {
     let (version, rest) = pickle::read(bytes)?;
     if version.values.count(version.root) != Some(VERSION) {
@@ -52,11 +54,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Stream<'_>> {
     Ok((object, storages))
 }
 
-/// The number and the bytes of the elements of every storage that the object refers to.
+/// The element count and byte count of every storage that the object refers to.
 fn sizes<'a>(object: &Pickle<'a>) -> Result<HashMap<&'a str, (usize, usize)>> {
     let mut sizes = HashMap::new();
     for value in object.values.iter() {
-        let &Value::Outside(reference) = value else { continue };
+        let &PickleValue::Persistent(reference) = value else { continue };
         let storage = Storage::read(&object.values, reference)?;
         let size = (storage.count, storage.byte_count()?);
         if *sizes.entry(storage.key).or_insert(size) != size {
@@ -71,8 +73,8 @@ fn storages<'a>(
     sizes: &HashMap<&str, (usize, usize)>,
     mut input: Input<'a>,
 ) -> Result<HashMap<&'a str, &'a [u8]>> {
-    let Value::List(listed) = keys.values.get(keys.root) else {
-        let found = keys.values.get(keys.root).words();
+    let PickleValue::List(listed) = keys.values.get(keys.root) else {
+        let found = keys.values.get(keys.root).describe();
         return Err(Error::format("stream", expected("a list of storages").found(found)));
     };
     let mut storages = HashMap::new();

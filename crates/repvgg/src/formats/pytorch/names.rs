@@ -1,40 +1,40 @@
-//! The names that a pickle may mention. Nothing is ever called: a name only determines what kind of data its arguments are.
+//! The names that a pickle may mention. Nothing is ever called: a name only determines how its arguments are interpreted.
 
 use super::element::Element;
 
-/// An allowed name, by what is made of the values that it is applied to.
+/// An allowed name, by the meaning of its application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
-    /// `OrderedDict` and its like: a dictionary.
+    /// `OrderedDict` and similar classes: a dictionary.
     Mapping,
-    /// `torch.Size`: the tuple that it is given.
+    /// `torch.Size`: its argument, a tuple.
     Size,
-    /// `getattr`, which one training framework's logs apply to a class of its own, see [`DATA`]; refused on anything else.
+    /// `getattr`, which one training framework's logs apply to a class in [`DATA`]; refused for anything else.
     Attribute,
-    /// A function that makes a tensor.
+    /// A function that rebuilds a tensor.
     Rebuild(Rebuild),
-    /// A class of storages.
+    /// A storage class.
     Storage(Element),
-    /// A type of elements.
+    /// An element type.
     Dtype(Element),
     /// `torch.Tensor` or `torch.nn.Parameter`.
     TensorClass,
-    /// Anything else that holds data: opaque.
+    /// Any other plain data, which stays opaque.
     Data,
 }
 
-/// A function that makes a tensor, by its arguments.
+/// A function that rebuilds a tensor, by its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rebuild {
     /// `_rebuild_tensor` and `_v2`: storage, offset, size, stride, and from version 2 on requires_grad, hooks, metadata.
     Tensor,
-    /// `_rebuild_tensor_v3`: as version 2, the type of the elements before the metadata.
+    /// `_rebuild_tensor_v3`: as version 2, with the element type before the metadata.
     TypedTensor,
     /// `_rebuild_parameter`: tensor, requires_grad, hooks.
     Parameter,
     /// `_rebuild_from_type_v2`: function, class, arguments, state.
     FromType,
-    /// Makes a tensor that is not a plain array of elements.
+    /// Rebuilds a tensor that is not a plain array of elements.
     Unreadable(Unreadable),
 }
 
@@ -66,7 +66,7 @@ const REBUILD: [(&str, Rebuild); 13] = [
     ("_rebuild_device_tensor_from_cpu_tensor", Rebuild::Unreadable(Unreadable::Device)),
 ];
 
-/// Modules and their names for plain data: epochs, losses, settings, arrays and times stored beside the weights.
+/// Modules and their allowed names for plain data: epochs, losses, settings, arrays and times stored with the weights.
 const DATA: [(&str, &[&str]); 24] = [
     ("_codecs", &["encode"]),
     ("argparse", &["Namespace"]),
@@ -118,7 +118,7 @@ const DATA: [(&str, &[&str]); 24] = [
 const PATHS: [&str; 6] = ["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"];
 
 impl Name {
-    /// The name `name` of `module`, or `None` when it is not allowed. Python 2's names of modules are accepted too.
+    /// Looks up `name` in `module`; `None` if it is not allowed. Python 2's module names are accepted too.
     pub(super) fn find(module: &str, name: &str) -> Option<Self> {
         let module = match module {
             "__builtin__" => "builtins",
@@ -141,8 +141,8 @@ impl Name {
 }
 
 impl Unreadable {
-    /// The tensor in words.
-    pub(super) fn words(self) -> &'static str {
+    /// The tensor as errors describe it.
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Quantized => "a quantized tensor",
             Self::Sparse => "a sparse tensor",

@@ -1,9 +1,9 @@
-//! Python's pickle format: a stack machine, run on plain data.
+//! An interpreter of Python's pickle format, a stack machine. It builds nothing but plain data.
 //!
 //! Protocols 1 to 5 are supported. Protocol 0 is not: PyTorch writes it, but loses the references to storages and cannot read
 //! the result itself. The machine creates no objects and calls nothing: applying an allowed [`Name`] to arguments only records
-//! both. Every value is stored once and referred to by its [`Id`], so sharing and cycles are free, and two counters bound what
-//! a pickle can allocate.
+//! both. Every value is stored once and referred to by its [`Id`], so sharing and cycles are free. Two counters limit what a
+//! pickle can allocate.
 
 mod apply;
 mod scalars;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::input::Input;
 use super::names::Name;
-use super::value::{Id, Value, Values};
+use super::value::{Id, PickleValue, PickleValues};
 use crate::error::expected;
 use crate::{Error, Result};
 
@@ -25,18 +25,18 @@ const INSTRUCTION_LIMIT: usize = 1 << 24;
 /// A pickle that has been read.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    pub(super) values: Values<'a>,
+    pub(super) values: PickleValues<'a>,
     pub(super) root: Id,
 }
 
-/// Reads one pickle from the front of `bytes`; returns it and the bytes that follow.
+/// Reads one pickle from the front of `bytes`. Returns it and the bytes that follow.
 ///
 /// # Errors
 /// When it is truncated, uses an instruction that no checkpoint needs, mentions a name that is not allowed, or holds too much.
 pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, &[u8])> {
     let mut machine = Machine {
         input: Input(bytes),
-        values: Values::new(),
+        values: PickleValues::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
@@ -55,7 +55,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, &[u8])> {
 
 struct Machine<'a> {
     input: Input<'a>,
-    values: Values<'a>,
+    values: PickleValues<'a>,
     stack: Vec<Id>,
     /// Heights of the stack; values below the last mark cannot be popped.
     marks: Vec<usize>,
@@ -67,7 +67,7 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn step(&mut self, instruction: u8) -> Result<()> {
         match instruction {
-            // Protocol and frame carry no information that the bytes lack.
+            // The protocol and the frame change nothing in what follows.
             0x80 => self.protocol()?,
             0x95 => drop(self.input.array::<8>()?),
             // The stack.
@@ -82,7 +82,7 @@ impl<'a> Machine<'a> {
                 self.stack.push(top);
             }
             // Plain values.
-            b'N' | 0x88 | 0x89 => self.stack.push(Values::PLAIN),
+            b'N' | 0x88 | 0x89 => self.stack.push(PickleValues::PLAIN),
             b'G' => self.plain(8)?,
             b'C' => self.sized::<1>(Self::plain)?,
             b'B' => self.sized::<4>(Self::plain)?,
@@ -92,7 +92,7 @@ impl<'a> Machine<'a> {
             b'M' => self.little_endian(2)?,
             b'J' => {
                 let number = i32::from_le_bytes(self.input.array()?);
-                self.push(Value::Int(number.into()))?;
+                self.push(PickleValue::Int(number.into()))?;
             }
             0x8a => self.sized::<1>(Self::long)?,
             0x8b => self.sized::<4>(Self::long)?,
@@ -102,27 +102,27 @@ impl<'a> Machine<'a> {
             b'T' | b'X' => self.sized::<4>(Self::text)?,
             0x8d => self.sized::<8>(Self::text)?,
             // Containers.
-            b')' => self.stack.push(Values::EMPTY),
+            b')' => self.stack.push(PickleValues::EMPTY),
             0x85..=0x87 => self.short_tuple(usize::from(instruction - 0x84))?,
             b't' => {
                 let items = self.pop_to_mark()?;
-                self.push(Value::Tuple(items))?;
+                self.push(PickleValue::Tuple(items))?;
             }
-            b']' => self.push(Value::List(Vec::new()))?,
+            b']' => self.push(PickleValue::List(Vec::new()))?,
             b'l' => {
                 let items = self.pop_to_mark()?;
-                self.push(Value::List(items))?;
+                self.push(PickleValue::List(items))?;
             }
-            b'}' => self.push(Value::Dict(Vec::new()))?,
+            b'}' => self.push(PickleValue::Dict(Vec::new()))?,
             b'd' => {
                 let items = self.pop_to_mark()?;
-                self.push(Value::Dict(Vec::new()))?;
+                self.push(PickleValue::Dict(Vec::new()))?;
                 self.set(&items)?;
             }
-            0x8f => self.push(Value::Object { maker: Name::Data, parts: Vec::new() })?,
+            0x8f => self.push(PickleValue::Object { maker: Name::Data, parts: Vec::new() })?,
             0x91 => {
                 let parts = self.pop_to_mark()?;
-                self.push(Value::Object { maker: Name::Data, parts })?;
+                self.push(PickleValue::Object { maker: Name::Data, parts })?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -149,7 +149,7 @@ impl<'a> Machine<'a> {
                 let place = self.memo.len() as u32;
                 self.remember_at(place)?;
             }
-            // Names and what they are applied to.
+            // Names and their application.
             b'c' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
                 self.name(module, name)?;
@@ -166,9 +166,9 @@ impl<'a> Machine<'a> {
                 self.apply(function, arguments)?;
             }
             0x92 => {
-                let (named, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
+                let (keywords, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.apply(class, arguments)?;
-                self.add_part(named)?;
+                self.add_part(keywords)?;
             }
             b'b' => {
                 let state = self.pop()?;
@@ -176,7 +176,7 @@ impl<'a> Machine<'a> {
             }
             b'Q' => {
                 let reference = self.pop()?;
-                self.push(Value::Outside(reference))?;
+                self.push(PickleValue::Persistent(reference))?;
             }
             b'F' | b'P' | b'S' | b'V' | b'g' | b'i' | b'o' | b'p' => {
                 return Err(Error::format(
@@ -210,14 +210,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value<'a>) -> Result<()> {
+    fn push(&mut self, value: PickleValue<'a>) -> Result<()> {
         self.charge(1)?;
         let id = self.values.add(value);
         self.stack.push(id);
         Ok(())
     }
 
-    /// Where the stack above the last mark starts.
+    /// The height of the stack at the last mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
         let first = first.ok_or_else(|| Error::format("pickle", expected("the items of a tuple").found("too few")))?;
         let items = self.stack.split_off(first);
         self.charge(items.len())?;
-        self.push(Value::Tuple(items))
+        self.push(PickleValue::Tuple(items))
     }
 
     /// Adds items to the list or set on top of the stack.
@@ -264,16 +264,16 @@ impl<'a> Machine<'a> {
         self.charge(items.len())?;
         let top = self.top()?;
         match self.values.get_mut(top) {
-            Value::List(list) | Value::Object { parts: list, .. } => list.extend_from_slice(items),
+            PickleValue::List(list) | PickleValue::Object { parts: list, .. } => list.extend_from_slice(items),
             other => {
-                let found = other.words();
+                let found = other.describe();
                 return Err(Error::format("pickle", expected("a list to add to").found(found)));
             }
         }
         Ok(())
     }
 
-    /// Sets keys and values, in turn, in the dictionary on top of the stack.
+    /// Inserts alternating keys and values into the dictionary on top of the stack.
     fn set(&mut self, items: &[Id]) -> Result<()> {
         self.charge(items.len())?;
         let (pairs, rest) = items.as_chunks::<2>();
@@ -282,10 +282,10 @@ impl<'a> Machine<'a> {
         }
         let top = self.top()?;
         match self.values.get_mut(top) {
-            Value::Dict(entries) => entries.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            Value::Object { parts, .. } => parts.extend_from_slice(items),
+            PickleValue::Dict(entries) => entries.extend(pairs.iter().map(|&[key, value]| (key, value))),
+            PickleValue::Object { parts, .. } => parts.extend_from_slice(items),
             other => {
-                let found = other.words();
+                let found = other.describe();
                 return Err(Error::format("pickle", expected("a dictionary to set in").found(found)));
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::names::Name;
 use super::pickle::Pickle;
-use super::value::{Id, Value};
+use super::value::{Id, PickleValue};
 use crate::error::expected;
 use crate::{Error, Result};
 
@@ -30,17 +30,17 @@ const KEYS: [&str; 14] = [
 const LISTED: usize = 8;
 const KEY_LIMIT: usize = 40;
 
-/// The tensors of a state dict by name, in its order.
+/// Finds the state dict and returns its tensors by name, in its order.
 ///
 /// The state dict is the value of the first of [`KEYS`] that is a dictionary with a tensor directly in it, or else the root, if
-/// that is such a dictionary. Entries without tensors, such as counters and settings, are skipped; an entry with tensors nested
+/// that is one. Entries without tensors, such as counters and settings, are skipped; an entry with tensors nested
 /// in it is refused.
 ///
 /// # Errors
 /// When there is no state dict, a name is not text, a name repeats, or tensors are nested deeper.
 pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
-    let Value::Dict(root) = pickle.values.get(pickle.root) else {
-        let found = pickle.values.get(pickle.root).words();
+    let PickleValue::Dict(root) = pickle.values.get(pickle.root) else {
+        let found = pickle.values.get(pickle.root).describe();
         return Err(Error::format("pickle", expected("a dictionary of tensors").found(found)));
     };
     check_unique(pickle, root)?;
@@ -48,7 +48,7 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
     let wrapped = KEYS.into_iter().find_map(|key| Some((key, tensors_of(pickle, under(key)?)?)));
     let (place, entries) = match wrapped {
         Some((key, entries)) => (key, entries),
-        None => ("state dict", tensors_of(pickle, pickle.root).ok_or_else(|| none(pickle, root))?),
+        None => ("state dict", tensors_of(pickle, pickle.root).ok_or_else(|| no_state_dict(pickle, root))?),
     };
     named(pickle, entries).map_err(|error| error.within(place))
 }
@@ -56,20 +56,20 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
 /// The entries of a dictionary with a tensor directly in it.
 fn tensors_of<'p>(pickle: &'p Pickle<'_>, id: Id) -> Option<&'p [(Id, Id)]> {
     match pickle.values.get(id) {
-        Value::Dict(entries) if entries.iter().any(|&(_, value)| is_tensor(pickle, value)) => Some(entries),
+        PickleValue::Dict(entries) if entries.iter().any(|&(_, value)| is_tensor(pickle, value)) => Some(entries),
         _ => None,
     }
 }
 
 fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
-    matches!(pickle.values.get(id), Value::Object { maker: Name::Rebuild(_), .. })
+    matches!(pickle.values.get(id), PickleValue::Object { maker: Name::Rebuild(_), .. })
 }
 
 /// The error for a dictionary without a state dict.
-fn none(pickle: &Pickle<'_>, root: &[(Id, Id)]) -> Error {
+fn no_state_dict(pickle: &Pickle<'_>, root: &[(Id, Id)]) -> Error {
     let word = |&(key, _): &(Id, Id)| match pickle.values.text(key) {
         Some(text) => shown(text),
-        None => pickle.values.get(key).words().to_owned(),
+        None => pickle.values.get(key).describe().to_owned(),
     };
     let mut keys: Vec<String> = root.iter().take(LISTED).map(word).collect();
     if root.len() > LISTED {
@@ -101,11 +101,11 @@ fn named<'a>(pickle: &Pickle<'a>, entries: &[(Id, Id)]) -> Result<Vec<(&'a str, 
     for &(key, value) in entries {
         let name = pickle.values.text(key);
         if is_tensor(pickle, value) {
-            let found = pickle.values.get(key).words();
+            let found = pickle.values.get(key).describe();
             let name = name.ok_or_else(|| Error::format("names", expected("text").found(found)))?;
             tensors.push((name, value));
         } else if holds_tensor(pickle, value, &mut seen) {
-            let found = pickle.values.get(value).words();
+            let found = pickle.values.get(value).describe();
             let name = shown(name.unwrap_or("an entry"));
             return Err(Error::format(name, expected("a tensor").found(format_args!("{found} that holds tensors"))));
         }
@@ -120,7 +120,7 @@ fn holds_tensor(pickle: &Pickle<'_>, id: Id, seen: &mut [bool]) -> bool {
         if std::mem::replace(&mut seen[id.index()], true) {
             continue;
         }
-        if is_tensor(pickle, id) || matches!(pickle.values.get(id), Value::Outside(_)) {
+        if is_tensor(pickle, id) || matches!(pickle.values.get(id), PickleValue::Persistent(_)) {
             return true;
         }
         left.extend(pickle.values.parts(id));

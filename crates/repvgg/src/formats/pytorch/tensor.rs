@@ -1,4 +1,4 @@
-//! From storages to tensors.
+//! Builds tensors from storages.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,13 +7,13 @@ use std::ops::Range;
 use super::element::{Element, Kind};
 use super::elements::{self, ByteOrder, StridedLayout};
 use super::names::{Name, Rebuild};
-use super::value::{Id, Value, Values};
+use super::value::{Id, PickleValue, PickleValues};
 use crate::error::expected;
 use crate::formats::Stored;
 use crate::{Error, Result, Tensor};
 
-/// All tensors together may have this many elements and axes per byte of the file, so that many views of one storage cannot
-/// exhaust memory. Half-precision weights may have four names.
+/// The most elements and axes of all tensors per byte of the file, so that many views of one storage cannot exhaust memory.
+/// It allows four names for each half-precision weight.
 const ELEMENTS_PER_BYTE: usize = 2;
 
 /// The most axes of a tensor, as in PyTorch.
@@ -27,20 +27,20 @@ pub(super) struct Storage<'a> {
     pub(super) key: &'a str,
     /// The type of its elements.
     element: Element,
-    /// Elements of the whole storage.
+    /// The number of elements of the whole storage.
     pub(super) count: usize,
-    /// The elements that are referred to; only very old files refer to a part.
+    /// The elements in use; only very old files use a part.
     part: Range<usize>,
 }
 
 impl<'a> Storage<'a> {
     /// Reads `("storage", class, key, location, count)`, which streams may follow by `(key of the part, first, count)`.
-    pub(super) fn read(values: &Values<'a>, reference: Id) -> Result<Self> {
+    pub(super) fn read(values: &PickleValues<'a>, reference: Id) -> Result<Self> {
         let wrong =
             || Error::format("storage", expected("its class, key, location and number of elements").found("others"));
         let (&[word, class, key, location, count], rest) =
             values.tuple(reference).and_then(<[Id]>::split_first_chunk).ok_or_else(wrong)?;
-        let &Value::Name(Name::Storage(element)) = values.get(class) else { return Err(wrong()) };
+        let &PickleValue::Name(Name::Storage(element)) = values.get(class) else { return Err(wrong()) };
         let (Some("storage"), Some(key), Some(location), Some(count)) =
             (values.text(word), values.text(key), values.text(location), values.count(count))
         else {
@@ -73,10 +73,10 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// Makes tensors from storages.
+/// Builds tensors from the storages of a file.
 pub(super) struct Reader<'a, F> {
     order: ByteOrder,
-    /// The bytes of the storage of a key.
+    /// Returns the bytes of the storage with a given key.
     fetch: F,
     /// The storages fetched so far, each checked once.
     fetched: HashMap<&'a str, Cow<'a, [u8]>>,
@@ -90,15 +90,15 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         Self { order, fetch, fetched: HashMap::new(), allowance: file_size.saturating_mul(ELEMENTS_PER_BYTE) }
     }
 
-    /// The tensor that the value describes.
+    /// Builds the tensor that a value describes.
     ///
     /// # Errors
-    /// When it is not a plain array of real numbers, exceeds its storage, or the elements add up to too many.
-    pub(super) fn tensor(&mut self, values: &Values<'v>, id: Id) -> Result<Stored> {
-        let (rebuild, arguments) = unwrap(values, id)?;
+    /// When it is not a plain array of real numbers, exceeds its storage, or the tensors have too many elements in total.
+    pub(super) fn tensor(&mut self, values: &PickleValues<'v>, id: Id) -> Result<Stored> {
+        let (rebuild, arguments) = rebuild_call(values, id)?;
         let wrong = || Error::format("tensor", expected("storage, offset, size and stride").found("other values"));
         let (&[storage, offset, size, stride], rest) = arguments.split_first_chunk().ok_or_else(wrong)?;
-        let &Value::Outside(reference) = values.get(storage) else { return Err(wrong()) };
+        let &PickleValue::Persistent(reference) = values.get(storage) else { return Err(wrong()) };
         let storage = Storage::read(values, reference)?;
         let extents = |id| {
             let items = values.tuple(id).filter(|items| items.len() <= MAX_RANK)?;
@@ -110,13 +110,13 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         let after_hooks = rest.get(2..).unwrap_or_default();
         let (element, metadata) = match (rebuild, after_hooks) {
             (Rebuild::TypedTensor, [dtype, metadata @ ..]) => match values.get(*dtype) {
-                &Value::Name(Name::Dtype(element)) => (element, metadata),
+                &PickleValue::Name(Name::Dtype(element)) => (element, metadata),
                 _ => return Err(wrong()),
             },
             (Rebuild::TypedTensor, []) => return Err(wrong()),
             (_, metadata) => (storage.element, metadata),
         };
-        if metadata.iter().any(|&id| !matches!(values.get(id), Value::Plain) && !values.parts(id).is_empty()) {
+        if metadata.iter().any(|&id| !matches!(values.get(id), PickleValue::Plain) && !values.parts(id).is_empty()) {
             return Err(Error::format("tensor", "negative and conjugate views are not supported"));
         }
         self.view(&storage, element, &StridedLayout { offset, shape, strides })
@@ -153,27 +153,29 @@ impl<'v, F: FnMut(&'v str) -> Result<Cow<'v, [u8]>>> Reader<'v, F> {
         Ok(Stored::Float(Tensor::new(layout.shape.clone(), data)?))
     }
 
-    /// The bytes of a storage, checked for their number.
+    /// The bytes of a storage, once their number has been checked.
     fn bytes(&mut self, storage: &Storage<'v>) -> Result<&[u8]> {
-        let due = storage.byte_count()?;
+        let required = storage.byte_count()?;
         if !self.fetched.contains_key(storage.key) {
             let bytes = (self.fetch)(storage.key)?;
             self.fetched.insert(storage.key, bytes);
         }
         let bytes = &self.fetched[storage.key];
-        if bytes.len() != due {
+        if bytes.len() != required {
             let found = bytes.len();
-            return Err(Error::format("storage", expected(format_args!("{due} bytes")).found(found)));
+            return Err(Error::format("storage", expected(format_args!("{required} bytes")).found(found)));
         }
         Ok(bytes)
     }
 }
 
-/// The function that makes the tensor and its arguments, without wrappers around it.
-fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
+/// The function that rebuilds the tensor and its arguments, stripped of wrappers.
+fn rebuild_call<'v>(values: &'v PickleValues<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
     let wrong = || Error::format("tensor", expected("the arguments of a tensor").found("other values"));
     let arguments = |id: Id| match values.get(id) {
-        &Value::Object { maker: Name::Rebuild(rebuild), ref parts } => Some((rebuild, values.tuple(*parts.first()?)?)),
+        &PickleValue::Object { maker: Name::Rebuild(rebuild), ref parts } => {
+            Some((rebuild, values.tuple(*parts.first()?)?))
+        }
         _ => None,
     };
     let mut current = arguments(id).ok_or_else(wrong)?;
@@ -181,13 +183,13 @@ fn unwrap<'v>(values: &'v Values<'_>, id: Id) -> Result<(Rebuild, &'v [Id])> {
         current = match current {
             (Rebuild::Parameter, &[inner, ..]) => arguments(inner).ok_or_else(wrong)?,
             (Rebuild::FromType, &[function, class, inner, ..]) => match (values.get(function), values.get(class)) {
-                (&Value::Name(Name::Rebuild(rebuild)), Value::Name(Name::TensorClass)) => {
+                (&PickleValue::Name(Name::Rebuild(rebuild)), PickleValue::Name(Name::TensorClass)) => {
                     (rebuild, values.tuple(inner).ok_or_else(wrong)?)
                 }
                 _ => return Err(wrong()),
             },
             (Rebuild::Unreadable(kind), _) => {
-                return Err(Error::format("tensor", expected("a plain tensor").found(kind.words())));
+                return Err(Error::format("tensor", expected("a plain tensor").found(kind.describe())));
             }
             (Rebuild::Tensor | Rebuild::TypedTensor, _) => return Ok(current),
             _ => return Err(wrong()),

@@ -22,7 +22,7 @@ fn sentence(bytes: &[u8]) -> String {
 const SIX: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 
 #[test]
-fn archives_and_streams_hold_the_same() {
+fn archives_and_streams_give_the_same_tensors() {
     let value = dict(&[("a", flat(6)), ("b", tensor(storage("FloatStorage", "0", 6), 1, &[2, 2], &[3, 1]))]);
     let expected =
         [("a".to_owned(), tensor_of(&[6], &SIX)), ("b".to_owned(), tensor_of(&[2, 2], &[2.0, 3.0, 5.0, 6.0]))];
@@ -62,7 +62,7 @@ fn other_types_are_named_with_their_shape() {
 }
 
 #[test]
-fn a_part_of_a_storage_starts_where_it_says() {
+fn a_part_of_a_storage_starts_at_its_offset() {
     let part = tuple(&[text("0p"), int(2), int(3)]);
     let class = name("torch", "FloatStorage");
     let whole = tuple(&[text("storage"), class, text("0"), text("cpu"), int(6), part]);
@@ -97,7 +97,7 @@ fn the_state_dict_is_found_under_the_first_known_key() {
 }
 
 #[test]
-fn what_is_no_state_dict_is_described() {
+fn errors_describe_contents_without_a_state_dict() {
     let generator = dict(&[("w", flat(6))]);
     let cases = [
         (
@@ -114,7 +114,7 @@ fn what_is_no_state_dict_is_described() {
             "state dict: extra: expected a tensor, found a list that holds tensors",
         ),
         (dict(&[("w", flat(6)), ("w", flat(6))]), "w: duplicate name"),
-        ([b"}", &int(1)[..], &flat(6), b"s"].concat(), "state dict: names: expected text, found a whole number"),
+        ([b"}", &int(1)[..], &flat(6), b"s"].concat(), "state dict: names: expected text, found an integer"),
     ];
     for (value, expected) in cases {
         assert_eq!(sentence(&file(&value, &floats(&SIX))), expected);
@@ -145,7 +145,7 @@ fn a_tensor_must_lie_within_its_storage() {
 }
 
 #[test]
-fn an_expanded_tensor_does_not_fill_the_memory() {
+fn expanded_tensors_cannot_exhaust_memory() {
     let expanded = |count| dict(&[("w", tensor(storage("FloatStorage", "0", 1), 0, &[count], &[0]))]);
     let read_some = read(&file(&expanded(100), &floats(&[7.0]))).unwrap();
     assert_eq!(read_some, [("w".to_owned(), tensor_of(&[100], &[7.0; 100]))]);
@@ -162,7 +162,7 @@ fn an_expanded_tensor_does_not_fill_the_memory() {
 }
 
 #[test]
-fn many_axes_do_not_fill_the_memory_either() {
+fn many_axes_cannot_exhaust_memory() {
     let wide = tensor(storage("LongStorage", "0", 1), 0, &[1; 64], &[1; 64]);
     let shared = |count: usize| {
         let again: Vec<u8> = (1..count).flat_map(|i| [&text(&i.to_string())[..], b"h\x00"].concat()).collect();
@@ -174,7 +174,7 @@ fn many_axes_do_not_fill_the_memory_either() {
 }
 
 #[test]
-fn a_storage_has_the_bytes_that_it_should() {
+fn a_storage_of_the_wrong_size_is_refused() {
     let value = dict(&[("w", flat(6))]);
     assert_eq!(sentence(&file(&value, &floats(&SIX[1..]))), "w: storage: expected 24 bytes, found 20");
     let missing = archive(&[("x/data.pkl", &pickle(&value))], Plain);
@@ -187,7 +187,7 @@ fn a_storage_has_the_bytes_that_it_should() {
 }
 
 #[test]
-fn tensors_that_are_no_plain_arrays_are_refused_by_name_but_may_lie_beside() {
+fn unreadable_tensors_are_refused_only_in_the_state_dict() {
     let complex = tensor(storage("ComplexFloatStorage", "0", 3), 0, &[3], &[1]);
     let cases = [
         (complex, "real numbers, found complex64"),
@@ -216,7 +216,7 @@ fn tensors_that_are_no_plain_arrays_are_refused_by_name_but_may_lie_beside() {
 }
 
 #[test]
-fn archives_that_are_no_checkpoints_are_described() {
+fn errors_describe_other_archives() {
     let (value, elements) = (pickle(&dict(&[("w", flat(6))])), floats(&SIX));
     let whole: [(&str, &[u8]); 2] = [("x/data.pkl", &value), ("x/data/0", &elements)];
     let with = |name: &'static str| archive(&[&whole[..], &[(name, b"")]].concat(), Plain);
@@ -250,7 +250,7 @@ fn an_encrypted_or_damaged_entry_is_refused() {
 }
 
 #[test]
-fn a_small_archive_does_not_unpack_into_a_large_one() {
+fn a_small_archive_cannot_unpack_into_a_large_one() {
     let zeros = vec![0; 1 << 22];
     let long = [b"B", &(zeros.len() as u32).to_le_bytes()[..], &zeros].concat();
     let value = pickle(&dict(&[("padding", long), ("w", flat(6))]));
@@ -264,17 +264,17 @@ fn a_small_archive_does_not_unpack_into_a_large_one() {
         "{error}"
     );
     let size = (value.len() as u32).to_le_bytes();
-    let liar = replaced(&bomb, &size, &100u32.to_le_bytes());
-    assert!(read(&liar).is_err());
+    let understated = replaced(&bomb, &size, &100u32.to_le_bytes());
+    assert!(read(&understated).is_err());
 }
 
-/// Small enough that every prefix and every changed bit can be tried, with all that a tensor has.
+/// A state dict small enough to try every prefix and every flipped bit, with every part of a tensor.
 fn small() -> Vec<u8> {
     dict(&[("w", tensor(storage("FloatStorage", "0", 6), 1, &[2, 2], &[2, 1])), ("n", int(3))])
 }
 
 #[test]
-fn a_file_cut_short_anywhere_is_refused() {
+fn a_file_truncated_anywhere_is_refused() {
     for bytes in [file(&small(), &floats(&SIX)), stream(&small(), 6, &floats(&SIX))] {
         assert!(read(&bytes).is_ok());
         for length in 0..bytes.len() {
@@ -283,9 +283,9 @@ fn a_file_cut_short_anywhere_is_refused() {
     }
 }
 
-/// An archive's checksums find every changed weight; a stream has none, but nothing worse than a wrong number comes of it.
+/// An archive's checksums reveal every changed weight. A stream has none: a flipped bit may change a number, but no more.
 #[test]
-fn a_changed_bit_gives_an_error_or_the_right_tensor() {
+fn a_flipped_bit_gives_an_error_or_the_right_tensor() {
     let entries = [("x/data.pkl", &pickle(&small())[..]), ("x/data/0", &floats(&SIX))];
     let right = read(&archive(&entries, Plain)).unwrap();
     let flip = |bytes: &[u8], bit: usize| {

@@ -6,9 +6,9 @@ use super::names::Name;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
-/// A value.
+/// A value of a pickle.
 #[derive(Debug)]
-pub(super) enum Value<'a> {
+pub(super) enum PickleValue<'a> {
     Int(i64),
     Text(&'a str),
     /// A boolean, a float, bytes, `None`, an integer beyond 64 bits: nothing that describes a tensor.
@@ -18,40 +18,40 @@ pub(super) enum Value<'a> {
     /// Entries in the order they were set, duplicate keys included.
     Dict(Vec<(Id, Id)>),
     Name(Name),
-    /// The values that the name `maker` was applied to: the tuple of its arguments first, then what was set or added later.
+    /// The application of the name `maker`. The first part is the tuple of its arguments, the others were set or added later.
     Object {
         maker: Name,
         parts: Vec<Id>,
     },
-    /// A reference to data outside the pickle.
-    Outside(Id),
+    /// A persistent id: a reference to data outside the pickle.
+    Persistent(Id),
 }
 
 /// All values of a pickle, in the order of creation.
 #[derive(Debug)]
-pub(super) struct Values<'a>(Vec<Value<'a>>);
+pub(super) struct PickleValues<'a>(Vec<PickleValue<'a>>);
 
-impl<'a> Values<'a> {
-    /// Every plain value.
+impl<'a> PickleValues<'a> {
+    /// The value shared by all plain values.
     pub(super) const PLAIN: Id = Id(0);
-    /// Every empty tuple.
+    /// The value shared by all empty tuples.
     pub(super) const EMPTY: Id = Id(1);
 
     pub(super) fn new() -> Self {
-        Self(vec![Value::Plain, Value::Tuple(Vec::new())])
+        Self(vec![PickleValue::Plain, PickleValue::Tuple(Vec::new())])
     }
 
     /// Adds a value. The machine's limits keep their number far below 2³².
-    pub(super) fn add(&mut self, value: Value<'a>) -> Id {
+    pub(super) fn add(&mut self, value: PickleValue<'a>) -> Id {
         self.0.push(value);
         Id((self.0.len() - 1) as u32)
     }
 
-    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+    pub(super) fn get(&self, id: Id) -> &PickleValue<'a> {
         &self.0[id.0 as usize]
     }
 
-    pub(super) fn get_mut(&mut self, id: Id) -> &mut Value<'a> {
+    pub(super) fn get_mut(&mut self, id: Id) -> &mut PickleValue<'a> {
         &mut self.0[id.0 as usize]
     }
 
@@ -59,21 +59,21 @@ impl<'a> Values<'a> {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Value<'a>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PickleValue<'a>> {
         self.0.iter()
     }
 
     /// The items of a tuple.
     pub(super) fn tuple(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
-            Value::Tuple(items) => Some(items),
+            PickleValue::Tuple(items) => Some(items),
             _ => None,
         }
     }
 
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
         match *self.get(id) {
-            Value::Text(text) => Some(text),
+            PickleValue::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -81,17 +81,23 @@ impl<'a> Values<'a> {
     /// A non-negative integer.
     pub(super) fn count(&self, id: Id) -> Option<usize> {
         match *self.get(id) {
-            Value::Int(number) => usize::try_from(number).ok(),
+            PickleValue::Int(number) => usize::try_from(number).ok(),
             _ => None,
         }
     }
 
-    /// The values directly inside a value.
+    /// The values directly contained in a value.
     pub(super) fn parts(&self, id: Id) -> Vec<Id> {
         match self.get(id) {
-            Value::Tuple(items) | Value::List(items) | Value::Object { parts: items, .. } => items.clone(),
-            Value::Dict(entries) => entries.iter().flat_map(|&(key, value)| [key, value]).collect(),
-            Value::Int(_) | Value::Text(_) | Value::Plain | Value::Name(_) | Value::Outside(_) => Vec::new(),
+            PickleValue::Tuple(items) | PickleValue::List(items) | PickleValue::Object { parts: items, .. } => {
+                items.clone()
+            }
+            PickleValue::Dict(entries) => entries.iter().flat_map(|&(key, value)| [key, value]).collect(),
+            PickleValue::Int(_)
+            | PickleValue::Text(_)
+            | PickleValue::Plain
+            | PickleValue::Name(_)
+            | PickleValue::Persistent(_) => Vec::new(),
         }
     }
 }
@@ -102,11 +108,11 @@ impl Id {
     }
 }
 
-impl Value<'_> {
-    /// What the value is, in words.
-    pub(super) fn words(&self) -> &'static str {
+impl PickleValue<'_> {
+    /// The value as errors describe it.
+    pub(super) fn describe(&self) -> &'static str {
         match self {
-            Self::Int(_) => "a whole number",
+            Self::Int(_) => "an integer",
             Self::Text(_) => "text",
             Self::Plain => "a plain value",
             Self::Tuple(_) => "a tuple",
@@ -115,7 +121,7 @@ impl Value<'_> {
             Self::Name(_) => "a name",
             Self::Object { maker: Name::Rebuild(_), .. } => "a tensor",
             Self::Object { .. } => "an object",
-            Self::Outside(_) => "a storage",
+            Self::Persistent(_) => "a storage",
         }
     }
 }

@@ -1,47 +1,47 @@
-//! Sums, differences, products and quotients, of values or with constants.
+//! Sums, differences, products and quotients of two values, or of a value and a constant.
 
 use super::constant::Constant;
 use super::convolution::module_name;
 use super::draft::Name;
-use super::value::{Axis, Data, Value};
-use super::{Found, Reader, proto};
+use super::value::{Axis, Binding, Data};
+use super::{ReadResult, Reader, proto};
 use crate::error::{Problem, expected};
 use crate::graph::BatchNorm;
 use crate::{Op, Tensor};
 
-/// A constant as one factor or summand for each channel.
-type Channels = Vec<f32>;
+/// One factor or summand for each channel.
+type PerChannel = Vec<f32>;
 
 impl<'m> Reader<'m> {
     /// `Add`, `Sub`, `Mul`, `Div`
-    pub(super) fn arithmetic(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let (first, second) = (self.any(node, 0)?, self.any(node, 1)?);
+    pub(super) fn arithmetic(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let (first, second) = (self.input_value(node, 0)?, self.input_value(node, 1)?);
         let op_type = node.op_type.as_str();
         match (first, second) {
-            (Value::Data(_), Value::Data(_)) => {
+            (Binding::Data(_), Binding::Data(_)) => {
                 let (first, second) = (self.data(node, 0)?, self.data(node, 1)?);
-                self.of_values(node, first, second)
+                self.combine(node, first, second)
             }
-            (Value::Data(_), Value::Constant(constant)) => {
+            (Binding::Data(_), Binding::Constant(constant)) => {
                 let data = self.data(node, 0)?;
                 let values = self.per_channel(&data, &constant)?;
                 match op_type {
-                    "Add" => self.shifted(node, data, values, &constant),
-                    "Sub" => self.shifted(node, data, values.iter().map(|x| -x).collect(), &constant),
-                    "Mul" => self.scaled(node, data, values, &constant),
-                    _ => self.scaled(node, data, values.iter().map(|x| 1.0 / x).collect(), &constant),
+                    "Add" => self.shift(node, data, values, &constant),
+                    "Sub" => self.shift(node, data, values.iter().map(|x| -x).collect(), &constant),
+                    "Mul" => self.scale(node, data, values, &constant),
+                    _ => self.scale(node, data, values.iter().map(|x| 1.0 / x).collect(), &constant),
                 }
             }
-            (Value::Constant(constant), Value::Data(_)) => {
+            (Binding::Constant(constant), Binding::Data(_)) => {
                 let data = self.data(node, 1)?;
                 let values = self.per_channel(&data, &constant)?;
                 match op_type {
-                    "Add" => self.shifted(node, data, values, &constant),
+                    "Add" => self.shift(node, data, values, &constant),
                     "Sub" => {
-                        let negative = self.scaled(node, data, vec![-1.0; values.len()], &constant)?;
-                        self.shifted(node, negative, values, &constant)
+                        let negative = self.scale(node, data, vec![-1.0; values.len()], &constant)?;
+                        self.shift(node, negative, values, &constant)
                     }
-                    "Mul" => self.scaled(node, data, values, &constant),
+                    "Mul" => self.scale(node, data, values, &constant),
                     _ => Err(expected("a constant divisor").found("a computed one").into()),
                 }
             }
@@ -50,8 +50,8 @@ impl<'m> Reader<'m> {
     }
 
     /// `Sum`
-    pub(super) fn sum(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let terms = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
+    pub(super) fn sum(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let terms = (0..node.input.len()).map(|index| self.data(node, index)).collect::<ReadResult<Vec<Data>>>()?;
         let Some((first, rest)) = terms.split_first() else {
             return Err(expected("terms").found("none").into());
         };
@@ -66,7 +66,7 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, first.axes.clone()))
     }
 
-    fn of_values(&mut self, node: &'m proto::Node, first: Data, second: Data) -> Found<Data> {
+    fn combine(&mut self, node: &'m proto::Node, first: Data, second: Data) -> ReadResult<Data> {
         if !first.aligns_with(&second) {
             return Err(unaligned(&first, &second).into());
         }
@@ -96,11 +96,11 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, axes))
     }
 
-    /// The constant, which may differ along the channels only.
-    pub(super) fn per_channel(&mut self, data: &Data, constant: &Constant) -> Found<Channels> {
+    /// Expands a constant, which may vary only along the channels.
+    pub(super) fn per_channel(&mut self, data: &Data, constant: &Constant) -> ReadResult<PerChannel> {
         let values = constant.floats()?;
         let (rank, axes) = (constant.shape.len(), data.axes.len());
-        let refused = || {
+        let refusal = || {
             let shape = &constant.shape;
             expected("a constant for each channel or one for all").found(format_args!("one of shape {shape:?}"))
         };
@@ -108,17 +108,23 @@ impl<'m> Reader<'m> {
         let channels = match varying.as_slice() {
             [] if rank <= axes => self.channels(data)?,
             &[axis] if rank <= axes && data.axes[axes - rank + axis] == Axis::Channel => constant.shape[axis],
-            _ => return Err(refused().into()),
+            _ => return Err(refusal().into()),
         };
         if channels == 0 || self.drafts.get(data.draft).extents[0].is_some_and(|found| found != channels) {
-            return Err(refused().into());
+            return Err(refusal().into());
         }
         self.budget.take(channels)?;
         Ok(if varying.is_empty() { vec![values[0]; channels] } else { values.to_vec() })
     }
 
-    /// The value times a factor for each channel.
-    fn scaled(&mut self, node: &'m proto::Node, data: Data, factors: Channels, constant: &Constant) -> Found<Data> {
+    /// Multiplies each channel of a value by a factor.
+    fn scale(
+        &mut self,
+        node: &'m proto::Node,
+        data: Data,
+        factors: PerChannel,
+        constant: &Constant,
+    ) -> ReadResult<Data> {
         if factors.iter().all(|&factor| factor == 1.0) {
             return Ok(data);
         }
@@ -129,9 +135,15 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes))
     }
 
-    /// The value plus a summand for each channel: the bias of the layer that computes it, where nothing else reads that;
-    /// else a batch norm of mean 0 and variance 1.
-    fn shifted(&mut self, node: &'m proto::Node, data: Data, shifts: Channels, constant: &Constant) -> Found<Data> {
+    /// Adds a summand to each channel of a value: to the bias of the layer that computes it, if nothing else reads that
+    /// layer, or else by a batch norm with mean 0 and variance 1.
+    fn shift(
+        &mut self,
+        node: &'m proto::Node,
+        data: Data,
+        shifts: PerChannel,
+        constant: &Constant,
+    ) -> ReadResult<Data> {
         if shifts.iter().all(|&shift| shift == 0.0) {
             return Ok(data);
         }
@@ -181,8 +193,8 @@ fn tensor(values: Vec<f32>) -> Tensor {
     Tensor::from_fn([values.len()], |index| values[index])
 }
 
-/// The parameters of a batch norm that computes `factor · x + shift` exactly, its ε being 0.
-fn affine(factors: Tensor, shifts: Channels) -> Vec<(&'static str, Tensor)> {
+/// The parameters of a batch norm that computes `factor · x + shift` exactly, with ε = 0.
+fn affine(factors: Tensor, shifts: PerChannel) -> Vec<(&'static str, Tensor)> {
     let channels = shifts.len();
     let [mean, variance] = [0.0, 1.0].map(|value| Tensor::full([channels], value));
     vec![("weight", factors), ("bias", tensor(shifts)), ("running_mean", mean), ("running_var", variance)]

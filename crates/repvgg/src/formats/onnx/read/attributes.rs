@@ -1,10 +1,10 @@
-//! Attributes of nodes, checked.
+//! Attributes of nodes, with checks.
 
-use super::{Found, proto, short};
+use super::{ReadResult, proto, short};
 use crate::error::expected;
 
-/// An axis of an array of `rank` axes, which may be counted from the end.
-pub(super) fn axis(axis: i64, rank: usize) -> Found<usize> {
+/// Resolves an axis of an array with `rank` axes; a negative one counts from the end.
+pub(super) fn axis(axis: i64, rank: usize) -> ReadResult<usize> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     match from_start.and_then(|axis| usize::try_from(axis).ok()) {
         Some(index) if index < rank => Ok(index),
@@ -12,9 +12,9 @@ pub(super) fn axis(axis: i64, rank: usize) -> Found<usize> {
     }
 }
 
-/// A number that must be a count.
-pub(super) fn count(name: &str, value: i64) -> Found<usize> {
-    // No extent of a network comes near it, and sums and products of a few stay far from overflow.
+/// Checks that a number is a plausible count.
+pub(super) fn count(name: &str, value: i64) -> ReadResult<usize> {
+    // No extent of a network comes near it, and sums and products of a few counts stay far from overflow.
     const MOST: i64 = 1 << 31;
     match usize::try_from(value) {
         Ok(count) if value <= MOST => Ok(count),
@@ -27,13 +27,13 @@ impl proto::Node {
         self.attribute.iter().find(|attribute| attribute.name == name)
     }
 
-    /// An integer, or `default` where there is none.
+    /// An integer, or `default` if it is missing.
     pub(super) fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).and_then(|attribute| attribute.i).unwrap_or(default)
     }
 
-    /// A number, or `default` where there is none.
-    pub(super) fn float(&self, name: &str, default: f32) -> Found<f32> {
+    /// A number, or `default` if it is missing.
+    pub(super) fn float(&self, name: &str, default: f32) -> ReadResult<f32> {
         let value = self.attribute(name).and_then(|attribute| attribute.f).unwrap_or(default);
         if value.is_nan() {
             return Err(expected(format_args!("a number for {name}")).found("NaN").into());
@@ -41,19 +41,19 @@ impl proto::Node {
         Ok(value)
     }
 
-    /// Text, or `default` where there is none.
-    pub(super) fn text<'a>(&'a self, name: &str, default: &'a str) -> Found<&'a str> {
+    /// Text, or `default` if it is missing.
+    pub(super) fn text<'a>(&'a self, name: &str, default: &'a str) -> ReadResult<&'a str> {
         let Some(bytes) = self.attribute(name).and_then(|attribute| attribute.s.as_ref()) else { return Ok(default) };
         std::str::from_utf8(bytes).map_err(|_| expected(format_args!("text for {name}")).found("other bytes").into())
     }
 
-    /// A list of integers, where there is one.
+    /// A list of integers, if present.
     pub(super) fn ints(&self, name: &str) -> Option<&[i64]> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
-    /// Two counts, or two times `default` where there are none.
-    pub(super) fn pair(&self, name: &str, default: usize) -> Found<[usize; 2]> {
+    /// Two counts, both `default` if they are missing.
+    pub(super) fn pair(&self, name: &str, default: usize) -> ReadResult<[usize; 2]> {
         match self.ints(name) {
             None => Ok([default; 2]),
             Some(&[vertical, horizontal]) => Ok([count(name, vertical)?, count(name, horizontal)?]),
@@ -61,12 +61,12 @@ impl proto::Node {
         }
     }
 
-    /// A tensor, where there is one.
+    /// A tensor, if present.
     pub(super) fn tensor(&self, name: &str) -> Option<&proto::Tensor> {
         self.attribute(name).and_then(|attribute| attribute.t.as_ref())
     }
 
-    /// A list of numbers, where there is one.
+    /// A list of numbers, if present.
     pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
         self.attribute(name).map(|attribute| attribute.floats.as_slice())
     }
@@ -76,7 +76,7 @@ impl proto::Node {
         self.attribute(name).is_some()
     }
 
-    /// The name for what the node computes: its own, or that of its value.
+    /// The name of the node or, if it has none, of its first output.
     pub(super) fn title(&self) -> &str {
         short(if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name })
     }

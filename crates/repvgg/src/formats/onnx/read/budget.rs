@@ -1,6 +1,6 @@
-//! A bound on what a file can make its reader allocate.
+//! A limit on the memory that reading a file can allocate.
 
-use super::Found;
+use super::ReadResult;
 
 /// The elements that may still be allocated for a file: a few times its size in bytes.
 #[derive(Debug)]
@@ -14,13 +14,13 @@ impl Budget {
         Self(bytes.saturating_add(Self::FREE))
     }
 
-    /// Extends the budget by the bytes of a further file.
+    /// Extends the budget by the bytes of another file.
     pub(super) fn extend(&mut self, bytes: usize) {
         self.0 = self.0.saturating_add(bytes);
     }
 
-    /// Pays for elements before they are allocated.
-    pub(super) fn take(&mut self, elements: usize) -> Found<()> {
+    /// Charges for elements before they are allocated.
+    pub(super) fn take(&mut self, elements: usize) -> ReadResult<()> {
         match self.0.checked_sub(elements) {
             Some(left) => self.0 = left,
             None => return Err("constants are out of proportion to the file".into()),

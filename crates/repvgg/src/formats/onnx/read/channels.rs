@@ -1,15 +1,17 @@
-//! Operators that choose channels or change their order.
+//! Operators that select or reorder channels.
+
+use std::ops::Range;
 
 use super::attributes::axis;
 use super::constant::Extent;
 use super::value::{Axis, Data};
-use super::{Found, Reader, proto};
+use super::{ReadResult, Reader, proto};
 use crate::Op;
 use crate::error::expected;
 
 impl<'m> Reader<'m> {
     /// `Gather` of channels: consecutive ones, or those of interleaved groups.
-    pub(super) fn gather(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn gather(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
         let indices = self.constant(node, 1)?;
@@ -30,33 +32,33 @@ impl<'m> Reader<'m> {
         let places: Option<Vec<usize>> = indices.iter().map(|&index| place(index)).collect();
         let places = places.ok_or_else(|| expected(format_args!("indices of {channels} channels")).found("others"))?;
         if places.windows(2).all(|pair| pair[1] == pair[0] + 1) {
-            return self.slice_channels(node, &data, (places[0], places.len()));
+            return self.slice_channels(node, &data, places[0]..places[0] + places.len());
         }
-        // The second channel is the first of the second group.
+        // In a shuffle, the second channel is the first of the second group.
         let group = places.get(1).copied().unwrap_or_default();
         let is_shuffle = places.len() == channels && group > 0 && channels.is_multiple_of(group) && {
             let groups = channels / group;
             places.iter().enumerate().all(|(k, &place)| place == k % groups * group + k / groups)
         };
         if !is_shuffle {
-            let what = expected("consecutive channels or those of interleaved groups").found("another choice");
-            return Err(what.into());
+            let problem = expected("consecutive channels or those of interleaved groups").found("another selection");
+            return Err(problem.into());
         }
         self.shuffle(node, &data, channels / group)
     }
 
-    /// `Split` of channels: the value of each output.
-    pub(super) fn split(&mut self, node: &'m proto::Node) -> Found<Vec<Data>> {
+    /// `Split` along the channels: one value per output.
+    pub(super) fn split(&mut self, node: &'m proto::Node) -> ReadResult<Vec<Data>> {
         let data = self.data(node, 0)?;
         let along = data.axes[axis(node.int("axis", 0), data.axes.len())?];
         if along != Axis::Channel {
             return Err(expected("a split of channels").found(format_args!("a split of {along:?}")).into());
         }
         let (channels, parts) = (self.channels(&data)?, node.output.len());
-        let lengths: Vec<usize> = match self.list(node, "split", 1)? {
+        let lengths: Vec<usize> = match self.integers(node, "split", 1)? {
             Some(lengths) => {
                 let length = |length: i64| super::attributes::count("split", length);
-                lengths.into_iter().map(length).collect::<Found<_>>()?
+                lengths.into_iter().map(length).collect::<ReadResult<_>>()?
             }
             // All equal but the last, which may be smaller.
             None => {
@@ -73,7 +75,7 @@ impl<'m> Reader<'m> {
         let mut start = 0;
         let mut slices = Vec::with_capacity(parts);
         for length in lengths {
-            slices.push(self.slice_channels(node, &data, (start, length))?);
+            slices.push(self.slice_channels(node, &data, start..start + length)?);
             start += length;
         }
         Ok(slices)
@@ -84,8 +86,9 @@ impl<'m> Reader<'m> {
         &mut self,
         node: &'m proto::Node,
         data: &Data,
-        (start, channels): (usize, usize),
-    ) -> Found<Data> {
+        range: Range<usize>,
+    ) -> ReadResult<Data> {
+        let (start, channels) = (range.start, range.len());
         if (start, Some(channels)) == (0, self.drafts.get(data.draft).extents[0]) {
             return Ok(data.clone());
         }
@@ -93,14 +96,14 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes.clone()))
     }
 
-    fn shuffle(&mut self, node: &'m proto::Node, data: &Data, groups: usize) -> Found<Data> {
+    fn shuffle(&mut self, node: &'m proto::Node, data: &Data, groups: usize) -> ReadResult<Data> {
         let draft = self.drafts.add(node.title(), Op::Shuffle { groups }, &[data.draft])?;
         Ok(Data::new(draft, data.axes.clone()))
     }
 
-    /// The axes of maps whose channels are divided into groups, for the extents `wanted` after the batch; `None` where
-    /// that is not what they say.
-    pub(super) fn grouped(&self, data: &Data, wanted: &[Extent]) -> Option<Vec<Axis>> {
+    /// The axes after a reshape that divides the channels of maps into groups. `wanted` are its extents after the batch; `None`
+    /// if they describe no such reshape.
+    pub(super) fn split_channels(&self, data: &Data, wanted: &[Extent]) -> Option<Vec<Axis>> {
         let [_, channels, _, _] = data.axes.as_slice() else { return None };
         let &[Extent::Known(groups), Extent::Known(within), ref rest @ ..] = wanted else { return None };
         if *channels != Axis::Channel || !data.is_nchw() || rest.len() != 2 {
@@ -110,54 +113,58 @@ impl<'m> Reader<'m> {
         let each = total.checked_div(groups).filter(|each| each * groups == total && *each > 1 && groups > 1)?;
         let fits = within == -1 || usize::try_from(within).ok() == Some(each);
         let source = self.shape_of(data);
-        let keeps = |(wanted, found): (&Extent, &Extent)| wanted == found || *wanted == Extent::Known(-1);
-        (fits && rest.iter().zip(&source[2..]).all(keeps))
-            .then(|| vec![Axis::Batch, Axis::Group(groups), Axis::OfGroup(groups), data.axes[2], data.axes[3]])
+        let matches_source = |(wanted, found): (&Extent, &Extent)| wanted == found || *wanted == Extent::Known(-1);
+        (fits && rest.iter().zip(&source[2..]).all(matches_source))
+            .then(|| vec![Axis::Batch, Axis::Group(groups), Axis::WithinGroup(groups), data.axes[2], data.axes[3]])
     }
 
-    /// The maps of a value whose channels are divided into groups, as they stand or interleaved, put together again to the
-    /// extents `wanted` after the batch; `None` where it is no such value.
-    pub(super) fn ungrouped(&mut self, node: &'m proto::Node, data: &Data, wanted: &[Extent]) -> Found<Option<Data>> {
+    /// Reshapes a value whose channels are divided into groups, in order or interleaved, back to maps. `wanted` are the extents
+    /// after the batch; `None` if they describe no such reshape.
+    pub(super) fn merge_channels(
+        &mut self,
+        node: &'m proto::Node,
+        data: &Data,
+        wanted: &[Extent],
+    ) -> ReadResult<Option<Data>> {
         let [Axis::Batch, _, _, height, width] = *data.axes.as_slice() else { return Ok(None) };
         let source = self.shape_of(data);
         let total = self.channels(data)?;
         let is_total = wanted.first().is_some_and(|&extent| {
             extent == Extent::Known(-1) || extent == Extent::Known(i64::try_from(total).unwrap_or(-1))
         });
-        let keeps = |(wanted, found): (&Extent, &Extent)| wanted == found || *wanted == Extent::Known(-1);
-        if wanted.len() != 3 || !is_total || !wanted[1..].iter().zip(&source[3..]).all(keeps) {
+        let matches_source = |(wanted, found): (&Extent, &Extent)| wanted == found || *wanted == Extent::Known(-1);
+        if wanted.len() != 3 || !is_total || !wanted[1..].iter().zip(&source[3..]).all(matches_source) {
             return Ok(None);
         }
         match [height, width] {
             [Axis::Height | Axis::One, Axis::Width | Axis::One] => {
-                let whole = self.whole_channels(node, data.clone())?;
-                Ok(whole.is_nchw().then_some(whole))
+                let merged = self.merge_channel_groups(node, data.clone())?;
+                Ok(merged.is_nchw().then_some(merged))
             }
             _ => Ok(None),
         }
     }
 
-    /// The value with its channels in one axis, where they are divided into groups, as they stand or interleaved.
-    pub(super) fn whole_channels(&mut self, node: &'m proto::Node, data: Data) -> Found<Data> {
-        let place = data
-            .axes
-            .windows(2)
-            .position(|pair| matches!(pair, [Axis::Group(_), Axis::OfGroup(_)] | [Axis::OfGroup(_), Axis::Group(_)]));
+    /// Merges the axes of channels that are divided into groups, in order or interleaved, into one axis.
+    pub(super) fn merge_channel_groups(&mut self, node: &'m proto::Node, data: Data) -> ReadResult<Data> {
+        let place = data.axes.windows(2).position(|pair| {
+            matches!(pair, [Axis::Group(_), Axis::WithinGroup(_)] | [Axis::WithinGroup(_), Axis::Group(_)])
+        });
         let Some(place) = place else {
-            return match data.axes.iter().any(|axis| matches!(axis, Axis::Group(_) | Axis::OfGroup(_))) {
+            return match data.axes.iter().any(|axis| matches!(axis, Axis::Group(_) | Axis::WithinGroup(_))) {
                 false => Ok(data),
                 true => {
-                    Err(expected("groups beside their channels").found(format_args!("axes {:?}", data.axes)).into())
+                    Err(expected("groups next to their channels").found(format_args!("axes {:?}", data.axes)).into())
                 }
             };
         };
         let mut axes = data.axes.clone();
         let first = axes[place];
         axes.splice(place..place + 2, [Axis::Channel]);
-        let whole = Data { axes, ..data };
+        let merged = Data { axes, ..data };
         match first {
-            Axis::OfGroup(groups) => self.shuffle(node, &whole, groups),
-            _ => Ok(whole),
+            Axis::WithinGroup(groups) => self.shuffle(node, &merged, groups),
+            _ => Ok(merged),
         }
     }
 }

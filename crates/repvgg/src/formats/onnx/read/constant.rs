@@ -1,4 +1,4 @@
-//! Constants: decoded when a node reads them; arithmetic on shapes is evaluated.
+//! Constants, decoded when a node reads them.
 
 use std::rc::Rc;
 
@@ -6,12 +6,12 @@ use half::{bf16, f16};
 
 use super::budget::Budget;
 use super::external::External;
-use super::{Found, Trouble, proto, short};
+use super::{Failure, ReadResult, proto, short};
 use crate::error::expected;
 use crate::formats::onnx::proto::data_type;
 use crate::{Tensor, element_count};
 
-/// The longest list of integers, which are shapes, axes and sizes.
+/// The longest list of integers, such as shapes, axes and sizes.
 const MOST_INTEGERS: usize = 4096;
 
 /// The most axes of an array.
@@ -20,61 +20,61 @@ pub(super) const MOST_AXES: usize = 8;
 /// A constant array.
 #[derive(Debug, Clone)]
 pub(super) struct Constant {
-    /// The name of the initializer it comes from; empty for others.
+    /// The name of its initializer; empty for computed constants.
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
-    pub(super) values: Values,
+    pub(super) values: ConstantData,
 }
 
 /// The elements, last axis fastest.
 #[derive(Debug, Clone)]
-pub(super) enum Values {
+pub(super) enum ConstantData {
     Floats(Vec<f32>),
     Integers(Vec<Extent>),
 }
 
-/// An integer, possibly from a shape that is not fixed.
+/// An integer, which may come from a shape that is not fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Known(i64),
-    /// The number of images.
+    /// The batch size.
     Batch,
     Unknown,
 }
 
 impl Constant {
     pub(super) fn integers(shape: Vec<usize>, values: Vec<Extent>) -> Self {
-        Self { name: String::new(), shape, values: Values::Integers(values) }
+        Self { name: String::new(), shape, values: ConstantData::Integers(values) }
     }
 
     pub(super) fn list(values: Vec<Extent>) -> Self {
         Self::integers(vec![values.len()], values)
     }
 
-    pub(super) fn floats(&self) -> Found<&[f32]> {
+    pub(super) fn floats(&self) -> ReadResult<&[f32]> {
         match &self.values {
-            Values::Floats(values) => Ok(values),
-            Values::Integers(_) => Err(expected("floating-point constants").found("integers").into()),
+            ConstantData::Floats(values) => Ok(values),
+            ConstantData::Integers(_) => Err(expected("floating-point constants").found("integers").into()),
         }
     }
 
-    /// The only element, a floating-point number.
-    pub(super) fn scalar(&self) -> Found<f32> {
+    /// The only element, which must be a floating-point number.
+    pub(super) fn scalar(&self) -> ReadResult<f32> {
         match self.floats()? {
             [only] => Ok(*only),
             more => Err(expected("a constant of one element").found(more.len()).into()),
         }
     }
 
-    pub(super) fn extents(&self) -> Found<&[Extent]> {
+    pub(super) fn extents(&self) -> ReadResult<&[Extent]> {
         match &self.values {
-            Values::Integers(values) => Ok(values),
-            Values::Floats(_) => Err(expected("integers").found("floating-point constants").into()),
+            ConstantData::Integers(values) => Ok(values),
+            ConstantData::Floats(_) => Err(expected("integers").found("floating-point constants").into()),
         }
     }
 
     /// The integers, all of which must be known.
-    pub(super) fn known(&self) -> Found<Vec<i64>> {
+    pub(super) fn known(&self) -> ReadResult<Vec<i64>> {
         let known = |extent: &Extent| match extent {
             Extent::Known(value) => Ok(*value),
             _ => Err(expected("constant integers").found("values that depend on the batch or the image size").into()),
@@ -88,12 +88,12 @@ impl Constant {
     }
 
     /// The same elements as a tensor.
-    pub(super) fn tensor(&self, shape: impl Into<Vec<usize>>) -> Found<Tensor> {
+    pub(super) fn tensor(&self, shape: impl Into<Vec<usize>>) -> ReadResult<Tensor> {
         Tensor::new(shape, self.floats()?.to_vec()).map_err(|error| error.to_string().into())
     }
 
     /// The axes in another order.
-    pub(super) fn transposed(&self, perm: &[usize]) -> Found<Self> {
+    pub(super) fn transposed(&self, perm: &[usize]) -> ReadResult<Self> {
         let mut seen = vec![false; self.shape.len()];
         let is_permutation = perm.len() == seen.len()
             && perm.iter().all(|&axis| axis < seen.len() && !std::mem::replace(&mut seen[axis], true));
@@ -108,51 +108,55 @@ impl Constant {
         }
         let shape: Vec<usize> = perm.iter().map(|&axis| self.shape[axis]).collect();
         let strides: Vec<usize> = perm.iter().map(|&axis| strides[axis]).collect();
-        let sources = Odometer::new(&shape, &strides);
+        let sources = StridedIndices::new(&shape, &strides);
         let values = match &self.values {
-            Values::Floats(values) => Values::Floats(sources.map(|source| values[source]).collect()),
-            Values::Integers(values) => Values::Integers(sources.map(|source| values[source]).collect()),
+            ConstantData::Floats(values) => ConstantData::Floats(sources.map(|source| values[source]).collect()),
+            ConstantData::Integers(values) => ConstantData::Integers(sources.map(|source| values[source]).collect()),
         };
         Ok(Self { name: self.name.clone(), shape, values })
     }
 }
 
-/// The flat indices of an array's elements in row-major order of `shape`, with the given `strides`.
-struct Odometer<'a> {
+/// The flat indices of an array's elements with these `strides`, in row-major order of `shape`.
+struct StridedIndices<'a> {
     shape: &'a [usize],
     strides: &'a [usize],
     index: Vec<usize>,
-    place: usize,
+    offset: usize,
     left: usize,
 }
 
-impl<'a> Odometer<'a> {
+impl<'a> StridedIndices<'a> {
     fn new(shape: &'a [usize], strides: &'a [usize]) -> Self {
-        Self { shape, strides, index: vec![0; shape.len()], place: 0, left: shape.iter().product() }
+        Self { shape, strides, index: vec![0; shape.len()], offset: 0, left: shape.iter().product() }
     }
 }
 
-impl Iterator for Odometer<'_> {
+impl Iterator for StridedIndices<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
         self.left = self.left.checked_sub(1)?;
-        let place = self.place;
+        let offset = self.offset;
         for axis in (0..self.shape.len()).rev() {
             self.index[axis] += 1;
-            self.place += self.strides[axis];
+            self.offset += self.strides[axis];
             if self.index[axis] < self.shape[axis] {
                 break;
             }
-            self.place -= self.strides[axis] * self.shape[axis];
+            self.offset -= self.strides[axis] * self.shape[axis];
             self.index[axis] = 0;
         }
-        Some(place)
+        Some(offset)
     }
 }
 
-/// Decodes a tensor of the file.
-pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget: &mut Budget) -> Found<Rc<Constant>> {
+/// Decodes a tensor of the file or of its external data.
+pub(super) fn decode(
+    tensor: &proto::Tensor,
+    external: &mut External<'_>,
+    budget: &mut Budget,
+) -> ReadResult<Rc<Constant>> {
     if tensor.dims.len() > MOST_AXES {
         return Err(expected(format_args!("at most {MOST_AXES} axes")).found(tensor.dims.len()).into());
     }
@@ -192,9 +196,9 @@ pub(super) fn decode(tensor: &proto::Tensor, external: &mut External<'_>, budget
     budget.take(count)?;
     let values = match kind {
         data_type::INT64 | data_type::INT32 | data_type::UINT8 | data_type::INT8 | data_type::BOOL => {
-            Values::Integers(integers(tensor, kind, bytes, count)?)
+            ConstantData::Integers(integers(tensor, kind, bytes, count)?)
         }
-        _ => Values::Floats(floats(tensor, kind, bytes)),
+        _ => ConstantData::Floats(floats(tensor, kind, bytes)),
     };
     Ok(Rc::new(Constant { name: short(&tensor.name).to_owned(), shape, values }))
 }
@@ -219,7 +223,7 @@ fn floats(tensor: &proto::Tensor, kind: i32, bytes: Option<&[u8]>) -> Vec<f32> {
     }
 }
 
-fn integers(tensor: &proto::Tensor, kind: i32, bytes: Option<&[u8]>, count: usize) -> Result<Vec<Extent>, Trouble> {
+fn integers(tensor: &proto::Tensor, kind: i32, bytes: Option<&[u8]>, count: usize) -> Result<Vec<Extent>, Failure> {
     if count > MOST_INTEGERS {
         return Err(expected(format_args!("at most {MOST_INTEGERS} integers")).found(count).into());
     }

@@ -5,16 +5,16 @@ use repvgg_kernels::Geometry;
 use super::attributes::count;
 use super::constant::Constant;
 use super::draft::Name;
-use super::value::{Axis, Data, NCHW, Value};
-use super::{Found, Reader, proto};
+use super::value::{Axis, Binding, Data, NCHW};
+use super::{ReadResult, Reader, proto};
 use crate::error::expected;
 use crate::graph::Conv2d;
 use crate::{Op, Tensor};
 
-/// Zeros above and below, left and right.
+/// Zeros above and below, then left and right.
 pub(super) type Padding = [[usize; 2]; 2];
 
-/// The geometry of a window on its input.
+/// The geometry of a sliding window.
 pub(super) struct Window {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],
@@ -22,8 +22,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The attributes of a node; `kernel` is that of its weights.
-    pub(super) fn new(node: &proto::Node, kernel: [usize; 2]) -> Found<Self> {
+    /// Reads the attributes of a node; `kernel` is the size of its window.
+    pub(super) fn new(node: &proto::Node, kernel: [usize; 2]) -> ReadResult<Self> {
         let (stride, dilation) = (node.pair("strides", 1)?, node.pair("dilations", 1)?);
         let window = Self { kernel, stride, dilation };
         let positive = [("kernel_shape", window.kernel), ("strides", window.stride), ("dilations", window.dilation)];
@@ -35,8 +35,8 @@ impl Window {
         }
     }
 
-    /// A node's padding; `size` is the size of its input, where known.
-    pub(super) fn padding(&self, node: &proto::Node, size: [Option<usize>; 2]) -> Found<Padding> {
+    /// A node's padding; `size` is the size of its input, if known.
+    pub(super) fn padding(&self, node: &proto::Node, size: [Option<usize>; 2]) -> ReadResult<Padding> {
         let mode = node.text("auto_pad", "NOTSET")?;
         match mode {
             "VALID" => Ok([[0; 2]; 2]),
@@ -51,7 +51,7 @@ impl Window {
             "SAME_UPPER" | "SAME_LOWER" => {
                 let mut padding = [[0; 2]; 2];
                 for axis in 0..2 {
-                    let total = self.same(axis, size[axis])?;
+                    let total = self.same_padding(axis, size[axis])?;
                     let (less, more) = (total / 2, total - total / 2);
                     padding[axis] = if mode == "SAME_UPPER" { [less, more] } else { [more, less] };
                 }
@@ -61,12 +61,12 @@ impl Window {
         }
     }
 
-    /// The zeros along an axis that make `⌈extent / stride⌉` windows.
-    fn same(&self, axis: usize, extent: Option<usize>) -> Found<usize> {
-        let reach = self.reach(axis)?;
+    /// The zeros along an axis that give `⌈extent / stride⌉` windows.
+    fn same_padding(&self, axis: usize, extent: Option<usize>) -> ReadResult<usize> {
+        let span = self.span(axis)?;
         let Some(extent) = extent else {
             if self.stride[axis] == 1 {
-                return Ok(reach - 1);
+                return Ok(span - 1);
             }
             return Err(expected("an input of fixed size for automatic padding")
                 .found("a variable size")
@@ -74,23 +74,23 @@ impl Window {
                 .into());
         };
         let windows = extent.div_ceil(self.stride[axis]);
-        Ok((windows.saturating_sub(1) * self.stride[axis] + reach).saturating_sub(extent))
+        Ok((windows.saturating_sub(1) * self.stride[axis] + span).saturating_sub(extent))
     }
 
-    /// The input pixels that a window covers along an axis.
-    fn reach(&self, axis: usize) -> Found<usize> {
-        let reach = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
-        reach.ok_or_else(|| "the kernel exceeds the address space".into())
+    /// The number of input pixels that a window spans along an axis.
+    fn span(&self, axis: usize) -> ReadResult<usize> {
+        let span = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]).and_then(|gaps| gaps.checked_add(1));
+        span.ok_or_else(|| "the kernel exceeds the address space".into())
     }
 }
 
 impl<'m> Reader<'m> {
     /// `Conv`
-    pub(super) fn convolution(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let Value::Data(data) = self.any(node, 0)? else {
+    pub(super) fn convolution(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let Binding::Data(data) = self.input_value(node, 0)? else {
             return Err(expected("a value that depends on the input").found("a constant").into());
         };
-        let (weights, bias) = (self.constant(node, 1)?, self.optional(node, 2)?);
+        let (weights, bias) = (self.constant(node, 1)?, self.optional_constant(node, 2)?);
         let &[out_channels, per_group, rows, columns] = weights.shape.as_slice() else {
             let axes = weights.shape.len().saturating_sub(2);
             return Err(expected("a convolution of two axes").found(format_args!("one of {axes}")).into());
@@ -121,11 +121,11 @@ impl<'m> Reader<'m> {
             groups,
         };
         geometry.validate().map_err(|error| error.to_string())?;
-        let whole = add(data.padding, own);
-        let (source, padding) = if is_expressible(whole, window.dilation) {
-            (Data { padding: [[0; 2]; 2], ..data }, whole)
+        let total = add(data.padding, own);
+        let (source, padding) = if is_expressible(total, window.dilation) {
+            (Data { padding: [[0; 2]; 2], ..data }, total)
         } else {
-            (self.pad(Data { padding: whole, ..data })?, [[0; 2]; 2])
+            (self.apply_padding(Data { padding: total, ..data })?, [[0; 2]; 2])
         };
         let kernel = self.padded_kernel(&mut geometry, &weights, padding)?;
         let mut parameters = vec![("weight", kernel)];
@@ -140,9 +140,9 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The weights for symmetric padding: where the sides differ, the kernel and `geometry` grow by zeros on the side with less
+    /// The weights for symmetric padding. If the sides differ, the kernel and `geometry` grow by zeros on the side with less
     /// padding.
-    fn padded_kernel(&mut self, geometry: &mut Geometry, weights: &Constant, padding: Padding) -> Found<Tensor> {
+    fn padded_kernel(&mut self, geometry: &mut Geometry, weights: &Constant, padding: Padding) -> ReadResult<Tensor> {
         let (old, mut before) = (geometry.kernel, [0; 2]);
         for axis in 0..2 {
             let [begin, end] = padding[axis];
@@ -169,32 +169,34 @@ impl<'m> Reader<'m> {
         Ok(kernel)
     }
 
-    /// `Pad`: zeros, which the convolution or pool that reads the value absorbs, and channels of zeros.
-    pub(super) fn padded(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let Value::Data(data) = self.any(node, 0)? else {
+    /// `Pad` with zeros: around maps, which the convolution or pool that reads them absorbs, or as channels.
+    pub(super) fn pad(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let Binding::Data(data) = self.input_value(node, 0)? else {
             return Err(expected("a value that depends on the input").found("a constant").into());
         };
         let mode = node.text("mode", "constant")?;
-        let value = match self.optional(node, 2)? {
+        let value = match self.optional_constant(node, 2)? {
             Some(value) => value.scalar()?,
             None => node.float("value", 0.0)?,
         };
         if mode != "constant" || value != 0.0 {
             return Err(expected("padding by zeros").found(format_args!("{mode} {value}")).into());
         }
-        let pads = self.list(node, "pads", 1)?.ok_or("missing pads")?;
-        let axes: Vec<usize> = match self.optional(node, 3)? {
+        let pads = self.integers(node, "pads", 1)?.ok_or("missing pads")?;
+        let axes: Vec<usize> = match self.optional_constant(node, 3)? {
             None => (0..data.axes.len()).collect(),
             Some(axes) => {
                 let axes = axes.known()?;
-                axes.into_iter().map(|axis| super::attributes::axis(axis, data.axes.len())).collect::<Found<_>>()?
+                axes.into_iter()
+                    .map(|axis| super::attributes::axis(axis, data.axes.len()))
+                    .collect::<ReadResult<_>>()?
             }
         };
         if pads.len() != 2 * axes.len() {
             return Err(expected(format_args!("{} pads", 2 * axes.len())).found(pads.len()).into());
         }
         if pads.iter().any(|pad| *pad < 0) {
-            return self.cropped(node, data, (&axes, &pads));
+            return self.crop(node, data, &axes, &pads);
         }
         let mut padding = data.padding;
         let mut channels = [0; 2];
@@ -216,9 +218,9 @@ impl<'m> Reader<'m> {
         if channels == [0, 0] { Ok(data) } else { self.pad_channels(node, data, channels) }
     }
 
-    /// A `Pad` with negative numbers, which crop rows and columns.
-    fn cropped(&mut self, node: &'m proto::Node, data: Data, (axes, pads): (&[usize], &[i64])) -> Found<Data> {
-        let data = self.pad(data)?;
+    /// `Pad` with negative numbers, which crops rows and columns.
+    fn crop(&mut self, node: &'m proto::Node, data: Data, axes: &[usize], pads: &[i64]) -> ReadResult<Data> {
+        let data = self.apply_padding(data)?;
         let mut padding = [[0; 2]; 2];
         for (index, &axis) in axes.iter().enumerate() {
             let sides = [pads[index], pads[index + axes.len()]];
@@ -237,27 +239,27 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes))
     }
 
-    /// The value with channels of zeros before and after its own: a 1×1 convolution of zeros and ones.
-    fn pad_channels(&mut self, node: &'m proto::Node, data: Data, [before, after]: [usize; 2]) -> Found<Data> {
+    /// Adds channels of zeros before and after those of a value, by a 1×1 convolution of zeros and ones.
+    fn pad_channels(&mut self, node: &'m proto::Node, data: Data, [before, after]: [usize; 2]) -> ReadResult<Data> {
         if !data.is_nchw() {
             return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
-        let data = self.pad(data)?;
+        let data = self.apply_padding(data)?;
         let channels = self.channels(&data)?;
         let total = before.checked_add(after).and_then(|sum| sum.checked_add(channels));
         let total = total.ok_or("the number of channels overflows")?;
         let conv = Conv2d::square(channels, total, 1);
         conv.geometry.validate().map_err(|error| error.to_string())?;
         self.budget.take(conv.geometry.weight_len())?;
-        let is_kept = |index: usize| index / channels == before + index % channels;
-        let kernel = Tensor::from_fn([total, channels, 1, 1], |index| f32::from(u8::from(is_kept(index))));
+        let is_own = |index: usize| index / channels == before + index % channels;
+        let kernel = Tensor::from_fn([total, channels, 1, 1], |index| f32::from(u8::from(is_own(index))));
         let op = Op::Conv2d(conv);
         let draft = self.drafts.add_with(Name::Other(node.title()), op, &[data.draft], vec![("weight", kernel)])?;
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The value with its padding applied, if any, by an identity convolution.
-    pub(super) fn pad(&mut self, data: Data) -> Found<Data> {
+    /// Applies the pending padding of a value, if any, as a node of its own.
+    pub(super) fn apply_padding(&mut self, data: Data) -> ReadResult<Data> {
         if data.padding == [[0; 2]; 2] {
             return Ok(data);
         }
@@ -267,14 +269,14 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes))
     }
 
-    /// The channels of a value.
-    pub(super) fn channels(&self, data: &Data) -> Found<usize> {
+    /// The number of channels of a value.
+    pub(super) fn channels(&self, data: &Data) -> ReadResult<usize> {
         let channels = self.drafts.get(data.draft).extents[0];
         channels.ok_or_else(|| "the number of channels depends on the image's size".into())
     }
 }
 
-/// Whether a convolution can express the padding: its kernel grows by whole steps where the sides differ.
+/// Whether a convolution can express the padding: if the sides differ, its kernel grows by multiples of the dilation.
 fn is_expressible(padding: Padding, dilation: [usize; 2]) -> bool {
     (0..2).all(|axis| padding[axis][0].abs_diff(padding[axis][1]).is_multiple_of(dilation[axis]))
 }
@@ -284,7 +286,7 @@ pub(super) fn add(a: Padding, b: Padding) -> Padding {
     [0, 1].map(|axis| [0, 1].map(|side| a[axis][side] + b[axis][side]))
 }
 
-/// The name of a node with parameters: `P` where its parameter is `P.weight`, otherwise its own.
+/// The name of a node with parameters: `P` if its parameter is `P.weight`, otherwise its own.
 pub(super) fn module_name<'a>(node: &'a proto::Node, parameter: &'a Constant) -> Name<'a> {
     let module = ["weight", "bias"].iter().find_map(|suffix| parameter.name.strip_suffix(suffix)?.strip_suffix('.'));
     match module {

@@ -1,8 +1,8 @@
-//! The graph while it is being read: nodes may still change, and nodes that no output needs are dropped at the end.
+//! The graph under construction: nodes may still change, and those that no output needs are dropped at the end.
 
 use std::collections::HashMap;
 
-use super::Found;
+use super::ReadResult;
 use crate::error::expected;
 use crate::graph::Shape;
 use crate::{Graph, NodeId, Op, Tensor, Weights};
@@ -13,10 +13,10 @@ const MOST_ELEMENTS: usize = 1 << 40;
 /// The extents `[C, H, W]` of a value, as far as they are known.
 pub(super) type Extents = [Option<usize>; 3];
 
-/// What a node is called.
+/// The name of a node, by its source.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Name<'a> {
-    /// `P`, where its parameters are called `P.weight`.
+    /// `P`, if its parameters are called `P.weight`.
     Module(&'a str),
     /// The name of the file's node, or one derived from it.
     Other(&'a str),
@@ -54,7 +54,7 @@ impl Drafts {
     }
 
     /// Adds a node without parameters.
-    pub(super) fn add(&mut self, name: &str, op: Op, inputs: &[usize]) -> Found<usize> {
+    pub(super) fn add(&mut self, name: &str, op: Op, inputs: &[usize]) -> ReadResult<usize> {
         self.add_with(Name::Other(name), op, inputs, Vec::new())
     }
 
@@ -65,7 +65,7 @@ impl Drafts {
         op: Op,
         inputs: &[usize],
         parameters: Vec<(&'static str, Tensor)>,
-    ) -> Found<usize> {
+    ) -> ReadResult<usize> {
         let extents = self.extents_of(&op, inputs)?;
         if extents
             .iter()
@@ -95,23 +95,23 @@ impl Drafts {
     }
 
     /// The extents of an operation's value, as far as they are known.
-    fn extents_of(&self, op: &Op, inputs: &[usize]) -> Found<Extents> {
+    fn extents_of(&self, op: &Op, inputs: &[usize]) -> ReadResult<Extents> {
         let inputs: Vec<Extents> = inputs.iter().map(|&input| self.0[input].extents).collect();
         let known = |extents: &Extents| -> Option<Shape> { Some([extents[0]?, extents[1]?, extents[2]?]) };
         if let Some(shapes) = inputs.iter().map(known).collect::<Option<Vec<Shape>>>() {
             return Ok(op.shape([0; 2], &shapes)?.map(Some));
         }
         let [channels, height, width] = inputs[0];
-        let wants = match op {
+        let required = match op {
             Op::Conv2d(conv) => Some(conv.geometry.in_channels),
             Op::BatchNorm(norm) => Some(norm.channels),
             Op::Scale { channels, .. } => Some(*channels),
             _ => None,
         };
-        if let (Some(due), Some(found)) = (wants, channels)
-            && due != found
+        if let (Some(required), Some(found)) = (required, channels)
+            && required != found
         {
-            return Err(expected(format_args!("{due} input channels")).found(found).into());
+            return Err(expected(format_args!("{required} input channels")).found(found).into());
         }
         Ok(match op {
             Op::Conv2d(conv) => {
@@ -127,11 +127,12 @@ impl Drafts {
                 let sum = |sum: usize, input: &Extents| sum.checked_add(input[0]?);
                 [inputs.iter().try_fold(0, sum), height, width]
             }
-            _ => [wants.or(channels), height, width],
+            _ => [required.or(channels), height, width],
         })
     }
 
-    /// The graph and its parameters, reduced to what the outputs need. `outputs` are names and nodes, the main one first.
+    /// Builds the graph and its parameters, without nodes that no output needs. `outputs` pairs names with drafts, the main
+    /// one first.
     pub(super) fn finish(self, outputs: Vec<(String, usize)>) -> (Graph, Weights) {
         let mut is_needed = vec![false; self.0.len()];
         is_needed[0] = true;
@@ -160,18 +161,18 @@ impl Drafts {
     }
 }
 
-/// The names in use, each with the number for its next repetition.
+/// The names in use, each with the number of its latest repetition.
 #[derive(Default)]
 struct Names(HashMap<String, usize>);
 
 impl Names {
-    fn unique(&mut self, wish: String) -> String {
-        let wish = if wish.is_empty() { "node".to_owned() } else { wish };
-        let mut name = wish.clone();
+    fn unique(&mut self, preferred: String) -> String {
+        let preferred = if preferred.is_empty() { "node".to_owned() } else { preferred };
+        let mut name = preferred.clone();
         while self.0.contains_key(&name) {
-            let number = self.0.get_mut(&wish).expect("the wish is taken");
+            let number = self.0.get_mut(&preferred).expect("the name is in use");
             *number += 1;
-            name = format!("{wish}_{number}");
+            name = format!("{preferred}_{number}");
         }
         self.0.insert(name.clone(), 0);
         name

@@ -3,7 +3,7 @@
 use super::attributes::axis;
 use super::convolution::module_name;
 use super::value::{Axis, Data};
-use super::{Found, Reader, proto};
+use super::{ReadResult, Reader, proto};
 use crate::Op;
 use crate::error::expected;
 use crate::graph::{ActivationKind, BatchNorm, Softmax};
@@ -14,7 +14,7 @@ const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
 impl<'m> Reader<'m> {
     /// `BatchNormalization` with its running statistics.
-    pub(super) fn batch_norm(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn batch_norm(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let is_training = node.int("training_mode", 0) != 0 || node.output.iter().skip(1).any(|name| !name.is_empty());
         if is_training || node.int("spatial", 1) == 0 {
@@ -39,30 +39,30 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes))
     }
 
-    fn activation(&mut self, node: &'m proto::Node, kind: ActivationKind) -> Found<Data> {
+    fn activation(&mut self, node: &'m proto::Node, kind: ActivationKind) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let draft = self.drafts.add(node.title(), Op::Activation(kind), &[data.draft])?;
         Ok(Data::new(draft, data.axes))
     }
 
     /// `Relu`
-    pub(super) fn relu(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         self.activation(node, ActivationKind::Relu)
     }
 
     /// `Sigmoid`
-    pub(super) fn sigmoid(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn sigmoid(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         self.activation(node, ActivationKind::Sigmoid)
     }
 
     /// `LeakyRelu`
-    pub(super) fn leaky_relu(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn leaky_relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let slope = finite("alpha", node.float("alpha", 0.01)?)?;
         self.activation(node, ActivationKind::LeakyRelu { slope })
     }
 
     /// `PRelu` with one slope.
-    pub(super) fn p_relu(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn p_relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let slopes = self.constant(node, 1)?;
         let slope = match slopes.floats()? {
             [first, rest @ ..] if rest.iter().all(|slope| slope == first) => finite("slope", *first)?,
@@ -72,14 +72,14 @@ impl<'m> Reader<'m> {
     }
 
     /// `HardSigmoid`
-    pub(super) fn hard_sigmoid(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn hard_sigmoid(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let slope = finite("alpha", node.float("alpha", 0.2)?)?;
         let offset = finite("beta", node.float("beta", 0.5)?)?;
         self.activation(node, ActivationKind::HardSigmoid { slope, offset })
     }
 
     /// `HardSwish`: `x · min(max(x / 6 + 1/2, 0), 1)`
-    pub(super) fn hard_swish(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn hard_swish(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let gate = Op::Activation(ActivationKind::HardSigmoid { slope: 1.0 / 6.0, offset: 0.5 });
         let gate = self.drafts.add(&format!("{}.gate", node.title()), gate, &[data.draft])?;
@@ -88,15 +88,15 @@ impl<'m> Reader<'m> {
     }
 
     /// `Clip`
-    pub(super) fn clip(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn clip(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let mut bounds = [f32::NEG_INFINITY, f32::INFINITY];
         for (index, name) in ["min", "max"].into_iter().enumerate() {
             if self.opset < CLIP_BOUNDS_ARE_INPUTS {
                 bounds[index] = node.float(name, bounds[index])?;
-            } else if let Some(bound) = self.optional(node, index + 1)? {
+            } else if let Some(bound) = self.optional_constant(node, index + 1)? {
                 bounds[index] = bound.scalar()?;
             }
-            // Some exporters write the largest numbers for no bound.
+            // Some exporters write the largest finite numbers in place of no bound.
             if bounds[index].abs() == f32::MAX {
                 bounds[index] *= 2.0;
             }
@@ -114,11 +114,11 @@ impl<'m> Reader<'m> {
     }
 
     /// `Softmax` and `LogSoftmax` over the channels.
-    pub(super) fn softmax(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn softmax(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let of_one_axis = self.opset >= SOFTMAX_OF_ONE_AXIS;
         let first = axis(node.int("axis", if of_one_axis { -1 } else { 1 }), data.axes.len())?;
-        // Earlier opsets combine all axes from the given one on.
+        // Earlier opsets combine the given axis and all that follow.
         let end = if of_one_axis { first + 1 } else { data.axes.len() };
         let [_, height, width] = self.drafts.get(data.draft).extents;
         let is_single = |axis: &Axis| match axis {
@@ -138,8 +138,8 @@ impl<'m> Reader<'m> {
     }
 
     /// `Concat` along the channels.
-    pub(super) fn concat(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let parts = (0..node.input.len()).map(|index| self.data(node, index)).collect::<Found<Vec<Data>>>()?;
+    pub(super) fn concat(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let parts = (0..node.input.len()).map(|index| self.data(node, index)).collect::<ReadResult<Vec<Data>>>()?;
         let Some(first) = parts.first() else { return Err(expected("parts").found("none").into()) };
         let along = axis(node.int("axis", 1), first.axes.len())?;
         if first.axes[along] != Axis::Channel || parts.iter().any(|part| part.axes != first.axes) {
@@ -162,6 +162,6 @@ fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::NAN)
 }
 
-fn finite(name: &str, value: f32) -> Found<f32> {
+fn finite(name: &str, value: f32) -> ReadResult<f32> {
     if value.is_finite() { Ok(value) } else { Err(expected(format_args!("a finite {name}")).found(value).into()) }
 }

@@ -1,4 +1,4 @@
-//! Constants in files beside the model.
+//! Constants in files next to the model.
 
 use crate::error::{Problem, expected};
 use std::collections::HashMap;
@@ -7,12 +7,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::budget::Budget;
-use super::{Found, proto, short};
+use super::{ReadResult, proto, short};
 
 /// The folder of a model's external files, and the files opened so far.
 pub(super) struct External<'a> {
     folder: Option<&'a Path>,
-    /// By path in the folder: the file and its length in bytes.
+    /// The open files and their lengths in bytes, by path in the folder.
     files: HashMap<PathBuf, (File, u64)>,
 }
 
@@ -21,8 +21,8 @@ impl<'a> External<'a> {
         Self { folder, files: HashMap::new() }
     }
 
-    /// The `length` bytes that `entries` describe.
-    pub(super) fn read(&mut self, entries: &[proto::Entry], length: usize, budget: &mut Budget) -> Found<Vec<u8>> {
+    /// Reads the `length` bytes that `entries` locate.
+    pub(super) fn read(&mut self, entries: &[proto::Entry], length: usize, budget: &mut Budget) -> ReadResult<Vec<u8>> {
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
         let number =
             |key: &str| match entry(key) {
@@ -41,14 +41,14 @@ impl<'a> External<'a> {
         }
         let (location, path) = (short(location), relative(location)?);
         if !self.files.contains_key(&path) {
-            let (file, whole) = self.open(&path, location)?;
-            budget.extend(usize::try_from(whole).unwrap_or(usize::MAX));
-            self.files.insert(path.clone(), (file, whole));
+            let (file, file_length) = self.open(&path, location)?;
+            budget.extend(usize::try_from(file_length).unwrap_or(usize::MAX));
+            self.files.insert(path.clone(), (file, file_length));
         }
-        let (file, whole) = self.files.get_mut(&path).expect("the file was opened");
-        if offset.checked_add(stated).is_none_or(|end| end > *whole) {
+        let (file, file_length) = self.files.get_mut(&path).expect("the file was opened");
+        if offset.checked_add(stated).is_none_or(|end| end > *file_length) {
             let what = expected(format_args!("{length} bytes at {offset} of {location:?}"))
-                .found(format_args!("a file of {whole}"));
+                .found(format_args!("a file of {file_length}"));
             return Err(what.into());
         }
         budget.take(length / size_of::<f32>())?;
@@ -59,7 +59,7 @@ impl<'a> External<'a> {
     }
 
     /// Opens a regular file that lies inside the folder after links are resolved.
-    fn open(&self, relative: &Path, location: &str) -> Found<(File, u64)> {
+    fn open(&self, relative: &Path, location: &str) -> ReadResult<(File, u64)> {
         let Some(folder) = self.folder else {
             return Err(expected("all data inside the model")
                 .found(format_args!("external data in {location:?}"))
@@ -79,8 +79,8 @@ impl<'a> External<'a> {
     }
 }
 
-/// The normalised path of a location, which must lead downwards.
-fn relative(location: &str) -> Found<PathBuf> {
+/// Normalises the path of a location, which must stay inside the folder.
+fn relative(location: &str) -> ReadResult<PathBuf> {
     let mut path = PathBuf::new();
     for part in Path::new(location).components() {
         match part {

@@ -1,24 +1,24 @@
-//! Nodes with a constant value: `Constant`, shapes, and arithmetic on constants.
+//! Constant folding: `Constant`, shapes, and arithmetic on constants.
 
 use std::rc::Rc;
 
 use super::attributes::{axis, count};
-use super::constant::{Constant, Extent, MOST_AXES, Values, decode};
-use super::value::Value;
-use super::{Found, Reader, proto, short};
+use super::constant::{Constant, ConstantData, Extent, MOST_AXES, decode};
+use super::value::Binding;
+use super::{ReadResult, Reader, proto, short};
 use crate::element_count;
 use crate::error::expected;
 
-/// The most elements of constants in arithmetic.
+/// The most elements of a folded constant.
 const MOST_ELEMENTS: usize = 1 << 16;
 
 impl<'m> Reader<'m> {
-    /// The value of a node that is constant; `None` for any other.
-    pub(super) fn fold(&mut self, node: &'m proto::Node) -> Found<Option<Constant>> {
+    /// Folds a node with a constant value; returns `None` for any other.
+    pub(super) fn fold(&mut self, node: &'m proto::Node) -> ReadResult<Option<Constant>> {
         match node.op_type.as_str() {
             "Constant" => return self.literal(node).map(Some),
-            "Shape" => return self.shape(node).map(Some),
-            "ConstantOfShape" => return self.filled(node).map(Some),
+            "Shape" => return self.fold_shape(node).map(Some),
+            "ConstantOfShape" => return self.constant_of_shape(node).map(Some),
             "Concat" if self.is_constant(node, node.input.len()) => {}
             "Range" => {}
             "Gather" | "Slice" if self.is_constant(node, 1) => {}
@@ -30,64 +30,66 @@ impl<'m> Reader<'m> {
         Ok(Some(match node.op_type.as_str() {
             "Add" | "Sub" | "Mul" | "Div" => {
                 let second = self.constant(node, 1)?;
-                self.computed(&node.op_type, &first, &second)?
+                self.constant_arithmetic(&node.op_type, &first, &second)?
             }
             "Cast" => cast(&first, node.int("to", 1))?,
-            "Concat" => self.joined(node)?,
+            "Concat" => self.concat_constants(node)?,
             "Gather" => gather(&first, &*self.constant(node, 1)?)?,
             "Reshape" => {
                 let target = match node.ints("shape") {
                     Some(ints) => ints.to_vec(),
                     None => self.constant(node, 1)?.known()?,
                 };
-                reshaped(&first, &target)?
+                reshape(&first, &target)?
             }
-            "Slice" => self.slice(node, &first)?,
+            "Slice" => self.slice_constant(node, &first)?,
             "Squeeze" => {
-                let axes = self.list(node, "axes", 1)?;
+                let axes = self.integers(node, "axes", 1)?;
                 let rank = first.shape.len();
-                let axes = axes.map(|axes| axes.into_iter().map(|index| axis(index, rank)).collect::<Found<Vec<_>>>());
+                let axes =
+                    axes.map(|axes| axes.into_iter().map(|index| axis(index, rank)).collect::<ReadResult<Vec<_>>>());
                 let axes = axes.transpose()?;
                 let is_removed = |index: usize| match &axes {
                     Some(axes) => axes.contains(&index),
                     None => first.shape[index] == 1,
                 };
                 let shape = (0..rank).filter(|&index| !is_removed(index)).map(|index| first.shape[index]).collect();
-                same_count(&first, shape)?
+                with_shape(&first, shape)?
             }
             "Transpose" => {
                 let rank = first.shape.len();
                 let perm: Vec<usize> = match node.ints("perm") {
-                    Some(perm) => perm.iter().map(|&index| axis(index, rank)).collect::<Found<_>>()?,
+                    Some(perm) => perm.iter().map(|&index| axis(index, rank)).collect::<ReadResult<_>>()?,
                     None => (0..rank).rev().collect(),
                 };
                 self.budget.take(element_count(&first.shape).unwrap_or(usize::MAX))?;
                 first.transposed(&perm)?
             }
             "Unsqueeze" => {
-                let axes = self.list(node, "axes", 1)?.ok_or("missing axes")?;
+                let axes = self.integers(node, "axes", 1)?.ok_or("missing axes")?;
                 let rank = first.shape.len() + axes.len();
                 check_rank(rank)?;
-                let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
+                let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, rank)).collect::<ReadResult<_>>()?;
                 let mut old = first.shape.iter().copied();
                 let shape = (0..rank).map(|index| if axes.contains(&index) { Some(1) } else { old.next() });
                 let shape: Option<Vec<usize>> = shape.collect();
-                same_count(&first, shape.ok_or("duplicate axis")?)?
+                with_shape(&first, shape.ok_or("duplicate axis")?)?
             }
             "Identity" => (*first).clone(),
             other => return Err(expected("a constant operator").found(other).into()),
         }))
     }
 
-    /// Whether the first inputs are all constant.
+    /// Whether the first `inputs` inputs are constant.
     fn is_constant(&self, node: &'m proto::Node, inputs: usize) -> bool {
-        let is_constant =
-            |name: &String| matches!(self.values.get(name.as_str()), Some(Value::Constant(_) | Value::Initializer(_)));
+        let is_constant = |name: &String| {
+            matches!(self.values.get(name.as_str()), Some(Binding::Constant(_) | Binding::Initializer(_)))
+        };
         inputs > 0 && node.input.len() >= inputs && node.input[..inputs].iter().all(is_constant)
     }
 
     /// `Constant`
-    fn literal(&mut self, node: &'m proto::Node) -> Found<Constant> {
+    fn literal(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
         if let Some(tensor) = node.tensor("value") {
             let constant = decode(tensor, &mut self.external, &mut self.budget)?;
             let mut constant = Rc::unwrap_or_clone(constant);
@@ -98,7 +100,7 @@ impl<'m> Reader<'m> {
         let floats = |shape: Vec<usize>, values: Vec<f32>| Constant {
             name: node.output.first().map_or("", |name| short(name)).to_owned(),
             shape,
-            values: Values::Floats(values),
+            values: ConstantData::Floats(values),
         };
         if node.has("value_float") {
             return Ok(floats(Vec::new(), vec![node.float("value_float", 0.0)?]));
@@ -116,9 +118,9 @@ impl<'m> Reader<'m> {
     }
 
     /// `Shape`
-    fn shape(&mut self, node: &'m proto::Node) -> Found<Constant> {
-        let extents = match self.any(node, 0)? {
-            Value::Constant(constant) => constant.shape.iter().map(|&extent| Extent::Known(extent as i64)).collect(),
+    fn fold_shape(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
+        let extents = match self.input_value(node, 0)? {
+            Binding::Constant(constant) => constant.shape.iter().map(|&extent| Extent::Known(extent as i64)).collect(),
             _ => {
                 let data = self.data(node, 0)?;
                 self.shape_of(&data)
@@ -133,16 +135,19 @@ impl<'m> Reader<'m> {
     }
 
     /// `ConstantOfShape`
-    fn filled(&mut self, node: &'m proto::Node) -> Found<Constant> {
+    fn constant_of_shape(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
         let shape = self.constant(node, 0)?.known()?;
-        let shape: Vec<usize> = shape.into_iter().map(|extent| count("an extent", extent)).collect::<Found<_>>()?;
-        let elements = small(&shape)?;
+        let shape: Vec<usize> =
+            shape.into_iter().map(|extent| count("an extent", extent)).collect::<ReadResult<_>>()?;
+        let elements = limited_count(&shape)?;
         self.budget.take(elements)?;
         let values = match node.tensor("value") {
-            None => Values::Floats(vec![0.0; elements]),
+            None => ConstantData::Floats(vec![0.0; elements]),
             Some(tensor) => match &decode(tensor, &mut self.external, &mut self.budget)?.values {
-                Values::Floats(values) if values.len() == 1 => Values::Floats(vec![values[0]; elements]),
-                Values::Integers(values) if values.len() == 1 => Values::Integers(vec![values[0]; elements]),
+                ConstantData::Floats(values) if values.len() == 1 => ConstantData::Floats(vec![values[0]; elements]),
+                ConstantData::Integers(values) if values.len() == 1 => {
+                    ConstantData::Integers(vec![values[0]; elements])
+                }
                 _ => return Err(expected("one value").found("several").into()),
             },
         };
@@ -150,9 +155,9 @@ impl<'m> Reader<'m> {
     }
 
     /// `Concat` of lists, or along the first axis.
-    fn joined(&mut self, node: &'m proto::Node) -> Found<Constant> {
+    fn concat_constants(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
         let parts: Vec<Rc<Constant>> =
-            (0..node.input.len()).map(|index| self.constant(node, index)).collect::<Found<_>>()?;
+            (0..node.input.len()).map(|index| self.constant(node, index)).collect::<ReadResult<_>>()?;
         let rank = parts[0].shape.len();
         if axis(node.int("axis", 0), rank)? != 0
             || parts.iter().any(|part| part.shape.len() != rank || part.shape[1..] != parts[0].shape[1..])
@@ -161,23 +166,23 @@ impl<'m> Reader<'m> {
         }
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        self.budget.take(small(&shape)?)?;
+        self.budget.take(limited_count(&shape)?)?;
         let values = match &parts[0].values {
-            Values::Floats(_) => {
-                let parts = parts.iter().map(|part| part.floats()).collect::<Found<Vec<_>>>()?;
-                Values::Floats(parts.concat())
+            ConstantData::Floats(_) => {
+                let parts = parts.iter().map(|part| part.floats()).collect::<ReadResult<Vec<_>>>()?;
+                ConstantData::Floats(parts.concat())
             }
-            Values::Integers(_) => {
-                let parts = parts.iter().map(|part| part.extents()).collect::<Found<Vec<_>>>()?;
-                Values::Integers(parts.concat())
+            ConstantData::Integers(_) => {
+                let parts = parts.iter().map(|part| part.extents()).collect::<ReadResult<Vec<_>>>()?;
+                ConstantData::Integers(parts.concat())
             }
         };
         Ok(Constant { name: String::new(), shape, values })
     }
 
     /// Arithmetic on two constants; one may be a single number.
-    fn computed(&mut self, op_type: &str, first: &Constant, second: &Constant) -> Found<Constant> {
-        let (a, b) = (small(&first.shape)?, small(&second.shape)?);
+    fn constant_arithmetic(&mut self, op_type: &str, first: &Constant, second: &Constant) -> ReadResult<Constant> {
+        let (a, b) = (limited_count(&first.shape)?, limited_count(&second.shape)?);
         let shape = match (a, b) {
             _ if first.shape == second.shape => &first.shape,
             (_, 1) if first.shape.len() >= second.shape.len() => &first.shape,
@@ -188,27 +193,27 @@ impl<'m> Reader<'m> {
                 return Err(what.into());
             }
         };
-        let elements = small(shape)?;
+        let elements = limited_count(shape)?;
         self.budget.take(elements)?;
         let pairs = (0..elements).map(|index| (if a == 1 { 0 } else { index }, if b == 1 { 0 } else { index }));
         let values = match (&first.values, &second.values) {
-            (Values::Floats(a), Values::Floats(b)) => {
-                Values::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect())
+            (ConstantData::Floats(a), ConstantData::Floats(b)) => {
+                ConstantData::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect())
             }
-            (Values::Integers(a), Values::Integers(b)) => {
-                Values::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
+            (ConstantData::Integers(a), ConstantData::Integers(b)) => {
+                ConstantData::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
             }
             _ => return Err(expected("constants of one type").found("integers and floats").into()),
         };
         Ok(Constant { name: String::new(), shape: shape.clone(), values })
     }
 
-    /// `Slice` of a list, or of rows.
-    fn slice(&mut self, node: &'m proto::Node, constant: &Constant) -> Found<Constant> {
-        let starts = self.list(node, "starts", 1)?.ok_or("missing starts")?;
-        let ends = self.list(node, "ends", 2)?.ok_or("missing ends")?;
-        let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
-        let steps = self.optional(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
+    /// `Slice` along the first axis.
+    fn slice_constant(&mut self, node: &'m proto::Node, constant: &Constant) -> ReadResult<Constant> {
+        let starts = self.integers(node, "starts", 1)?.ok_or("missing starts")?;
+        let ends = self.integers(node, "ends", 2)?.ok_or("missing ends")?;
+        let axes = self.integers(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
+        let steps = self.optional_constant(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
         let ([start], [end], [0], [step], Some((&rows, inner))) =
             (starts.as_slice(), ends.as_slice(), axes.as_slice(), steps.as_slice(), constant.shape.split_first())
         else {
@@ -229,48 +234,48 @@ impl<'m> Reader<'m> {
         let inner: usize = inner.iter().product();
         let mut shape = constant.shape.clone();
         shape[0] = rows.len();
-        let places = rows.iter().flat_map(|&row| row * inner..(row + 1) * inner);
+        let indices = rows.iter().flat_map(|&row| row * inner..(row + 1) * inner);
         self.budget.take(rows.len() * inner)?;
-        Ok(picked(constant, shape, places))
+        Ok(select(constant, shape, indices))
     }
 }
 
-/// The elements at `places`.
-fn picked(constant: &Constant, shape: Vec<usize>, places: impl Iterator<Item = usize>) -> Constant {
+/// Selects the elements at `indices`.
+fn select(constant: &Constant, shape: Vec<usize>, indices: impl Iterator<Item = usize>) -> Constant {
     let values = match &constant.values {
-        Values::Floats(values) => Values::Floats(places.map(|place| values[place]).collect()),
-        Values::Integers(values) => Values::Integers(places.map(|place| values[place]).collect()),
+        ConstantData::Floats(values) => ConstantData::Floats(indices.map(|index| values[index]).collect()),
+        ConstantData::Integers(values) => ConstantData::Integers(indices.map(|index| values[index]).collect()),
     };
     Constant { name: String::new(), shape, values }
 }
 
 /// `Gather` from a list.
-fn gather(list: &Constant, indices: &Constant) -> Found<Constant> {
+fn gather(list: &Constant, indices: &Constant) -> ReadResult<Constant> {
     let &[length] = list.shape.as_slice() else {
         return Err(expected("a gather from a list").found(format_args!("an array of shape {:?}", list.shape)).into());
     };
-    let places = indices.known()?.into_iter().map(|index| axis(index, length)).collect::<Found<Vec<usize>>>()?;
-    Ok(picked(list, indices.shape.clone(), places.into_iter()))
+    let selected = indices.known()?.into_iter().map(|index| axis(index, length)).collect::<ReadResult<Vec<usize>>>()?;
+    Ok(select(list, indices.shape.clone(), selected.into_iter()))
 }
 
-/// The number of elements, if it is small enough for arithmetic.
-fn small(shape: &[usize]) -> Found<usize> {
+/// The number of elements, if it is within the limit for folding.
+fn limited_count(shape: &[usize]) -> ReadResult<usize> {
     let elements = element_count(shape).filter(|&elements| elements <= MOST_ELEMENTS);
     elements.ok_or_else(|| {
         expected(format_args!("constants of at most {MOST_ELEMENTS} elements")).found(format_args!("{shape:?}")).into()
     })
 }
 
-fn check_rank(rank: usize) -> Found<()> {
+fn check_rank(rank: usize) -> ReadResult<()> {
     if rank > MOST_AXES {
         return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());
     }
     Ok(())
 }
 
-fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
+fn with_shape(constant: &Constant, shape: Vec<usize>) -> ReadResult<Constant> {
     if element_count(&shape) != element_count(&constant.shape) {
-        return Err(expected(format_args!("as many elements as {:?} has", constant.shape))
+        return Err(expected(format_args!("a shape with the same number of elements as {:?}", constant.shape))
             .found(format_args!("{shape:?}"))
             .into());
     }
@@ -278,7 +283,7 @@ fn same_count(constant: &Constant, shape: Vec<usize>) -> Found<Constant> {
 }
 
 /// `Reshape`, where 0 copies an extent and −1 takes the rest.
-fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
+fn reshape(constant: &Constant, target: &[i64]) -> ReadResult<Constant> {
     check_rank(target.len())?;
     let mut shape = Vec::with_capacity(target.len());
     for (index, &extent) in target.iter().enumerate() {
@@ -293,19 +298,19 @@ fn reshaped(constant: &Constant, target: &[i64]) -> Found<Constant> {
         let others = element_count(&shape).unwrap_or(0);
         shape[open] = elements.checked_div(others).unwrap_or(0);
     }
-    same_count(constant, shape)
+    with_shape(constant, shape)
 }
 
 /// `Cast`: between integers, or between floats.
-fn cast(constant: &Constant, to: i64) -> Found<Constant> {
+fn cast(constant: &Constant, to: i64) -> ReadResult<Constant> {
     let values = match (&constant.values, to) {
-        (Values::Floats(values), 1 | 10 | 11 | 16) => Values::Floats(values.clone()),
-        (Values::Integers(values), 6 | 7) => Values::Integers(values.clone()),
-        (Values::Integers(_), 1 | 10 | 11 | 16) => {
-            Values::Floats(constant.known()?.into_iter().map(|value| value as f32).collect())
+        (ConstantData::Floats(values), 1 | 10 | 11 | 16) => ConstantData::Floats(values.clone()),
+        (ConstantData::Integers(values), 6 | 7) => ConstantData::Integers(values.clone()),
+        (ConstantData::Integers(_), 1 | 10 | 11 | 16) => {
+            ConstantData::Floats(constant.known()?.into_iter().map(|value| value as f32).collect())
         }
         _ => {
-            return Err(expected("a cast that keeps the values")
+            return Err(expected("a cast that preserves the values")
                 .found(format_args!("one to element type {to}"))
                 .into());
         }
@@ -322,7 +327,7 @@ fn float(op_type: &str, a: f32, b: f32) -> f32 {
     }
 }
 
-/// Unknown where an operand is unknown or the result is out of range.
+/// Unknown if an operand is unknown or the result is out of range.
 fn integer(op_type: &str, a: Extent, b: Extent) -> Extent {
     let (Extent::Known(a), Extent::Known(b)) = (a, b) else { return Extent::Unknown };
     let result = match op_type {

@@ -1,7 +1,7 @@
 //! The network's input: the graph's only input that is not a constant.
 
 use super::attributes::count;
-use super::value::{Axis, Data, NCHW, Value};
+use super::value::{Axis, Binding, Data, NCHW};
 use super::{Reader, proto};
 use crate::error::{Problem, expected};
 use crate::formats::onnx::proto::data_type;
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 const MOST_PIXELS: usize = 1 << 16;
 
 impl<'m> Reader<'m> {
-    /// Makes the input a draft.
-    pub(super) fn input(&mut self, graph: &'m proto::Graph) -> Result<()> {
+    /// Adds the input as the first draft.
+    pub(super) fn read_input(&mut self, graph: &'m proto::Graph) -> Result<()> {
         let mut inputs = graph.input.iter().filter(|input| !self.values.contains_key(input.name.as_str()));
         let (Some(input), more) = (inputs.next(), inputs.count()) else {
             return Err(Error::format("onnx", expected("an input").found("none")));
@@ -54,19 +54,19 @@ impl<'m> Reader<'m> {
         self.batch = batch;
         self.size = height.zip(width).map(|(height, width)| [height, width]);
         self.drafts.input(input.name.clone(), channels, [height, width]);
-        self.values.insert(&input.name, Value::Data(Data::new(0, axes)));
+        self.values.insert(&input.name, Binding::Data(Data::new(0, axes)));
         Ok(())
     }
 }
 
-/// Whether the input is only transposed from `[N, H, W, C]` to `[N, C, H, W]`.
+/// Whether every reader of the input transposes it from `[N, H, W, C]` to `[N, C, H, W]`.
 fn is_transposed(graph: &proto::Graph, name: &str) -> bool {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name)).peekable();
     readers.peek().is_some()
         && readers.all(|node| node.op_type == "Transpose" && node.ints("perm") == Some(&[0, 3, 1, 2]))
 }
 
-/// The channels that the convolution on the input reads.
+/// The number of channels that a convolution on the input reads.
 fn channels_by_reader(graph: &proto::Graph, name: &str) -> Option<usize> {
     let reads = |node: &&proto::Node| node.op_type == "Conv" && node.input.first().is_some_and(|input| input == name);
     let node = graph.node.iter().find(reads)?;

@@ -3,15 +3,15 @@
 use super::constant::Constant;
 use super::convolution::module_name;
 use super::value::{Axis, Data};
-use super::{Found, Reader, proto};
+use super::{ReadResult, Reader, proto};
 use crate::error::expected;
 use crate::graph::Linear;
 use crate::{Op, Tensor};
 
 impl<'m> Reader<'m> {
     /// `Gemm`: `α · x · B + β · C`
-    pub(super) fn gemm(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let (data, matrix, bias) = (self.data(node, 0)?, self.constant(node, 1)?, self.optional(node, 2)?);
+    pub(super) fn gemm(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let (data, matrix, bias) = (self.data(node, 0)?, self.constant(node, 1)?, self.optional_constant(node, 2)?);
         if node.int("transA", 0) != 0 {
             return Err(expected("rows of features").found("a transposed input").into());
         }
@@ -23,25 +23,26 @@ impl<'m> Reader<'m> {
             Some(bias) => Some(row(&bias, matrix.shape.first().copied().unwrap_or(0), beta)?),
             None => None,
         };
-        self.linear(node, data, &matrix, (alpha, bias))
+        self.linear(node, data, &matrix, alpha, bias)
     }
 
     /// `MatMul` by a constant on the right.
-    pub(super) fn mat_mul(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn mat_mul(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let (data, matrix) = (self.data(node, 0)?, self.constant(node, 1)?);
         check_matrix(&matrix)?;
         let matrix = matrix.transposed(&[1, 0])?;
-        self.linear(node, data, &matrix, (1.0, None))
+        self.linear(node, data, &matrix, 1.0, None)
     }
 
-    /// A layer with the matrix `[out, in]` times a factor, and a bias.
+    /// Adds a layer with the matrix `[out, in]`, times `factor`, and a bias.
     fn linear(
         &mut self,
         node: &'m proto::Node,
         data: Data,
         matrix: &Constant,
-        (factor, bias): (f32, Option<Tensor>),
-    ) -> Found<Data> {
+        factor: f32,
+        bias: Option<Tensor>,
+    ) -> ReadResult<Data> {
         let [out_features, in_features] = [matrix.shape[0], matrix.shape[1]];
         let (Some((&last, before)), extents) = (data.axes.split_last(), self.drafts.get(data.draft).extents) else {
             return Err(expected("rows of features").found("a number").into());
@@ -74,20 +75,20 @@ impl<'m> Reader<'m> {
     }
 }
 
-fn check_matrix(constant: &Constant) -> Found<()> {
+fn check_matrix(constant: &Constant) -> ReadResult<()> {
     match constant.shape.as_slice() {
         [_, _] => Ok(()),
         other => Err(expected("a matrix").found(format_args!("an array of shape {other:?}")).into()),
     }
 }
 
-/// Whether a bias is a single zero: opsets without bias-free layers need one.
+/// Whether a bias is the single zero that opsets without bias-free layers require.
 fn is_zero(bias: &Constant) -> bool {
     bias.floats().is_ok_and(|values| values == [0.0]) && !bias.name.ends_with(".bias")
 }
 
-/// A bias of one value for each of `features`, or of one for all, times `factor`.
-fn row(bias: &Constant, features: usize, factor: f32) -> Found<Tensor> {
+/// Expands a bias, which has one value per feature or one for all, and multiplies it by `factor`.
+fn row(bias: &Constant, features: usize, factor: f32) -> ReadResult<Tensor> {
     let values = bias.floats()?;
     let leading = bias.shape.split_last().map_or(1, |(_, leading)| leading.iter().product::<usize>());
     if leading != 1 || (values.len() != features && values.len() != 1) {
@@ -97,7 +98,7 @@ fn row(bias: &Constant, features: usize, factor: f32) -> Found<Tensor> {
     Ok(Tensor::from_fn([features], value))
 }
 
-/// The matrix for features in the order `[C, H, W]`, from one for the order `[H, W, C]`.
+/// Reorders a matrix for features in the order `[H, W, C]` to the order `[C, H, W]`.
 fn planar(weights: &Tensor, [channels, height, width]: [usize; 3]) -> Tensor {
     let (features, pixels) = (channels * height * width, height * width);
     Tensor::from_fn(weights.shape().to_vec(), |place| {

@@ -3,23 +3,23 @@
 use crate::error::expected;
 use std::rc::Rc;
 
-use super::value::{Data, Value};
-use super::{Constant, Found, Reader, is_own_domain, proto, short};
+use super::value::{Binding, Data};
+use super::{Constant, ReadResult, Reader, is_own_domain, proto, short};
 
 impl<'m> Reader<'m> {
-    /// The value of a node.
-    pub(super) fn operator(&mut self, node: &'m proto::Node) -> Found<Value<'m>> {
+    /// Translates a node and returns its value.
+    pub(super) fn operator(&mut self, node: &'m proto::Node) -> ReadResult<Binding<'m>> {
         if !is_own_domain(&node.domain) {
             return Err(unknown(&format!("{}.{}", short(&node.domain), short(&node.op_type))));
         }
         if let Some(folded) = self.fold(node)? {
-            return Ok(Value::Constant(Rc::new(folded)));
+            return Ok(Binding::Constant(Rc::new(folded)));
         }
         let data = match node.op_type.as_str() {
             "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(node)?,
             "AveragePool" => self.average_pool(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
-            "Cast" | "Dropout" | "Identity" => return self.same(node),
+            "Cast" | "Dropout" | "Identity" => return self.identity(node),
             "Clip" => self.clip(node)?,
             "Concat" => self.concat(node)?,
             "Conv" => self.convolution(node)?,
@@ -34,45 +34,45 @@ impl<'m> Reader<'m> {
             "LogSoftmax" | "Softmax" => self.softmax(node)?,
             "MatMul" => self.mat_mul(node)?,
             "MaxPool" => self.max_pool(node)?,
-            "Pad" => self.padded(node)?,
+            "Pad" => self.pad(node)?,
             "PRelu" => self.p_relu(node)?,
             "ReduceMean" => self.reduce_mean(node)?,
             "Relu" => self.relu(node)?,
             "Reshape" => self.reshape(node)?,
             "Sigmoid" => self.sigmoid(node)?,
-            "Slice" => self.strided(node)?,
+            "Slice" => self.strided_slice(node)?,
             "Squeeze" => self.squeeze(node)?,
             "Sum" => self.sum(node)?,
             "Transpose" => self.transpose(node)?,
             "Unsqueeze" => self.unsqueeze(node)?,
             other => return Err(unknown(short(other))),
         };
-        Ok(Value::Data(data))
+        Ok(Binding::Data(data))
     }
 
-    /// The name of an input, unless it is left out.
+    /// The name of an input, unless it is omitted.
     pub(super) fn name(node: &'m proto::Node, index: usize) -> Option<&'m str> {
         node.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
     }
 
     /// The input at `index`.
-    pub(super) fn any(&mut self, node: &'m proto::Node, index: usize) -> Found<Value<'m>> {
+    pub(super) fn input_value(&mut self, node: &'m proto::Node, index: usize) -> ReadResult<Binding<'m>> {
         match Self::name(node, index) {
             Some(name) => self.value(name),
             None => Err(expected(format_args!("input {}", index + 1)).found("none").into()),
         }
     }
 
-    /// The input at `index`, which depends on the image.
-    pub(super) fn data(&mut self, node: &'m proto::Node, index: usize) -> Found<Data> {
-        let value = self.any(node, index)?;
-        self.whole(value)
+    /// The input at `index`, which must depend on the image.
+    pub(super) fn data(&mut self, node: &'m proto::Node, index: usize) -> ReadResult<Data> {
+        let value = self.input_value(node, index)?;
+        self.computed_value(value)
     }
 
     /// The input at `index`, which must be a constant.
-    pub(super) fn constant(&mut self, node: &'m proto::Node, index: usize) -> Found<Rc<Constant>> {
-        match self.any(node, index)? {
-            Value::Constant(constant) => Ok(constant),
+    pub(super) fn constant(&mut self, node: &'m proto::Node, index: usize) -> ReadResult<Rc<Constant>> {
+        match self.input_value(node, index)? {
+            Binding::Constant(constant) => Ok(constant),
             _ => {
                 let name = short(Self::name(node, index).unwrap_or_default());
                 Err(expected(format_args!("its input {name:?} to be constant")).found("one that is computed").into())
@@ -80,21 +80,25 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// The input at `index`, a constant unless it is left out.
-    pub(super) fn optional(&mut self, node: &'m proto::Node, index: usize) -> Found<Option<Rc<Constant>>> {
+    /// The input at `index`, which must be a constant unless it is omitted.
+    pub(super) fn optional_constant(
+        &mut self,
+        node: &'m proto::Node,
+        index: usize,
+    ) -> ReadResult<Option<Rc<Constant>>> {
         Self::name(node, index).map(|_| self.constant(node, index)).transpose()
     }
 
-    /// A list of integers: an input of later opsets, an attribute of earlier ones.
-    pub(super) fn list(&mut self, node: &'m proto::Node, name: &str, index: usize) -> Found<Option<Vec<i64>>> {
+    /// A list of integers: an input in later opsets, an attribute in earlier ones.
+    pub(super) fn integers(&mut self, node: &'m proto::Node, name: &str, index: usize) -> ReadResult<Option<Vec<i64>>> {
         if let Some(ints) = node.ints(name) {
             return Ok(Some(ints.to_vec()));
         }
-        self.optional(node, index)?.map(|constant| constant.known()).transpose()
+        self.optional_constant(node, index)?.map(|constant| constant.known()).transpose()
     }
 
     /// The first input, unchanged.
-    fn same(&mut self, node: &'m proto::Node) -> Found<Value<'m>> {
+    fn identity(&mut self, node: &'m proto::Node) -> ReadResult<Binding<'m>> {
         // A cast to other types would round.
         let to = node.int("to", 1);
         if node.op_type == "Cast" && !matches!(to, 1 | 10 | 11 | 16) {
@@ -103,15 +107,15 @@ impl<'m> Reader<'m> {
                 .into());
         }
         if node.op_type == "Dropout"
-            && self.optional(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1)))
+            && self.optional_constant(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1)))
         {
             return Err(expected("a network for inference").found("a training dropout").into());
         }
-        self.any(node, 0)
+        self.input_value(node, 0)
     }
 }
 
-fn unknown(found: &str) -> super::Trouble {
-    let known = "Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes";
-    expected(format_args!("an operator of the graph ({known})")).found(found).into()
+fn unknown(found: &str) -> super::Failure {
+    let supported = "Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes";
+    expected(format_args!("a supported operator ({supported})")).found(found).into()
 }

@@ -1,4 +1,4 @@
-//! The order of the nodes: inputs before users, otherwise the file's order.
+//! The order of the nodes: inputs before their readers, otherwise as in the file.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -7,7 +7,7 @@ use super::{place, proto};
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// The nodes in order.
+/// Sorts the nodes.
 ///
 /// # Errors
 /// When two nodes compute values of the same name, a node computes a constant or an input, or there is a cycle.
@@ -23,27 +23,27 @@ pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
             }
         }
     }
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
-    let mut waits_for = vec![0_usize; graph.node.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
+    let mut pending_inputs = vec![0_usize; graph.node.len()];
     for (index, node) in graph.node.iter().enumerate() {
         for producer in node.input.iter().filter_map(|input| producers.get(input.as_str())) {
-            users[*producer].push(index);
-            waits_for[index] += 1;
+            readers[*producer].push(index);
+            pending_inputs[index] += 1;
         }
     }
     let mut ready: BinaryHeap<Reverse<usize>> =
-        (0..waits_for.len()).filter(|&index| waits_for[index] == 0).map(Reverse).collect();
+        (0..pending_inputs.len()).filter(|&index| pending_inputs[index] == 0).map(Reverse).collect();
     let mut ordered = Vec::with_capacity(graph.node.len());
     while let Some(Reverse(index)) = ready.pop() {
         ordered.push(&graph.node[index]);
-        for &user in &users[index] {
-            waits_for[user] -= 1;
-            if waits_for[user] == 0 {
-                ready.push(Reverse(user));
+        for &reader in &readers[index] {
+            pending_inputs[reader] -= 1;
+            if pending_inputs[reader] == 0 {
+                ready.push(Reverse(reader));
             }
         }
     }
-    match waits_for.iter().position(|&waits| waits > 0) {
+    match pending_inputs.iter().position(|&waits| waits > 0) {
         None => Ok(ordered),
         Some(index) => {
             Err(Error::format(place(&graph.node[index]), expected("inputs computed earlier").found("a cycle")))

@@ -1,16 +1,16 @@
-//! Pools, and means over whole maps.
+//! Pools, over windows and over whole maps.
 
 use super::attributes::{axis, count};
 use super::convolution::{Padding, Window, add};
-use super::value::{Axis, Data, NCHW, Value};
-use super::{Found, Reader, proto};
+use super::value::{Axis, Binding, Data, NCHW};
+use super::{ReadResult, Reader, proto};
 use crate::Op;
 use crate::error::expected;
 use crate::graph::Pool;
 
 impl<'m> Reader<'m> {
     /// `MaxPool`
-    pub(super) fn max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn max_pool(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let (pool, _) = self.window(node, &data)?;
         let draft = self.drafts.add(node.title(), Op::MaxPool(pool), &[data.draft])?;
@@ -18,13 +18,13 @@ impl<'m> Reader<'m> {
     }
 
     /// `AveragePool`
-    pub(super) fn average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let Value::Data(mut data) = self.any(node, 0)? else {
+    pub(super) fn average_pool(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let Binding::Data(mut data) = self.input_value(node, 0)? else {
             return Err(expected("a value that depends on the input").found("a constant").into());
         };
         let counts_padding = node.int("count_include_pad", 0) != 0;
         let (mut pool, stated) = self.window(node, &data)?;
-        // Zeros from an earlier `Pad` count like any others, so the pool absorbs them only where all padding counts.
+        // Zeros from an earlier `Pad` count in the mean, so the pool absorbs them only if all its padding counts.
         if data.padding != [[0; 2]; 2] {
             let all = add(pool.padding, data.padding);
             let fits = (0..2).all(|axis| all[axis].iter().all(|&pad| pad < pool.kernel[axis]));
@@ -34,7 +34,7 @@ impl<'m> Reader<'m> {
                 let draft = self.drafts.add(node.title(), Op::AvgPool(pool), &[data.draft])?;
                 return Ok(Data::new(draft, NCHW));
             }
-            data = self.pad(data)?;
+            data = self.apply_padding(data)?;
         }
         let op = if pool.padding == [[0; 2]; 2] {
             Op::AvgPool(pool)
@@ -44,15 +44,15 @@ impl<'m> Reader<'m> {
         } else if stated == pool.padding {
             Op::AvgPool(pool)
         } else {
-            let what = expected("means that count padding to round the size down").found("ceil_mode");
-            return Err(what.to_owned().into());
+            let problem = expected("a mean over padding without ceil_mode").found("ceil_mode");
+            return Err(problem.to_owned().into());
         };
         let draft = self.drafts.add(node.title(), op, &[data.draft])?;
         Ok(Data::new(draft, NCHW))
     }
 
-    /// The window of a pool, and the node's own padding, which is smaller where the size is rounded up.
-    fn window(&self, node: &proto::Node, data: &Data) -> Found<(Pool, Padding)> {
+    /// The window of a pool, and the padding that the node states, which is smaller if the output size is rounded up.
+    fn window(&self, node: &proto::Node, data: &Data) -> ReadResult<(Pool, Padding)> {
         if !data.is_nchw() {
             return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
         }
@@ -78,20 +78,20 @@ impl<'m> Reader<'m> {
         Ok((Pool { kernel, stride, padding }, stated))
     }
 
-    /// `Slice` of every n-th row and column of maps: a mean over windows of one pixel.
-    pub(super) fn strided(&mut self, node: &'m proto::Node) -> Found<Data> {
+    /// `Slice` of every n-th row and column of maps: an average pool with windows of one pixel.
+    pub(super) fn strided_slice(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let none = |what: &str| expected(what).found("none");
-        let starts = self.list(node, "starts", 1)?.ok_or_else(|| none("starts"))?;
-        let ends = self.list(node, "ends", 2)?.ok_or_else(|| none("ends"))?;
-        let axes = self.list(node, "axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = self.list(node, "steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        let starts = self.integers(node, "starts", 1)?.ok_or_else(|| none("starts"))?;
+        let ends = self.integers(node, "ends", 2)?.ok_or_else(|| none("ends"))?;
+        let axes = self.integers(node, "axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = self.integers(node, "steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            return Err(expected("as many starts, ends, axes and steps").found("different numbers").into());
+            return Err(expected("equal numbers of starts, ends, axes and steps").found("different numbers").into());
         }
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         let mut stride = [1; 2];
-        let mut kept = None;
+        let mut selected = None;
         for (((start, end), index), step) in starts.into_iter().zip(ends).zip(axes).zip(steps) {
             let along = data.axes[axis(index, data.axes.len())?];
             if let (Axis::Channel, Some(channels), 1) = (along, channels, step) {
@@ -102,7 +102,7 @@ impl<'m> Reader<'m> {
                         .found(format_args!("{start} to {end}"))
                         .into());
                 }
-                kept = Some((start, end - start));
+                selected = Some(start..end);
                 continue;
             }
             let (along, extent) = match along {
@@ -121,7 +121,7 @@ impl<'m> Reader<'m> {
                 }
             }
         }
-        let data = match kept {
+        let data = match selected {
             Some(channels) => self.slice_channels(node, &data, channels)?,
             None => data,
         };
@@ -134,7 +134,7 @@ impl<'m> Reader<'m> {
     }
 
     /// `GlobalAveragePool`
-    pub(super) fn global_average_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn global_average_pool(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         if !data.is_nchw() {
             return Err(expected("maps [N, C, H, W]").found(format_args!("axes {:?}", data.axes)).into());
@@ -144,7 +144,7 @@ impl<'m> Reader<'m> {
     }
 
     /// `GlobalMaxPool`, of maps whose size is known.
-    pub(super) fn global_max_pool(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn global_max_pool(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let [_, Some(height), Some(width)] = self.drafts.get(data.draft).extents else {
             return Err(expected("an input of fixed size").found("a variable size").into());
@@ -158,11 +158,11 @@ impl<'m> Reader<'m> {
     }
 
     /// `ReduceMean` over height and width.
-    pub(super) fn reduce_mean(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn reduce_mean(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
-        let axes = self.list(node, "axes", 1)?.filter(|axes| !axes.is_empty());
+        let axes = self.integers(node, "axes", 1)?.filter(|axes| !axes.is_empty());
         let axes = axes.ok_or_else(|| expected("a mean over height and width").found("one over all axes"))?;
-        let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<Found<_>>()?;
+        let axes: Vec<usize> = axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<ReadResult<_>>()?;
         let is_reduced = |wanted: Axis| axes.iter().any(|&index| data.axes[index] == wanted);
         let [_, height, width] = self.drafts.get(data.draft).extents;
         let covers =
@@ -174,26 +174,26 @@ impl<'m> Reader<'m> {
             return Err(expected("a mean over height and width").found(format_args!("one over {named:?}")).into());
         }
         let keeps = node.int("keepdims", 1) != 0;
-        let kept = data.axes.iter().enumerate().filter_map(|(index, &axis)| match axes.contains(&index) {
+        let remaining = data.axes.iter().enumerate().filter_map(|(index, &axis)| match axes.contains(&index) {
             true => keeps.then_some(Axis::One),
             false => Some(axis),
         });
-        let kept: Vec<Axis> = kept.collect();
+        let remaining: Vec<Axis> = remaining.collect();
         if (height, width) == (Some(1), Some(1)) {
-            return Ok(data.seen_as(kept));
+            return Ok(data.with_axes(remaining));
         }
         let draft = self.drafts.add(node.title(), Op::GlobalAvgPool, &[data.draft])?;
-        Ok(Data::new(draft, kept))
+        Ok(Data::new(draft, remaining))
     }
 }
 
-/// The end padding with which rounding down gives as many windows as rounding up without it; `padding` is the existing padding
-/// at both sides. A window never begins beyond the input.
+/// The end padding with which rounding the size down gives the windows that rounding up gives without it. `begin` and `end`
+/// are the stated padding. A window never starts beyond the input.
 fn rounded_up(window: &Window, axis: usize, [begin, end]: [usize; 2], extent: Option<usize>) -> usize {
     let (kernel, stride) = (window.kernel[axis], window.stride[axis]);
     let most = (end + stride - 1).min((kernel - 1).max(end));
     let Some(padded) = extent.map(|extent| begin + extent) else { return most };
-    // If the size is known, only as much as the last window needs.
+    // If the size is known, pad only what the last window needs.
     let windows = (padded + most).checked_sub(kernel).map_or(0, |room| room / stride);
     (windows * stride + kernel).saturating_sub(padded).max(end)
 }

@@ -2,13 +2,13 @@
 
 use super::attributes::axis;
 use super::constant::{Extent, MOST_AXES};
-use super::value::{Axis, Data, Value};
-use super::{Found, Reader, proto};
+use super::value::{Axis, Binding, Data};
+use super::{ReadResult, Reader, proto};
 use crate::Op;
 use crate::error::expected;
 
 impl<'m> Reader<'m> {
-    /// The extent of an axis, where known.
+    /// The extent of an axis, if known.
     fn extent(&self, data: &Data, axis: Axis) -> Option<usize> {
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         match axis {
@@ -19,7 +19,7 @@ impl<'m> Reader<'m> {
             Axis::Pixels => height?.checked_mul(width?),
             Axis::Interleaved(shape) => Some(shape.iter().product()),
             Axis::Group(groups) => Some(groups),
-            Axis::OfGroup(groups) => channels?.checked_div(groups),
+            Axis::WithinGroup(groups) => channels?.checked_div(groups),
             Axis::One => Some(1),
         }
     }
@@ -35,17 +35,17 @@ impl<'m> Reader<'m> {
     }
 
     /// `Flatten`
-    pub(super) fn flatten(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn flatten(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         match axis(node.int("axis", 1), data.axes.len().max(2))? {
-            1 => self.flat(node, data),
+            1 => self.flatten_features(node, data),
             other => Err(expected("a flattening from axis 1").found(format_args!("axis {other}")).into()),
         }
     }
 
     /// Flattens all axes but the first.
-    fn flat(&mut self, node: &'m proto::Node, data: Data) -> Found<Data> {
-        let data = self.whole_channels(node, data)?;
+    fn flatten_features(&mut self, node: &'m proto::Node, data: Data) -> ReadResult<Data> {
+        let data = self.merge_channel_groups(node, data)?;
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         let long: Vec<Axis> = data.axes.iter().skip(1).copied().filter(|axis| *axis != Axis::One).collect();
         let row = |last: Axis| [Axis::Batch, last];
@@ -54,14 +54,16 @@ impl<'m> Reader<'m> {
         }
         if (height, width) == (Some(1), Some(1)) {
             let last = long.iter().copied().find(|axis| matches!(axis, Axis::Interleaved(_))).unwrap_or(Axis::Channel);
-            return Ok(data.seen_as(row(last)));
+            return Ok(data.with_axes(row(last)));
         }
         let last = match (long.as_slice(), channels, height, width) {
             ([Axis::Height, Axis::Width, Axis::Channel] | [Axis::Pixels, Axis::Channel], Some(c), Some(h), Some(w)) => {
                 Axis::Interleaved([c, h, w])
             }
             // In the order of [C, H, W]; an axis of extent 1 may be missing.
-            (axes, ..) if axes.is_sorted_by_key(|&axis| rank(axis)) && axes.iter().all(|&axis| rank(axis) < 3) => {
+            (axes, ..)
+                if axes.is_sorted_by_key(|&axis| position(axis)) && axes.iter().all(|&axis| position(axis) < 3) =>
+            {
                 Axis::Channel
             }
             (axes, ..) => {
@@ -73,7 +75,7 @@ impl<'m> Reader<'m> {
     }
 
     /// `Reshape` to rows, or to the same extents with added or removed extents of 1.
-    pub(super) fn reshape(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn reshape(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
         let target = match node.ints("shape") {
             Some(ints) => ints.iter().copied().map(Extent::Known).collect::<Vec<Extent>>(),
@@ -111,16 +113,16 @@ impl<'m> Reader<'m> {
                 (Extent::Known(found), None) => found > 0,
                 (_, _) => true,
             };
-            return if fits { self.flat(node, data) } else { Err(refused().into()) };
+            return if fits { self.flatten_features(node, data) } else { Err(refused().into()) };
         }
-        if let Some(axes) = self.grouped(&data, rest) {
-            return Ok(data.seen_as(axes));
+        if let Some(axes) = self.split_channels(&data, rest) {
+            return Ok(data.with_axes(axes));
         }
-        if let Some(whole) = self.ungrouped(node, &data, rest)? {
-            return Ok(whole);
+        if let Some(merged) = self.merge_channels(node, &data, rest)? {
+            return Ok(merged);
         }
         let axes = self.relabel(&data, rest).ok_or_else(refused)?;
-        Ok(data.seen_as(axes))
+        Ok(data.with_axes(axes))
     }
 
     /// The axes of the value for the extents `wanted` after the batch: its own axes in order, and axes of extent 1.
@@ -170,10 +172,10 @@ impl<'m> Reader<'m> {
     }
 
     /// `Squeeze`
-    pub(super) fn squeeze(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn squeeze(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
-        let removed: Vec<usize> = match self.list(node, "axes", 1)? {
-            Some(axes) => axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<Found<_>>()?,
+        let removed: Vec<usize> = match self.integers(node, "axes", 1)? {
+            Some(axes) => axes.into_iter().map(|index| axis(index, data.axes.len())).collect::<ReadResult<_>>()?,
             None => (1..data.axes.len()).filter(|&index| self.extent(&data, data.axes[index]) == Some(1)).collect(),
         };
         for &index in &removed {
@@ -182,7 +184,7 @@ impl<'m> Reader<'m> {
             match (axis, extent) {
                 (Axis::Batch, _) => return Err("the batch axis cannot be squeezed".into()),
                 (_, Some(1)) => {}
-                // By this node, the file asserts that the extent is 1.
+                // The node asserts that the extent is 1.
                 (Axis::Height, None) => self.drafts.get_mut(data.draft).extents[1] = Some(1),
                 (Axis::Width, None) => self.drafts.get_mut(data.draft).extents[2] = Some(1),
                 (axis, found) => {
@@ -193,33 +195,33 @@ impl<'m> Reader<'m> {
                 }
             }
         }
-        let kept: Vec<Axis> =
+        let remaining: Vec<Axis> =
             data.axes.iter().enumerate().filter(|(index, _)| !removed.contains(index)).map(|(_, &axis)| axis).collect();
-        Ok(data.seen_as(kept))
+        Ok(data.with_axes(remaining))
     }
 
     /// `Unsqueeze`
-    pub(super) fn unsqueeze(&mut self, node: &'m proto::Node) -> Found<Data> {
+    pub(super) fn unsqueeze(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
-        let added = self.list(node, "axes", 1)?.ok_or("missing axes")?;
+        let added = self.integers(node, "axes", 1)?.ok_or("missing axes")?;
         let rank = data.axes.len() + added.len();
         if rank > MOST_AXES {
             return Err(expected(format_args!("at most {MOST_AXES} axes")).found(rank).into());
         }
-        let added: Vec<usize> = added.into_iter().map(|index| axis(index, rank)).collect::<Found<_>>()?;
+        let added: Vec<usize> = added.into_iter().map(|index| axis(index, rank)).collect::<ReadResult<_>>()?;
         let mut old = data.axes.iter().copied();
         let axes = (0..rank).map(|index| if added.contains(&index) { Some(Axis::One) } else { old.next() });
         let axes: Option<Vec<Axis>> = axes.collect();
         let axes = axes.ok_or_else(|| expected("different axes").found(format_args!("{added:?}")))?;
-        Ok(data.seen_as(axes))
+        Ok(data.with_axes(axes))
     }
 
     /// `Transpose`
-    pub(super) fn transpose(&mut self, node: &'m proto::Node) -> Found<Data> {
-        let Value::Data(data) = self.any(node, 0)? else { unreachable!("constants are folded") };
+    pub(super) fn transpose(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
+        let Binding::Data(data) = self.input_value(node, 0)? else { unreachable!("constants are folded") };
         let rank = data.axes.len();
         let perm: Vec<usize> = match node.ints("perm") {
-            Some(perm) => perm.iter().map(|&index| axis(index, rank)).collect::<Found<_>>()?,
+            Some(perm) => perm.iter().map(|&index| axis(index, rank)).collect::<ReadResult<_>>()?,
             None => (0..rank).rev().collect(),
         };
         let is_permutation = perm.len() == rank && (0..rank).all(|axis| perm.contains(&axis));
@@ -227,16 +229,16 @@ impl<'m> Reader<'m> {
             return Err(expected(format_args!("an order of {rank} axes")).found(format_args!("{perm:?}")).into());
         }
         let axes: Vec<Axis> = perm.iter().map(|&index| data.axes[index]).collect();
-        Ok(data.seen_as(axes))
+        Ok(data.with_axes(axes))
     }
 }
 
-/// The place of an axis among `[C, H, W]`.
-fn rank(axis: Axis) -> usize {
+/// The position of an axis in `[C, H, W]`.
+fn position(axis: Axis) -> usize {
     match axis {
         Axis::Channel | Axis::Interleaved(_) => 0,
         Axis::Height | Axis::Pixels => 1,
         Axis::Width => 2,
-        Axis::Batch | Axis::One | Axis::Group(_) | Axis::OfGroup(_) => 3,
+        Axis::Batch | Axis::One | Axis::Group(_) | Axis::WithinGroup(_) => 3,
     }
 }

@@ -63,7 +63,7 @@ fn pointwise() -> proto::Tensor {
 }
 
 #[test]
-fn what_a_node_lacks_is_named() {
+fn errors_name_the_node() {
     let conv = |attributes| vec![node("Conv", &["x", "c.weight"], "y", attributes)];
     let cases = [
         (conv(vec![int("group", 2)]), "expected 6 input channels, found 3"),
@@ -97,7 +97,7 @@ fn a_batch_norm_without_a_positive_variance_is_refused() {
 }
 
 #[test]
-fn tensors_that_are_not_what_they_say_are_refused() {
+fn malformed_tensors_are_refused() {
     let wrong = [
         (tensor("c.weight", &[2, 3, 1, 1], &[1.0; 5]), "expected 6 elements for the shape [2, 3, 1, 1], found 5"),
         (tensor("c.weight", &[2, -3, 1, 1], &[1.0; 6]), "expected extents of at least 0, found -3"),
@@ -128,7 +128,7 @@ fn a_value_has_one_origin() {
     let input = sentence(vec![relu("x", "x")], Vec::new());
     assert_eq!(input, "node x (Relu): expected a value that nothing else computes, found \"x\" again");
     let constants = sentence(vec![relu("x", "y")], vec![pointwise(), pointwise()]);
-    assert_eq!(constants, "c.weight: expected initializers of different names, found two of this one");
+    assert_eq!(constants, "c.weight: expected initializers of different names, found two of this name");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn any_order_without_a_cycle_is_read() {
 }
 
 #[test]
-fn a_model_without_what_every_model_has_is_refused() {
+fn an_incomplete_model_is_refused() {
     let relu = || vec![node("Relu", &["x"], "y", Vec::new())];
     let mut cases = Vec::new();
     let mut changed = |what: &str, change: fn(&mut proto::Model)| {
@@ -171,7 +171,7 @@ fn a_model_without_what_every_model_has_is_refused() {
 }
 
 #[test]
-fn trouble_that_the_main_output_does_not_need_is_left_out() {
+fn failures_that_the_main_output_does_not_need_are_dropped() {
     let mut model = model(
         vec![
             node("Relu", &["x"], "y", Vec::new()),
@@ -220,7 +220,7 @@ fn unequal_padding_becomes_zero_taps() {
 }
 
 #[test]
-fn bounds_that_do_nothing_and_ones_that_are_a_relu() {
+fn a_clip_without_effect_vanishes_and_one_at_zero_is_a_relu() {
     let clip = |min, max| {
         let tensors = vec![tensor("min", &[], &[min]), tensor("max", &[], &[max])];
         let nodes = vec![node("Clip", &["x", "min", "max"], "c", Vec::new()), node("Sigmoid", &["c"], "y", Vec::new())];
@@ -234,7 +234,7 @@ fn bounds_that_do_nothing_and_ones_that_are_a_relu() {
     }
 }
 
-/// The shortcut without parameters of residual networks for small images: every second pixel, channels of zeros.
+/// The parameter-free shortcut of residual networks for small images: every second pixel, and channels of zeros.
 #[test]
 fn every_second_pixel_and_channels_of_zeros_are_read() {
     let every_second = |ends: &[i64]| {
@@ -252,9 +252,9 @@ fn every_second_pixel_and_channels_of_zeros_are_read() {
     assert_eq!(part, "node s (Slice): expected every n-th row and column, found 0 to 3 by 2");
 }
 
-/// Groups of channels that are interleaved stay so, whatever puts the axes together again.
+/// Interleaved groups of channels stay interleaved, whichever operator merges their axes.
 #[test]
-fn interleaved_groups_are_a_shuffle_before_anything_reads_them() {
+fn interleaved_groups_become_a_shuffle() {
     let start = || {
         vec![
             node("Conv", &["x", "w"], "c", vec![]),

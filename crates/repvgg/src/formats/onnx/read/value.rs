@@ -1,13 +1,13 @@
-//! Values of the file, and what their axes are.
+//! Values of the file, and the meaning of their axes.
 
 use std::rc::Rc;
 
 use super::{Constant, proto};
 use crate::Error;
 
-/// The meaning of a value's name.
+/// The meaning of a value's name: what the file binds it to.
 #[derive(Debug, Clone)]
-pub(super) enum Value<'m> {
+pub(super) enum Binding<'m> {
     /// Computed from the input.
     Data(Data),
     Constant(Rc<Constant>),
@@ -17,15 +17,15 @@ pub(super) enum Value<'m> {
     Failed(Error),
 }
 
-/// The value of a draft with the file's axes.
+/// The value of a draft, with the axes of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Data {
     pub(super) draft: usize,
-    /// What each axis of the file's array is.
+    /// The meaning of each axis of the file's array.
     pub(super) axes: Vec<Axis>,
-    /// Pending padding, which the reader applies: above and below, left and right.
+    /// Pending padding, for the next node to apply: above and below, then left and right.
     pub(super) padding: [[usize; 2]; 2],
-    /// Whether the draft's value has no other reader, so that a reader may modify the draft.
+    /// Whether the draft has a single reader, which may then modify it.
     pub(super) is_exclusive: bool,
 }
 
@@ -36,10 +36,10 @@ pub(super) enum Axis {
     Channel,
     Height,
     Width,
-    /// This number of channel groups.
+    /// The groups of channels, and their number.
     Group(usize),
-    /// The channels within each of this number of groups.
-    OfGroup(usize),
+    /// The channels within a group, and the number of groups.
+    WithinGroup(usize),
     /// Height and width flattened.
     Pixels,
     /// The features of a map `[C, H, W]` that was flattened in the order of `[H, W, C]`.
@@ -57,7 +57,7 @@ impl Data {
     }
 
     /// The same value with other axes.
-    pub(super) fn seen_as(self, axes: impl Into<Vec<Axis>>) -> Self {
+    pub(super) fn with_axes(self, axes: impl Into<Vec<Axis>>) -> Self {
         Self { axes: axes.into(), ..self }
     }
 
@@ -67,7 +67,7 @@ impl Data {
         self.axes.len() == 4 && self.axes[0] == Axis::Batch && self.axes.iter().zip(&NCHW).all(fits)
     }
 
-    /// Whether the axes line up with those of `other`, so that broadcasting agrees with ours.
+    /// Whether the axes line up with those of `other`, so that ONNX broadcasts as the graph does.
     pub(super) fn aligns_with(&self, other: &Self) -> bool {
         let meet = |(a, b): (&Axis, &Axis)| a == b || *a == Axis::One || *b == Axis::One;
         self.axes.len() == other.axes.len() && self.axes.iter().zip(&other.axes).all(meet)

@@ -15,7 +15,7 @@ use crate::{Error, Graph, Result, Tensor};
 /// The latest format in which constants must be listed among the graph's inputs.
 const CONSTANTS_ARE_INPUTS: i64 = 3;
 
-/// The nodes and constants so far; every value has a unique name.
+/// Collects nodes and constants. Every value has a unique name.
 pub(super) struct Builder<'a> {
     pub(super) opset: i64,
     precision: Precision,
@@ -41,34 +41,34 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The network's input as the graph's.
+    /// Declares the network's input as that of the graph.
     pub(super) fn network_input(&mut self, channels: usize) -> String {
         let extents =
             [Extent::Named("batch"), Extent::Known(channels), Extent::Named("height"), Extent::Named("width")];
         self.input("input", data_type::FLOAT, &extents)
     }
 
-    /// The graph's input.
+    /// Declares the graph's input; returns its name.
     pub(super) fn input(&mut self, name: &str, element: i32, extents: &[Extent<'_>]) -> String {
         self.input = Some(value_info(name, element, extents));
         name.to_owned()
     }
 
-    /// The graph's output.
+    /// Declares the graph's output.
     pub(super) fn output(&mut self, name: &str, extents: &[Extent<'_>]) {
         self.output = Some(value_info(name, data_type::FLOAT, extents));
     }
 
-    /// An unused name: `wish`, or `wish` with a number.
-    fn unique(&mut self, wish: &str) -> String {
-        let numbered = (1..).map(|number| format!("{wish}_{number}"));
-        let free = std::iter::once(wish.to_owned()).chain(numbered).find(|name| !self.taken.contains(name));
+    /// An unused name: `preferred`, with a number if it is taken.
+    fn unique(&mut self, preferred: &str) -> String {
+        let numbered = (1..).map(|number| format!("{preferred}_{number}"));
+        let free = std::iter::once(preferred.to_owned()).chain(numbered).find(|name| !self.taken.contains(name));
         let free = free.expect("the counter is unbounded");
         self.taken.insert(free.clone());
         free
     }
 
-    /// Adds a node, whose value has its name.
+    /// Adds a node; returns the name of its value, which is that of the node.
     pub(super) fn node(
         &mut self,
         name: &str,
@@ -77,15 +77,16 @@ impl<'a> Builder<'a> {
         attributes: Vec<proto::Attribute>,
     ) -> String {
         let value = self.unique(name);
-        self.node_for(name, (op_type, &value), inputs, attributes);
+        self.node_for(name, op_type, &value, inputs, attributes);
         value
     }
 
-    /// Adds a node that computes the value of a given name.
+    /// Adds a node that computes the value called `value`.
     pub(super) fn node_for(
         &mut self,
         name: &str,
-        (op_type, value): (&str, &str),
+        op_type: &str,
+        value: &str,
         inputs: &[&str],
         attribute: Vec<proto::Attribute>,
     ) {
@@ -150,7 +151,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The values in half precision.
+/// Rounds values to half precision.
 fn halves(name: &str, values: &[f32]) -> Result<Vec<f16>> {
     let halves: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
     match halves.iter().zip(values).find(|(half, _)| !half.is_finite()) {

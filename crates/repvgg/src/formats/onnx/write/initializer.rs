@@ -1,4 +1,4 @@
-//! Constants of a file.
+//! Constants of the file.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ impl Initializer<'_> {
         }
     }
 
-    /// Bytes of its elements.
+    /// The size of its elements in bytes.
     pub(super) fn bytes(&self) -> usize {
         match &self.elements {
             Elements::F32(values) => size_of_val(&**values),
@@ -64,12 +64,12 @@ impl Initializer<'_> {
     }
 
     /// The constant with its elements inside the model.
-    pub(super) fn inside(&self) -> proto::Tensor {
+    pub(super) fn embedded(&self) -> proto::Tensor {
         proto::Tensor { raw_data: self.to_bytes().into(), ..self.head() }
     }
 
     /// The constant with its elements at `offset` of the file `location`.
-    pub(super) fn elsewhere(&self, location: &str, offset: u64) -> proto::Tensor {
+    pub(super) fn external(&self, location: &str, offset: u64) -> proto::Tensor {
         let entry = |key: &str, value: String| proto::Entry { key: key.to_owned(), value };
         let external_data = vec![
             entry("location", location.to_owned()),

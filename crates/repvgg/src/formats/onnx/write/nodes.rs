@@ -1,7 +1,7 @@
-//! Each operation of a graph as an ONNX node.
+//! Writes the operations of a graph as ONNX nodes.
 //!
-//! Our values are always `[C, H, W]`. ONNX distinguishes maps `[N, C, H, W]` from rows `[N, C]`, so a value is converted where
-//! its reader needs the other rank.
+//! Values of a graph are always `[C, H, W]`. ONNX distinguishes maps `[N, C, H, W]` from rows `[N, C]`, so a value is
+//! converted if its reader needs the other rank.
 
 use super::super::proto;
 use super::build::{Builder, float, int, integers, ints};
@@ -18,35 +18,35 @@ const PADS_ARE_INPUTS: i64 = 11;
 const AXES_ARE_INPUTS: i64 = 13;
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
-/// Rank 4 or rank 2.
+/// The rank of a value: 4 for maps, 2 for rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Rank {
     Map,
     Row,
 }
 
 /// A node's value in the file.
 #[derive(Debug, Clone, Default)]
-struct Value {
-    /// Its name as `[N, C, H, W]`, where there is such a value.
+struct WrittenValue {
+    /// Its name as `[N, C, H, W]`, if written.
     map: Option<String>,
-    /// Its name as `[N, C]`.
+    /// Its name as `[N, C]`, if written.
     row: Option<String>,
     /// Whether the map is one pixel for images of any size.
     is_pixel: bool,
-    /// The channels, where they do not depend on the image's size.
+    /// The number of channels, unless it depends on the image's size.
     channels: Option<usize>,
 }
 
-impl Value {
-    fn form(&self) -> Form {
-        if self.row.is_some() && self.map.is_none() { Form::Row } else { Form::Map }
+impl WrittenValue {
+    fn rank(&self) -> Rank {
+        if self.row.is_some() && self.map.is_none() { Rank::Row } else { Rank::Map }
     }
 
-    fn name(&self, form: Form) -> Option<&String> {
-        match form {
-            Form::Map => self.map.as_ref(),
-            Form::Row => self.row.as_ref(),
+    fn name(&self, rank: Rank) -> Option<&String> {
+        match rank {
+            Rank::Map => self.map.as_ref(),
+            Rank::Row => self.row.as_ref(),
         }
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a W
     for node in graph.nodes() {
         let value = match node.op {
             Op::Input { channels } => {
-                Value { map: Some(input.clone()), row: None, is_pixel: false, channels: Some(channels) }
+                WrittenValue { map: Some(input.clone()), row: None, is_pixel: false, channels: Some(channels) }
             }
             _ => writer.node(node)?,
         };
@@ -67,37 +67,40 @@ pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a W
     Ok(())
 }
 
+/// The operator of a node, with its attributes.
+type Operator = (&'static str, Vec<proto::Attribute>);
+
 struct Writer<'w, 'a> {
     builder: &'w mut Builder<'a>,
     weights: &'a Weights,
-    values: Vec<Value>,
+    values: Vec<WrittenValue>,
 }
 
 impl Writer<'_, '_> {
-    /// The name of a value in the rank that its reader needs.
-    fn read(&mut self, id: NodeId, form: Form) -> String {
+    /// The name of a value in the rank that its reader needs; converts it if necessary.
+    fn read(&mut self, id: NodeId, rank: Rank) -> String {
         let value = &self.values[id.index()];
-        if let Some(name) = value.name(form) {
+        if let Some(name) = value.name(rank) {
             return name.clone();
         }
-        let (name, is_pixel) = (value.name(value.form()).expect("a value has a form").clone(), value.is_pixel);
-        let converted = match form {
-            Form::Row if is_pixel => {
+        let (name, is_pixel) = (value.name(value.rank()).expect("a value has a name").clone(), value.is_pixel);
+        let converted = match rank {
+            Rank::Row if is_pixel => {
                 self.builder.node(&format!("{name}.row"), "Flatten", &[&name], vec![int("axis", 1)])
             }
-            // One pixel for some sizes only: `Squeeze` fails for the others, where `Flatten` would not.
-            Form::Row => self.axes_node(&format!("{name}.row"), "Squeeze", &name),
-            Form::Map => self.axes_node(&format!("{name}.map"), "Unsqueeze", &name),
+            // One pixel for some image sizes only: `Squeeze` fails for the others, where `Flatten` would silently succeed.
+            Rank::Row => self.axes_node(&format!("{name}.row"), "Squeeze", &name),
+            Rank::Map => self.axes_node(&format!("{name}.map"), "Unsqueeze", &name),
         };
         let value = &mut self.values[id.index()];
-        match form {
-            Form::Map => value.map = Some(converted.clone()),
-            Form::Row => value.row = Some(converted.clone()),
+        match rank {
+            Rank::Map => value.map = Some(converted.clone()),
+            Rank::Row => value.row = Some(converted.clone()),
         }
         converted
     }
 
-    /// A node that adds or removes the axes of height and width.
+    /// Adds a node that adds or removes the axes of height and width.
     fn axes_node(&mut self, name: &str, op_type: &str, value: &str) -> String {
         if self.builder.opset < AXES_ARE_INPUTS {
             return self.builder.node(name, op_type, &[value], vec![ints("axes", [2, 3])]);
@@ -106,11 +109,11 @@ impl Writer<'_, '_> {
         self.builder.node(name, op_type, &[value, &axes], Vec::new())
     }
 
-    /// Adds a node; its value.
-    fn node(&mut self, node: &Node) -> Result<Value> {
+    /// Adds a node; returns its value.
+    fn node(&mut self, node: &Node) -> Result<WrittenValue> {
         let values = || node.inputs.iter().map(|input| &self.values[input.index()]);
         let first = values().next().expect("only the input reads nothing").clone();
-        let rows_only = values().all(|value| value.form() == Form::Row);
+        let rows_only = values().all(|value| value.rank() == Rank::Row);
         let channels = match &node.op {
             Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => Some(conv.geometry.out_channels),
             Op::Slice { channels, .. } => Some(*channels),
@@ -128,11 +131,11 @@ impl Writer<'_, '_> {
             _ => first.is_pixel,
         };
         let reads = match &node.op {
-            Op::Linear(_) => Form::Row,
-            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } => Form::Map,
-            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Form::Map,
-            _ if rows_only => Form::Row,
-            _ => Form::Map,
+            Op::Linear(_) => Rank::Row,
+            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } => Rank::Map,
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Rank::Map,
+            _ if rows_only => Rank::Row,
+            _ => Rank::Map,
         };
         let mut inputs: Vec<String> = node.inputs.iter().map(|&input| self.read(input, reads)).collect();
         if matches!(node.op, Op::Softmax(_)) && !is_pixel && self.builder.opset < SOFTMAX_OF_ONE_AXIS {
@@ -143,26 +146,21 @@ impl Writer<'_, '_> {
         let (op_type, attributes) = self.operator(node, reads, &mut inputs)?;
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let name = self.builder.node(&node.name, op_type, &inputs, attributes);
-        let gives = if node.op == Op::Flatten { Form::Row } else { reads };
-        let (map, row) = if gives == Form::Map { (Some(name), None) } else { (None, Some(name)) };
-        Ok(Value { map, row, is_pixel, channels })
+        let result = if node.op == Op::Flatten { Rank::Row } else { reads };
+        let (map, row) = if result == Rank::Map { (Some(name), None) } else { (None, Some(name)) };
+        Ok(WrittenValue { map, row, is_pixel, channels })
     }
 
-    /// The operator and its attributes; its constants are added to `inputs`.
-    fn operator(
-        &mut self,
-        node: &Node,
-        form: Form,
-        inputs: &mut Vec<String>,
-    ) -> Result<(&'static str, Vec<proto::Attribute>)> {
+    /// The operator and its attributes; appends its constants to `inputs`.
+    fn operator(&mut self, node: &Node, rank: Rank, inputs: &mut Vec<String>) -> Result<Operator> {
         for (name, parameter) in node.parameters() {
             if let (Op::NormalizedConv2d(_), Role::Kernel) = (&node.op, parameter.role) {
                 let kernel = normalized(self.weights.require(&name)?).into_iter().map(|x| x as f32).collect();
                 inputs.push(self.builder.floats(&format!("{name}.normalized"), &parameter.shape, kernel));
                 continue;
             }
-            let shape = match (&node.op, form) {
-                (Op::Scale { channels, .. }, Form::Map) => vec![*channels, 1, 1],
+            let shape = match (&node.op, rank) {
+                (Op::Scale { channels, .. }, Rank::Map) => vec![*channels, 1, 1],
                 _ => parameter.shape,
             };
             inputs.push(self.builder.parameter(&name, self.weights.require(&name)?, &shape)?);
@@ -202,24 +200,14 @@ impl Writer<'_, '_> {
         })
     }
 
-    /// Some channels of the input, in any order.
-    fn gather(
-        &mut self,
-        node: &Node,
-        channels: impl Iterator<Item = usize>,
-        inputs: &mut Vec<String>,
-    ) -> (&'static str, Vec<proto::Attribute>) {
+    /// Selects channels of the input, in any order.
+    fn gather(&mut self, node: &Node, channels: impl Iterator<Item = usize>, inputs: &mut Vec<String>) -> Operator {
         let channels: Vec<i64> = channels.map(|channel| channel as i64).collect();
         inputs.push(self.builder.integers(&format!("{}.channels", node.name), &channels));
         ("Gather", vec![int("axis", 1)])
     }
 
-    fn pad(
-        &mut self,
-        node: &Node,
-        padding: [[isize; 2]; 2],
-        inputs: &mut Vec<String>,
-    ) -> (&'static str, Vec<proto::Attribute>) {
+    fn pad(&mut self, node: &Node, padding: [[isize; 2]; 2], inputs: &mut Vec<String>) -> Operator {
         let [[top, bottom], [left, right]] = padding.map(|ends| ends.map(|end| end as i64));
         let pads = [0, 0, top, left, 0, 0, bottom, right];
         if self.builder.opset < PADS_ARE_INPUTS {
@@ -236,12 +224,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn activation(
-        &mut self,
-        node: &Node,
-        kind: ActivationKind,
-        inputs: &mut Vec<String>,
-    ) -> (&'static str, Vec<proto::Attribute>) {
+    fn activation(&mut self, node: &Node, kind: ActivationKind, inputs: &mut Vec<String>) -> Operator {
         match kind {
             ActivationKind::Relu => ("Relu", Vec::new()),
             ActivationKind::Sigmoid => ("Sigmoid", Vec::new()),
@@ -273,7 +256,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Names the main output `logits`: rows where the map is one pixel.
+    /// Declares the main output as `logits`: a row if the map is one pixel.
     fn output(mut self, graph: &Graph) {
         let main = graph.main_output();
         let value = &self.values[main.index()];
@@ -285,9 +268,9 @@ impl Writer<'_, '_> {
             vec![batch, channels, Extent::Named("output_height"), Extent::Named("output_width")]
         };
         self.builder.output("logits", &extents);
-        let form = if value.is_pixel { Form::Row } else { Form::Map };
-        let name = self.read(main, form);
-        self.builder.node_for("logits", ("Identity", "logits"), &[&name], Vec::new());
+        let rank = if value.is_pixel { Rank::Row } else { Rank::Map };
+        let name = self.read(main, rank);
+        self.builder.node_for("logits", "Identity", "logits", &[&name], Vec::new());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The evaluation transform as nodes: from any image to the network's input.
+//! Writes the evaluation transform as nodes, from an image of any size to the network's input.
 
 use super::super::proto::data_type;
 use super::build::{Builder, float, int, ints, text};
@@ -6,13 +6,13 @@ use super::value_info::Extent;
 use crate::Result;
 use crate::image::{Interpolation, Preprocessing};
 
-/// Adds the transform from `image`, uint8 `[batch, height, width, 3]`, to `[batch, channels, S, S]`; the name of its value.
+/// Adds the transform from `image`, uint8 `[batch, height, width, 3]`, to `[batch, channels, S, S]`. Returns the name of the
+/// transformed value.
 ///
-/// As Pillow does, the columns are resampled first, then the rows, and the values are rounded and clipped to a byte after
-/// each pass.
+/// Like Pillow, it resamples the columns first, then the rows, and rounds and clips the values to a byte after each pass.
 ///
 /// # Errors
-/// When the settings describe no transform, or one for another number of channels.
+/// When the settings are invalid, or those of another number of channels.
 pub(super) fn preprocess(builder: &mut Builder<'_>, settings: &Preprocessing, channels: usize) -> Result<String> {
     settings.check()?;
     settings.check_channels(channels)?;
@@ -32,8 +32,8 @@ pub(super) fn preprocess(builder: &mut Builder<'_>, settings: &Preprocessing, ch
 
     let planes = nodes.builder.node("preprocess.planes", "Transpose", &[&image], vec![ints("perm", [0, 3, 1, 2])]);
     let planes = nodes.builder.cast("preprocess.float", &planes, data_type::FLOAT);
-    let narrow = nodes.resize("columns", &planes, (3, &full[1]), settings.interpolation);
-    let resized = nodes.resize("rows", &narrow, (2, &full[0]), settings.interpolation);
+    let narrow = nodes.resize("columns", &planes, 3, &full[1], settings.interpolation);
+    let resized = nodes.resize("rows", &narrow, 2, &full[0], settings.interpolation);
     let cropped = nodes.crop(&resized, &full, settings.size as i64);
     let pixels = if settings.channels() == 1 { nodes.luma(&cropped) } else { cropped };
     Ok(nodes.normalise(&pixels, settings))
@@ -59,14 +59,8 @@ impl Nodes<'_, '_> {
         self.apply(name, "Gather", &[list, &index])
     }
 
-    /// Resamples along one axis, to whole numbers from 0 to 255.
-    fn resize(
-        &mut self,
-        name: &str,
-        value: &str,
-        (axis, extent): (usize, &str),
-        interpolation: Interpolation,
-    ) -> String {
+    /// Resamples along one axis to `extent`, a value, and rounds to whole numbers from 0 to 255.
+    fn resize(&mut self, name: &str, value: &str, axis: usize, extent: &str, interpolation: Interpolation) -> String {
         let mut attributes = vec![
             int("antialias", 1),
             ints("axes", [axis]),
@@ -90,7 +84,7 @@ impl Nodes<'_, '_> {
         self.apply(&format!("{name}.byte"), "Clip", &[&rounded, &low, &high])
     }
 
-    /// The central square; half a pixel is rounded to even.
+    /// Crops the central square; half a pixel is rounded to even.
     fn crop(&mut self, value: &str, full: &[String; 2], size: i64) -> String {
         let size = self.builder.integers("preprocess.size", &[size]);
         let half = self.number("crop.half", 0.5);

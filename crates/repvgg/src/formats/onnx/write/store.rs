@@ -1,4 +1,4 @@
-//! Constants in a file beside the model.
+//! Constants in a file next to the model.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::{Error, Result};
 const ALIGNMENT: u64 = 4096;
 
 /// Smaller constants stay in the model: readers expect the lists of integers there.
-const SMALLEST_BESIDE: usize = 1024;
+const SMALLEST_EXTERNAL: usize = 1024;
 
-/// Writes large constants to `<file name>.data` beside `path`; returns all constants as the model refers to them.
-pub(super) fn beside(path: &Path, initializers: &[Initializer<'_>]) -> Result<Vec<proto::Tensor>> {
+/// Writes large constants to `<file name>.data` next to `path`; returns all constants as the model refers to them.
+pub(super) fn write_external(path: &Path, initializers: &[Initializer<'_>]) -> Result<Vec<proto::Tensor>> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name =
         name.ok_or_else(|| Error::spec(path.display(), expected("a file name in Unicode").found("other bytes")))?;
@@ -25,12 +25,12 @@ pub(super) fn beside(path: &Path, initializers: &[Initializer<'_>]) -> Result<Ve
     let mut placed = Vec::new();
     let mut tensors = Vec::new();
     for initializer in initializers {
-        if initializer.bytes() < SMALLEST_BESIDE {
-            tensors.push(initializer.inside());
+        if initializer.bytes() < SMALLEST_EXTERNAL {
+            tensors.push(initializer.embedded());
             continue;
         }
         let offset = end.next_multiple_of(ALIGNMENT);
-        tensors.push(initializer.elsewhere(&location, offset));
+        tensors.push(initializer.external(&location, offset));
         placed.push((offset, initializer));
         end = offset + initializer.bytes() as u64;
     }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The elements one by one, by the definition of strides.
+/// Reads the elements one by one, following the definition of strides.
 fn by_definition(storage: &[f32], layout: &StridedLayout) -> Vec<f32> {
     let count = element_count(&layout.shape).unwrap();
     let place = |mut flat: usize| {
@@ -15,7 +15,7 @@ fn by_definition(storage: &[f32], layout: &StridedLayout) -> Vec<f32> {
 }
 
 #[test]
-fn strides_name_elements_as_they_are_defined() {
+fn strided_reads_match_the_definition() {
     let values: Vec<f32> = (0..200).map(|x| x as f32).collect();
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let layouts: [(usize, &[usize], &[usize]); 13] = [
@@ -56,7 +56,7 @@ fn an_extent_too_large_to_count_is_none() {
 }
 
 #[test]
-fn halves_are_those_of_ieee_754() {
+fn half_precision_follows_ieee_754() {
     let layout = |count| StridedLayout { offset: 0, shape: vec![count], strides: vec![1] };
     let bytes = [0x00, 0x3c, 0xff, 0x7b, 0x01, 0x00, 0x00, 0xfc, 0x00, 0x80];
     let expected = [1.0, 65504.0, 2.0f32.powi(-24), f32::NEG_INFINITY, -0.0];

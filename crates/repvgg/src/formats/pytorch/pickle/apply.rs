@@ -1,12 +1,12 @@
-//! Names, and what is made of the values that they are applied to.
+//! Names, and their application to values.
 
 use super::super::names::Name;
-use super::super::value::{Id, Value};
+use super::super::value::{Id, PickleValue};
 use super::Machine;
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// An attribute that every whole model has, and no state dict.
+/// An attribute of every pickled model, and of no state dict.
 const MODEL_ATTRIBUTE: &[u8] = b"_parameters";
 
 /// The most characters of a name that an error shows.
@@ -15,32 +15,32 @@ const NAME_LIMIT: usize = 80;
 impl Machine<'_> {
     pub(super) fn name(&mut self, module: &str, name: &str) -> Result<()> {
         match Name::find(module, name) {
-            Some(name) => self.push(Value::Name(name)),
-            None => Err(self.foreign(module, name)),
+            Some(name) => self.push(PickleValue::Name(name)),
+            None => Err(self.refused_name(module, name)),
         }
     }
 
     /// The error for a name that is not allowed.
-    fn foreign(&self, module: &str, name: &str) -> Error {
+    fn refused_name(&self, module: &str, name: &str) -> Error {
         let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
-        let whole_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
-        let sentence = if whole_model {
-            expected("a state dict").found(format_args!("a whole model with {found}: save its state_dict() instead"))
+        let is_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
+        let problem = if is_model {
+            expected("a state dict").found(format_args!("a pickled model with {found}: save its state_dict() instead"))
         } else {
             expected("data that a state dict holds")
                 .found(format_args!("{found}, which is not on the list of allowed names"))
         };
-        Error::format("pickle", sentence)
+        Error::format("pickle", problem)
     }
 
-    /// Records that `function` is applied to `arguments`.
+    /// Records the application of `function` to `arguments`.
     pub(super) fn apply(&mut self, function: Id, arguments: Id) -> Result<()> {
-        let Value::Name(name) = *self.values.get(function) else {
-            let found = self.values.get(function).words();
+        let PickleValue::Name(name) = *self.values.get(function) else {
+            let found = self.values.get(function).describe();
             return Err(Error::format("pickle", expected("a name to apply").found(found)));
         };
         let Some(items) = self.values.tuple(arguments) else {
-            let found = self.values.get(arguments).words();
+            let found = self.values.get(arguments).describe();
             return Err(Error::format("pickle", expected("a tuple of arguments").found(found)));
         };
         let first = items.first().copied();
@@ -48,7 +48,7 @@ impl Machine<'_> {
             Name::Mapping => {
                 let last = items.last().copied();
                 let entries = last.map_or_else(|| Ok(Vec::new()), |items| self.entries(items))?;
-                self.push(Value::Dict(entries))
+                self.push(PickleValue::Dict(entries))
             }
             Name::Size => {
                 let extents = first.filter(|&extents| self.values.tuple(extents).is_some());
@@ -57,20 +57,22 @@ impl Machine<'_> {
                 self.stack.push(extents);
                 Ok(())
             }
-            Name::Attribute if !first.is_some_and(|of| matches!(self.values.get(of), Value::Name(Name::Data))) => {
-                Err(self.foreign("builtins", "getattr"))
+            Name::Attribute
+                if !first.is_some_and(|of| matches!(self.values.get(of), PickleValue::Name(Name::Data))) =>
+            {
+                Err(self.refused_name("builtins", "getattr"))
             }
-            maker => self.push(Value::Object { maker, parts: vec![arguments] }),
+            maker => self.push(PickleValue::Object { maker, parts: vec![arguments] }),
         }
     }
 
-    /// The initial entries of a dictionary: those of another, or a list of pairs, as Python 2 wrote them.
+    /// The initial entries of a dictionary: those of another one or, written by Python 2, a list of pairs.
     fn entries(&mut self, from: Id) -> Result<Vec<(Id, Id)>> {
         let entries = match self.values.get(from) {
-            Value::Dict(entries) => entries.clone(),
-            Value::List(pairs) => {
+            PickleValue::Dict(entries) => entries.clone(),
+            PickleValue::List(pairs) => {
                 let pair = |&pair: &Id| match self.values.get(pair) {
-                    Value::Tuple(items) | Value::List(items) => <[Id; 2]>::try_from(items.as_slice()).ok(),
+                    PickleValue::Tuple(items) | PickleValue::List(items) => <[Id; 2]>::try_from(items.as_slice()).ok(),
                     _ => None,
                 };
                 let pairs: Option<Vec<[Id; 2]>> = pairs.iter().map(pair).collect();
@@ -84,11 +86,11 @@ impl Machine<'_> {
         Ok(entries)
     }
 
-    /// Gives the object on top of the stack its state. Attributes of a dictionary are not entries: PyTorch stores the
-    /// versions of modules in them.
+    /// Sets the state of the object on top of the stack. Attributes of a dictionary, in which PyTorch stores the versions of
+    /// modules, are not entries and are dropped.
     pub(super) fn build(&mut self, state: Id) -> Result<()> {
         let top = self.top()?;
-        if matches!(self.values.get(top), Value::Dict(_)) { Ok(()) } else { self.add_part(state) }
+        if matches!(self.values.get(top), PickleValue::Dict(_)) { Ok(()) } else { self.add_part(state) }
     }
 
     /// Adds to the parts of the object on top of the stack.
@@ -96,12 +98,12 @@ impl Machine<'_> {
         self.charge(1)?;
         let top = self.top()?;
         match self.values.get_mut(top) {
-            Value::Object { parts, .. } => {
+            PickleValue::Object { parts, .. } => {
                 parts.push(part);
                 Ok(())
             }
             other => {
-                let found = other.words();
+                let found = other.describe();
                 Err(Error::format("pickle", expected("an object to give a state").found(found)))
             }
         }

@@ -40,15 +40,15 @@ fn names_that_are_not_allowed_are_refused_by_name() {
 }
 
 #[test]
-fn a_whole_model_is_told_from_other_names() {
+fn a_pickled_model_is_reported_as_one() {
     let model = [&name("__main__", "RepVGG")[..], b")\x81", &dict(&[("_parameters", b"}".to_vec())]), b"b"].concat();
     let expected =
-        "pickle: expected a state dict, found a whole model with __main__.RepVGG: save its state_dict() instead";
+        "pickle: expected a state dict, found a pickled model with __main__.RepVGG: save its state_dict() instead";
     assert_eq!(sentence(&model), expected);
 }
 
 #[test]
-fn numbers_of_every_spelling_are_read() {
+fn numbers_in_every_encoding_are_read() {
     let cases: [(&[u8], Option<i64>); 15] = [
         (b"K\xff", Some(255)),
         (b"M\xff\xff", Some(65_535)),
@@ -70,8 +70,8 @@ fn numbers_of_every_spelling_are_read() {
         let bytes = pickle(value);
         let (pickle, _) = read(&bytes).unwrap();
         match (pickle.values.get(pickle.root), expected) {
-            (&Value::Int(found), Some(expected)) => assert_eq!(found, expected, "{value:?}"),
-            (Value::Plain, None) => {}
+            (&PickleValue::Int(found), Some(expected)) => assert_eq!(found, expected, "{value:?}"),
+            (PickleValue::Plain, None) => {}
             (found, _) => panic!("{value:?}: {found:?}"),
         }
     }
@@ -121,7 +121,7 @@ fn a_length_beyond_the_end_allocates_nothing() {
     }
 }
 
-/// Each list holds the one before ten times: 10³⁰ items if they were copied.
+/// Each list holds the previous one ten times: 10³⁰ items if they were copied.
 #[test]
 fn a_billion_laughs_are_a_few_values() {
     let mut value = b"]q\x00".to_vec();
@@ -154,7 +154,7 @@ fn values_and_instructions_are_limited() {
 }
 
 #[test]
-fn what_holds_itself_and_what_nests_deeply_is_read() {
+fn cyclic_and_deeply_nested_values_are_read() {
     let bytes = pickle(b"]q\x00h\x00a");
     let (cycle, _) = read(&bytes).unwrap();
     assert_eq!(cycle.values.parts(cycle.root), [cycle.root]);
@@ -182,7 +182,7 @@ fn data_of_ordinary_checkpoints_is_opaque() {
         let bytes = pickle(&value);
         let (pickle, _) = read(&bytes).unwrap();
         assert!(
-            matches!(pickle.values.get(pickle.root), Value::Object { maker, .. } if matches!(maker, Name::Data | Name::Attribute))
+            matches!(pickle.values.get(pickle.root), PickleValue::Object { maker, .. } if matches!(maker, Name::Data | Name::Attribute))
         );
     }
 }
