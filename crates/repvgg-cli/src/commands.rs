@@ -1,4 +1,4 @@
-//! One file per subcommand: arguments in, library calls, output.
+//! The subcommands, one file each: parse arguments, call the library, print the result.
 
 pub(crate) mod ablate;
 pub(crate) mod bench;
@@ -18,5 +18,5 @@ pub(crate) mod train;
 pub(crate) mod verify;
 pub(crate) mod winograd;
 
-/// What a subcommand ends with.
+/// The exit code of a subcommand, or its error.
 pub(crate) type CommandResult = anyhow::Result<std::process::ExitCode>;

@@ -1,4 +1,4 @@
-//! Pictures with their predictions, side by side in one image.
+//! Contact sheets: pictures with their predictions in one image.
 
 use std::convert::Infallible;
 
@@ -10,53 +10,53 @@ use embedded_graphics::text::{Baseline, Text};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
-/// Small pictures are enlarged by whole factors to at most so many pixels a side; larger ones stay as they are.
+/// Small pictures are enlarged by a whole factor to at most this many pixels a side. Larger pictures keep their size.
 const SIDE: u32 = 128;
 const BORDER: u32 = 4;
-/// Around and between the tiles.
+/// The space around and between thumbnails.
 const MARGIN: u32 = 14;
-/// From one letter, and from one line, to the next.
+/// The width of a letter and the height of a line.
 const LETTER: [u32; 2] = [FONT_10X20.character_size.width, FONT_10X20.character_size.height];
-/// Between a picture and its caption.
+/// The space between a picture and its caption.
 const GAP: u32 = 6;
 
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([34, 34, 34]);
-// A green and a red that colour-blind readers can tell apart (Okabe and Ito).
+// A green and a red that colour-blind readers can distinguish (Okabe and Ito).
 const GREEN: Rgb<u8> = Rgb([0, 158, 115]);
 const RED: Rgb<u8> = Rgb([213, 94, 0]);
 
-/// Whether a prediction is that of the label.
+/// Whether a prediction is correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is.
+    /// The predicted class is that of the label.
     Right,
-    /// It is another class.
+    /// The predicted class is another one.
     Wrong,
 }
 
-/// A picture with what the network says of it.
+/// A picture with the network's prediction.
 #[derive(Debug, Clone)]
 pub(crate) struct Thumbnail {
     /// The picture, as the network saw it.
     pub(crate) image: RgbImage,
-    /// What stands below it. Lines break at spaces, not at no-break spaces; characters beyond Latin-1 show as a
-    /// question mark.
+    /// The text below the picture. Lines break at spaces, but not at no-break spaces. Characters beyond Latin-1 are drawn
+    /// as question marks.
     pub(crate) caption: String,
-    /// The colour of the border: green for right, red for wrong.
+    /// The colour of the border: green if right, red if wrong.
     pub(crate) verdict: Verdict,
 }
 
-/// Where everything lies, in pixels.
+/// The geometry of a sheet, in pixels.
 struct SheetLayout {
     columns: u32,
     /// Width and height of the largest picture with its border.
     picture: [u32; 2],
-    /// Width and height from one tile to the next.
+    /// Horizontal and vertical distance between neighbouring thumbnails.
     pitch: [u32; 2],
 }
 
-/// The tiles in rows of `columns`, in reading order, on white.
+/// Draws thumbnails in rows of `columns`, in reading order, on white.
 ///
 /// # Panics
 /// When `columns` is zero.
@@ -82,7 +82,7 @@ impl SheetLayout {
         Self { columns, picture, pitch: [picture[0] + MARGIN, picture[1] + caption + MARGIN] }
     }
 
-    /// The upper left corner of a tile.
+    /// The upper left corner of a thumbnail.
     fn corner(&self, index: u32) -> [u32; 2] {
         [index % self.columns * self.pitch[0] + MARGIN, index / self.columns * self.pitch[1] + MARGIN]
     }
@@ -97,7 +97,7 @@ fn draw(sheet: &mut RgbImage, tile: &Thumbnail, index: u32, layout: &SheetLayout
         Verdict::Wrong => RED,
     };
     fill(sheet, at, size, colour);
-    // The network saw these very pixels: they are repeated, not smoothed.
+    // Pixels are repeated rather than smoothed, to show exactly what the network saw.
     let enlarged = imageops::resize(&tile.image, size[0] - 2 * BORDER, size[1] - 2 * BORDER, FilterType::Nearest);
     imageops::replace(sheet, &enlarged, i64::from(at[0] + BORDER), i64::from(at[1] + BORDER));
     let mut baseline = top + layout.picture[1] + GAP;
@@ -108,7 +108,7 @@ fn draw(sheet: &mut RgbImage, tile: &Thumbnail, index: u32, layout: &SheetLayout
     }
 }
 
-/// Width and height of a picture, enlarged, with its border.
+/// The width and height of a picture after enlargement, with its border.
 fn framed(image: &RgbImage) -> [u32; 2] {
     let (width, height) = image.dimensions();
     let factor = (SIDE / width.max(height).max(1)).max(1);
@@ -119,7 +119,7 @@ fn letters_in(width: u32) -> usize {
     (width / LETTER[0]).max(1) as usize
 }
 
-/// `text` in lines of at most `width` characters.
+/// Wraps `text` to lines of at most `width` characters.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = Vec::new();
     for word in text.split(' ') {
@@ -137,7 +137,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines.into_iter().map(|line| line.into_iter().collect()).collect()
 }
 
-/// A picture as a target for text.
+/// A picture as a drawing target for text.
 struct TextTarget<'a>(&'a mut RgbImage);
 
 impl OriginDimensions for TextTarget<'_> {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_grow_by_whole_factors_and_get_their_border() {
+    fn pictures_are_enlarged_by_whole_factors_and_framed() {
         let mut tiles = vec![tile(32, 32, "star 99 %"); 5];
         tiles[3].verdict = Verdict::Wrong;
         let sheet = contact_sheet(&tiles, 3);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_never_leave_their_tile() {
+    fn captions_stay_within_their_column() {
         let long = "an extraordinarily_long_name_of_a_class 100\u{a0}%";
         let sheet = contact_sheet(&[tile(32, 32, long), tile(3, 50, "#")], 8);
         assert_eq!(sheet.width(), MARGIN + 2 * (SIDE + 2 * BORDER + MARGIN));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_sheets() {
+    fn empty_sheets_and_unusual_sizes_work() {
         assert_eq!(contact_sheet(&[], 4).dimensions(), (MARGIN, MARGIN));
         let large = contact_sheet(&[tile(300, 200, "photo")], 4);
         assert_eq!(count(&large, BLUE), 300 * 200);

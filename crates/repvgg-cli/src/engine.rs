@@ -1,62 +1,65 @@
-//! Options of every command that runs a network.
+//! The engine options, shared by all commands that run a network.
 
 use clap::ValueEnum;
 use repvgg::engine::{self, Algorithm, Engine, Level, Options, thread_pool};
 
 use crate::source::default_threads;
 
-/// How a network is run.
+/// The options of the engine.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineOptions {
-    /// Threads; results do not depend on their number
-    #[arg(long, default_value_t = default_threads())]
+    /// Number of CPU threads; it does not change the results [default: all cores]
+    #[arg(long, value_name = "N", default_value_t = default_threads(), hide_default_value = true)]
     pub(crate) threads: usize,
-    /// Largest tiles of Winograd's algorithm: larger ones are faster and less accurate [default: strict for `repvgg run`, else default]
+    /// Accuracy of Winograd's algorithm: larger tiles are faster and less accurate [default: strict for `repvgg run`, else default]
     #[arg(long, value_enum)]
     accuracy: Option<Accuracy>,
-    /// Use one algorithm for every layer that supports it: direct, depthwise, winograd2 to winograd8, or winograd2-raw to
-    /// winograd8-raw, which transform weights while they run; overrides --accuracy; other layers use their fastest [default: each
-    /// layer's fastest]
+    /// Algorithm for every layer that supports it, such as direct or winograd4 [default: the fastest for each layer]
+    ///
+    /// One of direct, depthwise, winograd2 to winograd8, and winograd2-raw to winograd8-raw, which transform weights while they run.
+    /// Layers that do not support it use their fastest algorithm. Overrides --accuracy.
     #[arg(long, value_name = "NAME")]
     algorithm: Option<Algorithm>,
-    /// Memory limit for packed weights, such as 200M or 1G: large transforms are given up layer by layer until the weights fit, even
-    /// those that --algorithm requests
+    /// Memory limit for packed weights, such as 200M or 1G [default: none]
+    ///
+    /// Layers with large transformed weights switch to smaller ones, one by one, until all weights fit. This includes layers that use the
+    /// algorithm of --algorithm. K, M and G are powers of 1024.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
-    /// Instruction set: portable, avx2 or avx512 [default: the best that this processor has]
+    /// Instruction set: portable, avx2 or avx512 [default: the best that this processor supports]
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     simd: Option<Level>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Accuracy {
-    /// As accurate as direct convolution: tiles of 2
+    /// Tiles of 2, as accurate as direct convolution
     Strict,
-    /// Within 5e-6 of the largest logit: tiles of up to 6
+    /// Tiles of up to 6, errors within 5e-6 of the largest logit
     Default,
     /// Tiles of up to 8
     Fast,
 }
 
 impl EngineOptions {
-    /// The engine, without measured choices.
+    /// The engine with these options, without measured choices.
     ///
     /// # Errors
-    /// When the number of threads is out of bounds.
+    /// When the number of threads is out of range.
     pub(crate) fn engine(&self) -> repvgg::Result<Engine> {
         Ok(Engine { options: self.options(), pool: thread_pool(self.threads)? })
     }
 
-    /// The same, for comparing numbers rather than for speed.
+    /// The same engine with strict accuracy by default, to compare numbers.
     ///
     /// # Errors
-    /// As [`EngineOptions::engine`].
+    /// When the number of threads is out of range.
     pub(crate) fn strict_engine(&self) -> repvgg::Result<Engine> {
         Ok(Engine { options: self.options_or(Accuracy::Strict), pool: thread_pool(self.threads)? })
     }
 
-    /// How networks compute.
+    /// The engine options for the library.
     pub(crate) fn options(&self) -> Options {
         self.options_or(Accuracy::Default)
     }
@@ -74,10 +77,10 @@ impl EngineOptions {
 
 fn parse_level(name: &str) -> Result<Level, String> {
     let names = Level::NAMES.join(", ");
-    Level::named(name).ok_or_else(|| format!("expected one of {names} that this processor has, found {name}"))
+    Level::named(name).ok_or_else(|| format!("expected one of {names} that this processor supports, found {name}"))
 }
 
-/// `1000000`, `200M`, `1.5GiB`: K, M and G are powers of 1024.
+/// Parses `1000000`, `200M` or `1.5GiB`. K, M and G are powers of 1024.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -109,9 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_those_of_this_processor() {
+    fn only_levels_of_this_processor_are_accepted() {
         assert!(parse_level("portable").is_ok());
-        let expected = "expected one of portable, avx2, avx512 that this processor has, found sse9".to_owned();
+        let expected = "expected one of portable, avx2, avx512 that this processor supports, found sse9".to_owned();
         assert_eq!(parse_level("sse9"), Err(expected));
     }
 }

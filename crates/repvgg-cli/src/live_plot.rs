@@ -1,46 +1,46 @@
-//! Live memory over the nodes of a network, as bars of text and as a picture.
+//! Plots of live activation memory over the nodes of a network, as text bars and as SVG.
 //!
-//! The SVG is written by hand, on the axes of `repvgg_train::curves`, for the reasons given there.
+//! The SVG is written by hand, with the axes of `repvgg_train::curves`, for the reasons given there.
 
 use repvgg_train::curves::{Axis, Escaped, document};
 
-/// Bytes alive over the nodes: steps, one after another.
+/// Live bytes over the nodes, a step function.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryCurve {
-    /// What it is a curve of, and what there is to say about it.
+    /// The entry in the legend.
     pub(crate) caption: String,
-    /// Where each step ends, counted in nodes from the start, and its bytes.
+    /// The end of each step, counted in nodes from the start, and its bytes.
     pub(crate) steps: Vec<(usize, u64)>,
 }
 
-/// Curves over the same nodes.
+/// A plot of curves over the same nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryPlot {
-    /// What stands above.
+    /// The title above the plot.
     pub(crate) title: String,
-    /// What stands below: what nodes are.
+    /// The label of the node axis.
     pub(crate) nodes: &'static str,
-    /// The curves, those behind first.
+    /// The curves, from back to front.
     pub(crate) curves: Vec<MemoryCurve>,
 }
 
 impl MemoryCurve {
-    /// The most bytes.
+    /// The most live bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.steps.iter().map(|&(_, bytes)| bytes).max().unwrap_or(0)
     }
 
-    /// The nodes that it spans.
+    /// The number of nodes.
     fn end(&self) -> usize {
         self.steps.last().map_or(0, |&(end, _)| end)
     }
 }
 
-/// The most columns of a line of bars.
+/// The maximum width of a line of bars, in characters.
 const COLUMNS: usize = 72;
 
-/// The curve as a line of bars, each as high as the highest of its nodes; a full bar is `top` bytes.
-pub(crate) fn bars(curve: &MemoryCurve, top: u64) -> String {
+/// Draws the curve as a line of bars, each as high as the highest of its nodes. A full bar is `full` bytes.
+pub(crate) fn bars(curve: &MemoryCurve, full: u64) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let nodes = curve.end();
     let columns = nodes.min(COLUMNS);
@@ -51,36 +51,36 @@ pub(crate) fn bars(curve: &MemoryCurve, top: u64) -> String {
         highest[covered].iter_mut().for_each(|highest| *highest = bytes.max(*highest));
         start = end;
     }
-    let bar = |bytes: u64| BARS[(bytes as f64 / top.max(1) as f64 * 8.0).ceil().clamp(0.0, 8.0) as usize];
+    let bar = |bytes: u64| BARS[(bytes as f64 / full.max(1) as f64 * 8.0).ceil().clamp(0.0, 8.0) as usize];
     highest.into_iter().map(bar).collect()
 }
 
 const WIDTH: f64 = 720.0;
-/// The plots' left and right ends.
+/// The left and right edges of the plots.
 const PLOT: [f64; 2] = [62.0, 700.0];
-/// A plot's height.
+/// The height of a plot.
 const HEIGHT: f64 = 190.0;
-/// A line of text.
+/// The height of a line of text.
 const LINE: f64 = 18.0;
-/// Below a plot: room for the numbers of the nodes.
+/// Space below a plot, for the node axis.
 const BOTTOM: f64 = 64.0;
 
-// Vermilion and blue of Okabe and Ito's palette: apart for every kind of colour blindness, and in grey.
+// Vermilion and blue of Okabe and Ito's palette are distinguishable with every kind of colour blindness, and in grey.
 const COLOURS: [&str; 2] = ["#c24f00", "#0072b2"];
 
-/// The plots_of_networks below each other, as one self-contained SVG.
-pub(crate) fn svg(plots_of_networks: &[MemoryPlot]) -> String {
+/// Draws the plots below each other, as one self-contained SVG.
+pub(crate) fn svg(plots: &[MemoryPlot]) -> String {
     let mut top = 0.0;
-    let mut plots = String::new();
-    for plot in plots_of_networks {
-        plots += &plot.draw(top);
+    let mut content = String::new();
+    for plot in plots {
+        content += &plot.draw(top);
         top += plot.height();
     }
-    document("Live activation memory", [WIDTH, top], &plots)
+    document("Live activation memory", [WIDTH, top], &content)
 }
 
 impl MemoryPlot {
-    /// Title, a caption for each curve and the unit above the plot.
+    /// The height of the title, the captions and the unit above the plot.
     fn head(&self) -> f64 {
         48.0 + LINE * (self.curves.len() + 1) as f64
     }
@@ -96,16 +96,19 @@ impl MemoryPlot {
         let bytes = Axis::of_values([0.0, peak].into_iter(), [floor, ceiling], 5.0);
         let nodes = self.curves.iter().map(MemoryCurve::end).max().unwrap_or(0);
         let nodes = Axis::of_counts([0, nodes].into_iter(), PLOT);
-        let captions: String = self.curves.iter().zip(COLOURS).enumerate().map(|entry| caption(top, entry)).collect();
+        let caption_at = |index: usize| top + 36.0 + LINE * (index + 1) as f64;
+        let captions = self.curves.iter().zip(COLOURS).enumerate();
+        let captions: String =
+            captions.map(|(index, (curve, colour))| caption(caption_at(index), &curve.caption, colour)).collect();
         let rows = bytes.rows(PLOT);
         let steps: String =
             self.curves.iter().zip(COLOURS).map(|(curve, colour)| curve.draw(colour, &nodes, &bytes)).collect();
-        let numbers: String = nodes.ticks().map(|(x, text)| middle(x, floor + LINE, &text)).collect();
+        let numbers: String = nodes.ticks().map(|(x, text)| centred(x, floor + LINE, &text)).collect();
         let (title, title_at, unit_at) = (Escaped(&self.title), top + 32.0, ceiling - 10.0);
-        let axis_name = middle((left + right) / 2.0, floor + 2.0 * LINE, self.nodes);
+        let axis_name = centred((left + right) / 2.0, floor + 2.0 * LINE, self.nodes);
         format!(
             r##"<text x="{left}" y="{title_at}" font-size="17" font-weight="600" fill="#111">{title}</text>
-{captions}<text x="{left}" y="{unit_at}">MiB alive</text>
+{captions}<text x="{left}" y="{unit_at}">live MiB</text>
 {rows}{steps}<path d="M{left} {ceiling}V{floor}H{right}" fill="none" stroke="#888"/>
 {numbers}
 {axis_name}
@@ -129,17 +132,16 @@ impl MemoryCurve {
     }
 }
 
-fn caption(top: f64, (index, (curve, colour)): (usize, (&MemoryCurve, &str))) -> String {
+fn caption(y: f64, text: &str, colour: &str) -> String {
     let (swatch, x) = (PLOT[0], PLOT[0] + 26.0);
-    let y = top + 36.0 + LINE * (index + 1) as f64;
-    let (middle, text) = (y - 4.0, Escaped(&curve.caption));
+    let (middle, text) = (y - 4.0, Escaped(text));
     format!(
         r#"<path d="M{swatch} {middle}h18" stroke="{colour}" stroke-width="3" stroke-linecap="round"/><text x="{x}" y="{y}">{text}</text>
 "#
     )
 }
 
-fn middle(x: f64, y: f64, text: &str) -> String {
+fn centred(x: f64, y: f64, text: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="middle">{text}</text>"#)
 }
 
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_has_each_network_and_both_forms() {
+    fn the_svg_has_each_network_in_both_forms() {
         let plot = |title: &str| MemoryPlot {
             title: title.to_owned(),
             nodes: "node",
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_nothing_makes_a_picture() {
+    fn a_network_without_nodes_can_be_plotted() {
         let picture = svg(&[MemoryPlot { title: String::new(), nodes: "node", curves: vec![curve(&[])] }]);
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     }

@@ -19,8 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// RepVGG from images to predictions: train with many branches, fuse them exactly into plain 3×3 convolutions, check the fusion block
-/// by block, and run the plain network.
+/// Train RepVGG networks on images, fuse them exactly into plain 3×3 convolutions, check the fusion, and run the result
 #[derive(Parser)]
 #[command(name = "repvgg", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
@@ -29,12 +28,12 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-A first look, on built-in images:   repvgg demo
-Your own images:                    repvgg train photos/ -o run
-                                    repvgg fuse run/best.safetensors -o plain.safetensors
-                                    repvgg predict plain.safetensors photo.jpg
-The paper's tables:                 repvgg table 4
-                                    repvgg ablate photos/ -o ablation
+Try it on built-in images:   repvgg demo
+Use your own images:         repvgg train photos/ -o run
+                             repvgg fuse run/best.safetensors -o plain.safetensors
+                             repvgg predict plain.safetensors photo.jpg
+Reproduce the paper:         repvgg table 4
+                             repvgg ablate photos/ -o ablation
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.";
 
@@ -57,7 +56,7 @@ enum Command {
     Winograd(commands::winograd::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
-    /// Prepare and run one graph and report the memory used: what `cost --measure` calls
+    /// Prepare and run one graph and report the memory used; for internal use by `cost --measure`
     #[command(hide = true)]
     Observe,
 }
@@ -65,7 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     if !matches!(command, Command::Demo(_) | Command::Train(_) | Command::Ablate(_)) {
-        // Training finishes its step and saves; everything else stops at once and leaves no partial file.
+        // Training finishes its step and saves. Everything else stops immediately and leaves no partial file.
         let _ = ctrlc::set_handler(|| {
             repvgg::file::remove_unfinished();
             std::process::exit(130);
@@ -94,7 +93,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", output::line(&output::sentence(&error)));
+            eprintln!("error: {}", output::line(&output::message(&error)));
             ExitCode::from(output::exit_code(&error))
         }
     }

@@ -1,4 +1,4 @@
-//! How networks are timed beside one another, as options.
+//! Options for timing several networks in turn, and the measurement itself.
 
 use repvgg::engine::BatchShape;
 use repvgg::measure::{Peak, Protocol, Speed};
@@ -10,34 +10,35 @@ use crate::engine::EngineOptions;
 use crate::progress::bar;
 use crate::source::parse_size;
 
-/// How speeds are measured.
+/// The measurement protocol.
 ///
-/// The paper's own protocol is `--batch 128 --warmup 50 --iterations 50 --rounds 1` on a graphics processor.
+/// The paper's protocol is `--batch 128 --warmup 50 --iterations 50 --rounds 1` on a GPU.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Measuring (the paper: --batch 128 --warmup 50 --iterations 50 --rounds 1 on a GPU)")]
+#[command(next_help_heading = "Measurement (the paper's: --batch 128 --warmup 50 --iterations 50 --rounds 1 on a GPU)")]
 pub(crate) struct ProtocolOptions {
     /// Images per run
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
-    /// Image size in pixels, S or HxW [default: each network's own]
+    /// Image size in pixels: S for a square, or HxW [default: each network's own]
     #[arg(long, value_parser = parse_size)]
     pub(crate) size: Option<[usize; 2]>,
-    /// Device: cpu, which runs the engine; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature, which
-    /// run the training framework and include the transfer of images and logits
+    /// Device to run on: cpu; vulkan:0, wgpu:0, metal, cuda:0 or rocm:0 if the program was built with that feature
+    ///
+    /// The CPU runs the engine. Other devices run the training framework, and their times include the transfer of images and logits.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
     /// Warm-up runs of each network per round
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) warmup: u32,
     /// Timed runs of each network per round
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) iterations: u32,
-    /// Rounds; every network has its turn in each
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Rounds; the networks take turns in each
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rounds: u32,
 }
 
-/// A network to be timed.
+/// A network to time.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub(crate) graph: Graph,
@@ -45,14 +46,14 @@ pub(crate) struct Candidate {
     pub(crate) size: [usize; 2],
 }
 
-/// Speeds, and the device.
+/// The results of a measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Measurement {
-    /// One for each network.
+    /// The speed of each network.
     pub(crate) speeds: Vec<Speed>,
     /// Height and width of each network's images.
     pub(crate) sizes: Vec<[usize; 2]>,
-    /// Multiply-adds per second that one thread reaches, the best of several samples; on the CPU only.
+    /// The peak multiply-adds per second of one thread, the best of several samples; only on the CPU.
     pub(crate) peak: Option<f64>,
     pub(crate) device: Device,
 }
@@ -63,10 +64,10 @@ impl ProtocolOptions {
         Protocol { warmup, iterations, rounds }
     }
 
-    /// Times the networks called `names`; `candidate` makes the one of an index whenever its turn comes.
+    /// Times the networks called `names`. `candidate` builds the network of an index each time that its turn comes.
     ///
     /// # Errors
-    /// When there is no such device, or a network cannot be made or does not take images of its size.
+    /// When the device does not exist, or a network cannot be built or does not accept images of its size.
     pub(crate) fn measure(
         &self,
         engine: &EngineOptions,

@@ -1,33 +1,43 @@
-//! Winograd's matrices as text, LaTeX, Rust and NumPy literals, to be pasted as they are.
+//! Winograd's matrices as text and as LaTeX, Rust and NumPy literals, ready to paste.
 
 use clap::ValueEnum;
 use repvgg_kernels::winograd::{Derivation, Matrix, to_f64};
 
-/// How matrices are written.
+/// The output format of matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Notation {
-    /// Aligned fractions, with the proof, the costs and the error of f32
+    /// Aligned fractions, with the proof, the costs and the error in f32
     Text,
     /// Displayed equations that need no package
     Latex,
-    /// Constants of f64
+    /// f64 constants
     Rust,
-    /// Arrays of float64
+    /// float64 arrays
     Numpy,
 }
 
-/// A matrix and what it is called.
+/// A matrix with its names.
 struct NamedMatrix<'a> {
-    /// In text and LaTeX.
+    /// The symbol in text and in LaTeX.
     symbol: [&'static str; 2],
-    /// In programs.
+    /// The identifier in programs.
     name: &'static str,
-    /// What its rows and columns are.
+    /// The meaning of its rows and columns.
     indices: &'static str,
     matrix: &'a Matrix,
 }
 
-/// The three matrices of a derivation.
+/// The separators of a matrix literal.
+struct Separators {
+    between_entries: &'static str,
+    before_row: &'static str,
+    after_row: &'static str,
+}
+
+/// The separators of nested arrays in Rust and Python.
+const NESTED_ARRAYS: Separators = Separators { between_entries: ", ", before_row: "    [", after_row: "],\n" };
+
+/// Writes the three matrices of a derivation.
 pub(crate) fn write(derivation: &Derivation, notation: Notation) -> String {
     let named = |symbol, name, indices, matrix| NamedMatrix { symbol, name, indices, matrix };
     let matrices = [
@@ -73,36 +83,37 @@ fn latex(named: &NamedMatrix<'_>) -> String {
         }
         None => x.to_owned(),
     };
-    // An array, as matrices of more than ten columns need a setting.
+    // An array environment: a matrix of more than ten columns would need a setting.
     let columns = "r".repeat(named.matrix[0].len());
-    let rows = rows(named.matrix, entry, [" & ", "", " \\\\\n"]);
+    let separators = Separators { between_entries: " & ", before_row: "", after_row: " \\\\\n" };
+    let rows = rows(named.matrix, entry, &separators);
     format!("\\[\n{} = \\left[\\begin{{array}}{{{columns}}}\n{rows}\\end{{array}}\\right]\n\\]\n", named.symbol[1])
 }
 
 fn rust(named: &NamedMatrix<'_>) -> String {
     let entry = |x: &str, nearest: f64| match x.split_once('/').unwrap_or((x, "1")) {
-        // A quotient of floats that hold their integers is rounded once.
+        // Integers of up to 15 digits are exact floats, so their quotient is rounded only once.
         (numerator, denominator) if numerator.len().max(denominator.len()) > 15 => format!("{nearest:?}"),
         (numerator, "1") => format!("{numerator}.0"),
         (numerator, denominator) => format!("{numerator}.0 / {denominator}.0"),
     };
     let (height, width) = (named.matrix.len(), named.matrix[0].len());
-    let rows = rows(named.matrix, entry, [", ", "    [", "],\n"]);
+    let rows = rows(named.matrix, entry, &NESTED_ARRAYS);
     let NamedMatrix { symbol, name, indices, .. } = named;
     format!("/// `{}`, `{indices}`.\nconst {name}: [[f64; {width}]; {height}] = [\n{rows}];\n", symbol[0])
 }
 
 fn numpy(named: &NamedMatrix<'_>) -> String {
-    let rows = rows(named.matrix, |x, _| x.to_owned(), [", ", "    [", "],\n"]);
+    let rows = rows(named.matrix, |x, _| x.to_owned(), &NESTED_ARRAYS);
     format!("{} = np.array([\n{rows}], dtype=np.float64)\n", named.name)
 }
 
-/// The rows, with what stands between entries, before a row and after it. `entry` is given the exact number, `1/2`, and the
-/// nearest float.
-fn rows(matrix: &Matrix, entry: impl Fn(&str, f64) -> String, [between, before, after]: [&str; 3]) -> String {
+/// Writes the rows of a matrix. `entry` formats an entry from its exact text, such as `1/2`, and the nearest float.
+fn rows(matrix: &Matrix, entry: impl Fn(&str, f64) -> String, separators: &Separators) -> String {
+    let Separators { between_entries, before_row, after_row } = separators;
     let rows = matrix.iter().zip(to_f64(matrix)).map(|(row, nearest)| {
         let entries: Vec<String> = row.iter().zip(nearest).map(|(x, nearest)| entry(&x.to_string(), nearest)).collect();
-        format!("{before}{}{after}", entries.join(between))
+        format!("{before_row}{}{after_row}", entries.join(between_entries))
     });
     rows.collect()
 }

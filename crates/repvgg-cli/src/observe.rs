@@ -1,4 +1,4 @@
-//! Memory as the system sees it: a graph prepared and run once in a process of its own.
+//! Measured memory: a graph is prepared and run once in a separate process.
 
 use std::io::{Read, Write, stdin};
 use std::process::{Command, ExitCode, Stdio};
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::commands::CommandResult;
 use crate::output::print_json;
 
-/// What the process runs.
+/// The input of the measuring process.
 #[derive(Serialize, Deserialize)]
 struct Job {
     graph: Graph,
@@ -21,7 +21,7 @@ struct Job {
     size: [usize; 2],
 }
 
-/// The memory that `graph` takes on one thread, measured in another process of this program.
+/// Measures the memory that `graph` needs on one thread, in another process of this program.
 pub(crate) fn observe(graph: &Graph, batch: usize, size: [usize; 2]) -> anyhow::Result<Memory> {
     let job = serde_json::to_vec(&Job { graph: graph.clone(), batch, size }).context("graph")?;
     let program = std::env::current_exe().context("this program")?;
@@ -31,29 +31,31 @@ pub(crate) fn observe(graph: &Graph, batch: usize, size: [usize; 2]) -> anyhow::
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("a process to measure")?;
-    // A process that ends before it has read everything explains itself on standard error.
+        .context("the measuring process")?;
+    // A process that ends before it has read all input reports the reason on standard error.
     let _ = child.stdin.take().expect("standard input is a pipe").write_all(&job);
-    let output = child.wait_with_output().context("a process to measure")?;
+    let output = child.wait_with_output().context("the measuring process")?;
     if output.status.success() {
-        return serde_json::from_slice(&output.stdout).context("what the process measured");
+        return serde_json::from_slice(&output.stdout).context("the output of the measuring process");
     }
     let message = String::from_utf8_lossy(&output.stderr);
     let message = message.trim().trim_start_matches("error: ");
     match output.status.code() {
         Some(2) => Err(Error::spec("measuring", message).into()),
         Some(_) => anyhow::bail!("measuring: {message}"),
-        None => anyhow::bail!("measuring: expected memory enough for a run, found the process {}", output.status),
+        None => {
+            anyhow::bail!("measuring: expected enough memory for a run, found the process ended by {}", output.status)
+        }
     }
 }
 
-/// The other process: a job from standard input, what it took to standard output.
+/// The measuring process: reads a job from standard input and writes the memory it needed to standard output.
 pub(crate) fn run() -> CommandResult {
     let place = "standard input";
     let mut text = String::new();
     stdin().lock().read_to_string(&mut text).map_err(|error| Error::io(place, error))?;
-    let wrong = |error| Error::format(place, format!("expected a graph, batch and size, found {error}"));
-    let Job { graph, batch, size } = serde_json::from_str(&text).map_err(wrong)?;
+    let invalid = |error| Error::format(place, format!("expected a graph, batch and size, found {error}"));
+    let Job { graph, batch, size } = serde_json::from_str(&text).map_err(invalid)?;
     let memory = memory(&graph, BatchShape { batch, size })?;
     print_json(&json!(memory))?;
     Ok(ExitCode::SUCCESS)

@@ -1,17 +1,17 @@
-//! What goes to standard output, and the exit code of what went wrong.
+//! Text output, error messages and exit codes.
 
 use std::io::{self, Write};
 
 use repvgg::ErrorKind;
 
-/// Writes `text` to standard output; a closed pipe (`| head`) is no failure.
+/// Writes `text` to standard output. A closed pipe (`| head`) is not an error.
 ///
 /// Control characters other than line ends are escaped: names and labels come from files and must not control a terminal.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_script(escape(text).as_bytes())
 }
 
-/// Writes bytes of our own making to standard output as they are.
+/// Writes trusted bytes to standard output without escaping.
 pub(crate) fn print_script(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -21,24 +21,24 @@ pub(crate) fn print_script(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// The text without control characters other than line ends.
+/// Escapes all control characters other than line ends.
 pub(crate) fn escape(text: &str) -> String {
     let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
 
-/// The longest message that is printed whole, in characters.
-const LONGEST: usize = 1000;
+/// The maximum length of a message in characters. Longer messages are shortened in the middle.
+const MAX_MESSAGE: usize = 1000;
 
-/// A message on one line: names in it come from files and must not control a terminal, fake another line, or flood it.
-pub(crate) fn line(sentence: &str) -> String {
-    let line = escape(sentence).replace('\n', "\\n");
+/// Formats a message on one line. Names in it come from files and must not control a terminal, fake another line, or flood it.
+pub(crate) fn line(message: &str) -> String {
+    let line = escape(message).replace('\n', "\\n");
     let count = line.chars().count();
-    if count <= LONGEST {
+    if count <= MAX_MESSAGE {
         return line;
     }
-    let part = |skip: usize| line.chars().skip(skip).take(LONGEST / 2).collect::<String>();
-    format!("{} … {}", part(0), part(count - LONGEST / 2))
+    let part = |skip: usize| line.chars().skip(skip).take(MAX_MESSAGE / 2).collect::<String>();
+    format!("{} … {}", part(0), part(count - MAX_MESSAGE / 2))
 }
 
 /// Writes `value` as JSON on one line.
@@ -46,8 +46,8 @@ pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
 }
 
-/// Columns of text, aligned: the first to the left, the others to the right. A table crate would bring borders, wrapping and
-/// terminal detection to switch off.
+/// Formats aligned columns: the first to the left, the others to the right. Table crates add borders, wrapping and terminal
+/// detection, none of which is wanted here.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
     let width = |column: usize| {
@@ -70,7 +70,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// 12345678 as `12,345,678`.
+/// Formats 12345678 as `12,345,678`.
 pub(crate) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -83,8 +83,8 @@ pub(crate) fn thousands(count: u64) -> String {
     text
 }
 
-/// What went wrong in one sentence: the contexts, outermost first, down to the library's error, which tells its own causes.
-pub(crate) fn sentence(error: &anyhow::Error) -> String {
+/// The error as one message: its contexts, outermost first, and the library's error, which includes its own causes.
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut parts = Vec::new();
     for cause in error.chain() {
         parts.push(cause.to_string());
@@ -95,7 +95,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// 2 for a call that could never work, 1 for one that failed.
+/// The exit code of an error: 2 for invalid arguments, 1 for any other failure.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<repvgg::Error>().map(repvgg::Error::kind) {
         Some(ErrorKind::Spec) => 2,
@@ -114,21 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn sentences_stay_on_one_line_and_end() {
+    fn messages_are_one_line_of_limited_length() {
         assert_eq!(line("a\nerror: b\x1b[31m"), "a\\nerror: b\\u{1b}[31m");
         let long = line(&format!("file: {} end", "x".repeat(5000)));
         assert!(long.starts_with("file: xx") && long.ends_with("x end") && long.chars().count() < 1010);
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_reported_once() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = anyhow::Error::from(repvgg::Error::io("model", full)).context("not written");
-        assert_eq!(sentence(&error), "not written: model: no storage space");
+        assert_eq!(message(&error), "not written: model: no storage space");
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated_by_commas() {
         assert_eq!([0, 999, 1000, 8_309_384].map(thousands), ["0", "999", "1,000", "8,309,384"]);
     }
 }

@@ -1,11 +1,11 @@
-//! Progress on standard error: a live bar in a terminal, nothing or plain lines elsewhere.
+//! Progress bars on standard error, drawn only in a terminal.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar of `length` steps called `what`; it draws only in a terminal.
+/// A bar of `length` steps with the label `what`, drawn only in a terminal.
 pub(crate) fn bar(length: usize, what: &str) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -15,7 +15,7 @@ pub(crate) fn bar(length: usize, what: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_prefix(what.to_owned())
 }
 
-/// A bar of bytes that arrive; it draws only in a terminal.
+/// A bar for downloaded bytes, drawn only in a terminal.
 pub(crate) fn bytes_bar() -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -25,7 +25,7 @@ pub(crate) fn bytes_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// Whether a person is watching.
+/// Whether standard error is a terminal.
 pub(crate) fn is_live() -> bool {
     stderr().is_terminal()
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_like_speech() {
+    fn durations_have_their_two_largest_units() {
         let text = |seconds| duration(Duration::from_secs(seconds));
         assert_eq!([12, 200, 3900].map(text), ["12 s", "3 min 20 s", "1 h 05 min"]);
     }

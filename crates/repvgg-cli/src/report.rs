@@ -1,6 +1,6 @@
-//! A demonstration's results as one self-contained web page: no script, no font, no picture from elsewhere.
+//! The report of `repvgg demo`: one self-contained web page without scripts or external resources.
 //!
-//! `report/page.html` is the page; this file fills it.
+//! `report/page.html` is the template that this module fills.
 
 use askama::Template;
 use base64::Engine;
@@ -12,7 +12,7 @@ use numbers::{percent, rate};
 
 mod numbers;
 
-/// More class names than this are not listed.
+/// The maximum number of class names in the list.
 const LISTED_CLASSES: usize = 40;
 
 /// The contents of the page.
@@ -21,51 +21,51 @@ const LISTED_CLASSES: usize = 40;
 pub(crate) struct DemoReport<'a> {
     /// The heading.
     pub(crate) title: &'a str,
-    /// Processor, threads, version and the like, a line each.
+    /// Lines about the machine and the program: processor, threads, version.
     pub(crate) environment: &'a [String],
-    /// What was learnt from.
+    /// The data set.
     pub(crate) data: DataSummary<'a>,
-    /// The network in words, a line each.
+    /// Lines about the network.
     pub(crate) architecture: &'a [String],
-    /// How the training went.
+    /// The training run.
     pub(crate) training: TrainingSummary<'a>,
-    /// The fusion, checked.
+    /// The report of the checked fusion.
     pub(crate) fusion: &'a FusionReport,
     /// Top-1 on the validation images, 0 to 1.
     pub(crate) top1: Forms<f64>,
     /// Inference speed in images per second.
     pub(crate) images_per_second: Forms<f64>,
-    /// Images to a batch when that speed was measured.
+    /// The batch size of the speed measurement.
     pub(crate) batch: usize,
-    /// Parameters.
+    /// The number of parameters.
     pub(crate) parameters: Forms<u64>,
-    /// Pictures with their predictions, as a PNG file; empty when there are none.
+    /// A PNG file of pictures with their predictions; empty if there are none.
     pub(crate) contact_sheet_png: &'a [u8],
-    /// What the reader may try next.
+    /// Suggestions of commands to try next.
     pub(crate) next_steps: &'a [NextStep<'a>],
 }
 
-/// A quantity of both forms of the network.
+/// A value for each form of a network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forms<T> {
     /// With all branches.
     pub(crate) training: T,
-    /// With one convolution a block.
+    /// With one convolution per block.
     pub(crate) fused: T,
 }
 
-/// The images.
+/// The data set in numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DataSummary<'a> {
-    /// Names of the classes.
+    /// The names of the classes.
     pub(crate) classes: &'a [String],
-    /// How many images the network was trained on.
+    /// The number of training images.
     pub(crate) training_images: u64,
-    /// How many images it was judged by.
+    /// The number of validation images.
     pub(crate) validation_images: u64,
 }
 
-/// The training.
+/// The training run in numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrainingSummary<'a> {
     /// Passes over the training images.
@@ -74,20 +74,20 @@ pub(crate) struct TrainingSummary<'a> {
     pub(crate) seconds: f64,
     /// TrainingSummary images per second.
     pub(crate) images_per_second: f64,
-    /// The curves as an SVG element of our own making: it enters the page as it is.
+    /// The curves as a trusted SVG element, which the page includes without escaping.
     pub(crate) curves_svg: &'a str,
 }
 
-/// A next_step line with its purpose.
+/// A suggested command with its purpose.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NextStep<'a> {
-    /// What it is good for.
+    /// The purpose of the command.
     pub(crate) purpose: &'a str,
-    /// What to type.
+    /// The command line.
     pub(crate) line: &'a str,
 }
 
-/// Two bars on one scale, the longer of them full.
+/// Two bars on a common scale. The longer one has full length.
 struct Bars {
     name: String,
     /// The lengths in percent.
@@ -97,8 +97,8 @@ struct Bars {
 
 impl Bars {
     fn new(name: impl Into<String>, values: Forms<f64>, text: fn(f64) -> String) -> Self {
-        let full = values.training.max(values.fused);
-        let share = |value: f64| if value > 0.0 && full.is_finite() { 100.0 * value / full } else { 0.0 };
+        let longest = values.training.max(values.fused);
+        let share = |value: f64| if value > 0.0 && longest.is_finite() { 100.0 * value / longest } else { 0.0 };
         Self { name: name.into(), shares: values.map(|value| format!("{:.1}", share(value))), texts: values.map(text) }
     }
 }
@@ -119,7 +119,7 @@ impl DemoReport<'_> {
         let [before, after] = [self.top1.training, self.top1.fused].map(|share: f64| percent(share));
         match before == after {
             true => "top-1 accuracy, the same before and after fusion".to_owned(),
-            false => format!("top-1 accuracy after fusion, {before} before"),
+            false => format!("top-1 accuracy after fusion, {before} before it"),
         }
     }
 
@@ -141,7 +141,7 @@ impl DemoReport<'_> {
     }
 
     fn bars(&self) -> [Bars; 3] {
-        let inference = format!("Inference, {} images at a time", self.batch);
+        let inference = format!("Inference speed in batches of {} images", self.batch);
         [
             Bars::new("Top-1 accuracy", self.top1, |share: f64| percent(share)),
             Bars::new(inference, self.images_per_second, |speed| format!("{} images/s", rate(speed))),

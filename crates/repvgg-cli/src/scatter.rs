@@ -1,57 +1,57 @@
-//! Accuracy against speed: a point for each network, as one self-contained SVG.
+//! Scatter plots of accuracy against speed, as self-contained SVG.
 //!
-//! The SVG is written by hand: no plot crate places the names of neighbouring points clear of each other.
+//! The SVG is written by hand: no plotting crate keeps the labels of neighbouring points from overlapping.
 
 use std::fmt::Write as _;
 
 use repvgg_train::curves::{Axis, Escaped, document};
 
-/// A network in the picture.
+/// A point of the chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlottedNetwork {
-    /// What stands beside it.
+    /// The label next to the point.
     pub(crate) label: String,
-    /// Images per second; positive.
+    /// Images per second, positive.
     pub(crate) speed: f64,
-    /// The least and the largest speed.
+    /// The lowest and the highest speed.
     pub(crate) range: [f64; 2],
     /// ImageNet top-1 in percent.
     pub(crate) top1: f64,
-    /// Whether it is one of those that the picture is about.
+    /// Whether the network is drawn in the highlight colour.
     pub(crate) is_highlighted: bool,
 }
 
-/// What is drawn.
+/// A scatter plot.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     /// The heading.
     pub(crate) title: String,
-    /// Whose speeds these are.
+    /// The label of the speed axis.
     pub(crate) speed: String,
     /// The networks.
     pub(crate) points: Vec<PlottedNetwork>,
 }
 
 const SIZE: [f64; 2] = [860.0, 540.0];
-/// Left, right, top and bottom of the plot.
+/// The edges of the plot.
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 836.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 476.0;
-/// The width of a letter, of a usual and of a bold name, and the height of either, about.
+/// The approximate width of a letter in regular and in bold type, and the height of a line.
 const LETTER: [f64; 2] = [6.5, 8.0];
 const LINE: f64 = 13.0;
-/// The radius of a point, and the room around it that no label enters.
+/// The radius of a point.
 const RADIUS: f64 = 4.5;
 
-// Okabe and Ito's palette, the second darkened until its text is readable on white.
+// Okabe and Ito's palette, with vermilion darkened until its text is readable on white.
 const HIGHLIGHTED: &str = "#c24f00";
 const OTHER: &str = "#0072b2";
 
-/// The picture.
+/// Draws the chart.
 ///
 /// # Panics
-/// When there is no point, or a speed is not positive.
+/// When there are no points, or a speed is not positive.
 pub(crate) fn svg(chart: &Chart) -> String {
     let speeds = chart.points.iter().flat_map(|point| point.range.into_iter().chain([point.speed]));
     let speeds = Axis::of_ratios(speeds, [LEFT, RIGHT]);
@@ -73,7 +73,7 @@ pub(crate) fn svg(chart: &Chart) -> String {
             r##"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="#ddd"/><text x="{end}" y="{middle:.1}" text-anchor="end">{text}</text>"##
         );
     }
-    // A line from the least to the largest speed lies here.
+    // The area of the line from the lowest to the highest speed.
     let spread = |(point, [_, y]): (&PlottedNetwork, &[f64; 2])| {
         let [from, to] = point.range.map(|speed| speeds.at(speed));
         [from, y - 2.0, to, y + 2.0]
@@ -100,7 +100,7 @@ fn colour(point: &PlottedNetwork) -> &'static str {
     if point.is_highlighted { HIGHLIGHTED } else { OTHER }
 }
 
-/// The point, the name for those who point at it, and a line over the spread of its speeds.
+/// A point with a tooltip, and a line over the spread of its speeds.
 fn mark(point: &PlottedNetwork, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> String {
     let PlottedNetwork { label, speed, top1, .. } = point;
     let (colour, label) = (colour(point), Escaped(label));
@@ -113,12 +113,12 @@ fn mark(point: &PlottedNetwork, [x, y]: [f64; 2], [from, _, to, _]: &Area) -> St
 /// A rectangle: left, top, right, bottom.
 type Area = [f64; 4];
 
-/// The width of a point's name.
+/// The width of a point's label.
 fn width(point: &PlottedNetwork) -> f64 {
     point.label.chars().count() as f64 * LETTER[usize::from(point.is_highlighted)]
 }
 
-/// The names beside their points, each where it covers as little as possible of points, spreads and names before it.
+/// Places each label next to its point, where it overlaps points, spreads and earlier labels the least.
 fn labels(points: Vec<(&PlottedNetwork, &[f64; 2])>, spreads: Vec<Area>) -> String {
     let room = RADIUS + 1.0;
     let mut taken = spreads;
@@ -127,7 +127,7 @@ fn labels(points: Vec<(&PlottedNetwork, &[f64; 2])>, spreads: Vec<Area>) -> Stri
     for (point, place) in points {
         let covered = |area: &Area| taken.iter().map(|other| overlap(area, other)).sum::<f64>() + outside(area);
         let areas = around(*place, width(point)).into_iter();
-        let best = areas.min_by(|a, b| covered(a).total_cmp(&covered(b))).expect("there are places");
+        let best = areas.min_by(|a, b| covered(a).total_cmp(&covered(b))).expect("there are candidate places");
         let ([left, _, _, bottom], weight) = (best, if point.is_highlighted { 600 } else { 400 });
         let (y, label, colour) = (bottom - 3.0, Escaped(&point.label), colour(point));
         let _ = writeln!(
@@ -139,7 +139,7 @@ fn labels(points: Vec<(&PlottedNetwork, &[f64; 2])>, spreads: Vec<Area>) -> Stri
     text
 }
 
-/// Where a name of a width may stand, the best place first.
+/// The candidate places of a label, the preferred one first.
 fn around([x, y]: [f64; 2], width: f64) -> Vec<Area> {
     let gap = RADIUS + 2.0;
     let beside = [x + gap, x - gap - width];
@@ -160,13 +160,13 @@ fn overlap(a: &Area, b: &Area) -> f64 {
     side(0, 2) * side(1, 3)
 }
 
-/// How much of an area lies beyond the plot.
+/// The part of an area that is outside the plot.
 fn outside(area: &Area) -> f64 {
-    let whole = (area[2] - area[0]) * (area[3] - area[1]);
-    whole - overlap(area, &[LEFT, TOP - LINE, SIZE[0], BOTTOM])
+    let total = (area[2] - area[0]) * (area[3] - area[1]);
+    total - overlap(area, &[LEFT, TOP - LINE, SIZE[0], BOTTOM])
 }
 
-/// What the colours mean, of those that are there.
+/// The legend of the colours in the chart.
 fn legend(points: &[PlottedNetwork]) -> String {
     let colours = [(true, HIGHLIGHTED, "RepVGG"), (false, OTHER, "baselines")];
     let present = colours
@@ -198,7 +198,7 @@ mod tests {
         Chart { title: "a < b".to_owned(), speed: "images & seconds".to_owned(), points }
     }
 
-    /// The `(x, y)` of each circle that is a point.
+    /// The `(x, y)` of each point's circle.
     fn circles(picture: &str) -> Vec<(f64, f64)> {
         let number = |text: &str, name: &str| -> f64 {
             let rest = text.split_once(&format!("{name}=\"")).unwrap().1;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn points_lie_where_their_figures_say() {
+    fn points_are_placed_by_speed_and_accuracy() {
         let picture = svg(&chart(vec![
             point("RepVGG-A0", 3256.0, 72.41),
             point("ResNet-18", 2442.0, 71.16),
@@ -226,7 +226,7 @@ mod tests {
         let ratio = (places[0].0 - places[1].0) / (places[1].0 - places[2].0);
         assert!(
             (ratio / ((3256f64 / 2442.0).ln() / 24.42f64.ln()) - 1.0).abs() < 0.01,
-            "equal ratios are equal lengths"
+            "equal ratios have equal lengths"
         );
         assert!(picture.contains("RepVGG-A0: 72.41 %, 3256.00 images/s") && picture.matches(HIGHLIGHTED).count() > 3);
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_apart_from_names_points_and_spreads() {
+    fn labels_do_not_overlap_labels_points_and_spreads() {
         let points: Vec<PlottedNetwork> =
             (0..8).map(f64::from).map(|n| point("RepVGG-B1g4", 100.0 + 30.0 * n, 76.0 + 0.3 * n)).collect();
         let picture = svg(&chart(points.clone()));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_legend_names_the_colours_that_are_there() {
+    fn the_legend_lists_only_colours_in_the_chart() {
         let picture = svg(&chart(vec![point("RepVGG-A0", 10.0, 70.0)]));
         assert!(picture.contains(">RepVGG<") && !picture.contains(">baselines<"));
     }

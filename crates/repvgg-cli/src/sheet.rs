@@ -1,32 +1,32 @@
-//! A table with footnotes, as aligned text, Markdown or comma-separated values.
+//! Tables with footnotes, as aligned text, Markdown or comma-separated values.
 //!
-//! Written by hand: no table crate keeps numbers aligned beside the marks of footnotes, or writes the same table in all three formats.
+//! Written by hand: no table crate aligns numbers that have footnote marks, or writes one table in all three formats.
 
 use anyhow::Context;
 
 use crate::output::{print, print_json, table};
 
-/// A column.
+/// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
-    /// Its name in comma-separated values.
+    /// The name in comma-separated values.
     pub(crate) key: &'static str,
-    /// Its heading where people read; a column without one is for programs alone.
+    /// The heading in text and Markdown, which omit columns without one.
     pub(crate) heading: Option<&'static str>,
 }
 
-/// What a row has in a column.
+/// A cell of a table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
-    /// What people read.
+    /// The content in text and Markdown.
     pub(crate) text: String,
-    /// What programs read.
+    /// The content in comma-separated values.
     pub(crate) value: String,
-    /// What the footnotes say.
+    /// The footnotes.
     pub(crate) notes: Vec<String>,
 }
 
-/// The whole.
+/// A table.
 #[derive(Debug, Clone)]
 pub(crate) struct Sheet {
     pub(crate) title: String,
@@ -36,23 +36,23 @@ pub(crate) struct Sheet {
     pub(crate) remarks: Vec<String>,
 }
 
-/// How a table is printed.
+/// The output format of a table.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct Format {
-    /// Print one JSON array, an object for each row
+    /// Print one JSON array with an object for each row
     #[arg(long)]
     json: bool,
-    /// Print comma-separated values, names of columns first
+    /// Print comma-separated values with a header line
     #[arg(long)]
     csv: bool,
-    /// Print a Markdown table with its footnotes
+    /// Print a Markdown table with footnotes
     #[arg(long)]
     markdown: bool,
 }
 
 impl Format {
-    /// Prints a table: `values` are its rows for programs.
+    /// Prints a table. `values` holds its rows as JSON.
     pub(crate) fn print(self, values: &serde_json::Value, sheet: &Sheet) -> anyhow::Result<()> {
         match self {
             Self { json: true, .. } => print_json(values),
@@ -63,11 +63,11 @@ impl Format {
     }
 }
 
-/// Lines of footnotes and remarks are no longer than this, in characters.
+/// The maximum width of footnotes and remarks, in characters.
 const WIDTH: usize = 130;
 
 impl Cell {
-    /// What people and programs read alike.
+    /// A cell with the same content in all formats.
     pub(crate) fn same(text: impl ToString) -> Self {
         Self::new(text.to_string(), text.to_string())
     }
@@ -76,7 +76,7 @@ impl Cell {
         Self { text, value: value.to_string(), notes: Vec::new() }
     }
 
-    /// The value as people read it, or a dash and nothing where there is none.
+    /// A cell with a formatted value. Without a value, a dash in text and an empty CSV field.
     pub(crate) fn or_none<T: ToString>(value: Option<T>, text: impl Fn(&T) -> String) -> Self {
         value.map_or_else(|| Self::new("-".to_owned(), ""), |value| Self::new(text(&value), value))
     }
@@ -119,7 +119,7 @@ impl Sheet {
         text
     }
 
-    /// The values, a line for the names of the columns first; the last column holds each row's notes.
+    /// Comma-separated values with a header line. The last column holds the notes of each row.
     pub(crate) fn csv(&self) -> anyhow::Result<String> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let write = |writer: &mut csv::Writer<Vec<u8>>, record: Vec<&str>| {
@@ -134,7 +134,7 @@ impl Sheet {
         String::from_utf8(bytes).context("comma-separated values")
     }
 
-    /// The footnotes of what people read, in the order in which they are first referred to, each once.
+    /// The distinct footnotes of the columns with headings, in order of first reference.
     fn notes(&self) -> Vec<&str> {
         let mut notes: Vec<&str> = Vec::new();
         let shown = |row| self.columns.iter().zip(row).filter(|(column, _)| column.heading.is_some());
@@ -146,7 +146,7 @@ impl Sheet {
         notes
     }
 
-    /// Headings and cells with the numbers of their footnotes, for which the cells of a column have equal room.
+    /// Headings, and cells with their footnote marks. All cells of a column reserve the same width for marks.
     fn readable(&self, notes: &[&str]) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let shown: Vec<usize> =
             (0..self.columns.len()).filter(|&column| self.columns[column].heading.is_some()).collect();
@@ -154,10 +154,11 @@ impl Sheet {
             let numbers = notes.iter().enumerate().filter(|(_, note)| cell.notes.iter().any(|own| own == *note));
             numbers.map(|(index, _)| superscript(index + 1)).collect::<Vec<_>>().join("\u{2009}")
         };
-        let room = |column: usize| self.rows.iter().map(|row| marks(&row[column]).chars().count()).max().unwrap_or(0);
-        let rooms: Vec<usize> = (0..self.columns.len()).map(room).collect();
+        let mark_width =
+            |column: usize| self.rows.iter().map(|row| marks(&row[column]).chars().count()).max().unwrap_or(0);
+        let mark_widths: Vec<usize> = (0..self.columns.len()).map(mark_width).collect();
         let cell = |row: &[Cell], column: usize| {
-            let width = rooms[column];
+            let width = mark_widths[column];
             format!("{}{:<width$}", row[column].text, marks(&row[column]))
         };
         let header = shown.iter().filter_map(|&column| self.columns[column].heading).collect();
@@ -171,7 +172,7 @@ fn superscript(number: usize) -> String {
     number.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect()
 }
 
-/// Text that Markdown shows as it is, within a table, too.
+/// Escapes text so that Markdown shows it literally, in tables too.
 fn markdown(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
@@ -184,7 +185,7 @@ fn markdown(text: &str) -> String {
     escaped
 }
 
-/// `text` in lines of at most `width` characters, which break at spaces.
+/// Wraps `text` at spaces to lines of at most `width` characters.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -221,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn marks_stand_beside_aligned_numbers() {
+    fn numbers_with_footnote_marks_are_aligned() {
         let text = "A table\n\nname       a|b\nx       1.5¹\ny|z²      -\nlong   12.0¹\u{2009}²\n\n¹ Not 1.4, but 1.5.\n² Odd.\nThe end.\n";
         assert_eq!(sheet().text(), text);
     }
 
     #[test]
-    fn markdown_escapes_what_would_divide_cells() {
+    fn markdown_escapes_cell_separators() {
         let text = "**A table**\n\n| name | a\\|b |\n| --- | ---: |\n| x | 1.5¹ |\n| y\\|z² | - |\n| long | 12.0¹\u{2009}² |\n\
                     \n¹ Not 1.4, but 1.5.\n\n² Odd.\n\nThe end.\n";
         assert_eq!(sheet().markdown(), text);

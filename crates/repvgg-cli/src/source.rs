@@ -1,4 +1,4 @@
-//! What MODEL, NAME and sizes on the command line mean.
+//! Models and image sizes on the command line.
 
 use std::path::Path;
 
@@ -8,35 +8,38 @@ use repvgg_hub::{OpenOptions, Opened, Transfer};
 
 use crate::progress::bytes_bar;
 
-/// The model that a command works on.
+/// The model of a command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelOptions {
-    /// Model: .safetensors with official, timm or mmpretrain names, a PyTorch checkpoint (.pth, .pt, .bin), ONNX, or a hub's
-    /// repository, hf:OWNER/NAME[@REVISION]; a file's content determines its kind, its parameters' names and shapes the architecture
-    /// and form
+    /// Model: a safetensors, PyTorch (.pth, .pt, .bin) or ONNX file, or a repository of the Hugging Face hub, hf:OWNER/NAME[@REVISION]
+    ///
+    /// The format is detected from the file's content, and the architecture and form from the names and shapes of its parameters.
+    /// Parameters may have the names of the authors' code, timm or mmpretrain.
     pub(crate) model: String,
-    /// Expected architecture, by name (see `repvgg models`) or specification file: a file with another one is an error. Also supplies
-    /// the strides, which weights do not determine
-    #[arg(long, value_name = "NAME")]
+    /// Expected architecture: a name (see `repvgg models`) or a specification file (*.toml)
+    ///
+    /// A model with another architecture is an error. The option also chooses between architectures with identical parameters, and
+    /// supplies the strides, which weights do not determine.
+    #[arg(long, value_name = "NAME|SPEC.toml")]
     architecture: Option<String>,
 }
 
 impl ModelOptions {
-    /// The model.
+    /// Opens the model.
     pub(crate) fn open(&self) -> Result<Model> {
         self.open_with_origin().map(|opened| opened.model)
     }
 
-    /// The model, and where it comes from.
+    /// Opens the model, with the origin of its file.
     pub(crate) fn open_with_origin(&self) -> Result<Opened> {
         let opened = with_progress(|progress| repvgg_hub::open(&self.model, &self.options()?, progress));
         opened.map_err(|error| match error.is_ambiguous() {
-            true => error.with_hint("pick one with --architecture"),
+            true => error.with_hint("choose one with --architecture"),
             false => error,
         })
     }
 
-    /// The model, or the plain form with initial weights where the name is an architecture's.
+    /// Opens the model. For the name of an architecture, the plain form with initial weights.
     pub(crate) fn open_or_initialise(&self) -> Result<Opened> {
         with_progress(|progress| repvgg_hub::open_or_initialise(&self.model, &self.options()?, progress))
     }
@@ -46,7 +49,7 @@ impl ModelOptions {
         Ok(OpenOptions { architecture, ..OpenOptions::default() })
     }
 
-    /// Refuses an output that is the model's own file.
+    /// Refuses to overwrite the model's own file.
     pub(crate) fn refuse_overwrite(&self, output: &Path) -> Result<()> {
         refuse_overwrite(Path::new(&self.model), output)
     }
@@ -57,7 +60,7 @@ pub(crate) fn open(name: &str) -> Result<Opened> {
     with_progress(|progress| repvgg_hub::open(name, &OpenOptions::default(), progress))
 }
 
-/// Opens a model, with a progress bar for files that have to be fetched.
+/// Opens a model, with a progress bar for downloads.
 fn with_progress(open: impl FnOnce(&mut dyn FnMut(Transfer<'_>)) -> Result<Opened>) -> Result<Opened> {
     let progress = bytes_bar();
     let opened = open(&mut |Transfer { file, done, size }| {
@@ -74,7 +77,7 @@ pub(crate) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `224` or `192x256` as `[height, width]`.
+/// Parses `224` or `192x256` as `[height, width]`.
 pub(crate) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let extent = |text: &str| match text.parse::<usize>() {
         Ok(extent) if (1..=1 << 14).contains(&extent) => Ok(extent),

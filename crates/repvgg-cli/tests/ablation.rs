@@ -1,4 +1,4 @@
-//! `repvgg ablate` as a user calls it: run, run again, and other settings in the same folder.
+//! `repvgg ablate` through the binary: a first call, a repeated call, and a call with other settings in the same folder.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -12,17 +12,17 @@ fn ablate(folder: &Path, options: &[&str]) -> Output {
 }
 
 #[test]
-fn rows_are_trained_once_and_not_mixed_with_others() {
+fn rows_are_trained_once_and_never_mixed_with_other_settings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let network = "depths = [2, 2, 2, 1]\nwidth = [0.0625, 0.0625, 0.0625, 0.0625]\nstrides = [2, 2, 2, 2, 1]";
     std::fs::write(path.join("small.toml"), network).unwrap();
     let errors = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
 
-    let wrong = ablate(path, &["--epochs", "1", "--blocks", "3x3", "--threads", "0"]);
-    assert_eq!(wrong.status.code(), Some(2), "{}", errors(&wrong));
-    assert!(errors(&wrong).contains("threads: expected 1 to 1024, found 0"), "{}", errors(&wrong));
-    assert!(!path.join("out").exists(), "nothing is trained before everything is checked");
+    let invalid = ablate(path, &["--epochs", "1", "--blocks", "3x3", "--threads", "0"]);
+    assert_eq!(invalid.status.code(), Some(2), "{}", errors(&invalid));
+    assert!(errors(&invalid).contains("threads: expected 1 to 1024, found 0"), "{}", errors(&invalid));
+    assert!(!path.join("out").exists(), "training started before all settings were checked");
 
     let settings = ["--epochs", "1", "--blocks", "3x3,relu-in-branch"];
     let first = ablate(path, &settings);
@@ -37,7 +37,7 @@ fn rows_are_trained_once_and_not_mixed_with_others() {
     assert!(rows.iter().all(|row| row["images_per_second"].as_f64().unwrap() > 0.0));
 
     let again = ablate(path, &settings);
-    assert!(errors(&again).contains("2/2  relu-in-branch, seed 0: done before"), "{}", errors(&again));
+    assert!(errors(&again).contains("2/2  relu-in-branch, seed 0: already finished"), "{}", errors(&again));
     let repeated: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(repeated[0]["top1"], rows[0]["top1"]);
     let table = std::fs::read_to_string(path.join("out/table.md")).unwrap();

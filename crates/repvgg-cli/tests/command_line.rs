@@ -1,4 +1,4 @@
-//! The binary as a user calls it: the whole road on a small folder of images, interrupted and resumed, and every wrong turn.
+//! The binary as a user calls it: the whole workflow on a small folder of images, interruption and resume, and errors.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn done(folder: &Path, arguments: &[&str]) -> String {
     Binary::new(env!("CARGO_BIN_EXE_repvgg")).done(folder, arguments)
 }
 
-/// The exit code and the one sentence of a call that must fail.
+/// The exit code and the one-line message of a call that must fail.
 fn refused(folder: &Path, arguments: &[&str]) -> (i32, String) {
     let output = repvgg(folder, arguments);
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -33,7 +33,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), errors.trim_end().to_owned())
 }
 
-/// `train/<class>/…` and `val/<class>/…` of drawn figures.
+/// Fills `part` of a data set, `train` or `val`, with drawn figures in class folders.
 fn image_folder(folder: &Path, part: &str, count: usize) {
     let shapes =
         Shapes { part: if part == "train" { Part::Train } else { Part::Validation }, count, side: 24, seed: 5 };
@@ -95,7 +95,7 @@ fn assert_close(expected: &[f32], found: &[f32]) {
 }
 
 #[test]
-fn the_whole_road_on_a_folder_of_images() {
+fn the_workflow_on_a_folder_of_images() {
     let folder = trained();
     let path = folder.path();
     for file in
@@ -157,7 +157,7 @@ fn the_whole_road_on_a_folder_of_images() {
     );
 }
 
-/// How the network is computed is the user's choice, and does not change what is computed.
+/// The engine options do not change the results.
 fn engine_options(path: &Path) {
     let expected = logits(path, "plain.safetensors");
     let run = |options: &[&str]| {
@@ -190,7 +190,7 @@ fn engine_options(path: &Path) {
         assert!(layer["not_taken"].is_array(), "{layer}");
     }
     assert!(bench(&["--explain"]).contains("measured fastest"));
-    // The choices are for another size; `run` reads them all the same.
+    // The stored choices are for another size, and `run` works with them nevertheless.
     assert_close(&expected, &run(&[]));
     fs::write(path.join("plain.safetensors.tune.json"), "{").unwrap();
     let (code, message) = refused(path, &["bench", "plain.safetensors"]);
@@ -199,7 +199,7 @@ fn engine_options(path: &Path) {
     let (code, message) = refused(path, &["bench", "plain.safetensors", "--memory-limit", "1K"]);
     assert!(code == 2 && message.starts_with("error: memory limit: expected at least "), "{message}");
     let (code, message) = refused(path, &["bench", "spec.toml", "--tune"]);
-    let expected = "error: tune: expected a model file to keep the choices beside, found spec.toml";
+    let expected = "error: tune: expected a model file to store the choices next to, found spec.toml";
     assert_eq!((code, message.as_str()), (2, expected));
     for (option, value) in
         [("--algorithm", "fft"), ("--simd", "sse9"), ("--memory-limit", "lots"), ("--accuracy", "high")]
@@ -208,7 +208,7 @@ fn engine_options(path: &Path) {
     }
 }
 
-/// Killed without warning at some moment of the second epoch, resumed, killed again, resumed: the same weights.
+/// A run that is killed after its first epoch and resumed ends with the same weights.
 #[test]
 fn a_killed_and_resumed_run_equals_an_uninterrupted_one() {
     let folder = trained();
@@ -243,7 +243,7 @@ fn wait_for(file: &Path) {
 }
 
 #[test]
-fn an_interrupted_run_says_how_to_resume() {
+fn an_interrupted_run_prints_how_to_resume() {
     let folder = trained();
     let path = folder.path();
     let child = Command::new(env!("CARGO_BIN_EXE_repvgg"))
@@ -268,7 +268,7 @@ fn an_interrupted_run_says_how_to_resume() {
 }
 
 #[test]
-fn models_as_json_hold_the_published_figures() {
+fn models_have_the_published_figures() {
     let folder = tempfile::tempdir().unwrap();
     let models: Value = serde_json::from_str(&done(folder.path(), &["models", "--json"])).unwrap();
     let models = models.as_array().unwrap();
@@ -284,7 +284,7 @@ fn models_as_json_hold_the_published_figures() {
     assert!(info.contains("stage1.1.rbr_reparam") && info.contains("conv 3x3 g4"), "{info}");
 }
 
-/// A network whose only convolution reads windows of 7×7 pixels, all of them on the image.
+/// A network whose only convolution has a 7×7 kernel without padding.
 fn large_window(path: &Path) {
     let mut conv = Conv2d::square(3, 4, 7);
     conv.geometry.padding = [0, 0];
@@ -297,7 +297,7 @@ fn large_window(path: &Path) {
 }
 
 #[test]
-fn wrong_turns_get_one_sentence() {
+fn errors_are_one_line_and_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     fs::create_dir_all(path.join("empty")).unwrap();
@@ -374,13 +374,13 @@ fn wrong_turns_get_one_sentence() {
         let (found, message) = refused(path, &arguments);
         assert!(message.contains(part), "{arguments:?}: {message}");
         assert_eq!(found, code, "{arguments:?}: {message}");
-        assert!(!path.join("out").exists(), "{arguments:?} left something behind");
+        assert!(!path.join("out").exists(), "{arguments:?} left files");
     }
     assert_eq!(repvgg(path, &["train"]).status.code(), Some(2));
 }
 
 #[test]
-fn cost_tells_what_multiply_adds_do_not() {
+fn cost_counts_memory_and_operators() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     fs::write(path.join("spec.toml"), SPEC).unwrap();
@@ -393,7 +393,7 @@ fn cost_tells_what_multiply_adds_do_not() {
         let fields = ["parameters", "peak_activation_bytes", "held_bytes", "nodes_while_held", "weight_bytes"];
         fields.map(|field| form[field].as_u64().unwrap())
     };
-    // The map after the first block has 48 channels of 112×112; branches hold it once more, and batch norms have two statistics.
+    // The map after the first block has 48 channels of 112×112. Branches hold a second one, and batch norms have two statistics.
     let (image, map) = (2 * 3 * 224 * 224 * 4, 2 * 48 * 112 * 112 * 4);
     let norms = 2 * 48 + 48 * (2 + 3) + 96 * (2 + 3 * 3) + 192 * (2 + 13 * 3) + 2 * 1280;
     assert_eq!(numbers(training)[4], 4 * (9_108_968 + 2 * norms));
@@ -432,7 +432,7 @@ fn cost_tells_what_multiply_adds_do_not() {
 }
 
 #[test]
-fn cost_measures_what_it_predicts() {
+fn measured_memory_is_consistent_with_the_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let call = ["cost", "repvgg-a0", "--size", "64", "--batch", "32", "--measure"];
     let measured: Value = serde_json::from_str(&done(folder.path(), &[&call[..], &["--json"]].concat())).unwrap();
@@ -440,7 +440,7 @@ fn cost_measures_what_it_predicts() {
     let map = 32 * 48 * 32 * 32 * 4;
     for form in [0, 1] {
         let values = number(form, "arena_bytes") - number(form, "workspace_bytes");
-        // The images are not in the arena, and batch norms, sums and ReLUs have no values of their own.
+        // The arena does not include the images, and batch norms, sums and ReLUs have no separate values.
         assert!((map..=number(form, "peak_activation_bytes")).contains(&values), "{values}");
         if cfg!(target_os = "linux") {
             let grown = number(form, "process_peak_bytes") - number(form, "process_base_bytes");
@@ -448,6 +448,6 @@ fn cost_measures_what_it_predicts() {
         }
     }
     let values = |form| number(form, "arena_bytes") - number(form, "workspace_bytes");
-    assert!(values(0) > values(1), "branches take more memory: {measured}");
+    assert!(values(0) > values(1), "branches need more memory: {measured}");
     assert!(done(folder.path(), &call).contains("process peak"));
 }

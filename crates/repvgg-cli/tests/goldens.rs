@@ -1,5 +1,5 @@
-//! Checkpoints written by PyTorch from the public reference implementation, where they are at hand: `../shared/goldens` beside the
-//! repository, or the folder that `REPVGG_GOLDENS` names.
+//! Tests on checkpoints that PyTorch wrote from the public reference implementation. They are read from `../shared/goldens` next to the
+//! repository, or from the folder that `REPVGG_GOLDENS` names, and the tests are skipped without them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,11 +29,11 @@ fn assert_close(what: &str, expected: &Tensor, found: &Tensor, tolerance: f32) {
     assert_eq!(expected.shape(), found.shape(), "{what}");
     let largest = expected.data().iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let difference = expected.data().iter().zip(found.data()).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
-    assert!(difference <= tolerance * largest, "{what}: differs by {:e} of the largest", difference / largest);
+    assert!(difference <= tolerance * largest, "{what}: differs by {:e} of the largest value", difference / largest);
 }
 
 #[test]
-fn both_forms_give_the_reference_implementation_s_logits() {
+fn both_forms_reproduce_the_reference_logits() {
     let Some(goldens) = goldens() else { return };
     let folder = tempfile::tempdir().unwrap();
     for name in NETWORKS {
@@ -49,9 +49,9 @@ fn both_forms_give_the_reference_implementation_s_logits() {
     }
 }
 
-/// What PyTorch wrote, in every container and under every name, gives PyTorch's logits.
+/// Checkpoints in every container format and with every naming scheme give PyTorch's logits.
 #[test]
-fn every_container_gives_the_reference_implementation_s_logits() {
+fn every_container_reproduces_the_reference_logits() {
     let Some(goldens) = goldens() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut count = 0;
@@ -69,9 +69,9 @@ fn every_container_gives_the_reference_implementation_s_logits() {
     assert_eq!(count, 10, "checkpoints compared");
 }
 
-/// Both implementations fuse in f64 and round to f32: at most the last bit may differ.
+/// Both implementations fuse in f64 and round to f32, so at most the last bit differs.
 #[test]
-fn fused_kernels_are_the_reference_implementation_s() {
+fn fused_kernels_equal_the_reference_kernels() {
     let Some(goldens) = goldens() else { return };
     for name in NETWORKS {
         let network = goldens.join(name);
@@ -91,8 +91,8 @@ fn fused_kernels_are_the_reference_implementation_s() {
     }
 }
 
-/// The arrays of an `.npz` file as NumPy's `savez` writes it: a zip archive whose entries are stored one after another, uncompressed,
-/// each behind a local header (APPNOTE.TXT, 4.3.7), sizes in 32 bits or in the zip64 extra field.
+/// Reads the arrays of an `.npz` file written by NumPy's `savez`: a zip archive of uncompressed entries, each after a local header
+/// (APPNOTE.TXT, 4.3.7), with sizes in 32 bits or in the zip64 extra field.
 fn arrays(path: &Path) -> BTreeMap<String, Tensor> {
     let bytes = std::fs::read(path).unwrap();
     let number = |at: usize, length: usize| {

@@ -1,4 +1,4 @@
-//! Completions and manual pages: every command has them.
+//! Every command has completions and a manual page.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn completions_know_every_command() {
+fn completions_include_every_command() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = repvgg(folder.path(), &["completions", shell]);

@@ -1,4 +1,4 @@
-//! Models of every kind through the binary: read, compared, exported, fetched.
+//! Models of every format through the binary: reading, comparison, export and download.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,18 +24,18 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The exit code and the sentence of a call that must fail and leave nothing behind.
+/// The exit code and the message of a call that must fail and leave no files.
 fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let before = fs::read_dir(folder).unwrap().count();
     let output = repvgg(folder, arguments);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && errors.lines().count() == 1, "{arguments:?}: {errors}");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), before, "{arguments:?} left something behind");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), before, "{arguments:?} left files");
     (output.status.code(), errors)
 }
 
 #[test]
-fn info_says_what_a_file_is() {
+fn info_identifies_files() {
     let folder = tempfile::tempdir().unwrap();
     let info = json(folder.path(), &["info", &seed("model/timm.safetensors"), "--json"]);
     assert_eq!(info["file"], serde_json::json!({"container": "safetensors", "names": "timm"}));
@@ -46,7 +46,7 @@ fn info_says_what_a_file_is() {
 }
 
 #[test]
-fn cost_shows_both_forms_where_there_are_two() {
+fn cost_shows_both_forms_if_there_are_two() {
     let folder = tempfile::tempdir().unwrap();
     let files =
         ["timm.safetensors", "branches.onnx", "graph-plain.safetensors"].map(|name| seed(&format!("model/{name}")));
@@ -59,7 +59,7 @@ fn cost_shows_both_forms_where_there_are_two() {
         .map(|network| network["forms"].as_array().unwrap().iter().map(|form| form["form"].as_str().unwrap()).collect())
         .collect();
     assert_eq!(forms, [vec!["training", "plain"], vec!["training", "plain"], vec!["plain"]]);
-    // The same network from three places.
+    // All three files hold the same network.
     let peaks =
         networks.as_array().unwrap().iter().map(|network| {
             network["forms"].as_array().unwrap().last().unwrap()["peak_activation_bytes"].as_u64().unwrap()
@@ -69,7 +69,7 @@ fn cost_shows_both_forms_where_there_are_two() {
 }
 
 #[test]
-fn the_road_from_one_kind_to_another_keeps_the_network() {
+fn conversion_between_formats_preserves_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let original = seed("model/mmpretrain.safetensors");
@@ -92,7 +92,7 @@ fn the_road_from_one_kind_to_another_keeps_the_network() {
         assert!(!report["blocks"].as_array().unwrap().is_empty(), "{name}");
     }
     let report = repvgg(path, &["verify", &original, "e.safetensors", "--size", "32", "--json"]);
-    assert_eq!(report.status.code(), Some(1), "half precision is not within 1e-5");
+    assert_eq!(report.status.code(), Some(1), "half precision is less accurate than 1e-5");
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["compared"], "parameters");
     assert!(report["relative_difference"].as_f64().unwrap() < 1e-2);
@@ -100,7 +100,7 @@ fn the_road_from_one_kind_to_another_keeps_the_network() {
 }
 
 #[test]
-fn a_hub_s_repository_is_a_model_like_any_other() {
+fn hub_repositories_work_like_model_files() {
     const CONFIG: &[u8] = br#"{"num_classes": 3, "label_names": ["cat", "dog", "owl"], "pretrained_cfg":
         {"input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
     let folder = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn a_hub_s_repository_is_a_model_like_any_other() {
 }
 
 #[test]
-fn an_unfused_export_says_so_and_how_to_fuse() {
+fn an_unfused_export_warns_and_names_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let output = repvgg(folder.path(), &["export", &seed("model/document.safetensors"), "-o", "x.onnx"]);
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -148,7 +148,7 @@ fn an_unfused_export_says_so_and_how_to_fuse() {
 }
 
 #[test]
-fn wrong_turns_get_one_sentence() {
+fn errors_are_one_line_and_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let (training, plain) = (seed("model/document.safetensors"), seed("model/timm.safetensors"));
@@ -157,12 +157,12 @@ fn wrong_turns_get_one_sentence() {
         (
             vec!["export", &training, "-o", "x.safetensors", "--opset", "17"],
             2,
-            "--opset needs a file that ends in .onnx",
+            "--opset requires a file that ends in .onnx",
         ),
         (
             vec!["export", &training, "-o", "x.onnx", "--dialect", "timm"],
             2,
-            "--dialect needs a file that ends in .safetensors",
+            "--dialect requires a file that ends in .safetensors",
         ),
         (vec!["export", &training, "-o", "x.onnx", "--opset", "6"], 2, "opset: expected 7 to 21, found 6"),
         (vec!["export", &training, "-o", "x.onnx", "--opset", "17", "--with-preprocess"], 2, "expected at least 18"),

@@ -1,4 +1,4 @@
-//! `repvgg table` as a user calls it: every table in every format, measured, drawn, and every wrong turn.
+//! `repvgg table` through the binary: every table in every format, measurements, plots and errors.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn repvgg(folder: &Path, arguments: &[&str]) -> Output {
     Binary::new(env!("CARGO_BIN_EXE_repvgg")).run(folder, arguments)
 }
 
-/// The standard output of a call that must succeed without a word on standard error.
+/// The standard output of a call that must succeed with nothing on standard error.
 fn done(folder: &Path, arguments: &[&str]) -> String {
     let output = repvgg(folder, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -27,12 +27,12 @@ fn json(arguments: &[&str]) -> Vec<Value> {
 
 const TABLES: [(&str, usize); 6] = [("2", 5), ("3", 7), ("4", 19), ("5", 5), ("6", 4), ("7", 8)];
 
-/// The shortest measurement of a table of small networks.
+/// Options for the shortest possible measurement.
 const MEASURE: [&str; 9] =
     ["--measure", "--batch", "2", "--size", "32", "--warmup=0", "--iterations=1", "--rounds=2", "--threads=1"];
 
 #[test]
-fn networks_are_counted_beside_the_paper() {
+fn counts_equal_the_papers_or_have_notes() {
     for (table, rows) in [("4", 19), ("5", 5)] {
         let table = json(&["table", table]);
         assert_eq!(table.len(), rows);
@@ -59,7 +59,7 @@ fn networks_are_counted_beside_the_paper() {
 }
 
 #[test]
-fn variants_say_whether_they_fuse() {
+fn variants_that_do_not_fuse_are_marked() {
     let table = json(&["table", "7"]);
     let blocked: Vec<&str> = table
         .iter()
@@ -116,7 +116,7 @@ fn speeds_are_measured_and_ranked() {
 }
 
 #[test]
-fn accuracy_is_drawn_against_speed() {
+fn accuracy_is_plotted_against_speed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let picture = |name: &str| fs::read_to_string(path.join(name)).unwrap();
@@ -136,13 +136,17 @@ fn accuracy_is_drawn_against_speed() {
 }
 
 #[test]
-fn wrong_turns_get_a_sentence_and_leave_nothing() {
+fn errors_have_a_message_and_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, code, part) in [
         (vec!["table", "1"], 2, "table: expected one of the paper's Tables 2 to 7, found 1"),
         (vec!["table", "9"], 2, "table: expected one of the paper's Tables 2 to 7, found 9"),
         (vec!["table", "four"], 2, "invalid value 'four' for '<N>'"),
-        (vec!["table", "2", "--measure"], 2, "measure: expected one of Tables 4 to 7, which name networks, found 2"),
+        (
+            vec!["table", "2", "--measure"],
+            2,
+            "measure: expected one of Tables 4 to 7, whose rows are networks, found 2",
+        ),
         (vec!["table", "6", "--batch", "8"], 2, "--measure"),
         (vec!["table", "6", "--json", "--csv"], 2, "cannot be used with"),
         (vec!["table", "6", "--measure", "--device", "tpu"], 2, "device: expected one of cpu"),

@@ -1,10 +1,10 @@
-//! `repvgg winograd` through the binary: what it says of its matrices, and that every notation holds them.
+//! `repvgg winograd` through the binary: its report, and the matrices in every notation.
 
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-// What `repvgg winograd 4 3 --format rust` prints.
+// The output of `repvgg winograd 4 3 --format rust`.
 include!("data/winograd_4_3.rs");
 
 /// The exit code, the standard output and the standard error of a call.
@@ -25,7 +25,7 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&done(&[arguments, &["--json"]].concat())).unwrap()
 }
 
-/// `G` of F(2, 3) in the textbook.
+/// The textbook's matrix `G` of F(2, 3).
 const TEXTBOOK: &str = "
 G
     1     0    0
@@ -35,7 +35,7 @@ G
 ";
 
 #[test]
-fn two_outputs_of_three_taps_are_the_textbook() {
+fn two_outputs_of_three_taps_give_the_textbook_matrices() {
     let text = done(&["2", "3"]);
     assert!(text.starts_with("F(2x2, 3x3) from the points 0, 1, -1, infinity\n\nAᵀ\n  1  1   1   0\n"), "{text}");
     for part in [TEXTBOOK, "proved: all 24 coefficients equal", "16 for 2x2 outputs, direct 36, 2.25 times as many"] {
@@ -49,23 +49,23 @@ fn two_outputs_of_three_taps_are_the_textbook() {
 }
 
 #[test]
-fn the_error_depends_on_points_and_seed_alone() {
+fn the_error_depends_only_on_points_and_seed() {
     let error = |arguments: &[&str]| json(arguments)["f32_error"]["winograd"]["rms"].as_f64().unwrap();
     let [standard, engine, given] = [None, Some("engine"), Some("0,.625,-5/8,1.5,-3/2")].map(|points| match points {
         Some(points) => error(&["4", "3", "--points", points]),
         None => error(&["4", "3"]),
     });
     assert!(engine > 1e-8 && 1.5 * engine < standard && standard < 1e-5, "{engine} and {standard}");
-    assert_eq!(given, engine, "the engine's points, but for signs");
+    assert_eq!(given, engine, "the engine's points, except for signs");
     assert_ne!(error(&["4", "3", "--seed", "1"]), standard);
     assert_eq!(error(&["4", "3", "--seed", "0", "--channels", "64"]), standard);
-    // Numbers that are too large for single precision.
+    // These points lead to numbers too large for single precision.
     let report = json(&["2", "3", "--points", "-100000000,200000000,300000000"]);
     assert!(report["f32_error"]["winograd"]["max"].is_null(), "{report}");
     assert!(report["f32_error"]["direct"]["max"].as_f64().unwrap() < 1e-5, "{report}");
 }
 
-/// The printed constants compile, and compute a convolution.
+/// The printed constants compile and compute a convolution.
 #[test]
 fn rust_literals_compute_a_convolution() {
     assert_eq!(done(&["4", "3", "--format", "rust"]), include_str!("data/winograd_4_3.rs"));
@@ -80,19 +80,19 @@ fn rust_literals_compute_a_convolution() {
     for (i, j) in (0..4).flat_map(|i| (0..4).map(move |j| (i, j))) {
         let direct: f64 = (0..9).map(|k| g[k / 3][k % 3] * d[i + k / 3][j + k % 3]).sum();
         let found = entry(&product, [&AT[i], &AT[j]]);
-        assert!((found - direct).abs() < 1e-9, "output {i}, {j}: {found}, expected {direct}");
+        assert!((found - direct).abs() < 1e-9, "output {i}, {j}: expected {direct}, found {found}");
     }
 }
 
-/// The entries of the three matrices in a literal, row by row.
+/// The entries of all matrices in a literal, row by row.
 fn entries(literal: &str) -> Vec<Vec<String>> {
     let rows = literal.lines().filter_map(|line| line.trim().strip_prefix('[')?.strip_suffix("],"));
     rows.map(|row| row.split(", ").map(str::to_owned).collect()).collect()
 }
 
 #[test]
-fn every_notation_holds_the_same_numbers() {
-    // More columns than an ordinary matrix of LaTeX has, and integers that no float holds.
+fn every_notation_has_the_same_numbers() {
+    // These include more columns than a LaTeX matrix allows, and integers that no float represents.
     let long = ["3", "3", "--points", "0,0.123456,-9.87654321,7/9"];
     for arguments in [&["6", "3"][..], &["1", "1"], &["8", "8"], &long] {
         let report = json(arguments);
@@ -126,7 +126,7 @@ fn every_notation_holds_the_same_numbers() {
 }
 
 #[test]
-fn wrong_calls_get_one_sentence() {
+fn errors_are_one_line() {
     for (arguments, part) in [
         (vec!["0", "3"], "size: expected M and R of at least 1 with M + R - 1 of at most 32, found M = 0, R = 3"),
         (vec!["30", "4"], "found M = 30, R = 4"),

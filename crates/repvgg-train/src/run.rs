@@ -262,7 +262,7 @@ impl Run {
             let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
                 // Images and labels have been checked, so the error is a loss that is not finite.
                 let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);
-                error.with_hint(format_args!("learning rate {rate:.3}; a lower one may help")).within(place)
+                error.with_hint(format_args!("the learning rate is {rate:.3}; try a lower one")).within(place)
             })?;
             self.position.loss_sum += report.loss * report.images as f64;
             self.position.images += report.images;

@@ -1,4 +1,4 @@
-//! `repvgg ablate`: the paper's Tables 6 and 7 on the reader's own images.
+//! `repvgg ablate`: the paper's Tables 6 and 7 on the user's own images.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,49 +22,51 @@ use super::train::train;
 use crate::engine::EngineOptions;
 use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
+use crate::report::Forms;
 use crate::sheet::{Cell, Column, Format, Sheet};
 
-/// Train one network with each kind of block in the paper's Tables 6 and 7 under one recipe, and print the tables for your images
+/// Train one network with each kind of block, as in the paper's Tables 6 and 7, and print the tables for your images
 ///
-/// Each row is trained once per seed, as a run in FOLDER/BLOCK/seed-N. Running the same command again skips finished runs and resumes
-/// runs that Ctrl-C or a crash interrupted. The table shows the validation accuracy of the last epoch, evaluated fused (mean and
-/// standard deviation over seeds), the speed of both forms, and the paper's figure. It is also written to FOLDER/table.md and
-/// FOLDER/ablation.json.
+/// All rows use the same recipe. Each row is trained once per seed, as a run in FOLDER/BLOCK/seed-N. Running the same command again
+/// skips finished runs and resumes runs that Ctrl-C or a crash interrupted.
+///
+/// The table shows the validation accuracy after the last epoch, evaluated fused (mean and standard deviation over seeds), the speed of
+/// both forms, and the paper's figures. It is also written to FOLDER/table.md and FOLDER/ablation.json.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  repvgg ablate shapes --quick -o quick                        all rows on the built-in images, in a quarter of an hour
-  repvgg ablate cifar-10-batches-bin/ -o ablation              a meaningful comparison; hours on a CPU
+  repvgg ablate shapes --quick -o quick                   # all rows on the built-in images, in a quarter of an hour
+  repvgg ablate cifar-10-batches-bin/ -o ablation         # a meaningful comparison; hours on a CPU
   repvgg ablate photos/ -o ablation --blocks full,3x3 --seeds 5
   repvgg ablate photos/ -o ablation --model net.toml --epochs 30")]
 pub(crate) struct Arguments {
-    /// The images, as `repvgg train` takes them, or `shapes` for the built-in set
+    /// Data set: a folder as for `repvgg train`, or `shapes` for the built-in images
     data: PathBuf,
-    /// Folder to create or continue
+    /// Folder of all runs, to create or continue
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
-    /// Use a small network and few epochs
+    /// Train a small network for few epochs (the preset ablation-quick)
     #[arg(long, conflicts_with = "preset")]
     quick: bool,
-    /// Only the rows of one table, 6 or 7 [default: both]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(6..=7), conflicts_with = "blocks")]
+    /// Train only the rows of one table, 6 or 7 [default: both]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(6..=7), conflicts_with = "blocks")]
     table: Option<u8>,
-    /// Kinds of block, separated by commas; `repvgg models` lists them
+    /// Kinds of block, separated by commas, such as full,3x3,acb; `repvgg models` lists them [default: those of the tables]
     #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", value_parser = parse_block)]
     blocks: Vec<BlockKind>,
     /// Number of seeds, starting at 0 [default: 3, or 2 with --quick]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// Network to build from each kind of block: a RepVGG's name or a specification file [default: the recipe's]
+    /// Network to build from each kind of block: the name of a RepVGG or a specification file [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml")]
     model: Option<String>,
-    /// Recipe for all rows: a preset of `repvgg train`
-    #[arg(long, default_value = "ablation")]
+    /// Recipe of all rows: a preset of `repvgg train`
+    #[arg(long, value_name = "NAME", default_value = "ablation")]
     preset: String,
-    /// Passes over the training images [default: the recipe's]
-    #[arg(long)]
+    /// Passes over the training images [default: the preset's]
+    #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Device to train on: cpu; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature
+    /// Device to train on: cpu; vulkan:0, wgpu:0, metal, cuda:0 or rocm:0 if the program was built with that feature
     #[arg(long, default_value = "cpu")]
     device: String,
     #[command(flatten)]
@@ -76,7 +78,7 @@ pub(crate) struct Arguments {
 fn parse_block(name: &str) -> Result<BlockKind, String> {
     BlockKind::named(name).ok_or_else(|| {
         let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
-        format!("expected some of {known}, found {name:?}")
+        format!("expected one or more of {known}, found {name:?}")
     })
 }
 
@@ -107,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The ablation that the arguments describe.
+/// The ablation described by the arguments.
 fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
     let preset = Preset::named(if arguments.quick { "ablation-quick" } else { &arguments.preset })?;
     let recipe = match arguments.epochs {
@@ -119,8 +121,8 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
         None => preset.model,
     };
     let Some(network) = network.repvgg().cloned() else {
-        let what = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
-        return Err(Error::spec("model", what).into());
+        let problem = format!("expected a RepVGG, whose blocks can be exchanged, found {}", network.name());
+        return Err(Error::spec("model", problem).into());
     };
     Ok(Ablation {
         folder: arguments.output.clone(),
@@ -134,16 +136,16 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
     })
 }
 
-/// The requested blocks without repetitions; by default those of the paper's tables, in their order.
+/// The requested blocks without duplicates. The default is those of the paper's tables, in their order.
 fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
     let tables = arguments.table.map_or(6..=7, |table| table..=table);
     let of_tables =
         tables.flat_map(paper::networks).map(|row| row.name.split_once(':').map_or("full", |(_, block)| block));
     let of_tables = of_tables.filter_map(BlockKind::named);
-    let wanted: Vec<BlockKind> =
+    let requested: Vec<BlockKind> =
         if arguments.blocks.is_empty() { of_tables.collect() } else { arguments.blocks.clone() };
     let mut blocks: Vec<BlockKind> = Vec::new();
-    for block in wanted {
+    for block in requested {
         if !blocks.contains(&block) {
             blocks.push(block);
         }
@@ -151,7 +153,7 @@ fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
     blocks
 }
 
-/// Checks all settings before the first row is trained.
+/// Checks all settings, before the first row is trained.
 fn check(arguments: &Arguments, ablation: &Ablation, data: &Data) -> Result<()> {
     arguments.engine.engine()?;
     BatchShape { batch: BATCH as usize, size: [ablation.image_size(data); 2] }.check()?;
@@ -162,7 +164,7 @@ fn announce(run: &Run, trial: Trial) {
     let Trial { block, seed } = trial;
     let (epoch, epochs) = (run.position().epoch, run.config().recipe.epochs);
     let state = match (epoch, run.position().is_start()) {
-        (epoch, _) if epoch >= epochs => "done before".to_owned(),
+        (epoch, _) if epoch >= epochs => "already finished".to_owned(),
         (_, true) => format!("{epochs} epochs"),
         (epoch, false) => format!("resumed after epoch {epoch} of {epochs}"),
     };
@@ -176,22 +178,15 @@ struct BlockResults {
     top1: Vec<f64>,
     parameters: Forms<u64>,
     speed: Option<Forms<Speed>>,
-    /// Largest difference of logits between the two forms, divided by the largest logit.
+    /// The largest difference of logits between the two forms, divided by the largest logit.
     fusion_error: Option<f64>,
-    /// Why the block does not fuse, if it does not.
+    /// The reason why the block does not fuse, if it does not.
     blocked: Option<String>,
-}
-
-/// A value for each form of a network.
-#[derive(Clone, Copy)]
-struct Forms<T> {
-    training: T,
-    plain: T,
 }
 
 impl BlockResults {
     fn new(block: BlockKind) -> Self {
-        let parameters = Forms { training: 0, plain: 0 };
+        let parameters = Forms { training: 0, fused: 0 };
         Self { block, top1: Vec::new(), parameters, speed: None, fusion_error: None, blocked: None }
     }
 
@@ -204,7 +199,7 @@ impl BlockResults {
         self.top1.iter().sum::<f64>() / self.top1.len().max(1) as f64
     }
 
-    /// The standard deviation over seeds; none for a single one.
+    /// The standard deviation over seeds; none for a single seed.
     fn spread(&self) -> Option<f64> {
         let (mean, count) = (self.mean(), self.top1.len());
         let squares: f64 = self.top1.iter().map(|top1| (top1 - mean).powi(2)).sum();
@@ -230,7 +225,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults]
         row.fusion_error = Some(report.network_error);
         row.blocked = fusion.obstacles().first().map(|blocked| format!("{}: {}", blocked.by, blocked.why));
         row.parameters =
-            Forms { training: cost::parameters(fusion.original()), plain: cost::parameters(Fusion::graph(&fusion)) };
+            Forms { training: cost::parameters(fusion.original()), fused: cost::parameters(Fusion::graph(&fusion)) };
         for model in [model, plain] {
             candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size: [size; 2] });
         }
@@ -240,7 +235,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults]
     let names: Vec<&str> = rows.iter().flat_map(|row| [row.block.block().name; 2]).collect();
     let measured = protocol.measure(&arguments.engine, &names, |index| Ok(candidates[index].clone()))?;
     for (row, speeds) in rows.iter_mut().zip(measured.speeds.chunks_exact(2)) {
-        row.speed = Some(Forms { training: speeds[0], plain: speeds[1] });
+        row.speed = Some(Forms { training: speeds[0], fused: speeds[1] });
     }
     Ok(())
 }
@@ -271,11 +266,11 @@ impl AblationReport<'_> {
             "top1_mean": row.mean(),
             "top1_standard_deviation": row.spread(),
             "training_parameters": row.parameters.training,
-            "parameters": row.parameters.plain,
+            "parameters": row.parameters.fused,
             "not_fused": row.blocked,
             "fusion_error": row.fusion_error,
             "training_images_per_second": row.speed.map(|speed| speed.training.images_per_second),
-            "images_per_second": row.speed.map(|speed| speed.plain.images_per_second),
+            "images_per_second": row.speed.map(|speed| speed.fused.images_per_second),
         })
     }
 
@@ -286,8 +281,8 @@ impl AblationReport<'_> {
         let Recipe { epochs, batch, learning_rate, weight_decay, .. } = ablation.recipe;
         let network = format!(
             "{}: depths {depths:?}, width {width:?}, strides {strides:?}. {} training and {} validation images of {} classes. {epochs} \
-             epochs, batch {batch}, learning rate {learning_rate}, weight decay {weight_decay}; {} seeds. Accuracy is that of the last \
-             epoch, evaluated fused.",
+             epochs, batch {batch}, learning rate {learning_rate}, weight decay {weight_decay}, {} seeds. Accuracy is measured after the \
+             last epoch, on the fused network.",
             ablation.network.name,
             thousands(self.data.train.len() as u64),
             thousands(self.data.validation.len() as u64),
@@ -295,8 +290,8 @@ impl AblationReport<'_> {
             ablation.seeds,
         );
         let speeds = format!(
-            "Speeds here: this engine, batch {BATCH}, {} threads, medians of runs in turn. The paper's accuracy is RepVGG-B0's on ImageNet \
-             after 120 epochs, its speed that of the training form on a GTX 1080Ti.",
+            "Speeds here: this engine, batch {BATCH}, {} threads, medians of interleaved runs. The paper's accuracy is that of RepVGG-B0 on \
+             ImageNet after 120 epochs, and its speed that of the training form on a GTX 1080Ti.",
             ablation.threads,
         );
         Sheet {
@@ -310,7 +305,7 @@ impl AblationReport<'_> {
     fn cells(row: &BlockResults) -> Vec<Cell> {
         let percent = |share: &f64| format!("{:.2}", 100.0 * share);
         let paper = row.paper();
-        let why = row.blocked.as_ref().map(|why| format!("Not one convolution: {why}."));
+        let why = row.blocked.as_ref().map(|why| format!("Not fused into one convolution: {why}."));
         let speed = |form: fn(Forms<Speed>) -> Speed| {
             Cell::or_none(row.speed.map(|speed| form(speed).images_per_second), |speed| format!("{speed:.0}"))
         };
@@ -322,14 +317,14 @@ impl AblationReport<'_> {
             Cell::or_none(row.spread(), percent),
             Cell::or_none(paper.and_then(|paper| paper.training_speed), |speed| format!("{speed:.0}")),
             speed(|speed| speed.training),
-            speed(|speed| speed.plain).noted(why),
+            speed(|speed| speed.fused).noted(why),
             Cell::new(thousands(row.parameters.training), row.parameters.training),
-            Cell::new(thousands(row.parameters.plain), row.parameters.plain),
+            Cell::new(thousands(row.parameters.fused), row.parameters.fused),
         ]
     }
 }
 
-/// Column names for CSV, and headings.
+/// The CSV name and the heading of each column.
 const COLUMNS: [(&str, &str); 10] = [
     ("block", "block"),
     ("training_form", "training form"),
@@ -344,10 +339,10 @@ const COLUMNS: [(&str, &str); 10] = [
 ];
 
 /// The limits of a table from few seeds.
-const CAUTION: &str = "Differences within the spread over seeds mean nothing; a small network, few epochs and easy images need not rank \
-    blocks as ImageNet does.";
+const CAUTION: &str = "Differences within the spread over seeds are not significant. A small network, few epochs and easy images may rank \
+    blocks differently from ImageNet.";
 
-/// Images per run when both forms are timed.
+/// Images per run in the timing of both forms.
 const BATCH: u32 = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `repvgg bench`: how fast a model runs here, and why.
+//! `repvgg bench`: the speed of a model on this machine, layer by layer.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,29 +18,35 @@ use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{ModelOptions, parse_size};
 
-/// Time a model, or a named architecture with random weights: milliseconds per run, images per second, each layer, and the processor's
-/// limit for comparison
+/// Time a model, or a named architecture with random weights, layer by layer
 ///
-/// The limit is a perfect direct convolution: all multiply-adds at the rate that one thread of the same process reaches with fused
-/// multiply-adds, times the number of threads.
+/// Prints the time of each layer, milliseconds per run, images per second, and a comparison with a perfect direct convolution: all
+/// multiply-adds at the peak rate of the processor. The peak is measured with fused multiply-adds on one thread, times the number of
+/// threads.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg bench plain.safetensors --batch 8
+  repvgg bench repvgg-a0 --explain                  # random weights; the algorithm of each layer, and the reason
+  repvgg bench plain.safetensors --tune             # measure all algorithms and remember the fastest")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
     /// Images per run
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Image size in pixels, S or HxW [default: the model file's]
+    /// Image size in pixels: S for a square, or HxW [default: the model's]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
-    /// Timed runs, after a fifth as many warm-up runs
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Timed runs, after one warm-up run for every five of them
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: u32,
-    /// Print for each layer the algorithm and its tiles, why it was chosen, and the alternatives
+    /// Also print each layer's algorithm and tiles, the reason for the choice, and the alternatives
     #[arg(long)]
     explain: bool,
-    /// Measure the candidates of each layer first and store the fastest in MODEL.tune.json; every command uses that file for the same
-    /// batch, size, accuracy and instruction set
+    /// Measure the algorithms of each layer first and store the fastest in MODEL.tune.json
+    ///
+    /// Every command that runs the model uses the stored choices when batch, size, accuracy and instruction set are the same.
     #[arg(long)]
     tune: bool,
     /// Print one JSON object
@@ -59,12 +65,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let options = arguments.engine.options();
     let graph = model.graph();
     let known = opened.tuning();
-    // A file that cannot be read is replaced.
+    // Tuning replaces a file that cannot be read.
     let mut tuning = if arguments.tune { known.unwrap_or_default() } else { known? };
     if arguments.tune {
         let Some(file) = &opened.file else {
-            let what = format!("expected a model file to keep the choices beside, found {}", arguments.model.model);
-            return Err(Error::spec("tune", what).into());
+            let problem =
+                format!("expected a model file to store the choices next to, found {}", arguments.model.model);
+            return Err(Error::spec("tune", problem).into());
         };
         let prepared = Prepared::new(graph, &model.weights, options.clone())?;
         tuning.extend(tune(&prepared, &pool, shape)?);
@@ -119,7 +126,7 @@ struct BenchReport<'a> {
     form: repvgg::Form,
     /// Multiply-adds per run.
     macs: u64,
-    /// Seconds that a perfect direct convolution takes per run.
+    /// Seconds per run of a perfect direct convolution.
     roofline: f64,
     load: Duration,
     profile: Profile,
@@ -166,7 +173,7 @@ impl BenchReport<'_> {
             "shape": layer.shape,
             "macs": layer.macs,
             "median_ms": milliseconds(time),
-            "direct_roofline": self.times_roofline(layer, time),
+            "direct_roofline": self.relative_speed(layer, time),
         });
         if let Some(choice) = &layer.choice {
             let estimate = |estimate: &Estimate| {
@@ -190,8 +197,8 @@ impl BenchReport<'_> {
         self.session.layers().iter().zip(self.profile.layers.iter().copied())
     }
 
-    /// Speed of a layer as a multiple of a perfect direct convolution's; 0 for a layer without multiply-adds.
-    fn times_roofline(&self, layer: &Layer, time: Duration) -> f64 {
+    /// The speed of a layer relative to a perfect direct convolution; 0 for a layer without multiply-adds.
+    fn relative_speed(&self, layer: &Layer, time: Duration) -> f64 {
         let macs = layer.macs as f64 * self.session.shape().batch as f64;
         macs / (self.profile.peak.macs_per_second() * self.session.threads() as f64) / time.as_secs_f64().max(1e-9)
     }
@@ -199,11 +206,11 @@ impl BenchReport<'_> {
     fn text(&self) -> String {
         let mut text = self.layer_table();
         let BatchShape { batch, size: [height, width] } = self.session.shape();
-        let least = self.profile.times.least();
+        let fastest = self.profile.times.least();
         text += &format!(
             "\n{} in {}, batch {}, {height}x{width}, {} threads, {}, {} runs\n\
-             median {:.2} ms, least {:.2} ms, {:.1} images/s, {:.1} GMAC/s: {:.2} times a perfect direct convolution ({:.1} GMAC/s per thread)\n\
-             loaded in {:.1} ms; {:.1} MiB of packed weights, {:.1} MiB of activations and workspace\n",
+             median {:.2} ms, fastest {:.2} ms, {:.1} images/s, {:.1} GMAC/s: {:.2} times a perfect direct convolution ({:.1} GMAC/s per thread)\n\
+             prepared in {:.1} ms, {:.1} MiB of packed weights, {:.1} MiB of activations and workspace\n",
             self.name,
             self.form,
             batch,
@@ -211,7 +218,7 @@ impl BenchReport<'_> {
             self.session.prepared().options().level.name(),
             self.profile.times.samples().count(),
             milliseconds(self.median()),
-            milliseconds(least),
+            milliseconds(fastest),
             self.images_per_second(),
             self.macs as f64 / self.median().as_secs_f64() / 1e9,
             self.roofline / self.median().as_secs_f64(),
@@ -245,7 +252,7 @@ impl BenchReport<'_> {
             or_none(format!("{rate:.1}")),
         ];
         if self.arguments.explain {
-            row.push(or_none(format!("{:.2}", self.times_roofline(layer, time))));
+            row.push(or_none(format!("{:.2}", self.relative_speed(layer, time))));
             if let Some(choice) = &layer.choice {
                 let others = choice.others.iter();
                 let others = others.map(|other| format!("{} {:.3}", other.algorithm, other.time / 1e6));
@@ -259,7 +266,7 @@ impl BenchReport<'_> {
     }
 }
 
-/// `2*5+4 by 2*5+4`: how the output is divided into tiles, rows first.
+/// The tiles of a layer's output, rows first: `2*5+4 by 2*5+4`.
 fn tiles(choice: &Choice) -> String {
     let axis = |tiles: &Vec<usize>| {
         let runs = tiles.chunk_by(|a, b| a == b);
@@ -276,7 +283,7 @@ fn reason(choice: &Choice) -> &'static str {
     match choice.reason {
         Reason::Estimated => "estimated fastest",
         Reason::Measured => "measured fastest",
-        Reason::Requested => "requested",
+        Reason::Requested => "asked for",
         Reason::Memory => "memory limit",
         Reason::Shared => "shared packing",
         _ => "another reason",

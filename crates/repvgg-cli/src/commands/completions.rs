@@ -1,4 +1,4 @@
-//! `repvgg completions`: completions for a shell, from the same definitions as `--help`.
+//! `repvgg completions`: shell completions, generated from the definitions of `--help`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::CommandResult;
 use crate::output::print_script;
 
-/// Print the completion script of a shell
+/// Print a shell completion script
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -16,7 +16,7 @@ Examples:
   repvgg completions zsh > ~/.zfunc/_repvgg
   repvgg completions fish > ~/.config/fish/completions/repvgg.fish")]
 pub(crate) struct Arguments {
-    /// The shell
+    /// Shell to complete for
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -1,4 +1,4 @@
-//! `repvgg cost`: what multiply-adds do not tell of a network, with its branches and without (2101.03697, Sect. 3.1).
+//! `repvgg cost`: the costs of a network beyond multiply-adds, in both forms (2101.03697, Sect. 3.1).
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
@@ -20,32 +20,39 @@ use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::{open, parse_size};
 
-/// Show what multiply-adds do not reveal about a network's speed: memory access, arithmetic intensity, degree of parallelism and
-/// activation memory, with branches and fused
+/// Show the costs that multiply-adds leave out: memory access, arithmetic intensity, operators per block, activation memory
 ///
-/// Memory access is the memory access cost (MAC) of ShuffleNet V2 and RepVGG: the bytes of f32 that each operation reads and writes.
-/// Operators per block counts the convolutions and pools between two values that every path through the network passes; the operators
-/// of cells that read two predecessors are grouped by the first part of their names. Activation memory is what is alive while nodes run
-/// one after another. A value is held while a later node still needs it, as the input of a branched block is until the addition.
-/// Auxiliary heads, which only training needs, are left out.
+/// All costs are counted for the training form, with its branches, and for the fused form. Auxiliary heads, which only training needs,
+/// are left out.
+///
+/// Memory access is the memory access cost (MAC) of ShuffleNet V2 and RepVGG: the f32 bytes that each operation reads and writes.
+/// Operators per block counts the convolutions and pools between two values that every path through the network passes. The operators
+/// of cells that read two predecessors are grouped by the first part of their names. Activation memory is the memory of all live values
+/// while nodes run one after another. A value is held while a later node still needs it: a block with branches holds its input until
+/// the addition.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg cost repvgg-a0 resnet-18
+  repvgg cost repvgg-a0 --batch 8 --measure
+  repvgg cost plain.safetensors --plot memory.svg")]
 pub(crate) struct Arguments {
-    /// Models, architectures by name (see `repvgg models`) or specification files (*.toml)
+    /// Networks: model files, names of architectures (see `repvgg models`) or specification files (*.toml)
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
-    /// Image size in pixels, S or HxW [default: the model file's, else the network's own]
+    /// Image size in pixels: S for a square, or HxW [default: each network's own]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Images per run
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// Print one JSON array
     #[arg(long)]
     json: bool,
-    /// Prepare and run each form once on one thread in a separate process, and report the memory that the engine and the process used
+    /// Also run each form once, on one thread in a separate process, and report the memory used by the engine and the process
     #[arg(long)]
     measure: bool,
-    /// Plot activation memory over the nodes, one plot per model with both forms
+    /// Plot activation memory over the nodes, one plot per network with both forms
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
@@ -54,7 +61,7 @@ pub(crate) struct Arguments {
 struct CountedNetwork {
     name: String,
     size: [usize; 2],
-    /// The training form, then the plain one; only the plain one where fusing changes nothing.
+    /// The training form and the plain form, or only the plain form if fusing changes nothing.
     forms: Vec<Counted>,
 }
 
@@ -64,15 +71,15 @@ struct Counted {
     graph: Graph,
     cost: Cost,
     fragmentation: Fragmentation,
-    /// The node at which most bytes are alive; the first of several.
+    /// The first node with the most live bytes.
     peak: PeakNode,
     longest_wait: Option<Wait>,
-    /// For each node, how many nodes of the first form are done when it is.
+    /// For each node, the number of nodes of the network's first form that have run when it ends.
     ends: Vec<usize>,
     observed: Option<Memory>,
 }
 
-/// What is alive while a node runs.
+/// The node at which activation memory peaks, and the values that are live there.
 struct PeakNode {
     name: String,
     alive: Vec<Alive>,
@@ -85,8 +92,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let batch = u64::from(arguments.batch);
     if let Some(path) = &arguments.plot {
         arguments.models.iter().try_for_each(|name| refuse_overwrite(Path::new(name), path))?;
-        let panels: Vec<MemoryPlot> = networks.iter().map(|network| network.panel(batch)).collect();
-        write_atomically(path, |file| file.write_all(svg(&panels).as_bytes()))?;
+        let plots: Vec<MemoryPlot> = networks.iter().map(|network| network.plot(batch)).collect();
+        write_atomically(path, |file| file.write_all(svg(&plots).as_bytes()))?;
     }
     if arguments.measure {
         measure(&mut networks, arguments.batch as usize)?;
@@ -113,9 +120,9 @@ fn measure(networks: &mut [CountedNetwork], batch: usize) -> anyhow::Result<()> 
 }
 
 impl CountedNetwork {
-    /// Counts the network called `name` at `size`, by default its own.
+    /// Counts the network called `name` for images of `size`. The default is the network's own size.
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
-        let (title, graph, own) = match ModelName::parse(name)? {
+        let (title, graph, default_size) = match ModelName::parse(name)? {
             ModelName::Specification(specification) => {
                 (specification.name().to_owned(), specification.training_graph()?, specification.image_size())
             }
@@ -126,7 +133,7 @@ impl CountedNetwork {
                 (model.name().to_owned(), graph, model.preprocessing.size)
             }
         };
-        let size = size.unwrap_or([own; 2]);
+        let size = size.unwrap_or([default_size; 2]);
         let fusion = Fusion::new(&graph);
         let training = (!fusion.is_plain()).then(|| {
             let ends = (1..=fusion.original().nodes().len()).collect();
@@ -139,20 +146,20 @@ impl CountedNetwork {
         Ok(Self { name: title, size, forms })
     }
 
-    /// The most bytes alive in any form.
-    fn top(&self) -> u64 {
+    /// The most live bytes of any form.
+    fn peak_bytes(&self) -> u64 {
         self.forms.iter().map(|counted| counted.cost.peak_activation_bytes).max().unwrap_or(0)
     }
 
-    fn panel(&self, batch: u64) -> MemoryPlot {
+    fn plot(&self, batch: u64) -> MemoryPlot {
         let [height, width] = self.size;
         let caption = |counted: &Counted| {
             let peak = mebibytes(counted.cost.peak_activation_bytes * batch);
-            format!("{}: {peak} MiB at most, at {}", counted.form, counted.peak.name)
+            format!("{}: peak {peak} MiB at {}", counted.form, counted.peak.name)
         };
         let nodes = match self.forms.len() {
-            1 => "node, in the order in which they run",
-            _ => "node of the training form, or those that a node of the plain form replaces",
+            1 => "nodes in execution order",
+            _ => "nodes of the training form; a node of the plain form spans those that it replaces",
         };
         MemoryPlot {
             nodes,
@@ -183,8 +190,8 @@ impl Counted {
         MemoryCurve { caption, steps: steps.collect() }
     }
 
-    /// Number of nodes that run while a value is held.
-    fn holding(&self) -> usize {
+    /// The number of nodes that run while a value is held.
+    fn nodes_while_held(&self) -> usize {
         self.cost.layers.iter().filter(|layer| layer.held_bytes > 0).count()
     }
 
@@ -226,7 +233,7 @@ impl Counted {
             "alive_at_peak": self.peak.alive.iter().map(value).collect::<Vec<_>>(),
             "held_bytes": self.held_bytes() * batch,
             "nodes": cost.layers.len(),
-            "nodes_while_held": self.holding(),
+            "nodes_while_held": self.nodes_while_held(),
             "longest_wait": self.longest_wait.as_ref().map(wait),
             "arena_bytes": observed.map(|observed| observed.arena_bytes),
             "workspace_bytes": observed.map(|observed| observed.workspace_bytes),
@@ -239,7 +246,7 @@ impl Counted {
 }
 
 impl PeakNode {
-    /// `at a: b (1.00 MiB) held for c`, the largest first.
+    /// `at a: b (1.00 MiB) held for c`, the largest values first.
     fn text(&self, batch: u64) -> String {
         let mut held: Vec<&Alive> = self.alive.iter().filter(|value| value.held_for.is_some()).collect();
         held.sort_by_key(|value| Reverse(value.bytes));
@@ -257,7 +264,7 @@ fn held_text(value: &Alive, batch: u64) -> String {
     format!("{} ({} MiB) held for {reader}", value.name, mebibytes(value.bytes * batch))
 }
 
-/// Most held values that are listed.
+/// The maximum number of held values in a list.
 const LISTED: usize = 3;
 
 fn mebibytes(bytes: u64) -> String {
@@ -299,18 +306,18 @@ fn text(networks: &[CountedNetwork], batch: u64) -> String {
 
 const NOTES: &str = "\
 Parameters, multiply-adds and Winograd multiplies (10^9) are for one image, everything else for the batch, in f32 and MiB.
-access: what all operators read and write, each on its own; of convs: convolutions and fully connected layers only;
+access: bytes read and written by all operators, each run separately; of convs: by convolutions and fully connected layers;
 weights: parameters and batch-norm statistics; MACs/byte: arithmetic intensity, multiply-adds per byte of access;
-operators: convolutions and pools per building block, mean and maximum; peak: most activations alive at once;
-held: most activations waiting for a later node; while held: nodes that run while some value waits.
+operators, most: convolutions and pools per block, mean and maximum; peak: most bytes of activations live at once;
+held: most bytes of activations that wait for a later node; while held: nodes that run while a value waits.
 ";
 
 const OBSERVED_NOTES: &str = "\
-All in MiB, on one thread, each row in a process of its own. peak: predicted node by node, images included.
-arena: the engine's values and workspace, without the images; batch norms, sums and ReLUs run within a convolution's pass,
-and channels are rounded up to whole registers. workspace: the part of the arena that convolutions compute in.
-packed weights: as the engine transforms them. process: peak resident memory before preparing (the program, the weights
-as a file holds them), and after preparing, which copies the weights before it packs them, and one run.
+All in MiB, on one thread, each row in a separate process. peak: predicted node by node, images included.
+arena: the engine's values and workspace, without the images. Batch norms, sums and ReLUs run inside convolutions, and
+channels are rounded up to whole registers. workspace: the part of the arena that convolutions compute in.
+packed weights: the weights as transformed by the engine. process before: peak resident memory before the network is
+prepared (the program and the original weights); process peak: after preparing, which copies and packs the weights, and one run.
 ";
 
 fn counts(network: &CountedNetwork, counted: &Counted, batch: u64) -> Vec<String> {
@@ -331,7 +338,7 @@ fn counts(network: &CountedNetwork, counted: &Counted, batch: u64) -> Vec<String
         mebibytes(cost.peak_activation_bytes * batch),
         mebibytes(counted.held_bytes() * batch),
         cost.layers.len().to_string(),
-        counted.holding().to_string(),
+        counted.nodes_while_held().to_string(),
     ]
 }
 
@@ -350,19 +357,19 @@ fn observations(network: &CountedNetwork, counted: &Counted, batch: u64) -> Opti
     ])
 }
 
-/// The activation memory of both forms over the nodes, what is held at its peak, and what is held the longest.
+/// The activation memory of each form over the nodes, the values held at its peak, and the longest wait.
 fn bars_of(network: &CountedNetwork, batch: u64) -> String {
     let [height, width] = network.size;
-    let top = network.top() * batch;
+    let full = network.peak_bytes() * batch;
     let mut text = format!(
-        "\n{}, batch {batch} of {height}x{width}: activations alive over the nodes, a full bar is {} MiB\n",
+        "\n{}, batch {batch} of {height}x{width}: live activations over the nodes; a full bar is {} MiB\n",
         network.name,
-        mebibytes(top)
+        mebibytes(full)
     );
     for counted in &network.forms {
         let curve = counted.curve(String::new(), batch);
         let peak = mebibytes(curve.peak());
-        text.push_str(&format!("{:<8}  {}\n", counted.name(), bars(&curve, top)));
+        text.push_str(&format!("{:<8}  {}\n", counted.name(), bars(&curve, full)));
         text.push_str(&format!("          peak {peak} MiB {}\n", counted.peak.text(batch)));
         if let Some(Wait { value, nodes }) = &counted.longest_wait {
             text.push_str(&format!("          longest wait {}, {nodes} nodes\n", held_text(value, batch)));

@@ -30,33 +30,33 @@ use crate::progress::duration;
 use crate::report::{self, DemoReport, Forms, NextStep, TrainingSummary};
 use crate::source::default_threads;
 
-/// Everything in a few minutes: draw images, train, fuse, check, compare, predict, and write a report
+/// Run the whole workflow in a few minutes: draw images, train, fuse, check, predict, and write a report
 ///
-/// Creates a folder with `training.safetensors` and `plain.safetensors` (the same network in both forms), `run/` (the training run),
-/// `curves.svg`, `predictions.png` and `report.html`, which opens in any browser.
+/// Needs no data. Creates a folder with `report.html` (open it in a browser), `training.safetensors` and `plain.safetensors` (the same
+/// network in both forms), `run/` (the training run), `curves.svg` and `predictions.png`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Folder to create [default: repvgg-demo, or repvgg-demo-2, … if that exists]
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FOLDER")]
     output: Option<PathBuf>,
-    /// Passes over the training images
-    #[arg(long)]
+    /// Passes over the training images [default: 12]
+    #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Seed for everything random
+    /// Random seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long, default_value_t = default_threads())]
+    /// Number of CPU threads [default: all cores]
+    #[arg(long, value_name = "N", default_value_t = default_threads(), hide_default_value = true)]
     threads: usize,
-    /// Print one line of JSON at the end
+    /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
 }
 
-/// Images per run when the two forms are timed, and how often each runs.
+/// The batch size and the protocol for timing both forms.
 const BATCH: usize = 64;
 const PROTOCOL: Protocol = Protocol { warmup: 1, iterations: 3, rounds: 5 };
-/// Held-out images on the contact sheet.
+/// Validation images on the contact sheet.
 const TILES: usize = 24;
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
@@ -64,12 +64,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let mut run = start(arguments, &folder.join("run"))?;
     let data = run.data().clone();
     print(&format!(
-        "1/5 training {} on {} drawn images of {} classes\n",
+        "1/5 training {} on {} drawn images in {} classes\n",
         run.config().architecture.name(),
         thousands(data.train.len() as u64),
         data.labels.len()
     ))?;
-    let begun = Instant::now();
+    let start_time = Instant::now();
     if train(&mut run, print_line)? == Outcome::Stopped {
         print(&format!(
             "stopped and saved; continue the training with: repvgg train --resume {}\n",
@@ -77,10 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         ))?;
         return Ok(ExitCode::from(130));
     }
-    let trained = begun.elapsed();
+    let training_time = start_time.elapsed();
     let model = Model::load(&run.folder().file("best.safetensors"))?;
     let results = compare(arguments, &model, &data, &folder)?;
-    let report = results.report(&run, &data, &folder, trained)?;
+    let report = results.report(&run, &data, &folder, training_time)?;
     write_atomically(&folder.join("report.html"), |file| file.write_all(report.as_bytes()))?;
     print(&results.text(&folder))?;
     if arguments.json {
@@ -114,12 +114,12 @@ struct Results {
 }
 
 fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> anyhow::Result<Results> {
-    print("2/5 fusing, and checking every block against its branches\n")?;
+    print("2/5 fusing, and comparing every fused block with its branches\n")?;
     let CheckedFusion { fusion, model: plain, report } = fuse_checked(model, model.preprocessing.size)?;
     report.accept()?;
     model.save(&folder.join("training.safetensors"))?;
     plain.save(&folder.join("plain.safetensors"))?;
-    print("3/5 accuracy of both forms on the held-out images\n")?;
+    print("3/5 evaluating both forms on the validation images\n")?;
     let settings = EvaluationSettings {
         engine: Engine::with_threads(arguments.threads)?,
         batch: BATCH,
@@ -128,9 +128,9 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     let top1 =
         |model: &Model| Ok::<f64, repvgg::Error>(evaluate_with_progress(model, &data.validation, &settings)?.top1());
     let top1 = Forms { training: top1(model)?, fused: top1(&plain)? };
-    print("4/5 speed of both forms\n")?;
+    print("4/5 timing both forms\n")?;
     let images_per_second = speeds(model, &plain, &settings.engine)?;
-    print("5/5 predictions and report\n")?;
+    print("5/5 writing predictions and the report\n")?;
     let contact_sheet = predictions(&plain, data, &settings.engine)?;
     write_atomically(&folder.join("predictions.png"), |file| file.write_all(&contact_sheet))?;
     let size = [model.preprocessing.size; 2];
@@ -139,7 +139,7 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     Ok(Results { report, top1, images_per_second, parameters, contact_sheet })
 }
 
-/// Images per second of both forms, by the medians of runs in turn.
+/// Images per second of both forms, from the medians of interleaved runs.
 fn speeds(model: &Model, plain: &Model, cpu: &Engine) -> Result<Forms<f64>> {
     let models = [model, plain];
     let shape = BatchShape { batch: BATCH, size: [model.preprocessing.size; 2] };
@@ -151,7 +151,7 @@ fn speeds(model: &Model, plain: &Model, cpu: &Engine) -> Result<Forms<f64>> {
     Ok(Forms { training: speed(0), fused: speed(1) })
 }
 
-/// A picture of held-out images with the plain network's predictions.
+/// A PNG contact sheet of validation images with the plain network's predictions.
 fn predictions(plain: &Model, data: &Data, engine: &Engine) -> anyhow::Result<Vec<u8>> {
     let mut classifier = Classifier::with_engine(plain, engine, 1)?;
     let images = data.validation.len();
@@ -191,8 +191,8 @@ impl Results {
             )
         };
         format!(
-            "\n{}{}fused and training form differ by {:.1e} of the largest logit; every block is within its rounding bound\n\
-             \n{} opens in a browser; try next:\n  repvgg predict {} IMAGE\n",
+            "\n{}{}the logits of the two forms differ by at most {:.1e} of the largest; every block is within its rounding bound\n\
+             \nreport (open it in a browser): {}\nnext: repvgg predict {} IMAGE\n",
             line("training form", self.parameters.training, self.top1.training, self.images_per_second.training),
             line("fused", self.parameters.fused, self.top1.fused, self.images_per_second.fused),
             self.report.network_error,
@@ -201,7 +201,7 @@ impl Results {
         )
     }
 
-    fn report(&self, run: &Run, data: &Data, folder: &Path, trained: Duration) -> anyhow::Result<String> {
+    fn report(&self, run: &Run, data: &Data, folder: &Path, training_time: Duration) -> anyhow::Result<String> {
         let config = run.config();
         let metrics = &run.position().metrics;
         let curves = svg(metrics, config.architecture.name());
@@ -219,13 +219,13 @@ impl Results {
         ];
         let architecture = [
             config.architecture.name().to_owned(),
-            format!("trained for {} with seed {}", duration(trained), config.seed),
+            format!("trained for {} with seed {}", duration(training_time), config.seed),
         ];
         let plain = folder.join("plain.safetensors").display().to_string();
         let training = folder.join("training.safetensors").display().to_string();
         let lines = [
-            ("Classify your own picture", format!("repvgg predict {plain} picture.png")),
-            ("Fuse again and read the report block by block", format!("repvgg fuse {training} -o plain.safetensors")),
+            ("Classify your own image", format!("repvgg predict {plain} image.png")),
+            ("Fuse again and see the report of each block", format!("repvgg fuse {training} -o plain.safetensors")),
             ("Time every layer", format!("repvgg bench {plain} --batch 64")),
             ("Train on your own images", "repvgg train photos/ -o run".to_owned()),
         ];
@@ -241,7 +241,7 @@ impl Results {
             architecture: &architecture,
             training: TrainingSummary {
                 epochs: config.recipe.epochs,
-                seconds: trained.as_secs_f64(),
+                seconds: training_time.as_secs_f64(),
                 images_per_second: images,
                 curves_svg: &curves,
             },

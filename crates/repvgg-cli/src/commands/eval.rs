@@ -1,4 +1,4 @@
-//! `repvgg eval`: accuracy on labelled images.
+//! `repvgg eval`: the accuracy of a model on labelled images.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,20 +15,23 @@ use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
 use crate::source::ModelOptions;
 
-/// Evaluate a model on labelled images: top-1, top-5, accuracy per class, images per second
+/// Measure a model's accuracy on labelled images: top-1, top-5 and per class
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  repvgg eval plain.safetensors photos/")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Data set, as for `repvgg train`; the validation part is used
+    /// Data set, as for `repvgg train`; only its validation images are used
     data: PathBuf,
     /// Images per run of the network
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Seed for splitting a folder without `train` and `val`; use the same as in training
+    /// Seed of the split of a folder without `train` and `val`; use that of the training run
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Skip images that cannot be read, and count them
+    /// Skip and count images that cannot be read, instead of stopping
     #[arg(long)]
     skip_unreadable: bool,
     /// Print one JSON object
@@ -107,10 +110,10 @@ fn evaluation_text(evaluation: &Evaluation, labels: &[String]) -> String {
         .collect();
     let skipped = match evaluation.skipped {
         0 => String::new(),
-        count => format!(", {count} could not be read and were skipped"),
+        count => format!(", {count} unreadable images skipped"),
     };
     format!(
-        "{}\ntop-1 {:.2} %, top-5 {:.2} %, loss {:.4} on {} images{skipped}\n{:.1} images/s with decoding ({}), {:.1} in the network\n",
+        "{}\ntop-1 {:.2} %, top-5 {:.2} %, loss {:.4} on {} images{skipped}\n{:.1} images/s with decoding ({}), {:.1} images/s in the network alone\n",
         table(&["class", "images", "correct", "top-1 %"], &rows),
         100.0 * evaluation.top1(),
         100.0 * evaluation.top5(),

@@ -1,4 +1,4 @@
-//! `repvgg export`: a model for another runtime or another code base.
+//! `repvgg export`: conversion of models for other runtimes and code bases.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,34 +16,39 @@ use super::fuse::fuse_checked;
 use crate::output::{print, print_json, thousands};
 use crate::source::ModelOptions;
 
-/// Write a model for another runtime or code base; the extension of FILE selects the format, .onnx or .safetensors
+/// Convert a model to ONNX, or to safetensors for another code base
 ///
-/// ONNX files accept any batch and image size. Parameters keep their names; labels and preprocessing are stored as metadata; parameters
-/// of more than 2 GB are stored next to the file in FILE.data. Safetensors files use the parameter names that the authors', timm's or
-/// mmpretrain's code expects.
+/// The extension of the output file selects the format. ONNX files accept any batch and image size, keep the parameters' names, and store
+/// labels and preprocessing as metadata. Parameters of more than 2 GB are stored next to the ONNX file, in FILE.data. Safetensors files
+/// use the parameter names of the authors', timm's or mmpretrain's code.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg export plain.safetensors -o plain.onnx
+  repvgg export run/best.safetensors -o plain.onnx --form plain     # fuse first
+  repvgg export run/best.safetensors -o timm.safetensors --dialect timm")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Output file: FILE.onnx or FILE.safetensors
+    /// Output file, ending in .onnx or .safetensors
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Form to write; `plain` fuses a training form, with the checks of `repvgg fuse` [default: the model's own]
+    /// Form to write; `plain` fuses a model in training form, with the checks of `repvgg fuse` [default: the model's own]
     #[arg(long, value_enum)]
     form: Option<FormOption>,
-    /// How values are stored: f16 halves the file and rounds each value once; computation stays in f32
+    /// Storage type of the values; f16 halves the file size, and computation stays in f32
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
     /// Parameter names in a safetensors file [default: official]
     #[arg(long, value_enum)]
     dialect: Option<DialectOption>,
     /// ONNX operator set version, 7 to 21 [default: 17, or 18 with --with-preprocess]
-    #[arg(long)]
+    #[arg(long, value_name = "VERSION")]
     opset: Option<i64>,
-    /// Include resizing, cropping and normalising in the ONNX graph, so that its input is RGB images, uint8 [N, H, W, 3]
+    /// Include resizing, cropping and normalisation in the ONNX graph, whose input is then RGB images, uint8 [N, H, W, 3]
     #[arg(long)]
     with_preprocess: bool,
-    /// Always store the parameters next to the ONNX file in FILE.data
+    /// Store the parameters next to the ONNX file in FILE.data, whatever their size
     #[arg(long)]
     external_data: bool,
     /// Print one JSON object
@@ -70,7 +75,7 @@ enum Dtype {
     F16,
 }
 
-/// The format to write.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Onnx,
@@ -91,14 +96,14 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         }
     }
     if target == Target::Onnx && model.form() == Form::Training {
-        eprintln!("warning: {}", unfused(&model, &arguments.output)?);
+        eprintln!("warning: {}", unfused_warning(&model, &arguments.output)?);
     }
     arguments.report(&model, target)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A warning that a file is not fused, with the remedy.
-fn unfused(model: &Model, output: &Path) -> Result<String> {
+/// The warning that the output is not fused, with the remedy.
+fn unfused_warning(model: &Model, output: &Path) -> Result<String> {
     let regions = Fusion::new(model.graph()).regions().len();
     Ok(format!(
         "{} holds the training form, which runs slower: {regions} blocks are not fused; add --form plain to fuse them",
@@ -107,11 +112,11 @@ fn unfused(model: &Model, output: &Path) -> Result<String> {
 }
 
 impl Arguments {
-    /// The format that the extension selects, if the other options suit it.
+    /// The format selected by the extension, if the other options are valid for it.
     fn target(&self) -> Result<Target> {
-        let refuse = |what: String| Err(Error::spec(self.output.display(), what));
-        let ending = self.output.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        let target = match ending.as_deref() {
+        let refuse = |problem: String| Err(Error::spec(self.output.display(), problem));
+        let extension = self.output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        let target = match extension.as_deref() {
             Some("onnx") => Target::Onnx,
             Some("safetensors") => Target::Safetensors,
             _ => return refuse("expected a file that ends in .onnx or .safetensors".to_owned()),
@@ -122,9 +127,9 @@ impl Arguments {
             ("--external-data", self.external_data),
         ];
         match onnx_only.into_iter().find(|(_, given)| *given && target != Target::Onnx) {
-            Some((option, _)) => refuse(format!("{option} needs a file that ends in .onnx")),
+            Some((option, _)) => refuse(format!("{option} requires a file that ends in .onnx")),
             None if target == Target::Onnx && self.dialect.is_some() => {
-                refuse("--dialect needs a file that ends in .safetensors".to_owned())
+                refuse("--dialect requires a file that ends in .safetensors".to_owned())
             }
             None => Ok(target),
         }
@@ -137,8 +142,8 @@ impl Arguments {
                 Ok(model)
             }
             (Some(FormOption::Training), Form::Plain) => {
-                let what = "expected a model in training form, found plain form: fusing cannot be undone";
-                Err(Error::fuse(&self.model.model, what).into())
+                let problem = "expected a model in training form, found plain form: fusing cannot be undone";
+                Err(Error::fuse(&self.model.model, problem).into())
             }
             (Some(FormOption::Plain), Form::Training) => {
                 let checked = fuse_checked(&model, check::image_size(&model));

@@ -1,4 +1,4 @@
-//! `repvgg fuse`: from the training form to the plain one, checked before it is written.
+//! `repvgg fuse`: fusion of the training form into the plain form, checked before the file is written.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,19 +14,22 @@ use crate::output::{print, print_json, table, thousands};
 use crate::progress::bar;
 use crate::source::ModelOptions;
 
-/// Fuse the branches of every block into one 3×3 convolution, check the result block by block, and write it
+/// Fuse the branches of each block into one 3×3 convolution, and check the result
 ///
 /// The fusion is computed in double precision and rounded once. Before the file is written, every block and the whole network are
-/// compared with the training form on random inputs; a result that deviates is rejected.
+/// compared with the training form on random inputs. A fusion that deviates is not written.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  repvgg fuse run/best.safetensors -o plain.safetensors")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     input: ModelOptions,
-    /// Output file for the plain model
-    #[arg(short, long)]
+    /// Output file of the plain model, in safetensors format
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Side of the random images for checking the whole network [default: 64, or the network's only size]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Side in pixels of the random images that check the whole network [default: 64, or the only size that the network accepts]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     check_size: Option<u32>,
     /// Print the report as one JSON object
     #[arg(long)]
@@ -35,9 +38,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     arguments.input.refuse_overwrite(&arguments.output)?;
-    if arguments.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
-        let what = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
-        return Err(Error::spec(arguments.output.display(), what).into());
+    if arguments.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+        let problem = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
+        return Err(Error::spec(arguments.output.display(), problem).into());
     }
     let model = arguments.input.open()?;
     let size = arguments.check_size.map_or_else(|| check::image_size(&model), |size| size as usize);
@@ -110,9 +113,10 @@ fn report_text(checked: &CheckedFusion, training: &Model, arguments: &Arguments)
     let mut text = table(&["block", "nodes", "error / bound", "max |Δ|", "max |w|", "max γ/σ"], &rows);
     let worst = |value: fn(&RegionReport) -> f64| report.regions.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
     text.push_str(&format!(
-        "\nerror / bound: largest |fused - branches| over u·Σ|x||w| with u = 2^-24, on random activations in f64; at most 1 is exact\n\
-         network: logits differ by {:.2e} of the largest on random images {:?}; rounding alone does {:.2e}\n",
-        report.network_error, report.network_input, report.rounding
+        "\nerror / bound: largest |fused - branches| relative to u·Σ|x||w| with u = 2^-24, on random activations in f64;\n\
+         at most 1 means exact up to one rounding\n\
+         network: on random images {2:?}, logits differ by {0:.2e} of the largest; rounding alone accounts for {1:.2e}\n",
+        report.network_error, report.rounding, report.network_input
     ));
     if let (Some(weight), Some(gain)) = (worst(|r| r.largest_weight), worst(|r| r.largest_gain)) {
         text.push_str(&format!(
@@ -125,7 +129,7 @@ fn report_text(checked: &CheckedFusion, training: &Model, arguments: &Arguments)
     }
     let count = |model: &Model| model.weights.iter().map(|(_, tensor)| tensor.data().len() as u64).sum::<u64>();
     text.push_str(&format!(
-        "{} regions fused, {} values become {}: {}\n",
+        "{} regions fused, {} values reduced to {}: {}\n",
         report.regions.len(),
         thousands(count(training)),
         thousands(count(plain)),

@@ -1,4 +1,4 @@
-//! `repvgg info`: one network, layer by layer.
+//! `repvgg info`: a network, layer by layer.
 
 use std::process::ExitCode;
 
@@ -14,13 +14,19 @@ use super::CommandResult;
 use crate::output::{print, print_json, table, thousands};
 use crate::source::{ModelOptions, parse_size};
 
-/// Show a model, a named architecture or a specification file layer by layer: shapes, parameters, multiply-adds, Winograd multiplies,
-/// memory
+/// Show a model, a named architecture or a specification file layer by layer
+///
+/// Prints the shape, parameters, multiply-adds and Winograd multiplies of each layer, and the totals and activation memory of both forms.
+/// For a model file, also its format, labels and preprocessing.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg info run/best.safetensors
+  repvgg info repvgg-b1g4 --size 192x256")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Image size in pixels, S or HxW [default: the model file's, else the network's own]
+    /// Image size in pixels: S for a square, or HxW [default: the network's own]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Print one JSON object
@@ -46,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The network that is shown: a model's, or a named one without weights.
+/// The network to show: that of a model, or an architecture without weights.
 struct ShownNetwork {
     name: String,
     architecture: Specification,
@@ -55,9 +61,9 @@ struct ShownNetwork {
     origin: Option<Origin>,
     form: Form,
     image_size: usize,
-    /// The graph that is shown.
+    /// The graph to show layer by layer.
     graph: Graph,
-    /// The graph that is trained; the plain one where the training form is unknown.
+    /// The training graph, or the plain graph if the training form is unknown.
     training: Graph,
     plain: Graph,
 }
@@ -175,7 +181,7 @@ impl NetworkFacts<'_> {
         let mut text = table(&header, &rows);
         let line = |what: &str, of: &Cost| {
             format!(
-                "{what:<14} {:>13} parameters  {:>16} MACs  {:>16} Winograd multiplies  {:>8.1} MiB activations at most\n",
+                "{what:<14} {:>13} parameters  {:>16} MACs  {:>16} Winograd multiplies  {:>8.1} MiB peak activations\n",
                 thousands(of.parameters),
                 thousands(of.macs),
                 thousands(of.winograd_multiplies),
@@ -183,7 +189,7 @@ impl NetworkFacts<'_> {
             )
         };
         text.push_str(&format!(
-            "\n{} for {} classes, shown in {} for one {height}x{width} image\n",
+            "\n{}, {} classes, in {}, for one {height}x{width} image\n",
             self.network.name,
             self.network.graph.classes(),
             self.network.form

@@ -1,4 +1,4 @@
-//! `repvgg man`: manual pages, from the same definitions as `--help`.
+//! `repvgg man`: manual pages, generated from the definitions of `--help`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use repvgg::file::write_atomically;
 
 use super::CommandResult;
 
-/// Write the manual pages of the program and its commands, repvgg.1, repvgg-train.1, …
+/// Write manual pages for the program and each command: repvgg.1, repvgg-train.1, …
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
   repvgg man ~/.local/share/man/man1 && man repvgg-train")]
 pub(crate) struct Arguments {
-    /// The folder to write them to; it is made if it does not exist
+    /// Output folder, which is created if it does not exist
     folder: PathBuf,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, mut program: Command) -> CommandResult 
     program.build();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
     for page in std::iter::once(&program).chain(commands) {
-        // `repvgg-train`, where its synopsis says `repvgg train`.
+        // The display name is `repvgg-train` where the synopsis says `repvgg train`.
         let name = page.get_display_name().unwrap_or(page.get_name());
         let path = folder.join(format!("{name}.1"));
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! `repvgg models`: every architecture and its cost beside the paper's figures.
+//! `repvgg models`: all architectures with their costs and the paper's figures.
 
 use std::process::ExitCode;
 
@@ -12,10 +12,12 @@ use super::CommandResult;
 use crate::output::{print, print_json, table, thousands};
 use crate::source::parse_size;
 
-/// List every architecture: parameters, multiply-adds and Winograd multiplies beside the paper's figures
+/// List all architectures with parameters, multiply-adds and Winograd multiplies, next to the paper's figures
+///
+/// Every name in the list is valid where a command accepts an architecture, such as `repvgg train --model NAME` or `repvgg info NAME`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Image size in pixels, S or HxW [default: each network's own]
+    /// Image size in pixels: S for a square, or HxW [default: each network's own]
     #[arg(long, value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Print one JSON array
@@ -28,7 +30,7 @@ struct ListedNetwork {
     size: [usize; 2],
     training_parameters: u64,
     parameters: u64,
-    /// The plain form's cost; none where the network does not take images of this size.
+    /// The cost of the plain form; none if the network does not accept images of this size.
     plain: Option<Cost>,
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 fn row(name: &'static str, size: Option<[usize; 2]>) -> Result<ListedNetwork> {
-    let architecture = Specification::named(name).expect("a listed name has an architecture");
+    let architecture = Specification::named(name).expect("every listed name has an architecture");
     let size = size.unwrap_or([architecture.image_size(); 2]);
     let training = architecture.training_graph()?;
     let fusion = Fusion::new(&training);
@@ -118,10 +120,11 @@ fn text(rows: &[ListedNetwork]) -> String {
     let blocks: Vec<Vec<String>> =
         BLOCKS.iter().map(|block| [block.name, block.about, block.source].map(str::to_owned).to_vec()).collect();
     format!(
-        "{}\nCounted for one image in plain (fused) form; training parameters count the branches and their batch norms' scales and\n\
-         shifts, and auxiliary classifiers. GMACs and Winograd multiplies in 10^9. The paper's figures are for 224x224 (top-1 of\n\
-         RepVGG-D2se and RepVGGplus at 320x320), its parameters truncated. `repvgg info NAME` shows one network layer by layer.\n\n\
-         Any RepVGG can be built of another kind of block, as NAME:BLOCK, such as repvgg-b0:acb:\n\n{}",
+        "{}\nCounted for one image in plain (fused) form. Training parameters include the branches, the scales and shifts of their\n\
+         batch norms, and auxiliary classifiers. GMACs and Winograd multiplies are in 10^9. The paper's figures are for 224x224\n\
+         (top-1 of RepVGG-D2se and RepVGGplus at 320x320), and its parameters are truncated. `repvgg info NAME` shows one\n\
+         network layer by layer.\n\n\
+         Any RepVGG can be built from another kind of block, as NAME:BLOCK. Example: repvgg-b0:acb\n\n{}",
         table(&header, &cells),
         table(&["block", "training form", "source"], &blocks)
     )

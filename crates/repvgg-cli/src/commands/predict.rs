@@ -1,4 +1,4 @@
-//! `repvgg predict`: classify images.
+//! `repvgg predict`: classification of images.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,18 +13,21 @@ use crate::engine::EngineOptions;
 use crate::output::{line, print, print_json};
 use crate::source::ModelOptions;
 
-/// Classify images: print the most likely classes of each file
+/// Classify images and print the most likely classes of each
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  repvgg predict plain.safetensors photo.jpg more-photos/ --top 3")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Image files, and folders of images
-    #[arg(required = true)]
+    /// Image files and folders of images
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Number of classes to print for each image
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Print one JSON object per image, one per line
+    /// Print one JSON object per line, one for each image
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `repvgg run`: run a model on a raw tensor.
+//! `repvgg run`: a model run on a raw tensor.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,24 +12,28 @@ use crate::engine::EngineOptions;
 use crate::output::print;
 use crate::source::ModelOptions;
 
-/// Run a model on a tensor: f32 [N, C, H, W] in, logits [N, classes] out
+/// Run a model on a tensor from a .npy file and write the logits
 ///
-/// Training-form and plain models run as they are, without preprocessing, and as accurately as single precision allows.
+/// The model runs in its own form, training or plain, without preprocessing. Unless --accuracy is given, it is as accurate as single
+/// precision allows.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  repvgg run plain.safetensors --input x.npy --output logits.npy")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Input: .npy of f32 [N, C, H, W]
-    #[arg(long)]
+    /// Input tensor: a .npy file of f32 [N, C, H, W]
+    #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Output file for the logits: .npy of f32 [N, classes]
-    #[arg(long)]
+    /// Output file of the logits: a .npy file of f32 [N, classes]
+    #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
     engine: EngineOptions,
 }
 
-/// Images per run of the network; more would only take memory.
+/// Images per run of the network. Larger batches would only need more memory.
 const BATCH: usize = 16;
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
@@ -42,8 +46,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let graph = model.graph();
     if channels != graph.input_channels() || [n, height, width].contains(&0) {
         let expected = graph.input_channels();
-        let what = format!("expected [N, {expected}, H, W] with no extent of 0, found {:?}", input.shape());
-        return Err(Error::shape(place(), what).into());
+        let problem = format!("expected [N, {expected}, H, W] without an extent of 0, found {:?}", input.shape());
+        return Err(Error::shape(place(), problem).into());
     }
     let mut engine = arguments.engine.strict_engine()?;
     engine.options.tuning = opened.tuning()?;

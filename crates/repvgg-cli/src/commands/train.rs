@@ -1,4 +1,4 @@
-//! `repvgg train`: from a folder of images to a network in training form.
+//! `repvgg train`: training of a network on a folder of images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,98 +19,105 @@ use super::CommandResult;
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
-/// Train a network on images and record everything in a run folder
+/// Train a network on a folder of images
 ///
-/// DATA is `shapes` (the built-in images), a folder with train/<class>/… and val/<class>/…, a folder of class folders (a fifth of the
-/// images is used for validation), or a folder with CIFAR-10's binary batches. A recipe is a preset with any field overridden by the
-/// options below. Ctrl-C finishes the current step and saves; `--resume RUN` continues, also after a crash.
+/// The run folder records everything: configuration, metrics, curves, and the best and last model in training form. Ctrl-C finishes the
+/// current step and saves. `--resume RUN` continues, even after a crash.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  repvgg train photos/ -o run                                  a first result in minutes
+  repvgg train photos/ -o run                                       # a first result in minutes
   repvgg train photos/ --model repvgg-a0 --preset imagenet-120 -o run
   repvgg train cifar-10-batches-bin/ --preset cifar10 -o run
-  repvgg train photos/ --init-from other/best.safetensors -o run  fine-tune
+  repvgg train photos/ --init-from other/best.safetensors -o run    # fine-tune
   repvgg train --resume run")]
 pub(crate) struct Arguments {
-    /// The images, or `shapes` for the built-in set
+    /// Data set: a folder of images with one subfolder per class, or `shapes` for the built-in images
+    ///
+    /// The folder may have train/<class>/… and val/<class>/…, or only class folders (a fifth of each class is then held out for
+    /// validation), or the binary batches of CIFAR-10.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     data: Option<PathBuf>,
     /// Run folder to create
-    #[arg(short, long, required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(short, long, value_name = "RUN", required_unless_present = "resume", conflicts_with = "resume")]
     output: Option<PathBuf>,
     /// Continue the run in this folder
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// Network: an architecture's name (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
+    /// Network: the name of an architecture (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
     model: Option<String>,
     /// Recipe: quick, demo, cifar10, imagenet-120, ablation or ablation-quick
-    #[arg(long, default_value = "quick", conflicts_with = "resume")]
+    #[arg(long, value_name = "NAME", default_value = "quick", conflicts_with = "resume")]
     preset: String,
     /// Start from the weights of this model in training form; a head for other classes starts from random weights
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init_from: Option<String>,
-    /// Seed for initial weights, order, augmentation and the split of a single folder
+    /// Seed of the initial weights, the order of images, their augmentation, and the split of a single folder
     #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     seed: u64,
-    /// Device: cpu; or vulkan:0, wgpu:0, metal, cuda:0, rocm:0 if the program was built with that feature
+    /// Device to train on: cpu; vulkan:0, wgpu:0, metal, cuda:0 or rocm:0 if the program was built with that feature
     #[arg(long, default_value = "cpu", conflicts_with = "resume")]
     device: String,
-    /// Threads [default: all cores]
-    #[arg(long, conflicts_with = "resume")]
+    /// Number of CPU threads [default: all cores]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
     threads: Option<usize>,
-    /// Skip images that cannot be read, and count them
+    /// Skip and count images that cannot be read, instead of stopping
     #[arg(long, conflicts_with = "resume")]
     skip_unreadable: bool,
-    // Last: its heading holds for all that follow.
+    // This comes last because its heading applies to all options that follow.
     #[command(flatten)]
     recipe: RecipeArguments,
 }
 
 /// Options that override the preset.
 #[derive(Debug, Default, clap::Args)]
-#[command(next_help_heading = "Recipe (each overrides the preset)")]
+#[command(next_help_heading = "Recipe (each option overrides the preset)")]
 struct RecipeArguments {
-    /// Passes over the training images; unless --warmup is given, at most a quarter of them are warm-up
-    #[arg(long, conflicts_with = "resume")]
+    /// Passes over the training images; the warm-up takes at most a quarter of them unless --warmup is given
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
     epochs: Option<usize>,
-    /// Images per step; unless --lr is given, the learning rate changes in proportion
-    #[arg(long, conflicts_with = "resume")]
+    /// Images per step; the learning rate scales in proportion unless --lr is given
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
     batch: Option<usize>,
-    /// Learning rate after warm-up
-    #[arg(long, conflicts_with = "resume")]
+    /// Learning rate after warm-up, such as 0.1; it decays to 0 along a cosine
+    #[arg(long, value_name = "RATE", conflicts_with = "resume")]
     lr: Option<f64>,
-    /// Epochs of linear warm-up
-    #[arg(long, conflicts_with = "resume")]
+    /// Epochs over which the learning rate rises linearly from 0
+    #[arg(long, value_name = "EPOCHS", conflicts_with = "resume")]
     warmup: Option<f64>,
-    /// Momentum of SGD
+    /// Momentum of SGD, such as 0.9
     #[arg(long, conflicts_with = "resume")]
     momentum: Option<f64>,
-    /// Whether the momentum is Nesterov's: true or false
+    /// Whether to use Nesterov momentum
     #[arg(long, value_name = "BOOL", conflicts_with = "resume")]
     nesterov: Option<bool>,
-    /// Weight decay of kernels and matrices
-    #[arg(long, conflicts_with = "resume")]
+    /// Weight decay of kernels and matrices, such as 1e-4
+    #[arg(long, value_name = "DECAY", conflicts_with = "resume")]
     weight_decay: Option<f64>,
-    /// Whether the scales of the identity branches' batch norms decay too: true or false
+    /// Whether the batch-norm scales of identity branches decay too
     #[arg(long, value_name = "BOOL", conflicts_with = "resume")]
     decay_identity_scale: Option<bool>,
-    /// Share of the target spread over all classes
-    #[arg(long, conflicts_with = "resume")]
+    /// Share of the target that is spread evenly over all classes, 0 to 1
+    #[arg(long, value_name = "SHARE", conflicts_with = "resume")]
     label_smoothing: Option<f64>,
-    /// Side of the network's square input in pixels [default: that of the images if all have the same, else the preset's]
-    #[arg(long, conflicts_with = "resume")]
+    /// Side of the network's square input in pixels [default: that of the images if they all have the same, else the preset's]
+    #[arg(long, value_name = "PIXELS", conflicts_with = "resume")]
     size: Option<usize>,
-    /// Crop of training images: centre; shift:PIXELS, the central crop shifted at random with mirrored borders, or shift:PIXELS:black
-    /// with black ones; resized:AREA-AREA or resized:AREA-AREA:RATIO-RATIO, a random rectangle of the given range of areas (and aspect
-    /// ratios)
+    /// Crop of training images, such as centre, shift:4 or resized:0.35-1
+    ///
+    /// * centre: the central part, as in evaluation
+    ///
+    /// * shift:PIXELS: the central part, shifted at random by up to PIXELS; borders are mirrored, or black with shift:PIXELS:black
+    ///
+    /// * resized:AREA-AREA: a random rectangle with an area in this range, as fractions of the image; its aspect ratio is 3/4 to 4/3, or
+    ///   in the range of resized:AREA-AREA:RATIO-RATIO
     #[arg(long, conflicts_with = "resume")]
     crop: Option<Crop>,
-    /// Probability of mirroring a training image left to right
+    /// Probability of mirroring a training image left to right, 0 to 1
     #[arg(long, value_name = "PROBABILITY", conflicts_with = "resume")]
     flip: Option<f64>,
-    /// Side in pixels of a square that is blanked in each training image; 0 for none
+    /// Side in pixels of a square that is blanked at random in each training image; 0 for none
     #[arg(long, value_name = "PIXELS", conflicts_with = "resume")]
     cutout: Option<usize>,
 }
@@ -150,8 +157,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (mut run, path) = match &arguments.resume {
         Some(path) => {
             let run = Run::resume(path)?;
-            let done = run.position();
-            print_line(&format!("resuming {} after epoch {}, step {}", path.display(), done.epoch, done.step));
+            let position = run.position();
+            print_line(&format!("resuming {} after epoch {}, step {}", path.display(), position.epoch, position.step));
             (run, path)
         }
         None => {
@@ -163,18 +170,18 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     train_to_end(&mut run, path)
 }
 
-/// The run that the arguments describe.
+/// Starts the run described by the arguments.
 fn start(arguments: &Arguments, path: &Path) -> anyhow::Result<Run> {
     let setup = setup(arguments)?;
     let start = setup.assemble()?;
     if setup.pretrained.is_some() {
-        print_line(&format!("{} of {} parameters taken over", start.transferred, start.weights.len()));
+        print_line(&format!("{} of {} parameters transferred", start.transferred, start.weights.len()));
     }
     Ok(Run::create(path, start)?)
 }
 
 fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
-    let data = arguments.data.as_ref().context("data are required")?;
+    let data = arguments.data.as_ref().context("a data set is required")?;
     let preset = Preset::named(&arguments.preset)?;
     let preset = Preset { recipe: arguments.recipe.apply(preset.recipe), ..preset };
     let mut setup = match &arguments.init_from {
@@ -201,7 +208,7 @@ fn describe(run: &Run) {
     let config = run.config();
     let data = run.data();
     print_line(&format!(
-        "{} on {}: {} classes, {} training and {} validation images, {}x{} pixels",
+        "training {} on {}: {} classes, {} training and {} validation images, {}x{} pixels",
         config.architecture.name(),
         config.data.display(),
         config.labels.len(),
@@ -212,7 +219,7 @@ fn describe(run: &Run) {
     ));
     let recipe = &config.recipe;
     print_line(&format!(
-        "epochs {}, batch {}, learning rate {}, warm-up epochs {}, weight decay {}, label smoothing {}, seed {}, {} with {} threads",
+        "epochs {}, batch {}, learning rate {}, warm-up epochs {}, weight decay {}, label smoothing {}, seed {}, device {}, {} threads",
         recipe.epochs,
         recipe.batch.min(data.train.len()),
         recipe.learning_rate,
@@ -245,15 +252,15 @@ fn train_to_end(run: &mut Run, path: &Path) -> CommandResult {
     }
 }
 
-/// Trains with a live progress bar, or, outside a terminal, with lines given to `print`; Ctrl-C stops after the step.
+/// Trains with a live progress bar. Outside a terminal, it passes progress lines to `print` instead. Ctrl-C stops after the current step.
 pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<Outcome> {
     let stop = || {
         if STOP.swap(true, Ordering::SeqCst) {
-            // The second Ctrl-C stops at once: the run folder is consistent at every moment.
+            // A second Ctrl-C exits immediately. The run folder is consistent at any time.
             std::process::exit(130);
         }
     };
-    // A process has one handler; a second call keeps the first.
+    // A process has one handler. Later calls fail and leave the first one in place.
     let _ = ctrlc::set_handler(stop);
     let mut display = Display::new(run.config().recipe.epochs, print);
     let outcome = run.train(|event| {
@@ -264,17 +271,17 @@ pub(crate) fn train(run: &mut Run, print: fn(&str)) -> anyhow::Result<Outcome> {
     Ok(outcome?)
 }
 
-/// A progress bar in a terminal; elsewhere a line every few seconds and one per epoch.
+/// A progress bar in a terminal. Elsewhere, a line per epoch and one every [`PLAIN_INTERVAL`].
 struct Display {
     epochs: usize,
     bar: Option<ProgressBar>,
     print: fn(&str),
     printed: Instant,
-    /// Lines printed about images that cannot be read, each printed once.
+    /// The messages about unreadable images so far. Each is printed only once.
     skipped: HashSet<String>,
 }
 
-/// How often a line is printed within an epoch.
+/// The time between two progress lines within an epoch.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Display {
@@ -364,7 +371,7 @@ fn epoch_line(metrics: &EpochMetrics, epochs: usize) -> String {
     )
 }
 
-/// Prints a line to standard output; a closed pipe does not stop training.
+/// Prints a line to standard output. A closed pipe does not stop training.
 pub(crate) fn print_line(line: &str) {
     let _ = crate::output::print(&format!("{line}\n"));
 }
@@ -384,7 +391,7 @@ mod tests {
         recipe: RecipeArguments,
     }
 
-    /// The fields of a JSON object, and of objects in it, by path.
+    /// The fields of a JSON object and of nested objects, by path.
     fn leaves(path: &str, value: &Value) -> Vec<(String, Value)> {
         match value {
             Value::Object(fields) if !path.ends_with(".crop") => {
@@ -404,12 +411,12 @@ mod tests {
         let (before, after) = (json(&preset), json(&overrides.apply(preset)));
         assert_eq!(before.len(), 13, "{before:?}");
         for (before, after) in before.iter().zip(&after) {
-            assert!(before.0 == after.0 && before.1 != after.1, "{before:?} stays {after:?}");
+            assert!(before.0 == after.0 && before.1 != after.1, "{before:?} is not overridden: {after:?}");
         }
     }
 
     #[test]
-    fn a_short_run_has_a_short_warm_up_unless_told_otherwise() {
+    fn a_short_run_has_a_short_warm_up_by_default() {
         let preset = Preset::named("cifar10").unwrap().recipe;
         let short = RecipeArguments { epochs: Some(2), ..RecipeArguments::default() };
         assert_eq!(short.apply(preset.clone()).warmup_epochs, 0.5);

@@ -1,4 +1,4 @@
-//! `repvgg verify`: are these two models the same network?
+//! `repvgg verify`: comparison of two models.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,34 +14,45 @@ use crate::output::{print, print_json, table};
 use crate::progress::bar;
 use crate::source::{default_threads, open, parse_size};
 
-/// Compare two models of any kind and form on the same inputs: logits, top-1 predictions, and block by block
+/// Check whether two models compute the same function: compare logits, top-1 predictions and blocks
 ///
-/// The inputs are random images unless --input or --data is given. If one model is the training form of the other, every fused
-/// convolution is compared with its branches in double precision; if both have the same graph, the parameters of every layer are
-/// compared. The exit code is 0 if the logits agree within the tolerance and 1 if they do not.
+/// The models may have any format and form. Both run on the same inputs, which are random images unless --input or --data is given. If
+/// one model is the training form of the other, every fused convolution is also compared with its branches in double precision. If both
+/// have the same graph, the parameters of every layer are compared. The exit code is 0 if the logits are equal within the tolerance, and
+/// 1 otherwise.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  repvgg verify run/best.safetensors plain.safetensors
+  repvgg verify plain.safetensors plain.onnx --data photos/val")]
 pub(crate) struct Arguments {
-    /// First model: a file or a hub's repository
+    /// First model: a file, or a repository of the Hugging Face hub, hf:OWNER/NAME
     a: String,
     /// Second model
     b: String,
-    /// Image files or folders to compare on, prepared by the first model's preprocessing
+    /// Image file or folder to compare on, prepared by the first model's preprocessing; may be given several times
     #[arg(long, value_name = "FOLDER", conflicts_with = "input")]
     data: Vec<PathBuf>,
-    /// Tensor to compare on: .npy of f32 [N, C, H, W]
+    /// Tensor to compare on: a .npy file of f32 [N, C, H, W]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Size of the random images, S or HxW [default: the first model's]
+    /// Size of the random images in pixels: S for a square, or HxW [default: the first model's]
     #[arg(long, value_parser = parse_size, conflicts_with_all = ["input", "data"])]
     size: Option<[usize; 2]>,
     /// Number of random images
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["input", "data"])]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        conflicts_with_all = ["input", "data"]
+    )]
     images: u32,
-    /// Largest difference of a logit that passes, relative to the largest logit
+    /// Largest accepted difference of a logit, relative to the largest logit, such as 1e-4
     #[arg(long, default_value_t = 1e-5)]
     tolerance: f64,
-    /// Threads
-    #[arg(long, default_value_t = default_threads())]
+    /// Number of CPU threads [default: all cores]
+    #[arg(long, value_name = "N", default_value_t = default_threads(), hide_default_value = true)]
     threads: usize,
     /// Print one JSON object
     #[arg(long)]
@@ -50,41 +61,41 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     if arguments.tolerance.is_nan() || arguments.tolerance < 0.0 {
-        let what = format!("expected a number of at least 0, found {}", arguments.tolerance);
-        return Err(Error::spec("tolerance", what).into());
+        let problem = format!("expected a number of at least 0, found {}", arguments.tolerance);
+        return Err(Error::spec("tolerance", problem).into());
     }
     let [a, b] = [open(&arguments.a)?, open(&arguments.b)?];
     let (comparison, inputs) =
         compare(arguments, [&a.model, &b.model]).with_context(|| format!("{} and {}", arguments.a, arguments.b))?;
     let models = [(arguments.a.as_str(), &a), (arguments.b.as_str(), &b)];
-    let agree = comparison.logits.relative_difference() <= arguments.tolerance;
-    let report = VerifyReport { models, comparison, inputs, tolerance: arguments.tolerance, agree };
+    let equal = comparison.logits.relative_difference() <= arguments.tolerance;
+    let report = VerifyReport { models, comparison, inputs, tolerance: arguments.tolerance, equal };
     if arguments.json {
         print_json(&report.json())?;
     } else {
         print(&report.text())?;
     }
-    Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Compares the models on the inputs that the arguments ask for; the text names these inputs.
+/// Compares the models on the requested inputs. The returned text describes these inputs.
 fn compare(arguments: &Arguments, models: [&Model; 2]) -> Result<(Comparison, String)> {
     if let Some(path) = &arguments.input {
         let input = npy::read(path)?;
-        let comparison = on(arguments, models, &Inputs::Tensor(&input));
+        let comparison = compare_on(arguments, models, &Inputs::Tensor(&input));
         let comparison = comparison.map_err(|error| error.within(path.display()))?;
         return Ok((comparison, format!("{} {:?}", path.display(), input.shape())));
     }
     if !arguments.data.is_empty() {
         let files = image::files(&arguments.data)?;
-        return Ok((on(arguments, models, &Inputs::Files(&files))?, format!("{} image files", files.len())));
+        return Ok((compare_on(arguments, models, &Inputs::Files(&files))?, format!("{} image files", files.len())));
     }
     let size = arguments.size.unwrap_or([models[0].preprocessing.size; 2]);
-    let comparison = on(arguments, models, &Inputs::Random { images: arguments.images as usize, size })?;
+    let comparison = compare_on(arguments, models, &Inputs::Random { images: arguments.images as usize, size })?;
     Ok((comparison, format!("{} random images of {}x{} pixels", arguments.images, size[0], size[1])))
 }
 
-fn on(arguments: &Arguments, models: [&Model; 2], inputs: &Inputs<'_>) -> Result<Comparison> {
+fn compare_on(arguments: &Arguments, models: [&Model; 2], inputs: &Inputs<'_>) -> Result<Comparison> {
     let progress = bar(0, "comparing");
     let comparison = check::compare(models, inputs, arguments.threads, |event| match event {
         Progress::Images { done, total } => {
@@ -107,7 +118,8 @@ struct VerifyReport<'a> {
     comparison: Comparison,
     inputs: String,
     tolerance: f64,
-    agree: bool,
+    /// Whether the logits are equal within the tolerance.
+    equal: bool,
 }
 
 impl VerifyReport<'_> {
@@ -135,13 +147,13 @@ impl VerifyReport<'_> {
             "relative_difference": self.comparison.logits.relative_difference(),
             "top1_agreement": self.comparison.logits.same_top1 as f64 / self.comparison.logits.images as f64,
             "tolerance": self.tolerance,
-            "agree": self.agree,
+            "agree": self.equal,
             "compared": self.compared(),
             "blocks": blocks,
         })
     }
 
-    /// What the report compares.
+    /// The finest parts that the report compares.
     fn compared(&self) -> &'static str {
         match self.comparison.parts {
             Parts::Regions(_) => "blocks",
@@ -158,7 +170,7 @@ impl VerifyReport<'_> {
                 });
                 let table = table(&["block", "error / bound", "max |Δ|"], &rows.collect::<Vec<_>>());
                 format!(
-                    "{table}\nerror / bound: largest |fused - branches| over u·Σ|x||w| with u = 2^-24; at most 1 is exact and rounded once\n"
+                    "{table}\nerror / bound: largest |fused - branches| relative to u·Σ|x||w| with u = 2^-24; at most 1 means exact up to one rounding\n"
                 )
             }
             Parts::Layers(layers) => {
@@ -168,7 +180,7 @@ impl VerifyReport<'_> {
                 });
                 table(&["parameters of", "max |Δ|", "max |w|"], &rows.collect::<Vec<_>>()) + "\n"
             }
-            _ => "the graphs differ, so that only logits are compared\n".to_owned(),
+            _ => "the graphs differ, so only logits are compared\n".to_owned(),
         };
         for (mark, (name, Opened { model, origin, .. })) in ["a", "b"].into_iter().zip(&self.models) {
             let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
@@ -176,10 +188,10 @@ impl VerifyReport<'_> {
         }
         let LogitComparison { images, same_top1, largest_difference, largest_logit } = self.comparison.logits;
         text.push_str(&format!(
-            "inputs: {}\ntop-1: the same for {same_top1} of {images}\nlogits: differ by at most {largest_difference:.2e}, {:.2e} of the largest ({largest_logit:.3})\n{}: tolerance {:.0e}\n",
+            "inputs: {}\ntop-1: the same for {same_top1} of {images} images\nlogits: differ by at most {largest_difference:.2e}, {:.2e} of the largest ({largest_logit:.3})\n{} (tolerance {:.0e})\n",
             self.inputs,
             self.comparison.logits.relative_difference(),
-            if self.agree { "the same network" } else { "not the same network" },
+            if self.equal { "the same network" } else { "not the same network" },
             self.tolerance,
         ));
         text

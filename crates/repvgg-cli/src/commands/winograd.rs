@@ -1,4 +1,4 @@
-//! `repvgg winograd`: the matrices of minimal filtering for any size, derived, proved and measured.
+//! `repvgg winograd`: the matrices of minimal filtering for any size: derivation, proof and measurement.
 
 use std::process::ExitCode;
 
@@ -13,12 +13,13 @@ use super::CommandResult;
 use crate::notation::{self, Notation};
 use crate::output::{print, print_json, table, thousands};
 
-/// Derive the matrices of Winograd's F(MxM, RxR) from interpolation points, prove them in exact rationals, count their multiplications,
-/// and measure their error in f32
+/// Derive the matrices of Winograd's algorithm F(MxM, RxR), prove them exactly, and measure their rounding error
 ///
-/// Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A computes MxM outputs of an RxR filter with (M + R - 1)² multiplications where direct convolution takes
-/// M²R²; M + R - 1 is at most 32. The rounding error depends on the points. It is measured on a convolution over --channels channels of
-/// random normal values, with the matrices applied entry by entry, next to direct convolution in f32; both are compared with f64.
+/// Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A computes MxM outputs of an RxR filter with (M + R - 1)² multiplications, where direct convolution needs
+/// M²R². M + R - 1 is at most 32. The matrices are derived from interpolation points and proved in exact rationals.
+///
+/// The rounding error depends on the points. It is measured on a convolution over --channels channels of random normal values, with the
+/// matrices applied entry by entry, next to direct convolution in f32. Both are compared with f64.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -28,15 +29,17 @@ pub(crate) struct Arguments {
     /// Taps of the filter along each axis
     #[arg(value_name = "R")]
     taps: usize,
-    /// The M + R - 2 finite points as comma-separated integers, fractions or decimals, or `engine` for those of this program's own
-    /// convolutions; the last point is always infinity and is not given [default: 0,1,-1,2,-2,1/2,-1/2,3,-3,1/3,-1/3,…]
+    /// Interpolation points, separated by commas, or `engine` for those of this program's convolutions [default:
+    /// 0,1,-1,2,-2,1/2,-1/2,3,-3,1/3,-1/3,…]
+    ///
+    /// F(MxM, RxR) needs M + R - 2 finite points: integers, fractions or decimals. The last point is always infinity and is not listed.
     #[arg(long, value_name = "POINTS", allow_hyphen_values = true)]
     points: Option<String>,
-    /// How the matrices are written; formats other than text print the matrices only
+    /// Output format of the matrices; formats other than text print only the matrices
     #[arg(long, value_enum, default_value = "text")]
     format: Notation,
     /// Channels of the measured convolution
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     channels: u32,
     /// Seed of the random values
     #[arg(long, default_value_t = 0)]
@@ -48,12 +51,12 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  repvgg winograd 2 3                               the textbook: 16 multiplications for 36
-  repvgg winograd 4 3 --points engine               what this program computes with
-  repvgg winograd 4 3 --points 0,1,-1,1/2,-2        points of your own
-  repvgg winograd 6 3 --format numpy > winograd.py  or latex, rust";
+  repvgg winograd 2 3                                 # the textbook case: 16 multiplications instead of 36
+  repvgg winograd 4 3 --points engine                 # the matrices that this program computes with
+  repvgg winograd 4 3 --points 0,1,-1,1/2,-2          # your own points
+  repvgg winograd 6 3 --format numpy > winograd.py    # or latex, rust";
 
-/// Outputs to measure at least, in 16 tiles or more.
+/// The minimum number of measured outputs, in at least 16 tiles.
 const MEASURED: usize = 4096;
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
@@ -87,9 +90,9 @@ fn derive(arguments: &Arguments) -> Result<Derivation, DerivationError> {
 struct DerivationReport<'a> {
     arguments: &'a Arguments,
     derivation: Derivation,
-    /// How many coefficients the proof compares.
+    /// The number of coefficients that the proof compares.
     coefficients: usize,
-    /// How many tiles are measured.
+    /// The number of measured tiles.
     tiles: usize,
     rounding: Rounding,
 }
@@ -144,7 +147,8 @@ impl DerivationReport<'_> {
              proved: all {} coefficients equal, {m} outputs x {r} taps x {products} inputs, in exact rationals; along both axes by nesting\n\
              multiplications: {} for {m}x{m} outputs, direct {}, {:.2} times as many\n\n\
              {}\n{}\
-             of the result, by largest value and by root mean square; {} tiles, {} channels, random normal values of seed {}\n",
+             relative to the result: largest error over largest value, rms error over rms; {} tiles, {} channels, random normal values \
+             of seed {}\n",
             notation::write(derivation, Notation::Text),
             thousands(self.coefficients as u64),
             thousands(few as u64),

@@ -1,19 +1,19 @@
-//! Numbers as the page writes them.
+//! Number formats of the page.
 
 use std::borrow::Borrow;
 
 use crate::output::thousands;
 
-/// What stands for a number that is not finite.
+/// The placeholder for a number that is not finite.
 pub(super) const NONE: &str = "–";
 
-/// A share from 0 to 1 in percent.
+/// A share from 0 to 1, in percent.
 pub(super) fn percent(share: impl Borrow<f64>) -> String {
     let share = *share.borrow();
     if share.is_finite() { format!("{:.2} %", 100.0 * share) } else { NONE.to_owned() }
 }
 
-/// Three significant digits between a thousandth and a thousand, a power of ten beyond; as HTML.
+/// Three significant digits from a thousandth to a thousand, and scientific notation beyond, as HTML.
 pub(super) fn decimal(value: impl Borrow<f64>) -> String {
     let value = *value.borrow();
     match value.abs() {
@@ -25,7 +25,7 @@ pub(super) fn decimal(value: impl Borrow<f64>) -> String {
     }
 }
 
-/// Two significant digits and a power of ten; as HTML.
+/// Two significant digits and a power of ten, as HTML.
 pub(super) fn scientific(value: impl Borrow<f64>) -> String {
     let value = *value.borrow();
     if !value.is_finite() {
@@ -38,7 +38,7 @@ pub(super) fn scientific(value: impl Borrow<f64>) -> String {
     }
 }
 
-/// Images per second.
+/// A speed in images per second.
 pub(super) fn rate(images_per_second: impl Borrow<f64>) -> String {
     match *images_per_second.borrow() {
         rate @ 0.0..100.0 => format!("{rate:.1}"),
@@ -47,7 +47,7 @@ pub(super) fn rate(images_per_second: impl Borrow<f64>) -> String {
     }
 }
 
-/// Seconds in the two largest units.
+/// A duration in seconds, in its two largest units.
 pub(super) fn duration(seconds: impl Borrow<f64>) -> String {
     match *seconds.borrow() {
         seconds @ 0.0..10.0 => format!("{seconds:.1} s"),
@@ -60,7 +60,7 @@ pub(super) fn duration(seconds: impl Borrow<f64>) -> String {
     }
 }
 
-/// A count with its thousands set apart.
+/// A count with thousands separators.
 pub(super) fn count(count: impl Borrow<u64>) -> String {
     thousands(*count.borrow())
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_have_readable_formats() {
         let decimals = [(0.0, "0"), (0.31, "0.310"), (2.0, "2.00"), (12.34, "12.3"), (2e-5, "2.0 × 10<sup>−5</sup>")];
         for (value, text) in decimals {
             assert_eq!(decimal(value), text);

@@ -17,7 +17,7 @@ fn check(regions: Vec<RegionReport>) -> FusionReport {
     FusionReport { regions, network_error: 2.4e-7, rounding: 1.1e-7, network_input: [2, 3, 32, 32] }
 }
 
-/// A report on `fusion` whose every other text is `text`.
+/// A report on `fusion` in which every other text is `text`.
 fn report_of(fusion: &FusionReport, text: &str) -> String {
     let texts = [text.to_owned(), "second".to_owned()];
     DemoReport {
@@ -59,27 +59,27 @@ fn assert_balanced(page: &str) {
 }
 
 #[test]
-fn the_page_is_whole_and_needs_nothing_from_elsewhere() {
+fn the_page_is_well_formed_and_self_contained() {
     let fusion = check(vec![region("stage1.0", 0.31), region("stage2.0", 0.42)]);
     let page = report_of(&fusion, "shapes");
     assert_balanced(&page);
-    for elsewhere in ["http:", "https:", "url(", "@import", "<script", "<link", " src=\"/", " href="] {
-        assert!(!page.contains(elsewhere), "{elsewhere}");
+    for external in ["http:", "https:", "url(", "@import", "<script", "<link", " src=\"/", " href="] {
+        assert!(!page.contains(external), "{external}");
     }
     assert!(page.contains("src=\"data:image/png;base64,iVBORw==\""));
 }
 
 #[test]
-fn the_numbers_are_there() {
+fn the_page_shows_all_numbers() {
     let page = report_of(&check(vec![region("stage1.0", 0.31)]), "shapes");
     for number in ["98.75 %", "the same before and after", "2.50 ×", "1,200,000", "2.4 × 10<sup>−7</sup>"] {
         assert!(page.contains(number), "{number}");
     }
     assert!(page.contains("<td>0.310</td>"), "{page}");
-    for fact in ["8,000 to train on", "1 min 23 s", "1,235 images/s", "width:40.0%", "32 images at a time"] {
+    for fact in ["8,000 for training", "1 min 23 s", "1,235 images/s", "width:40.0%", "batches of 32 images"] {
         assert!(page.contains(fact), "{fact}");
     }
-    assert!(page.contains("Every block computes what its branches did"));
+    assert!(page.contains("Every fused block computes the same function as its branches"));
 }
 
 #[test]
@@ -93,14 +93,14 @@ fn texts_are_escaped_everywhere() {
 }
 
 #[test]
-fn a_bound_that_is_broken_is_said() {
+fn a_violated_bound_is_reported() {
     let page = report_of(&check(vec![region("stage1.0", 0.5), region("stage1.1", f64::NAN)]), "shapes");
     assert!(page.contains("Not accepted: stage1.1: "), "{page}");
     assert_eq!(page.matches("<td class=\"over\">").count(), 1);
 }
 
 #[test]
-fn nothing_measured_makes_a_page_all_the_same() {
+fn a_page_without_measurements_is_well_formed() {
     let nan = Forms { training: f64::NAN, fused: f64::NAN };
     let page = DemoReport {
         title: "",
@@ -122,7 +122,7 @@ fn nothing_measured_makes_a_page_all_the_same() {
 }
 
 #[test]
-fn many_classes_are_counted() {
+fn a_long_list_of_classes_is_shortened() {
     let classes: Vec<String> = (0..1000).map(|class| format!("class {class}")).collect();
     let fusion = check(Vec::new());
     let page = DemoReport {
@@ -141,5 +141,5 @@ fn many_classes_are_counted() {
     }
     .html();
     assert!(page.contains("1000: class 0, ") && page.contains("class 39 and 960 more"), "{page}");
-    assert!(page.contains("25.00 %") && page.contains("after fusion, 50.00 % before"));
+    assert!(page.contains("25.00 %") && page.contains("after fusion, 50.00 % before it"));
 }

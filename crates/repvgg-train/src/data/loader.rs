@@ -59,6 +59,29 @@ pub struct LoadedBatch {
 /// Worker w of W prepares batches w, w + W, … and hands each over before it starts the next. Taking from the workers in turn yields the
 /// batches in order, and at most W of them are in memory besides the one taken. Dropping the loader stops the threads.
 ///
+/// ```
+/// use std::num::NonZeroUsize;
+///
+/// use repvgg::image::Preprocessing;
+/// use repvgg_train::augment::Transform;
+/// use repvgg_train::data::{self, Loader, LoaderSettings, Unreadable};
+///
+/// let data = data::open("shapes", 0)?;
+/// let preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+/// let settings = LoaderSettings {
+///     seed: 0,
+///     epoch: 0,
+///     batches: vec![vec![0, 1], vec![2]],
+///     transform: Transform { preprocessing, augmentation: None },
+///     unreadable: Unreadable::Refuse,
+///     workers: NonZeroUsize::MIN,
+/// };
+/// let batches = Loader::new(data.train, settings).collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(batches[0].images.shape(), [2, 3, 32, 32]);
+/// assert_eq!(batches[1].labels.len(), 1);
+/// # Ok::<(), repvgg::Error>(())
+/// ```
+///
 /// # Panics
 /// `next` panics when a worker did, with its message.
 pub struct Loader {

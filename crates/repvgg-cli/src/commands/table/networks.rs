@@ -1,4 +1,4 @@
-//! Tables 4 to 7: networks with the paper's figures, what is counted here, and speeds that are measured here.
+//! Tables 4 to 7: networks with the paper's figures, exact counts, and measured speeds.
 
 use repvgg::Form;
 use repvgg::cost::{Cost, cost};
@@ -16,30 +16,30 @@ use crate::output::thousands;
 use crate::scatter::{Chart, PlottedNetwork};
 use crate::sheet::{Cell, Column, Sheet};
 
-/// A row: what the paper prints, and what is counted of the same network.
+/// A row: the paper's figures of a network, and the counts of both forms.
 struct TableRow {
     paper: &'static Published,
     training: Cost,
     plain: Cost,
-    /// The additions that fusing leaves, and why.
+    /// The additions that remain after fusion, with the reasons.
     blocked: Vec<Obstacle>,
 }
 
-/// A row's speed here.
+/// The measured speed of a row.
 struct Timed {
-    /// Multiply-adds for an image of the size that was timed.
+    /// Multiply-adds for an image of the timed size.
     macs: f64,
     speed: Speed,
     /// Height and width of the images.
     size: [usize; 2],
-    /// Its place among the table's speeds, here and in the paper.
+    /// The rank by speed among the table's networks, here and in the paper.
     rank: usize,
     paper_rank: Option<usize>,
-    /// How many times as fast it is as a perfect direct convolution of its form would be.
+    /// The speed relative to a perfect direct convolution of the same form.
     direct: Option<f64>,
 }
 
-/// Speeds, and how they were measured.
+/// All measured speeds of a table, and how they were measured.
 struct Timing<'a> {
     protocol: &'a ProtocolOptions,
     engine: &'a EngineOptions,
@@ -47,7 +47,7 @@ struct Timing<'a> {
     rows: Vec<Timed>,
 }
 
-/// One of Tables 4 to 7, with speeds if `measuring` says how.
+/// Builds one of Tables 4 to 7. With `measuring`, it measures speeds by these options.
 pub(super) fn of_networks(table: u8, measuring: Option<(&ProtocolOptions, &EngineOptions)>) -> Result<Page> {
     let rows = paper::networks(table).map(TableRow::count).collect::<Result<Vec<_>>>()?;
     let timing = measuring.map(|(protocol, engine)| Timing::of(&rows, protocol, engine)).transpose()?;
@@ -94,14 +94,14 @@ impl TableRow {
         self.paper.speed().0
     }
 
-    /// The footnote on a figure: the one that the paper's data give, or both numbers where these differ without one.
+    /// The footnote on a figure. Without one in the paper's data, a figure that differs gets a footnote with both numbers.
     fn note(&self, figure: Figure) -> Option<String> {
         let both = || {
             let count = figure.count(&self.plain);
             let printed = self.paper.figure(figure).unwrap_or_default();
             let (title, name) = (&self.paper.title, figure.name());
             format!(
-                "{title}: the paper prints {printed} for its {name}, here are {}, which it would print as {}.",
+                "{title}: the paper prints {printed} for its {name}. The count here is {}, which the paper would print as {}.",
                 thousands(count),
                 figure.printed(count)
             )
@@ -110,15 +110,15 @@ impl TableRow {
         note.or_else(|| self.paper.differs(figure, &self.plain).then(both))
     }
 
-    /// Whether no branch remains, and the first reason where one does.
+    /// Whether the network fuses completely, with a footnote on the first sum that remains.
     fn fusion(&self) -> Cell {
         let [first, ..] = self.blocked.as_slice() else { return Cell::same("yes") };
         let Obstacle { sum, by, why } = first;
         let count = match self.blocked.len() {
             1 => "one sum remains".to_owned(),
-            more => format!("{more} sums remain, the first of them"),
+            more => format!("{more} sums remain, first"),
         };
-        Cell::same("no").noted(Some(format!("{}: {count} {sum} because of {by}, {why}.", self.paper.title)))
+        Cell::same("no").noted(Some(format!("{}: {count} {sum} because of {by}: {why}.", self.paper.title)))
     }
 }
 
@@ -127,7 +127,7 @@ impl<'a> Timing<'a> {
         let names: Vec<&str> = rows.iter().map(|row| row.paper.name.as_str()).collect();
         let measurement = protocol.measure(engine, &names, |index| {
             let TableRow { paper, .. } = &rows[index];
-            fresh(&Specification::open(&paper.name)?, paper.speed().0, paper.size)
+            initialised(&Specification::open(&paper.name)?, paper.speed().0, paper.size)
         })?;
         let speeds = &measurement.speeds;
         let here = ranks(&speeds.iter().map(|speed| speed.images_per_second).collect::<Vec<_>>());
@@ -161,8 +161,8 @@ impl<'a> Timing<'a> {
     }
 }
 
-/// An architecture's graph in a form, with initial weights.
-fn fresh(architecture: &Specification, form: Form, size: [usize; 2]) -> Result<Candidate> {
+/// An architecture in the given form, with initial weights.
+fn initialised(architecture: &Specification, form: Form, size: [usize; 2]) -> Result<Candidate> {
     let graph = architecture.training_graph()?.inference();
     let weights = Weights::initialise(&graph, 0);
     Ok(match form {
@@ -174,7 +174,7 @@ fn fresh(architecture: &Specification, form: Form, size: [usize; 2]) -> Result<C
     })
 }
 
-/// Multiply-adds of the form that is timed, for one image of `size`.
+/// The multiply-adds of the timed form, for one image of `size`.
 fn macs(row: &TableRow, size: [usize; 2]) -> Result<u64> {
     let training = Specification::open(&row.paper.name)?.training_graph()?.inference();
     Ok(match row.form() {
@@ -183,7 +183,7 @@ fn macs(row: &TableRow, size: [usize; 2]) -> Result<u64> {
     })
 }
 
-/// A row with its speed here.
+/// A row with its measured speed.
 struct Entry<'a> {
     row: &'a TableRow,
     timed: Option<&'a Timed>,
@@ -192,7 +192,7 @@ struct Entry<'a> {
 
 type ReadCell = fn(&Entry<'_>) -> Cell;
 
-/// The columns of a table and what they hold.
+/// The columns of a table, with functions that read their cells.
 fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, ReadCell)> {
     let shown = |key, heading| Column { key, heading: Some(heading) };
     let hidden = |key| Column { key, heading: None };
@@ -233,7 +233,7 @@ fn columns(table: u8, timing: Option<&Timing<'_>>) -> Vec<(Column, ReadCell)> {
     columns
 }
 
-/// The columns of speeds here.
+/// The columns of measured speeds.
 fn timed_columns(table: u8) -> Vec<(Column, ReadCell)> {
     let shown = |key, heading| Column { key, heading: Some(heading) };
     let hidden = |key| Column { key, heading: None };
@@ -284,13 +284,13 @@ fn size([height, width]: [usize; 2]) -> String {
 }
 
 impl Timing<'_> {
-    /// The threads of the engine; the framework has its own.
+    /// The threads of the engine; none for the training framework, which has its own.
     fn threads(&self) -> Option<usize> {
         self.measurement.peak.map(|_| self.engine.threads)
     }
 
-    /// How the speeds were measured, in a sentence.
-    fn sentence(&self, rows: &[TableRow]) -> String {
+    /// The remark on how speeds were measured.
+    fn remark(&self, rows: &[TableRow]) -> String {
         let ProtocolOptions { batch, warmup, iterations, rounds, .. } = self.protocol;
         let sizes = unique(self.rows.iter().map(|timed| size(timed.size)));
         let forms = unique(rows.iter().map(|row| row.form().to_string()));
@@ -298,17 +298,17 @@ impl Timing<'_> {
         let accuracy = format!("{:?}", options.accuracy).to_lowercase();
         let device = match self.measurement.peak {
             Some(peak) => format!(
-                "{} threads of the CPU with {} ({:.1} GMAC/s per thread at most), accuracy {accuracy}",
+                "{} threads of the CPU with {} (peak {:.1} GMAC/s per thread), accuracy {accuracy}",
                 self.engine.threads,
                 options.level.name(),
                 peak / 1e9
             ),
-            None => format!("{} with the training framework, transfers included", self.measurement.device),
+            None => format!("{} with the training framework, including transfers", self.measurement.device),
         };
         format!(
-            "Speeds here: {forms}, batch {batch}, images of {sizes}, on {device}; medians of {rounds} rounds of {iterations} runs \
-             after {warmup} to warm up, networks in turn, and the slowest and the fastest round by its own median. \
-             x direct: as fast as that many perfect direct convolutions, all multiply-adds at the processor's rate."
+            "Speeds here: {forms}, batch {batch}, images of {sizes}, on {device}. Networks take turns in {rounds} rounds of {iterations} \
+             runs each, after {warmup} warm-up runs. A speed is that of the median run; slowest and fastest are those of the rounds' \
+             medians. x direct: speed relative to a perfect direct convolution, with all multiply-adds at the processor's peak rate."
         )
     }
 
@@ -370,7 +370,7 @@ impl Entry<'_> {
         })
     }
 
-    /// Accuracy against speed: the one measured here if there is one, else the paper's.
+    /// The network's point in the chart, with the measured speed if there is one, else the paper's.
     fn point(&self) -> Option<PlottedNetwork> {
         let Published { title, name, top1, .. } = self.row.paper;
         let here = self.timed.map(|timed| timed.speed);
@@ -390,53 +390,53 @@ impl Entry<'_> {
     }
 }
 
-/// The table's networks by accuracy and speed, if it has speeds.
+/// The chart of accuracy against speed, if the table has speeds.
 fn chart(table: u8, entries: &[Entry<'_>]) -> Option<Chart> {
     let points: Vec<PlottedNetwork> = entries.iter().filter_map(Entry::point).collect();
     let [entry, ..] = entries else { return None };
     let form = entry.row.form();
     let speed = match entry.timing {
-        None => format!("images per second in {form}, the paper's: GTX 1080Ti, fp32, batch 128 (logarithmic)"),
+        None => format!("images per second in {form}, the paper's: GTX 1080Ti, fp32, batch 128 (logarithmic scale)"),
         Some(timing) => {
             let threads = timing.threads().map_or(String::new(), |threads| format!(", {threads} threads"));
             let (device, batch) = (timing.measurement.device, timing.protocol.batch);
-            format!("images per second in {form}, measured here: {device}{threads}, batch {batch} (logarithmic)")
+            format!("images per second in {form}, measured here: {device}{threads}, batch {batch} (logarithmic scale)")
         }
     };
     (!points.is_empty()).then(|| Chart { title: title(table), speed, points })
 }
 
-/// What stands below a table.
+/// The remarks below a table.
 fn remarks(table: u8, rows: &[TableRow], timing: Option<&Timing<'_>>) -> Vec<String> {
     let sizes = unique(rows.iter().map(|row| size(row.paper.size)));
     let mut remarks = vec![format!(
-        "Counted here: the plain (fused) form{}, for one image of {sizes}. GMACs, which the paper calls FLOPs, and Winograd multiplies, which \
-         it calls MULs, in 10^9.",
-        if table < 6 { "" } else { " unless the training form is named" }
+        "Counted here: the plain (fused) form{}, for one image of {sizes}. GMACs (the paper's FLOPs) and Winograd multiplies (its MULs) are \
+         in 10^9.",
+        if table < 6 { "" } else { " unless the column says training" }
     )];
     let paper = match table {
         4 | 5 => Some(
-            "The paper truncates millions of parameters to two decimals and rounds the rest to one; its speeds are those of the fused networks",
+            "The paper truncates millions of parameters to two decimals and rounds other figures to one. Its speeds are those of the fused networks",
         ),
         6 => Some("The paper's speeds are those of the training form"),
         _ => None,
     };
     remarks.extend(paper.map(|paper| format!("{paper} on a GTX 1080Ti, fp32, batch 128.")));
     if let Some(timing) = timing {
-        remarks.push(timing.sentence(rows));
+        remarks.push(timing.remark(rows));
         let order = timing.order(rows);
-        remarks.extend((order.pairs > 0).then(|| order.sentence()));
+        remarks.extend((order.pairs > 0).then(|| order.remark()));
     }
     remarks
 }
 
-/// Each text once, in order: `224x224, 300x300`.
+/// The distinct texts in order: `224x224, 300x300`.
 fn unique(texts: impl Iterator<Item = String>) -> String {
-    let mut once: Vec<String> = Vec::new();
+    let mut distinct: Vec<String> = Vec::new();
     for text in texts {
-        if !once.contains(&text) {
-            once.push(text);
+        if !distinct.contains(&text) {
+            distinct.push(text);
         }
     }
-    once.join(", ")
+    distinct.join(", ")
 }

@@ -1,26 +1,26 @@
-//! The order of speeds here beside the paper's.
+//! Comparison of the order of measured speeds with the paper's.
 
 use repvgg::measure::Speed;
 
-/// A network with both of its speeds.
+/// A network with its measured and its published speed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Racer<'a> {
     pub(super) name: &'a str,
     /// Multiply-adds for an image, here and in the paper.
     pub(super) macs: [f64; 2],
-    /// The paper's, in images per second.
+    /// The paper's speed, in images per second.
     pub(super) paper: f64,
-    /// The one that was measured here.
+    /// The measured speed.
     pub(super) here: Speed,
 }
 
-/// What changes when networks are ordered by their speed here.
+/// The differences between the order of measured speeds and the paper's.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Order<'a> {
-    /// Pairs of networks whose speeds in the paper differ.
+    /// Pairs of networks with different speeds in the paper.
     pub(super) pairs: usize,
     pub(super) overtakes: Vec<Overtaking<'a>>,
-    /// Pairs that would change places as well, but whose rounds' speeds overlap.
+    /// Pairs whose order differs from the paper's, but whose rounds overlap in speed.
     pub(super) undecided: usize,
 }
 
@@ -29,8 +29,7 @@ pub(super) struct Order<'a> {
 pub(super) struct Overtaking<'a> {
     pub(super) name: &'a str,
     pub(super) overtaken: Vec<&'a str>,
-    /// The rate at which its multiply-adds are done, in that of the others: the least and the greatest, here and in the
-    /// paper.
+    /// Its multiply-adds per second relative to those of the overtaken networks: minimum and maximum, here and in the paper.
     pub(super) rates: [[f64; 2]; 2],
 }
 
@@ -38,7 +37,7 @@ impl<'a> Overtaking<'a> {
     fn of(racer: &Racer<'a>, overtaken: &[&Racer<'a>]) -> Self {
         let range = |rate: fn(&Racer<'_>) -> f64| {
             let rates = overtaken.iter().map(|other| rate(racer) / rate(other));
-            rates.fold([f64::INFINITY, 0.0], |[least, most]: [f64; 2], rate| [least.min(rate), most.max(rate)])
+            rates.fold([f64::INFINITY, 0.0], |[low, high]: [f64; 2], rate| [low.min(rate), high.max(rate)])
         };
         Self {
             name: racer.name,
@@ -68,13 +67,14 @@ impl<'a> Order<'a> {
         order
     }
 
-    /// In a few sentences.
-    pub(super) fn sentence(&self) -> String {
+    /// The remark below a table, in a few sentences.
+    pub(super) fn remark(&self) -> String {
         let changed: usize = self.overtakes.iter().map(|overtaking| overtaking.overtaken.len()).sum();
-        let kept = self.pairs - changed - self.undecided;
-        let mut text = format!("Of {} pairs of networks {kept} have the paper's order of speeds here", self.pairs);
+        let same = self.pairs - changed - self.undecided;
+        let mut text =
+            format!("Of {} pairs of networks, {same} have the same order of speeds as in the paper", self.pairs);
         if self.undecided > 0 {
-            text += &format!(", and in {} the rounds' speeds overlap", self.undecided);
+            text += &format!(", and {} are undecided because their rounds overlap in speed", self.undecided);
         }
         text += ".";
         if changed > 0 {
@@ -84,23 +84,21 @@ impl<'a> Order<'a> {
                 list_all(|overtaking| format!("{} is faster than {}", overtaking.name, list(&overtaking.overtaken)));
             let why = list_all(|Overtaking { name, rates: [here, paper], .. }| {
                 format!(
-                    "{name}'s is {} of that of the networks it overtakes here, {} in the paper",
+                    "that of {name} is {} times that of the networks it overtakes here, and {} times in the paper",
                     span(*here),
                     span(*paper)
                 )
             });
-            text += &format!(
-                " In {changed} the order is another: {who}. What differs is the rate at which multiply-adds are done: {why}."
-            );
+            text += &format!(" {changed} change places: {who}. The reason is the rate of multiply-adds: {why}.");
         }
         text
     }
 }
 
 /// `0.15`, or `0.15 to 0.20`.
-fn span([least, most]: [f64; 2]) -> String {
-    let [least, most] = [least, most].map(|rate| format!("{rate:.2}"));
-    if least == most { least } else { format!("{least} to {most}") }
+fn span(rates: [f64; 2]) -> String {
+    let [low, high] = rates.map(|rate| format!("{rate:.2}"));
+    if low == high { low } else { format!("{low} to {high}") }
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -111,7 +109,7 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// The place of each speed among all, the fastest first; equal speeds share one.
+/// The rank of each speed, starting at 1 for the fastest. Equal speeds share a rank.
 pub(super) fn ranks(speeds: &[f64]) -> Vec<usize> {
     speeds.iter().map(|speed| 1 + speeds.iter().filter(|other| *other > speed).count()).collect()
 }
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_that_change_places_are_told_apart_from_those_that_may() {
+    fn pairs_whose_rounds_overlap_are_undecided() {
         let racers = [
             racer("a", 400.0, [9.0, 10.0, 11.0]),
             racer("b", 300.0, [39.0, 40.0, 41.0]),
@@ -143,18 +141,18 @@ mod tests {
         let overtakes = vec![overtaking("b", 4.0, 0.75), overtaking("c", 4.05, 0.5)];
         assert_eq!(order, Order { pairs: 5, overtakes, undecided: 1 });
         assert_eq!(
-            order.sentence(),
-            "Of 5 pairs of networks 2 have the paper's order of speeds here, and in 1 the rounds' speeds overlap. \
-             In 2 the order is another: b is faster than a; c is faster than a. What differs is the rate at which \
-             multiply-adds are done: b's is 4.00 of that of the networks it overtakes here, 0.75 in the paper; c's is \
-             4.05 of that of the networks it overtakes here, 0.50 in the paper."
+            order.remark(),
+            "Of 5 pairs of networks, 2 have the same order of speeds as in the paper, and 1 are undecided because their \
+             rounds overlap in speed. 2 change places: b is faster than a; c is faster than a. The reason is the rate of \
+             multiply-adds: that of b is 4.00 times that of the networks it overtakes here, and 0.75 times in the paper; \
+             that of c is 4.05 times that of the networks it overtakes here, and 0.50 times in the paper."
         );
     }
 
     #[test]
-    fn the_same_order_is_said_in_short() {
+    fn the_remark_on_the_same_order_is_short() {
         let order = Order::of(&[racer("a", 2.0, [7.0, 8.0, 9.0]), racer("b", 1.0, [6.0, 6.5, 6.9])]);
-        assert_eq!(order.sentence(), "Of 1 pairs of networks 1 have the paper's order of speeds here.");
+        assert_eq!(order.remark(), "Of 1 pairs of networks, 1 have the same order of speeds as in the paper.");
     }
 
     #[test]
@@ -163,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_listed_as_in_speech() {
+    fn names_are_joined_with_commas_and_and() {
         assert_eq!([list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])], ["a", "a and b", "a, b and c"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Tables 2 and 3: the paper's specification beside the layers that the zoo's networks have.
+//! Tables 2 and 3: the paper's specification next to the layers of the zoo's networks.
 
 use repvgg::fuse::Fusion;
 use repvgg::zoo::paper::{self, Stage, Variant};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::Page;
 use crate::sheet::{Cell, Column, Sheet};
 
-/// The size of the images whose maps Table 2 gives.
+/// The image size of Table 2.
 const SIZE: [usize; 2] = [224; 2];
 
-/// The layers of one stage as a plain network has them.
+/// The layers of one stage of a plain network.
 #[derive(Debug, Clone, PartialEq)]
 struct Layers {
     output_size: [usize; 2],
@@ -46,7 +46,7 @@ impl Built {
     }
 }
 
-/// The convolutions of a plain network in runs of the same output size.
+/// The convolutions of a plain network, grouped by output size.
 fn stages(plain: &Graph) -> Result<Vec<Layers>> {
     let shapes = plain.shapes(SIZE)?;
     let mut stages: Vec<Layers> = Vec::new();
@@ -60,7 +60,7 @@ fn stages(plain: &Graph) -> Result<Vec<Layers>> {
     Ok(stages)
 }
 
-/// Table 2.
+/// Builds Table 2.
 pub(super) fn of_stages() -> Result<Page> {
     let built = Built::all()?;
     let column = |key, heading| Column { key, heading: Some(heading) };
@@ -81,7 +81,7 @@ pub(super) fn of_stages() -> Result<Page> {
             "name": format!("stage {}", index + 1),
             "paper": {"output_size": stage.output_size, "repvgg_a": a.printed(), "repvgg_b": b.printed()},
             "computed": {"repvgg_a": a.json(), "repvgg_b": b.json()},
-            "matches": a.matches() && b.matches(),
+            "agrees": a.matches() && b.matches(),
         }));
     }
     let sheet = Sheet {
@@ -96,18 +96,19 @@ pub(super) fn of_stages() -> Result<Page> {
         ],
         rows,
         remarks: vec![
-            "The multipliers a and b are those of Table 3; here are the convolutions of the plain networks.".to_owned(),
+            "The multipliers a and b are those of Table 3. The columns here count the convolutions of the plain networks."
+                .to_owned(),
         ],
     };
     Ok(Page { sheet, values, chart: None })
 }
 
-/// A stage in the models of RepVGG-A, or in those of RepVGG-B.
+/// A stage in all models of one series.
 struct SeriesStage<'a> {
     stage: &'static Stage,
-    /// Layers, as the paper prints them.
+    /// The number of layers that the paper prints.
     layers: usize,
-    /// Each model with this stage.
+    /// Each model of the series, with its layers of this stage.
     models: Vec<(&'static Variant, Option<&'a Layers>)>,
 }
 
@@ -128,20 +129,21 @@ impl<'a> SeriesStage<'a> {
         format!("{} x {}", self.layers, self.stage.formula())
     }
 
-    /// The layers that the paper's formula gives for a model.
+    /// The layers of a model by the paper's formula.
     fn expected(&self, model: &Variant) -> Layers {
         Layers { output_size: self.stage.output_size, channels: vec![self.stage.channels(model); self.layers] }
     }
 
+    /// Whether all models have the layers of the paper.
     fn matches(&self) -> bool {
         self.models.iter().all(|(model, found)| *found == Some(&self.expected(model)))
     }
 
     fn cell(&self) -> Cell {
-        let wrong = self.models.iter().filter(|(model, found)| *found != Some(&self.expected(model)));
-        let notes = wrong.map(|(model, found)| {
+        let differing = self.models.iter().filter(|(model, found)| *found != Some(&self.expected(model)));
+        let notes = differing.map(|(model, found)| {
             format!(
-                "{}: the paper has {}, here are {}.",
+                "{}: the paper has {}, the network here {}.",
                 model.title,
                 describe(Some(&self.expected(model))),
                 describe(*found)
@@ -176,7 +178,7 @@ fn runs(channels: &[usize]) -> String {
     channels.chunk_by(|a, b| a == b).map(run).collect::<Vec<_>>().join(" + ")
 }
 
-/// Table 3.
+/// Builds Table 3.
 pub(super) fn of_models() -> Result<Page> {
     let column = |key, heading| Column { key, heading: Some(heading) };
     let mut rows = Vec::new();
@@ -184,8 +186,9 @@ pub(super) fn of_models() -> Result<Page> {
     for Built { model, stages } in Built::all()? {
         let found = Multipliers::of(&stages);
         let printed = Multipliers { layers: model.layers.to_vec(), a: model.a, b: model.b };
-        let note = (found != printed)
-            .then(|| format!("{}: the paper has {}, here are {}.", model.title, printed.describe(), found.describe()));
+        let note = (found != printed).then(|| {
+            format!("{}: the paper has {}, the network here {}.", model.title, printed.describe(), found.describe())
+        });
         rows.push(vec![
             Cell::same(&model.name),
             Cell::same(printed.layers()),
@@ -199,7 +202,7 @@ pub(super) fn of_models() -> Result<Page> {
             "name": model.name,
             "paper": {"title": model.title, "layers": printed.layers, "a": printed.a, "b": printed.b},
             "computed": {"layers": found.layers, "a": found.a, "b": found.b},
-            "matches": found == printed,
+            "agrees": found == printed,
         }));
     }
     let sheet = Sheet {
@@ -215,14 +218,14 @@ pub(super) fn of_models() -> Result<Page> {
         ],
         rows,
         remarks: vec![
-            "Here, a is the channels of stage 2 over 64, b those of stage 5 over 512, of the plain networks."
+            "Here, a is the number of channels of stage 2 divided by 64, and b that of stage 5 divided by 512, in the plain networks."
                 .to_owned(),
         ],
     };
     Ok(Page { sheet, values, chart: None })
 }
 
-/// What Table 3 says of a model.
+/// The row of a model in Table 3.
 #[derive(Debug, PartialEq)]
 struct Multipliers {
     layers: Vec<usize>,
@@ -231,11 +234,15 @@ struct Multipliers {
 }
 
 impl Multipliers {
-    /// Those of a network with the stages of Table 2.
+    /// The multipliers of a network with the stages of Table 2.
     fn of(stages: &[Layers]) -> Self {
-        let over =
-            |stage: usize, width: f64| stages.get(stage).map_or(f64::NAN, |layers| layers.channels[0] as f64 / width);
-        Self { layers: stages.iter().map(|stage| stage.channels.len()).collect(), a: over(1, 64.0), b: over(4, 512.0) }
+        let ratio =
+            |stage: usize, base: f64| stages.get(stage).map_or(f64::NAN, |layers| layers.channels[0] as f64 / base);
+        Self {
+            layers: stages.iter().map(|stage| stage.channels.len()).collect(),
+            a: ratio(1, 64.0),
+            b: ratio(4, 512.0),
+        }
     }
 
     fn layers(&self) -> String {
@@ -254,22 +261,22 @@ mod tests {
     #[test]
     fn the_zoo_has_the_layers_of_both_tables() {
         for page in [of_stages().unwrap(), of_models().unwrap()] {
-            assert!(page.values.iter().all(|row| row["matches"] == true), "{:?}", page.values);
+            assert!(page.values.iter().all(|row| row["agrees"] == true), "{:?}", page.values);
             assert!(page.sheet.rows.iter().flatten().all(|cell| cell.notes.is_empty()));
         }
     }
 
     #[test]
-    fn other_layers_are_marked() {
+    fn layers_that_differ_get_a_footnote() {
         let mut built = Built::all().unwrap();
         built[1].stages[3].channels[13] = 250;
-        let family = SeriesStage::of(&paper::stages()[3], 3, Series::A, &built);
-        assert!(!family.matches());
-        let cell = family.cell();
+        let stage = SeriesStage::of(&paper::stages()[3], 3, Series::A, &built);
+        assert!(!stage.matches());
+        let cell = stage.cell();
         assert_eq!(cell.text, "14x192, 13x256 + 1x250, 14x384");
         assert_eq!(
             cell.notes,
-            ["RepVGG-A1: the paper has 14x256 channels at 14x14, here are 13x256 + 1x250 channels at 14x14."]
+            ["RepVGG-A1: the paper has 14x256 channels at 14x14, the network here 13x256 + 1x250 channels at 14x14."]
         );
     }
 }
