@@ -46,7 +46,7 @@ impl Packing {
     ///
     /// # Errors
     ///
-    /// Those of [`Geometry::output_size`], and if the algorithm does not fit the convolution ([`Algorithm::fits`]).
+    /// Those of [`Geometry::output_size`](crate::Geometry::output_size), and if the algorithm does not fit the convolution ([`Algorithm::fits`]).
     pub fn of(algorithm: Algorithm, spec: &ConvSpec, size: [usize; 2]) -> Result<Self, GeometryError> {
         let output = spec.geometry.output_size(size)?;
         if !algorithm.fits(spec) {
