@@ -37,7 +37,7 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --workspace --no-deps
 
-# Check that the crates can be published.
+# Check that the crates' manifests and file lists are complete, without building the packages.
 package:
     cargo package --quiet --workspace --exclude repvgg-testing --no-verify --allow-dirty
 

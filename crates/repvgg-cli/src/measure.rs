@@ -76,10 +76,14 @@ impl ProtocolOptions {
     ) -> Result<Measurement> {
         let device: Device = self.device.parse()?;
         let batch = self.batch as usize;
-        let runner = if device == Device::cpu() { Runner::Engine(engine.engine()?) } else { Runner::Framework(device) };
+        let engine = engine.engine()?;
+        let runner = match device == Device::cpu() {
+            true => Runner::Engine(engine),
+            false => Runner::Framework { device, pool: engine.pool },
+        };
         let mut peak = match &runner {
             Runner::Engine(engine) => Some(Peak::new(engine.options.level)),
-            Runner::Framework(_) => None,
+            Runner::Framework { .. } => None,
         };
         let mut sizes = vec![[0; 2]; names.len()];
         let prepare = |index: usize| {

@@ -109,8 +109,17 @@ impl ThreadPool {
     ///
     /// # Panics
     ///
-    /// If the system cannot create a thread.
+    /// If the system cannot create a thread; [`try_new`](Self::try_new) returns an error instead.
     pub fn new(threads: usize) -> Self {
+        Self::try_new(threads).expect("the system can create a thread")
+    }
+
+    /// Creates a pool of `threads` threads, the caller's included; 0 counts as 1.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot create a thread.
+    pub fn try_new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(PoolState { job: None, panic: None, shutdown: false }),
             opened: Condvar::new(),
@@ -119,13 +128,14 @@ impl ThreadPool {
             inside: AtomicUsize::new(0),
             tasks: TaskQueue::new(0),
         });
-        let spawn = |worker| {
-            let shared = Arc::clone(&shared);
+        // A failure drops the pool, which ends the threads created so far.
+        let mut pool = Self { shared, workers: Vec::new(), run_lock: Mutex::new(()) };
+        for worker in 1..threads {
+            let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("kernels-{worker}"));
-            builder.spawn(move || shared.serve(worker)).expect("the system can create a thread")
-        };
-        let workers = (1..threads).map(spawn).collect();
-        Self { shared, workers, run_lock: Mutex::new(()) }
+            pool.workers.push(builder.spawn(move || shared.serve(worker))?);
+        }
+        Ok(pool)
     }
 
     /// The number of threads that work on a run, the caller's included.
@@ -141,12 +151,14 @@ impl ThreadPool {
     /// # Panics
     ///
     /// If a task panics, with the payload of the first one. Tasks that are unclaimed by then are skipped, and the pool
-    /// remains usable.
+    /// remains usable. Also if there are 2³² tasks or more.
     pub fn run(&self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
         let _guard = lock(&self.run_lock);
         if self.workers.is_empty() || tasks <= 1 {
             return (0..tasks).for_each(|task| body(task, 0));
         }
+        // Before the lifetime is extended: a panic between `open` and `close` would leave a dangling body.
+        assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks do not fit 32 bits");
         // SAFETY: only the lifetime changes. On every path, `close` below returns after the last use by any worker.
         let body = unsafe {
             std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(body)

@@ -3,6 +3,7 @@
 //! `tools/training_speed.py` times the same networks in PyTorch.
 
 use repvgg::Weights;
+use repvgg::engine::Engine;
 use repvgg::measure::Protocol;
 use repvgg::zoo::RepVgg;
 use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
@@ -20,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let graph = RepVgg { classes: 10, strides: [1, 1, 2, 2, 2], ..spec }.training_graph()?;
     let device = Device::cpu();
-    let mut network = Network::new(graph.clone(), &Weights::initialise(&graph, 0), device)?;
+    let pool = Engine::on_all_cores().pool;
+    let mut network = Network::new(graph.clone(), &Weights::initialise(&graph, 0), device, &pool)?;
     let mut sgd = Sgd::new(SgdSettings::default(), &graph, device);
     let pixels: Vec<f32> = (0..batch * 3 * 32 * 32).map(|i| ((i * i % 9973) as f32 * 0.01).sin()).collect();
     let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();

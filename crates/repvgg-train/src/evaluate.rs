@@ -98,10 +98,11 @@ impl Default for EvaluationSettings {
 
 /// Runs `model` in its own form on every image of `dataset`. `progress` receives the number of finished images.
 ///
-/// Labels are compared by index: [`Data::check_labels`](data::Data::check_labels) checks that the data set has the model's classes.
+/// Labels are compared by index: [`Data::check_labels`](data::Data::check_labels) compares the names of the classes.
 ///
 /// # Errors
-/// When the model does not accept images, its weights do not fit, or an unreadable image is an error.
+/// When the model does not accept images, its weights do not fit, a label is not one of its classes, or an unreadable image is
+/// an error.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
@@ -146,6 +147,10 @@ pub fn evaluate(
             tally.network_time += before.elapsed();
         }
         for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+            if label >= classes {
+                let problem = expected(format_args!("classes of the model, 0 to {}", classes.saturating_sub(1)));
+                return Err(Error::shape("labels", problem.found(label)));
+            }
             tally.count(row, label);
         }
         progress(tally.images() + tally.skipped);
@@ -169,5 +174,24 @@ impl Evaluation {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
         self.loss += sum.ln() - f64::from(logits[label] - largest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use repvgg::Specification;
+    use repvgg::image::Preprocessing;
+
+    use super::*;
+
+    #[test]
+    fn a_label_that_the_model_does_not_have_is_an_error() {
+        let data = data::open("shapes", 0).unwrap();
+        let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 2";
+        let mut model = Model::initialise(Specification::from_toml(spec, "tiny").unwrap(), 0).unwrap();
+        model.preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+        let settings = EvaluationSettings { engine: Engine::with_threads(1).unwrap(), ..EvaluationSettings::default() };
+        let error = evaluate(&model, &data.validation, &settings, |_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("labels: expected classes of the model, 0 to 1, found "), "{error}");
     }
 }

@@ -16,9 +16,12 @@
 //! # Ok::<(), repvgg::Error>(())
 //! ```
 
+use std::sync::Arc;
+
 use repvgg::engine::{BatchShape, Engine};
 use repvgg::measure::{Workload, engine, images};
 use repvgg::{Graph, Result, Weights};
+use repvgg_kernels::ThreadPool;
 
 use crate::{Device, Network};
 
@@ -28,7 +31,12 @@ pub enum Runner {
     /// The engine, on the CPU.
     Engine(Engine),
     /// The training framework, on a device.
-    Framework(Device),
+    Framework {
+        /// The device.
+        device: Device,
+        /// The threads of computation on the CPU.
+        pool: Arc<ThreadPool>,
+    },
 }
 
 /// A workload that runs `graph` with `weights` on a full batch of [`images`]. Runs of the training framework include the transfer of
@@ -39,10 +47,10 @@ pub enum Runner {
 pub fn workload(graph: &Graph, weights: &Weights, runner: &Runner, shape: BatchShape) -> Result<Box<dyn Workload>> {
     match runner {
         Runner::Engine(cpu) => Ok(Box::new(engine(cpu, graph, weights, shape)?)),
-        Runner::Framework(device) => {
+        Runner::Framework { device, pool } => {
             let BatchShape { batch, size } = shape;
             let input = images(batch * graph.input_channels() * size[0] * size[1]);
-            let network = Network::new(graph.clone(), weights, *device)?;
+            let network = Network::new(graph.clone(), weights, *device, pool)?;
             Ok(Box::new(move || network.logits(&input, size).map(drop)))
         }
     }
@@ -50,6 +58,7 @@ pub fn workload(graph: &Graph, weights: &Weights, runner: &Runner, shape: BatchS
 
 #[cfg(test)]
 mod tests {
+    use repvgg::engine::thread_pool;
     use repvgg::measure::Protocol;
     use repvgg::{Model, Specification};
 
@@ -61,7 +70,10 @@ mod tests {
             Specification::from_toml("depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]", "small").unwrap();
         let plain = Model::initialise(architecture, 0).unwrap().fuse().unwrap();
         let graph = plain.graph();
-        let runners = [Runner::Engine(Engine::with_threads(1).unwrap()), Runner::Framework(Device::cpu())];
+        let runners = [
+            Runner::Engine(Engine::with_threads(1).unwrap()),
+            Runner::Framework { device: Device::cpu(), pool: thread_pool(1).unwrap() },
+        ];
         let shape = BatchShape { batch: 2, size: [32, 64] };
         let prepare = |index: usize| workload(graph, &plain.weights, &runners[index], shape);
         let protocol = Protocol { warmup: 1, iterations: 3, rounds: 1 };

@@ -3,13 +3,17 @@
 mod forward;
 mod loss;
 
+use std::sync::Arc;
+
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor, TensorData};
 use repvgg::error::expected;
 use repvgg::graph::{Parameter, Role};
 use repvgg::program::Program;
 use repvgg::{Error, Graph, Result, Tensor, Weights};
+use repvgg_kernels::ThreadPool;
 
 use crate::device::Device;
+use crate::ops::Threads;
 use crate::optimizer::Sgd;
 use crate::tensors::{Tensors, download, upload};
 use forward::{Forward, NormStatistics};
@@ -21,13 +25,14 @@ const STATISTICS_MOMENTUM: f64 = 0.1;
 /// A network with its parameters on a device.
 ///
 /// ```
+/// use repvgg::engine::thread_pool;
 /// use repvgg::{Specification, Weights};
 /// use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
 ///
 /// let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 2";
 /// let graph = Specification::from_toml(spec, "tiny")?.training_graph()?;
 /// let device = Device::cpu();
-/// let mut network = Network::new(graph.clone(), &Weights::initialise(&graph, 0), device)?;
+/// let mut network = Network::new(graph.clone(), &Weights::initialise(&graph, 0), device, &thread_pool(2)?)?;
 /// let mut sgd = Sgd::new(SgdSettings::default(), &graph, device);
 ///
 /// let images: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i as f32 * 0.1).sin()).collect();
@@ -40,6 +45,7 @@ const STATISTICS_MOMENTUM: f64 = 0.1;
 pub struct Network {
     program: Program,
     device: BurnDevice,
+    threads: Threads,
     trained: Tensors,
     running: Tensors,
 }
@@ -67,11 +73,11 @@ pub struct StepReport {
 }
 
 impl Network {
-    /// Builds the network of `graph` with `weights` on `device`.
+    /// Builds the network of `graph` with `weights` on `device`. Computation on the CPU runs on the threads of `pool`.
     ///
     /// # Errors
-    /// When the weights are not those of the graph.
-    pub fn new(graph: Graph, weights: &Weights, device: Device) -> Result<Self> {
+    /// When the weights are not those of the graph, or the system cannot create threads for the framework.
+    pub fn new(graph: Graph, weights: &Weights, device: Device, pool: &Arc<ThreadPool>) -> Result<Self> {
         weights.check(&graph)?;
         let device = device.open();
         let (mut trained, mut running) = (Tensors::new(), Tensors::new());
@@ -80,7 +86,8 @@ impl Network {
             let tensors = if role.is_trained() { &mut trained } else { &mut running };
             tensors.insert(name, tensor);
         }
-        Ok(Self { program: Program::training(&graph), device, trained, running })
+        let threads = Threads::new(pool)?;
+        Ok(Self { program: Program::training(&graph), device, threads, trained, running })
     }
 
     /// The network's graph.
@@ -107,13 +114,24 @@ impl Network {
         optimizer: &mut Sgd,
         learning_rate: f64,
     ) -> Result<StepReport> {
+        let threads = self.threads.clone();
+        threads.scope(|| self.step_in_scope(batch, loss, optimizer, learning_rate))
+    }
+
+    fn step_in_scope(
+        &mut self,
+        batch: &Batch<'_>,
+        loss: &LossSettings,
+        optimizer: &mut Sgd,
+        learning_rate: f64,
+    ) -> Result<StepReport> {
         let images = self.images(batch.images, batch.size)?;
         let tracked: Tensors = self
             .trained
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.clone().autodiff().require_grad()))
             .collect();
-        let mut forward = Forward::new(&self.program, &tracked, NormStatistics::Batch(Vec::new()));
+        let mut forward = Forward::new(&self.program, &tracked, &self.threads, NormStatistics::Batch(Vec::new()));
         let outputs = forward.run(images.autodiff());
         let statistics = forward.into_statistics();
         let (objective, report) = loss.evaluate(outputs, batch.labels)?;
@@ -141,9 +159,13 @@ impl Network {
     /// When the images do not fit the network.
     pub fn logits(&self, images: &[f32], size: [usize; 2]) -> Result<Tensor> {
         let images = self.images(images, size)?;
-        let outputs = Forward::new(&self.program, &self.trained, NormStatistics::Running(&self.running)).run(images);
-        let [n, classes, ..] = outputs[0].dims();
-        Ok(download(&outputs[0].clone().flatten(0, 3), vec![n, classes]))
+        let statistics = NormStatistics::Running(&self.running);
+        let mut forward = Forward::new(&self.program, &self.trained, &self.threads, statistics);
+        self.threads.scope(|| {
+            let outputs = forward.run(images);
+            let [n, classes, ..] = outputs[0].dims();
+            Ok(download(&outputs[0].clone().flatten(0, 3), vec![n, classes]))
+        })
     }
 
     /// Moves one running statistic towards the batch's.

@@ -13,7 +13,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device as BurnDevice, Tensor as BurnTensor};
 use repvgg_kernels::{Activation, Geometry, NormSum};
 
-pub(crate) use cpu::use_threads;
+pub(crate) use cpu::Threads;
 
 /// A term of [`normalised_sum`].
 pub(crate) struct Branch {
@@ -36,18 +36,28 @@ pub(crate) struct NormalisedSum {
 }
 
 /// The convolution of `input` `[N, C, H, W]` with `kernel` `[K, C/G, R, S]`.
-pub(crate) fn convolution(input: BurnTensor<4>, kernel: BurnTensor<4>, geometry: Geometry) -> BurnTensor<4> {
+pub(crate) fn convolution(
+    threads: &Threads,
+    input: BurnTensor<4>,
+    kernel: BurnTensor<4>,
+    geometry: Geometry,
+) -> BurnTensor<4> {
     match is_cpu(&input.device()) {
-        true => convolution::convolution(input, kernel, geometry),
+        true => convolution::convolution(threads, input, kernel, geometry),
         false => composed::convolution(input, kernel, geometry),
     }
 }
 
 /// `activation(Σ γ (x − mean) / √(variance + ε) + β)` over up to [`MAX_BRANCHES`] branches, each normalised by its own
 /// statistics over the batch. This is the end of a RepVGG block or, with one branch, a batch norm.
-pub(crate) fn normalised_sum(branches: Vec<Branch>, epsilon: f64, activation: Activation) -> NormalisedSum {
+pub(crate) fn normalised_sum(
+    threads: &Threads,
+    branches: Vec<Branch>,
+    epsilon: f64,
+    activation: Activation,
+) -> NormalisedSum {
     match is_cpu(&branches[0].input.device()) {
-        true => normalised_sum::normalised_sum(branches, epsilon, activation),
+        true => normalised_sum::normalised_sum(threads, branches, epsilon, activation),
         false => composed::normalised_sum(branches, epsilon, activation),
     }
 }

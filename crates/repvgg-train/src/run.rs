@@ -13,15 +13,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use repvgg::engine::Engine;
+use repvgg::engine::{Engine, Options, thread_pool};
 use repvgg::error::expected;
-use repvgg::{Error, Model, Result};
+use repvgg::fuse::Fusion;
+use repvgg::{Error, Model, Result, Weights};
+use repvgg_kernels::ThreadPool;
 
 use crate::augment::Transform;
 use crate::curves::EpochMetrics;
 use crate::data::{self, Cached, Data, Dataset, Loader, Unreadable};
 use crate::evaluate::{Evaluation, EvaluationSettings, evaluate};
-use crate::ops::use_threads;
 use crate::{Batch, Device, Network, Sgd};
 
 pub use config::{Config, fingerprint};
@@ -74,8 +75,15 @@ pub struct StepMetrics {
 pub enum Control {
     /// Continue training.
     Continue,
-    /// Save the state and stop.
+    /// Save the state and stop, after the current step or epoch.
     Stop,
+}
+
+impl Control {
+    /// `Stop` if either answer is.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Stop { self } else { other }
+    }
 }
 
 /// The end of a call to [`Run::train`].
@@ -94,7 +102,11 @@ pub struct Run {
     data: Data,
     /// The cached training images.
     images: Arc<dyn Dataset>,
+    /// The threads of training and validation.
+    pool: Arc<ThreadPool>,
     network: Network,
+    /// The fusion of the network, for validation.
+    fusion: Fusion,
     optimizer: Sgd,
     position: Position,
 }
@@ -116,13 +128,15 @@ impl Run {
         let Start { config, data, weights, .. } = start;
         let device: Device = config.device.parse()?;
         config.check(&data)?;
-        use_threads(config.threads)?;
+        let pool = thread_pool(config.threads)?;
         let graph = config.architecture.training_graph()?;
         let optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
-        let network = Network::new(graph, &weights, device)?;
+        let fusion = Fusion::new(&graph);
+        let network = Network::new(graph, &weights, device, &pool)?;
         let folder = Folder::create(path)?;
         let images = cached(&data, &config);
-        let run = Self { folder, config, data, images, network, optimizer, position: Position::default() };
+        let run =
+            Self { folder, config, data, images, pool, network, fusion, optimizer, position: Position::default() };
         run.save_state()?;
         // The configuration comes last: its presence marks a run that can be resumed.
         run.folder.save_config(&run.config)?;
@@ -138,15 +152,17 @@ impl Run {
         let config = folder.load_config()?;
         let data = data::open(&config.data, config.seed)?;
         config.check_data(&data)?;
-        config.check(&data).map_err(|error| error.within(folder.file("config.toml").display()))?;
+        let of_config = |error: Error| error.within(folder.file("config.toml").display());
+        config.check(&data).map_err(of_config)?;
+        let pool = thread_pool(config.threads).map_err(of_config)?;
         let state = folder.load_state()?;
         let state = state.ok_or_else(|| Error::format(path.display(), expected("state.safetensors").found("none")))?;
         let device: Device = config.device.parse()?;
-        use_threads(config.threads)?;
         let graph = config.architecture.training_graph()?;
         let mut optimizer = Sgd::new(config.recipe.sgd(), &graph, device);
         optimizer.load_state(&state.velocities)?;
-        let network = Network::new(graph, &state.weights, device)?;
+        let fusion = Fusion::new(&graph);
+        let network = Network::new(graph, &state.weights, device, &pool)?;
         let images = cached(&data, &config);
         let epochs = config.recipe.epochs;
         if state.position.epoch > epochs {
@@ -154,7 +170,7 @@ impl Run {
                 .found(format_args!("one after {}", state.position.epoch));
             return Err(Error::format(path.display(), problem));
         }
-        Ok(Self { folder, config, data, images, network, optimizer, position: state.position })
+        Ok(Self { folder, config, data, images, pool, network, fusion, optimizer, position: state.position })
     }
 
     /// The configuration.
@@ -192,11 +208,19 @@ impl Run {
                     .found(format_args!("none of {}", self.data.train.len()));
                 return Err(Error::format(self.config.data.display(), problem));
             }
-            self.save_state()?;
-            let evaluation = self.validate(&mut observer)?;
-            self.finish_epoch(&evaluation)?;
+            let model = self.model()?;
+            let velocities = self.optimizer.state();
+            self.folder.save_state(&model.weights, &velocities, &self.position)?;
+            let mut control = Control::Continue;
+            let evaluation = self.validate(&model, &mut |event| {
+                control = control.or(observer(event));
+                control
+            })?;
+            self.finish_epoch(model, &velocities, &evaluation)?;
             let metrics = self.position.metrics.last().expect("an epoch has just finished");
-            if observer(Event::Epoch(metrics)) == Control::Stop && self.position.epoch < self.config.recipe.epochs {
+            if control.or(observer(Event::Epoch(metrics))) == Control::Stop
+                && self.position.epoch < self.config.recipe.epochs
+            {
                 return Ok(Outcome::Stopped);
             }
         }
@@ -239,10 +263,10 @@ impl Run {
             self.step(&batch, steps)?;
             self.position.seconds = before + start.elapsed().as_secs_f64();
             self.position.skipped += batch.skipped.len();
-            for error in &batch.skipped {
-                observer(Event::Skipped(error));
-            }
-            if observer(Event::Step(self.report(steps))) == Control::Stop {
+            let skipped = batch.skipped.iter().map(Event::Skipped);
+            let events = skipped.chain([Event::Step(self.report(steps))]);
+            // The observer sees every event, also after it has answered `Stop`.
+            if events.fold(Control::Continue, |control, event| control.or(observer(event))) == Control::Stop {
                 return Ok(Control::Stop);
             }
             if saved.elapsed() >= STATE_INTERVAL {
@@ -288,10 +312,10 @@ impl Run {
     }
 
     /// Evaluates the network as it is deployed: fused, on the engine.
-    fn validate(&self, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
-        let plain = self.model()?.fuse()?;
+    fn validate(&self, model: &Model, observer: &mut impl FnMut(Event<'_>) -> Control) -> Result<Evaluation> {
+        let plain = model.fused(&self.fusion, self.fusion.apply(&model.weights)?);
         let settings = EvaluationSettings {
-            engine: Engine::with_threads(self.config.threads)?,
+            engine: Engine { options: Options::default(), pool: Arc::clone(&self.pool) },
             batch: 64,
             unreadable: self.unreadable(),
         };
@@ -301,8 +325,8 @@ impl Run {
         })
     }
 
-    /// Completes the epoch and writes all files, the state last.
-    fn finish_epoch(&mut self, evaluation: &Evaluation) -> Result<()> {
+    /// Completes the epoch of `model`, the current network, and writes all files, the state last.
+    fn finish_epoch(&mut self, mut model: Model, velocities: &Weights, evaluation: &Evaluation) -> Result<()> {
         let Position { epoch, loss_sum, images, correct, skipped, seconds, .. } = self.position;
         let steps = self.position.step;
         let seen = images.max(1) as f64;
@@ -324,13 +348,13 @@ impl Run {
             metrics: std::mem::take(&mut self.position.metrics),
             ..Position::default()
         };
-        let model = self.model()?;
+        model.training = Some(self.record());
         self.folder.save_model("last.safetensors", &model)?;
         if best {
             self.folder.save_model("best.safetensors", &model)?;
         }
         self.folder.save_metrics(&self.position.metrics, self.config.architecture.name())?;
-        self.save_state()
+        self.folder.save_state(&model.weights, velocities, &self.position)
     }
 
     /// The current network in training form, with a record of its training.
@@ -338,27 +362,53 @@ impl Run {
     /// # Errors
     /// When a parameter is not finite.
     pub fn model(&self) -> Result<Model> {
-        let Config { architecture, labels, preprocessing, recipe, seed, fingerprint, .. } = &self.config;
-        let validation = self.position.metrics.last().and_then(|metrics| metrics.validation_top1);
+        let Config { architecture, labels, preprocessing, .. } = &self.config;
         let mut model = Model::new(architecture.clone(), self.network.weights())?;
         model.labels = labels.clone();
         model.preprocessing = preprocessing.clone();
-        model.training = Some(serde_json::json!({
-            "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
-            "epochs": self.position.epoch,
-            "validation_top1": validation,
-            "seed": seed,
-            "data_fingerprint": fingerprint,
-            "recipe": recipe,
-        }));
+        model.training = Some(self.record());
         Ok(model)
     }
 
-    fn save_state(&self) -> Result<()> {
-        self.folder.save_state(&State {
-            weights: self.network.weights(),
-            velocities: self.optimizer.state(),
-            position: self.position.clone(),
+    /// The record of the training so far.
+    fn record(&self) -> serde_json::Value {
+        let Config { recipe, seed, fingerprint, .. } = &self.config;
+        serde_json::json!({
+            "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
+            "epochs": self.position.epoch,
+            "validation_top1": self.position.metrics.last().and_then(|metrics| metrics.validation_top1),
+            "seed": seed,
+            "data_fingerprint": fingerprint,
+            "recipe": recipe,
         })
+    }
+
+    fn save_state(&self) -> Result<()> {
+        self.folder.save_state(&self.network.weights(), &self.optimizer.state(), &self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use repvgg::zoo::RepVgg;
+
+    use super::*;
+    use crate::recipe::Preset;
+
+    /// A `Stop` that answers a single event of validation is honoured at the end of the epoch.
+    #[test]
+    fn a_stop_during_validation_ends_the_run_after_the_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let preset = Preset::named("quick").unwrap();
+        let spec = RepVgg { depths: [1; 4], width: [0.1; 4], strides: [2; 5], ..RepVgg::default() };
+        let preset = Preset { recipe: preset.recipe.with_epochs(2), model: spec.into() };
+        let mut run = Setup::new("shapes", preset).start(&folder.path().join("run")).unwrap();
+        let mut stopped = false;
+        let outcome = run.train(|event| {
+            let stops = matches!(event, Event::Validation { .. }) && !std::mem::replace(&mut stopped, true);
+            if stops { Control::Stop } else { Control::Continue }
+        });
+        assert_eq!(outcome.unwrap(), Outcome::Stopped);
+        assert_eq!(run.position().epoch, 1);
     }
 }

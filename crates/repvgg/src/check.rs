@@ -24,7 +24,7 @@ mod comparison;
 mod fusion;
 
 pub use comparison::{Comparison, Inputs, LayerDifference, LogitComparison, Parts, Progress, compare, compare_parts};
-pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionReport, fuse, verify};
+pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionProgress, RegionReport, fuse, verify};
 
 use crate::Model;
 

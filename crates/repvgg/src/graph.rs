@@ -246,12 +246,23 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Checks every condition on the operations that does not depend on the image, for graphs from files.
+    /// Checks every condition that does not depend on the image: each operation is possible, and there is exactly one input and
+    /// at least one output.
     ///
     /// # Errors
-    /// Names the first node whose operation is impossible.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.nodes.iter().try_for_each(|node| node.op.check().map_err(|what| Error::spec(&node.name, what)))
+    /// Names the first node whose operation is impossible, or states the number of inputs or outputs.
+    pub fn check(&self) -> Result<()> {
+        for node in &self.nodes {
+            node.op.check().map_err(|what| Error::spec(&node.name, what))?;
+        }
+        let inputs = self.nodes.iter().filter(|node| matches!(node.op, Op::Input { .. })).count();
+        if inputs != 1 {
+            return Err(Error::spec("nodes", expected("one input").found(inputs)));
+        }
+        if self.outputs.is_empty() {
+            return Err(Error::spec("outputs", expected("at least one").found("none")));
+        }
+        Ok(())
     }
 
     /// The graph of the main output alone, without auxiliary heads and the nodes that only they need.

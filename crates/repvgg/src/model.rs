@@ -124,9 +124,8 @@ impl Model {
     /// can be fused.
     ///
     /// # Errors
-    /// When an operation of the graph is impossible, or the weights do not fit the graph.
+    /// When the graph is invalid ([`Graph::check`]), or the weights do not fit it.
     pub fn from_graph(name: impl Into<String>, graph: Graph, weights: Weights) -> Result<Self> {
-        graph.check()?;
         weights.check(&graph)?;
         Ok(Architecture::of_graph(name.into(), graph).into_model(weights, Preprocessing::default().size))
     }
@@ -205,8 +204,9 @@ impl Model {
     /// Checks that the preprocessing produces the channels that the network reads, so that it can classify images.
     ///
     /// # Errors
-    /// When the numbers of channels differ.
+    /// When the preprocessing is invalid ([`Preprocessing::check`]), or the numbers of channels differ.
     pub fn check_images(&self) -> Result<()> {
+        self.preprocessing.check()?;
         self.preprocessing.check_channels(self.input_channels())
     }
 

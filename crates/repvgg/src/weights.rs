@@ -103,8 +103,10 @@ impl Weights {
     /// no negative running variance.
     ///
     /// # Errors
-    /// Names the first parameters that do not fit, the nearest known name of each, and the number of others.
+    /// As [`Graph::check`]; otherwise names the first parameters that do not fit, the nearest known name of each, and the number
+    /// of others.
     pub fn check(&self, graph: &Graph) -> Result<()> {
+        graph.check()?;
         Misfits::of(graph, self).refuse(&str::to_owned)
     }
 }

@@ -104,6 +104,54 @@ fn strides_of_the_claimed_specification_are_used() {
     assert_eq!(formats::open(&path, Some(&named)).unwrap().0.specification(), Some(&named));
 }
 
+/// A document that contradicts the graph beside it is refused, as in safetensors.
+#[test]
+fn an_onnx_file_whose_document_states_other_layers_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, spec) = (folder.path().join("model.onnx"), RepVgg::default());
+    let spec = RepVgg { depths: [2, 1, 1, 1], width: [0.1; 4], classes: 3, ..spec };
+    let model = Model::initialise(spec.into(), 0).unwrap().fuse().unwrap();
+    model.save_onnx(&path, &formats::onnx::WriteOptions::default()).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    assert_eq!(formats::from_bytes(bytes.clone(), None).unwrap().0.specification(), model.specification());
+    let depths = b"\"depths\":[2,";
+    let at = bytes.windows(depths.len()).position(|window| window == depths).unwrap();
+    bytes[at + depths.len() - 2] = b'9';
+    let error = formats::from_bytes(bytes, None).unwrap_err();
+    assert_eq!(error.to_string(), "repvgg.architecture: expected depths [2, 1, 1, 1], found depths [9, 1, 1, 1]");
+    assert!(error.is_format());
+}
+
+/// What a caller's graph and settings can get wrong is an error, not a panic.
+#[test]
+fn models_that_cannot_run_are_refused() {
+    let input = |graph: &mut repvgg::Graph, name: &str, channels| graph.add(name, repvgg::Op::Input { channels }, &[]);
+    let build = |graph| Model::from_graph("given", graph, repvgg::Weights::new()).unwrap_err().to_string();
+    let mut headless = repvgg::Graph::new();
+    input(&mut headless, "input", 3);
+    assert_eq!(build(headless), "outputs: expected at least one, found none");
+
+    let mut twins = repvgg::Graph::new();
+    let pair = [input(&mut twins, "a", 3), input(&mut twins, "b", 4)];
+    let both = twins.add("both", repvgg::Op::Concat, &pair);
+    twins.output("main", both);
+    assert_eq!(build(twins.clone()), "nodes: expected one input, found 2");
+    let engine = Engine::with_threads(1).unwrap();
+    let shape = BatchShape { batch: 1, size: [8, 8] };
+    assert!(engine.session(&twins, &repvgg::Weights::new(), shape).is_err());
+
+    let mut grouped = repvgg::Graph::new();
+    let image = input(&mut grouped, "input", 3);
+    let conv = grouped.add("conv", repvgg::Op::conv(repvgg::graph::Conv2d::square(3, 3, 3).groups(0)), &[image]);
+    grouped.output("main", conv);
+    assert!(build(grouped).starts_with("conv: "));
+
+    let (mut model, _) = open("document.safetensors");
+    model.preprocessing.std.clear();
+    let error = repvgg::classify::Classifier::new(&model).map(|_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("preprocessing: expected 1 or 3 means"), "{error}");
+}
+
 /// Errors use the file's own names, and add the nearest one that would fit.
 #[test]
 fn every_key_is_accounted_for_in_the_spelling_of_the_file() {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use repvgg::check::{self, CheckedFusion, RegionReport};
-use repvgg::fuse::Fusion;
+use repvgg::check::{self, CheckedFusion, RegionProgress, RegionReport};
 use repvgg::{Error, Model, Result};
 use serde_json::json;
 
@@ -57,10 +56,11 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
 /// Fuses a model and checks the result, with a progress bar.
 pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> {
-    let progress = bar(Fusion::new(model.graph()).regions().len(), "checking");
-    let checked = check::fuse(model, size, |region| {
+    let progress = bar(0, "checking");
+    let checked = check::fuse(model, size, |RegionProgress { region, done, total }| {
+        progress.set_length(total as u64);
         progress.set_message(region.name.clone());
-        progress.inc(1);
+        progress.set_position(done as u64);
     });
     progress.finish_and_clear();
     checked

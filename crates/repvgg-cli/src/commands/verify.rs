@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use repvgg::check::{self, Comparison, Inputs, LogitComparison, Parts, Progress, RegionReport};
+use repvgg::check::{self, Comparison, Inputs, LogitComparison, Parts, Progress, RegionProgress, RegionReport};
 use repvgg::{Error, Model, Result, image, npy};
 use repvgg_hub::Opened;
 use serde_json::{Value, json};
@@ -102,10 +102,10 @@ fn compare_on(arguments: &Arguments, models: [&Model; 2], inputs: &Inputs<'_>) -
             progress.set_length(total as u64);
             progress.set_position(done as u64);
         }
-        Progress::Region(region) => {
-            progress.inc_length(1);
+        Progress::Region(RegionProgress { region, done, total }) => {
+            progress.set_length(total as u64);
             progress.set_message(region.name.clone());
-            progress.inc(1);
+            progress.set_position(done as u64);
         }
         _ => {}
     });

@@ -118,3 +118,12 @@ fn scratch_is_private_to_a_worker() {
         assert!(part.iter().all(|&value| value == task as f32), "another worker wrote here");
     });
 }
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn too_many_tasks_panic_before_any_runs() {
+    let pool = ThreadPool::new(2);
+    let call = || pool.run(1 << 32, &|_, _| unreachable!("no task runs"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
+    assert_eq!(pool.map(3, |index| index), [0, 1, 2], "the pool remains usable");
+}

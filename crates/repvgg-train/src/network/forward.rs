@@ -9,7 +9,7 @@ use repvgg::graph::{ActivationKind, BatchNorm, LEAST_NORM, Linear, Node, Pool, S
 use repvgg::program::{Convolution, Operation, Program, Sum, ValueId};
 use repvgg_kernels::{Activation, Geometry};
 
-use crate::ops::{self, Branch};
+use crate::ops::{self, Branch, Threads};
 use crate::tensors::Tensors;
 
 /// The statistics that batch norms normalise with.
@@ -34,12 +34,18 @@ pub(super) struct ObservedStatistics {
 pub(super) struct Forward<'a> {
     program: &'a Program,
     trained: &'a Tensors,
+    threads: &'a Threads,
     statistics: NormStatistics<'a>,
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(program: &'a Program, trained: &'a Tensors, statistics: NormStatistics<'a>) -> Self {
-        Self { program, trained, statistics }
+    pub(super) fn new(
+        program: &'a Program,
+        trained: &'a Tensors,
+        threads: &'a Threads,
+        statistics: NormStatistics<'a>,
+    ) -> Self {
+        Self { program, trained, threads, statistics }
     }
 
     /// The outputs of the program for `images` `[N, C, H, W]`.
@@ -143,7 +149,7 @@ impl<'a> Forward<'a> {
             let [scale, shift] = ["weight", "bias"].map(|suffix| self.parameter(node, suffix));
             Branch { input, scale, shift }
         });
-        let sum = ops::normalised_sum(branches.collect(), norms[0].1.eps, activation);
+        let sum = ops::normalised_sum(self.threads, branches.collect(), norms[0].1.eps, activation);
         // PyTorch's running variance divides by n − 1, its normalisation by n. The variance of a single value stays 0.
         let count = (n * h * w) as f64;
         let unbiased = sum.variance * (count / (count - 1.0).max(1.0));
@@ -186,7 +192,7 @@ impl<'a> Forward<'a> {
 
     fn conv2d(&self, node: &Node, g: Geometry, weight: BurnTensor<1>, input: BurnTensor<4>) -> BurnTensor<4> {
         let shape = [g.out_channels, g.in_channels / g.groups, g.kernel[0], g.kernel[1]];
-        let output = ops::convolution(input, weight.reshape(shape), g);
+        let output = ops::convolution(self.threads, input, weight.reshape(shape), g);
         match node.op.convolution() {
             Some(conv) if conv.bias => output + self.parameter(node, "bias").reshape([1, g.out_channels, 1, 1]),
             _ => output,

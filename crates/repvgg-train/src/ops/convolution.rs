@@ -1,5 +1,7 @@
 //! Convolution on the CPU, with gradients.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -8,24 +10,30 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn::tensor::Tensor as BurnTensor;
-use repvgg_kernels::{Geometry, TrainingConv2d};
+use repvgg_kernels::{Geometry, ThreadPool, TrainingConv2d};
 
 use super::buffers::{acquire, release};
-use super::cpu::{pool, tensor, values};
+use super::cpu::{Threads, tensor, values};
 
 /// [`super::convolution`] on the CPU. Either both tensors are tracked for differentiation or neither.
-pub(super) fn convolution(input: BurnTensor<4>, kernel: BurnTensor<4>, geometry: Geometry) -> BurnTensor<4> {
+pub(super) fn convolution(
+    threads: &Threads,
+    input: BurnTensor<4>,
+    kernel: BurnTensor<4>,
+    geometry: Geometry,
+) -> BurnTensor<4> {
+    let pool = Arc::clone(&threads.kernels);
     if !input.is_autodiff() {
         let [input, kernel] = [input, kernel]
             .map(|tensor| tensor.try_into_primitive::<Flex>().expect("the caller chose the CPU").to_contiguous());
-        return BurnTensor::from_primitive::<Flex>(SavedConvolution { input, kernel, geometry }.forward());
+        return BurnTensor::from_primitive::<Flex>(SavedConvolution { input, kernel, geometry, pool }.forward());
     }
     let [(input, input_node), (kernel, kernel_node)] = [input, kernel].map(|tensor| {
         let tensor = tensor.try_into_primitive::<Autodiff<Flex>>().expect("the caller chose the CPU");
         let (primitive, node) = tensor.into_parts();
         (primitive.to_contiguous(), node)
     });
-    let saved = SavedConvolution { input, kernel, geometry };
+    let saved = SavedConvolution { input, kernel, geometry, pool };
     let output = saved.forward();
     let nodes = [input_node, kernel_node];
     let output = match ConvolutionBackward.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
@@ -41,6 +49,7 @@ struct SavedConvolution {
     input: FlexTensor,
     kernel: FlexTensor,
     geometry: Geometry,
+    pool: Arc<ThreadPool>,
 }
 
 impl SavedConvolution {
@@ -55,21 +64,21 @@ impl SavedConvolution {
         let [p, q] = conv.output_size();
         let shape = [n, self.geometry.out_channels, p, q];
         let mut output = acquire(shape.iter().product());
-        conv.forward(pool(), values(&self.input), values(&self.kernel), &mut output);
+        conv.forward(&self.pool, values(&self.input), values(&self.kernel), &mut output);
         tensor(output, shape)
     }
 
     fn input_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.input.shape().dims::<4>();
         let mut gradient = acquire(shape.iter().product());
-        self.conv().input_gradient(pool(), values(output_gradient), values(&self.kernel), &mut gradient);
+        self.conv().input_gradient(&self.pool, values(output_gradient), values(&self.kernel), &mut gradient);
         tensor(gradient, shape)
     }
 
     fn kernel_gradient(&self, output_gradient: &FlexTensor) -> FlexTensor {
         let shape = self.kernel.shape().dims::<4>();
         let mut gradient = acquire(shape.iter().product());
-        self.conv().weight_gradient(pool(), values(&self.input), values(output_gradient), &mut gradient);
+        self.conv().weight_gradient(&self.pool, values(&self.input), values(output_gradient), &mut gradient);
         tensor(gradient, shape)
     }
 }

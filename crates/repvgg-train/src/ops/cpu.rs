@@ -1,35 +1,34 @@
-//! The CPU thread pool, and slices of the framework's CPU tensors.
+//! The threads of CPU operations, and slices of the framework's CPU tensors.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
-use repvgg::error::expected;
 use repvgg::{Error, Result};
 use repvgg_kernels::ThreadPool;
 
-static POOL: OnceLock<ThreadPool> = OnceLock::new();
-
-/// Sets the number of CPU threads of this process. The default is one per core. Results do not depend on the number.
-///
-/// # Errors
-/// When training has already begun with another number.
-pub(crate) fn use_threads(threads: usize) -> Result<()> {
-    // The framework uses the global rayon pool. If the program has already configured it, its setting takes precedence.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
-    let found = POOL.get_or_init(|| ThreadPool::new(threads)).threads();
-    if found != threads.max(1) {
-        return Err(Error::spec(
-            "threads",
-            expected(format_args!("{threads} set before training begins")).found(format_args!("{found} running")),
-        ));
-    }
-    Ok(())
+/// The threads that a network computes on: a pool for our kernels, and one of the same size for the framework's operations.
+#[derive(Debug, Clone)]
+pub(crate) struct Threads {
+    pub(super) kernels: Arc<ThreadPool>,
+    framework: Arc<rayon::ThreadPool>,
 }
 
-/// The thread pool of the process.
-pub(super) fn pool() -> &'static ThreadPool {
-    POOL.get_or_init(|| ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from)))
+impl Threads {
+    /// Shares `kernels`, and starts as many threads for the framework.
+    ///
+    /// # Errors
+    /// When the system cannot create the threads.
+    pub(crate) fn new(kernels: &Arc<ThreadPool>) -> Result<Self> {
+        let framework = rayon::ThreadPoolBuilder::new().num_threads(kernels.threads()).build();
+        let framework = framework.map_err(|error| Error::io("threads", std::io::Error::other(error)))?;
+        Ok(Self { kernels: Arc::clone(kernels), framework: Arc::new(framework) })
+    }
+
+    /// Calls `compute` where the framework's operations use these threads.
+    pub(crate) fn scope<T: Send>(&self, compute: impl FnOnce() -> T + Send) -> T {
+        self.framework.install(compute)
+    }
 }
 
 /// The elements of a contiguous tensor.

@@ -15,6 +15,10 @@ fn tracked<const D: usize>(seed: usize, shape: [usize; D]) -> BurnTensor<D> {
     BurnTensor::from_data(TensorData::new(values, shape), &device).require_grad()
 }
 
+fn threads() -> Threads {
+    Threads::new(&repvgg::engine::thread_pool(2).unwrap()).unwrap()
+}
+
 fn read<const D: usize>(tensor: &BurnTensor<D>) -> Vec<f32> {
     tensor.to_data().try_into_vec().unwrap()
 }
@@ -53,7 +57,8 @@ fn convolutions_and_their_gradients_equal_the_frameworks() {
             [read(&output), read(&input.grad(&gradients).unwrap()), read(&kernel.grad(&gradients).unwrap())]
         };
         let terms = 3 * 7 * 6;
-        for (ours, theirs) in run(convolution::convolution).iter().zip(&run(composed::convolution)) {
+        let ours = run(|input, kernel, g| convolution(&threads(), input, kernel, g));
+        for (ours, theirs) in ours.iter().zip(&run(composed::convolution)) {
             assert_close(ours, theirs, terms);
         }
     }
@@ -83,7 +88,8 @@ fn normalised_sums_and_their_gradients_equal_the_frameworks() {
             found.extend(scales.iter().chain(&shifts).map(|vector| read(&vector.grad(&gradients).unwrap())));
             found
         };
-        for (ours, theirs) in run(normalised_sum::normalised_sum).iter().zip(&run(composed::normalised_sum)) {
+        let ours = run(|branches, epsilon, activation| normalised_sum(&threads(), branches, epsilon, activation));
+        for (ours, theirs) in ours.iter().zip(&run(composed::normalised_sum)) {
             assert_close(ours, theirs, 5 * 7 * 3);
         }
     }

@@ -39,9 +39,6 @@ pub struct Config {
     pub architecture: Specification,
 }
 
-/// The maximum number of threads, the same as the engine's.
-const THREAD_LIMIT: usize = 1 << 10;
-
 impl Config {
     /// Checks that this configuration can be trained on `data`, before anything is written or computed.
     ///
@@ -51,9 +48,6 @@ impl Config {
         self.preprocessing.check()?;
         self.recipe.check(self.preprocessing.size)?;
         self.preprocessing.check_channels(self.architecture.input_channels())?;
-        if !(1..=THREAD_LIMIT).contains(&self.threads) {
-            return Err(Error::spec("threads", expected(format_args!("1 to {THREAD_LIMIT}")).found(self.threads)));
-        }
         if self.labels != data.labels || self.labels.len() != self.architecture.classes() {
             let problem =
                 expected(format_args!("the {} classes of the data", data.labels.len())).found(self.labels.len());

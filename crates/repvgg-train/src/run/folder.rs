@@ -163,12 +163,12 @@ impl Folder {
     }
 
     /// Writes the state to one file, so that its parts are always consistent.
-    pub(super) fn save_state(&self, state: &State) -> Result<()> {
+    pub(super) fn save_state(&self, weights: &Weights, velocities: &Weights, position: &Position) -> Result<()> {
         let path = self.file("state.safetensors");
         let position =
-            serde_json::to_string(&state.position).map_err(|error| Error::format(path.display(), error.to_string()))?;
-        let mut tensors = state.weights.clone();
-        for (name, velocity) in state.velocities.iter() {
+            serde_json::to_string(position).map_err(|error| Error::format(path.display(), error.to_string()))?;
+        let mut tensors = weights.clone();
+        for (name, velocity) in velocities.iter() {
             tensors.insert(format!("{VELOCITY}{name}"), velocity.clone());
         }
         let metadata = HashMap::from([(POSITION.to_owned(), position)]);

@@ -6,13 +6,15 @@ use repvgg::zoo::{BLOCKS, BlockKind, RepVgg};
 use repvgg::{Graph, Specification, Weights};
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
+use crate::pool;
+
 const SETTINGS: SgdSettings =
     SgdSettings { momentum: 0.9, nesterov: false, weight_decay: 0.0, decayed: Decayed::KernelsAndIdentities };
 
 /// The losses of `steps` steps on one batch of distinct images, and the parameters before and after them.
 fn train(graph: &Graph, size: [usize; 2], classes: usize, steps: usize) -> (Vec<f64>, Weights, Weights) {
     let before = Weights::initialise(graph, 1);
-    let mut network = Network::new(graph.clone(), &before, Device::cpu()).unwrap();
+    let mut network = Network::new(graph.clone(), &before, Device::cpu(), &pool()).unwrap();
     let mut sgd = Sgd::new(SETTINGS, graph, Device::cpu());
     let images: Vec<f32> = (0..4 * 3 * size[0] * size[1]).map(|i| ((i * i % 977) as f32 * 0.013).sin()).collect();
     let labels: Vec<usize> = (0..4).map(|i| i % classes).collect();

@@ -1,5 +1,6 @@
 //! Compares five training steps with PyTorch's, which `tools/goldens_train.py` computes in double precision.
 
+use crate::pool;
 use crate::tiny::{self, Head, Shape};
 use repvgg::{Graph, Tensor, Weights};
 use repvgg_train::{Batch, Device, LossSettings, Network, Sgd, SgdSettings};
@@ -76,7 +77,7 @@ fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
 }
 
 fn assert_trains_like_pytorch(golden: &Golden, nesterov: bool) {
-    let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu()).unwrap();
+    let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu(), &pool()).unwrap();
     let mut sgd = Sgd::new(SgdSettings { nesterov, ..SgdSettings::default() }, &golden.graph, Device::cpu());
     for (step, expected) in golden.losses.iter().enumerate() {
         let report = network.step(&golden.batch(), &LOSS, &mut sgd, 0.1).unwrap();
@@ -92,7 +93,7 @@ fn assert_trains_like_pytorch(golden: &Golden, nesterov: bool) {
 
 fn assert_gradients_like_pytorch(golden: &Golden) {
     let settings = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SgdSettings::default() };
-    let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu()).unwrap();
+    let mut network = Network::new(golden.graph.clone(), &golden.initial, Device::cpu(), &pool()).unwrap();
     let mut sgd = Sgd::new(settings, &golden.graph, Device::cpu());
     network.step(&golden.batch(), &LOSS, &mut sgd, 0.1).unwrap();
     let velocities = sgd.state();

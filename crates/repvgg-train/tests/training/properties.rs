@@ -1,12 +1,17 @@
 //! Properties of training that hold for any weights.
 
+use std::sync::Arc;
+
+use repvgg::engine::thread_pool;
 use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
 use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op, Specification, Tensor, Weights};
+use repvgg_kernels::ThreadPool;
 use repvgg_testing::positive_weights;
 use repvgg_train::{Batch, Decayed, Device, LossSettings, Network, Sgd, SgdSettings};
 
+use crate::pool;
 use crate::tiny::{self, CLASSES, Head, Shape};
 
 const SIZE: [usize; 2] = [12, 12];
@@ -24,7 +29,11 @@ fn tiny_network() -> Graph {
 }
 
 fn start(graph: &Graph) -> (Network, Sgd) {
-    let network = Network::new(graph.clone(), &Weights::initialise(graph, 3), Device::cpu()).unwrap();
+    start_on(&pool(), graph)
+}
+
+fn start_on(pool: &Arc<ThreadPool>, graph: &Graph) -> (Network, Sgd) {
+    let network = Network::new(graph.clone(), &Weights::initialise(graph, 3), Device::cpu(), pool).unwrap();
     (network, Sgd::new(SETTINGS, graph, Device::cpu()))
 }
 
@@ -50,11 +59,12 @@ fn two_runs_of_a_network_large_enough_for_all_threads_are_equal_bit_for_bit() {
     let spec =
         RepVgg { depths: [1, 2, 2, 1], width: [0.5; 4], classes: 4, strides: [1, 1, 2, 2, 2], ..RepVgg::default() };
     let graph = spec.training_graph().unwrap();
-    let run = || {
-        let (mut network, mut sgd) = start(&graph);
+    let run = |threads| {
+        let (mut network, mut sgd) = start_on(&thread_pool(threads).unwrap(), &graph);
         (train(&mut network, &mut sgd, 3), network.weights())
     };
-    assert_eq!(run(), run());
+    assert_eq!(run(2), run(2));
+    assert_eq!(run(3), run(1));
 }
 
 #[test]
@@ -65,7 +75,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 
     let (mut first, mut first_sgd) = start(&graph);
     train(&mut first, &mut first_sgd, 2);
-    let mut second = Network::new(graph.clone(), &first.weights(), Device::cpu()).unwrap();
+    let mut second = Network::new(graph.clone(), &first.weights(), Device::cpu(), &pool()).unwrap();
     let mut second_sgd = Sgd::new(SETTINGS, &graph, Device::cpu());
     second_sgd.load_state(&first_sgd.state()).unwrap();
     train(&mut second, &mut second_sgd, 2);
@@ -161,7 +171,7 @@ fn gradients_of_every_operation_equal_central_differences() {
     let batch = Batch { images: &images, size: SIZE, labels: &labels };
     let plain = SgdSettings { momentum: 0.0, weight_decay: 0.0, ..SETTINGS };
     let step = |weights: &Weights| {
-        let mut network = Network::new(graph.clone(), weights, Device::cpu()).unwrap();
+        let mut network = Network::new(graph.clone(), weights, Device::cpu(), &pool()).unwrap();
         let mut sgd = Sgd::new(plain, &graph, Device::cpu());
         let report = network.step(&batch, &LossSettings::default(), &mut sgd, 0.0).unwrap();
         (report.loss, sgd.state())
@@ -189,7 +199,7 @@ fn a_normalised_filter_of_zeros_trains() {
     let graph = every_operation();
     let mut weights = Weights::initialise(&graph, 5);
     weights.get_mut("normalised.weight").unwrap().data_mut()[..36].fill(0.0);
-    let mut network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
+    let mut network = Network::new(graph.clone(), &weights, Device::cpu(), &pool()).unwrap();
     let mut sgd = Sgd::new(SETTINGS, &graph, Device::cpu());
     train(&mut network, &mut sgd, 2);
     let trained = network.weights();
@@ -215,7 +225,7 @@ fn logits_equal_the_reference_interpreters() {
         let size = if graph.nodes().len() < 40 { SIZE } else { [40, 40] };
         let weights = positive_weights(&graph, 1);
         let images = Tensor::from_fn([2, 3, size[0], size[1]], |i| ((i * i % 977) as f32 * 0.013).sin());
-        let network = Network::new(graph.clone(), &weights, Device::cpu()).unwrap();
+        let network = Network::new(graph.clone(), &weights, Device::cpu(), &pool()).unwrap();
         let found = network.logits(images.data(), size).unwrap();
         let expected = logits(&graph, &weights, &images.to_f64()).unwrap();
         let magnitude =

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::fusion::{FusionReport, RegionReport, verify};
+use super::fusion::{FusionReport, RegionProgress, verify};
 use super::image_size;
 use crate::engine::{Accuracy, BatchShape, Engine, Options, Session, thread_pool};
 use crate::error::expected;
@@ -42,7 +42,7 @@ pub enum Progress<'a> {
         total: usize,
     },
     /// A fused region was compared with its branches.
-    Region(&'a RegionReport),
+    Region(RegionProgress<'a>),
 }
 
 /// Two models compared.
@@ -231,7 +231,7 @@ fn first_choice(logits: &[f32]) -> Option<usize> {
 ///
 /// # Errors
 /// When a graph cannot be built or cannot take images of this size.
-pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(&RegionReport)) -> Result<Parts> {
+pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(RegionProgress<'_>)) -> Result<Parts> {
     let [a, b] = models;
     let (training, plain) = match (a.form(), b.form()) {
         (Form::Training, Form::Plain) => (a, b),

@@ -50,7 +50,7 @@ impl CheckedFusion {
 /// # Errors
 /// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size.
 /// [`CheckedFusion::accept`] reports a fusion that is not exact.
-pub fn fuse(model: &Model, size: usize, progress: impl FnMut(&RegionReport)) -> Result<CheckedFusion> {
+pub fn fuse(model: &Model, size: usize, progress: impl FnMut(RegionProgress<'_>)) -> Result<CheckedFusion> {
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
     }
@@ -76,6 +76,17 @@ pub struct RegionReport {
     pub largest_weight: f64,
     /// The largest `|γ| / √(σ² + ε)` of the region's batch norms.
     pub largest_gain: f64,
+}
+
+/// Progress of the comparison of regions.
+#[derive(Debug, Clone, Copy)]
+pub struct RegionProgress<'a> {
+    /// The region that was compared last.
+    pub region: &'a RegionReport,
+    /// Regions compared.
+    pub done: usize,
+    /// Regions to compare.
+    pub total: usize,
 }
 
 /// A fusion compared with its training form.
@@ -129,13 +140,14 @@ pub fn verify(
     weights: &Weights,
     fused: &Weights,
     size: usize,
-    mut progress: impl FnMut(&RegionReport),
+    mut progress: impl FnMut(RegionProgress<'_>),
 ) -> Result<FusionReport> {
     let mut noise = Normal::new(0x5eed);
-    let mut regions = Vec::with_capacity(fusion.regions().len());
+    let total = fusion.regions().len();
+    let mut regions = Vec::with_capacity(total);
     for region in fusion.regions() {
         let report = verify_region(fusion.original(), region, weights, fused, &mut noise)?;
-        progress(&report);
+        progress(RegionProgress { region: &report, done: regions.len() + 1, total });
         regions.push(report);
     }
     let network_input = [2, fusion.original().input_channels(), size, size];

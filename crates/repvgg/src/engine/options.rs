@@ -100,6 +100,9 @@ impl Engine {
     }
 
     /// The default options with one thread per processor core.
+    ///
+    /// # Panics
+    /// If the system cannot create the threads; [`with_threads`](Self::with_threads) returns an error instead.
     pub fn on_all_cores() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { options: Options::default(), pool: Arc::new(ThreadPool::new(threads)) }
@@ -125,10 +128,10 @@ impl fmt::Debug for Engine {
 /// A pool of `threads` threads, the caller's included, that any number of sessions can share.
 ///
 /// # Errors
-/// When `threads` is 0 or more than 1024.
+/// When `threads` is 0 or more than 1024, or the system cannot create them.
 pub fn thread_pool(threads: usize) -> Result<Arc<ThreadPool>> {
     check_extent("threads", threads, THREAD_LIMIT)?;
-    Ok(Arc::new(ThreadPool::new(threads)))
+    ThreadPool::try_new(threads).map(Arc::new).map_err(|error| Error::io("threads", error))
 }
 
 fn check_extent(name: &str, found: usize, limit: usize) -> Result<()> {

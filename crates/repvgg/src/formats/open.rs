@@ -14,6 +14,7 @@ use crate::error::expected;
 use crate::file::read_bounded;
 use crate::image::Preprocessing;
 use crate::model::{Architecture, Form};
+use crate::zoo::RepVgg;
 use crate::{Error, ErrorKind, Model, Result, Specification};
 
 /// The kind of a model file.
@@ -127,10 +128,13 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
     let candidates: Vec<Architecture> = match claimed {
         Some(claimed) => {
             let forms = [Form::Plain, Form::Training].into_iter();
-            forms.filter_map(|form| Architecture::new(claimed.clone(), form).ok()).collect()
+            forms.map(|form| Architecture::new(claimed.clone(), form)).collect::<Result<_>>()?
         }
         None => {
-            let described = document.as_ref().and_then(|document| document.network(None).ok());
+            let described = document.as_ref().map(|document| document.network(None)).transpose()?;
+            if let (Some(described), Some(inferred)) = (&described, &inferred) {
+                check_layers(described, &inferred.spec)?;
+            }
             let known = inferred.and_then(|inferred| Architecture::new(inferred.spec.into(), inferred.form).ok());
             described.into_iter().chain(known).collect()
         }
@@ -154,6 +158,20 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
     };
     model.check_annotations()?;
     Ok((model, origin))
+}
+
+/// Checks that the RepVGG that a document describes has the layers of the weights beside it. Weights reveal neither a fused block
+/// nor auxiliary heads, which ONNX files do not have.
+///
+/// # Errors
+/// When they differ; the error states both.
+fn check_layers(described: &Architecture, found: &RepVgg) -> Result<()> {
+    let Some(spec) = described.specification.as_ref().and_then(Specification::repvgg) else { return Ok(()) };
+    let comparable = RepVgg { block: found.block, auxiliary_heads: found.auxiliary_heads, ..spec.clone() };
+    match comparable.differs_from(found) {
+        Some([described, found]) => Err(Error::format("repvgg.architecture", expected(found).found(described))),
+        None => Ok(()),
+    }
 }
 
 /// Guesses the kind of a file that is not a model.

@@ -173,7 +173,7 @@ pub enum ActivationKind {
     Sigmoid,
     /// `x / (1 + e⁻ˣ)` (Swish with β = 1, Ramachandran et al., 1710.05941)
     Silu,
-    /// `min(max(x, low), high)`; either bound may be infinite.
+    /// `min(max(x, low), high)`. Both are finite, as in JSON: `f32::MIN` and `f32::MAX` stand for no bound.
     Clip {
         /// The least value.
         low: f32,

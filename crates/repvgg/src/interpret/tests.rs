@@ -84,7 +84,7 @@ fn nonlinearities_by_hand() {
     let x = Tensor::new([1, 1, 1, 5], vec![-2.0, -0.5, 0.0, 0.5, 8.0]).unwrap();
     let value = |kind| apply(Op::Activation(kind), &[], &x).into_data();
     assert_eq!(value(ActivationKind::RELU6), [0.0, 0.0, 0.0, 0.5, 6.0]);
-    assert_eq!(value(ActivationKind::Clip { low: f32::NEG_INFINITY, high: 0.25 }), [-2.0, -0.5, 0.0, 0.25, 0.25]);
+    assert_eq!(value(ActivationKind::Clip { low: f32::MIN, high: 0.25 }), [-2.0, -0.5, 0.0, 0.25, 0.25]);
     assert_eq!(value(ActivationKind::LeakyRelu { slope: 0.5 }), [-1.0, -0.25, 0.0, 0.5, 8.0]);
     assert_eq!(value(ActivationKind::HardSigmoid { slope: 0.5, offset: 0.25 }), [0.0, 0.0, 0.25, 0.5, 1.0]);
     // Two pixels of two channels, whose odds are 3 to 1 and 1 to 1.

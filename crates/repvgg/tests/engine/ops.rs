@@ -94,7 +94,7 @@ fn elementwise_ops() {
     for kind in [
         ActivationKind::RELU6,
         ActivationKind::Clip { low: -0.25, high: 0.5 },
-        ActivationKind::Clip { low: f32::NEG_INFINITY, high: 0.125 },
+        ActivationKind::Clip { low: f32::MIN, high: 0.125 },
         ActivationKind::LeakyRelu { slope: 0.1 },
         ActivationKind::HardSigmoid { slope: 0.75, offset: 0.5 },
     ] {

@@ -106,7 +106,7 @@ impl<'m> Reader<'m> {
             (0.0, f32::INFINITY) => self.activation(node, ActivationKind::Relu),
             (f32::NEG_INFINITY, f32::INFINITY) => self.data(node, 0),
             (low, high) if low <= high => {
-                let [low, high] = [low, high].map(|bound| bound.clamp(-f32::MAX, f32::MAX));
+                let [low, high] = [low, high].map(|bound| bound.clamp(f32::MIN, f32::MAX));
                 self.activation(node, ActivationKind::Clip { low, high })
             }
             _ => Err(expected("min of at most max").found(format_args!("{low} and {high}")).into()),

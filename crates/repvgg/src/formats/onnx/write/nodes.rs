@@ -239,14 +239,18 @@ impl Writer<'_, '_> {
             }
             ActivationKind::Clip { low, high } => {
                 let bounds = [("min", low), ("max", high)];
+                let is_bound = |bound: f32| bound.abs() < f32::MAX;
                 if self.builder.opset < CLIP_BOUNDS_ARE_INPUTS {
-                    let finite = bounds.into_iter().filter(|(_, bound)| bound.is_finite());
-                    return ("Clip", finite.map(|(name, bound)| float(name, bound)).collect());
+                    let present = bounds.into_iter().filter(|&(_, bound)| is_bound(bound));
+                    return ("Clip", present.map(|(name, bound)| float(name, bound)).collect());
                 }
                 for (name, bound) in bounds {
                     let name = format!("{}.{name}", node.name);
-                    let is_bound = bound.is_finite();
-                    inputs.push(if is_bound { self.builder.floats(&name, &[], vec![bound]) } else { String::new() });
+                    inputs.push(if is_bound(bound) {
+                        self.builder.floats(&name, &[], vec![bound])
+                    } else {
+                        String::new()
+                    });
                 }
                 while inputs.last().is_some_and(String::is_empty) {
                     inputs.pop();
