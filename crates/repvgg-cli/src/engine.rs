@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use repvgg::engine::{self, Algorithm, Engine, Level, Options, thread_pool};
 
+use crate::listed;
 use crate::source::default_threads;
 
 /// The options of the engine.
@@ -15,11 +16,11 @@ pub(crate) struct EngineOptions {
     /// Accuracy of Winograd's algorithm: larger tiles are faster and less accurate [default: strict for `repvgg run`, else default]
     #[arg(long, value_enum)]
     accuracy: Option<Accuracy>,
-    /// Algorithm for every layer that supports it, such as direct or winograd4 [default: the fastest for each layer]
+    /// Algorithm for every layer that supports it [default: the fastest for each layer]
     ///
-    /// One of direct, depthwise, winograd2 to winograd8, and winograd2-raw to winograd8-raw, which transform weights while they run.
-    /// Layers that do not support it use their fastest algorithm. Overrides --accuracy.
-    #[arg(long, value_name = "NAME")]
+    /// Layers that do not support it use their fastest algorithm. Those that end in -raw transform weights while they run. Overrides
+    /// --accuracy.
+    #[arg(long, value_name = "NAME", value_parser = listed::algorithm())]
     algorithm: Option<Algorithm>,
     /// Memory limit for packed weights, such as 200M or 1G [default: none]
     ///
@@ -27,8 +28,8 @@ pub(crate) struct EngineOptions {
     /// algorithm of --algorithm. K, M and G are powers of 1024.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
-    /// Instruction set: portable, avx2 or avx512 [default: the best that this processor supports]
-    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    /// Instruction set [default: the best that this processor supports]
+    #[arg(long, value_name = "LEVEL", value_parser = listed::level())]
     simd: Option<Level>,
 }
 
@@ -75,11 +76,6 @@ impl EngineOptions {
     }
 }
 
-fn parse_level(name: &str) -> Result<Level, String> {
-    let names = Level::NAMES.join(", ");
-    Level::named(name).ok_or_else(|| format!("expected one of {names} that this processor supports, found {name}"))
-}
-
 /// Parses `1000000`, `200M` or `1.5GiB`. K, M and G are powers of 1024.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -109,12 +105,5 @@ mod tests {
             let expected = format!("expected a number of bytes such as 200M or 1G, found {wrong}");
             assert_eq!(parse_bytes(wrong), Err(expected));
         }
-    }
-
-    #[test]
-    fn only_levels_of_this_processor_are_accepted() {
-        assert!(parse_level("portable").is_ok());
-        let expected = "expected one of portable, avx2, avx512 that this processor supports, found sse9".to_owned();
-        assert_eq!(parse_level("sse9"), Err(expected));
     }
 }

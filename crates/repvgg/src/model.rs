@@ -8,6 +8,9 @@ use crate::image::Preprocessing;
 use crate::{Error, Graph, Result, Specification, Weights};
 
 /// The form of a network: which of its two graphs its weights belong to.
+///
+/// A model built from a specification starts in training form, also where nothing can be fused, as in a VGG without batch
+/// norm. A graph without a specification is taken for the plain form if nothing can be fused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -120,8 +123,8 @@ impl Model {
         Ok(architecture.into_model(weights, size))
     }
 
-    /// A network from any graph and its weights, without labels, with the usual preprocessing. It is in plain form if nothing
-    /// can be fused.
+    /// A network from any graph and its weights, without labels, with the usual preprocessing. It is in plain [form](Form) if
+    /// nothing can be fused.
     ///
     /// # Errors
     /// When the graph is invalid ([`Graph::check`]), or the weights do not fit it.

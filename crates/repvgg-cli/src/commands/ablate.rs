@@ -8,7 +8,7 @@ use repvgg::engine::BatchShape;
 use repvgg::file::write_atomically;
 use repvgg::fuse::Fusion;
 use repvgg::measure::Speed;
-use repvgg::zoo::{BLOCKS, BlockKind, RepVgg, paper};
+use repvgg::zoo::{BlockKind, RepVgg, paper};
 use repvgg::{Error, Model, Result, Specification, cost};
 use repvgg_train::ablation::{Ablation, Trial};
 use repvgg_train::data::{self, Data};
@@ -20,6 +20,7 @@ use super::CommandResult;
 use super::fuse::fuse_checked;
 use super::train::train;
 use crate::engine::EngineOptions;
+use crate::listed;
 use crate::measure::{Candidate, ProtocolOptions};
 use crate::output::{self, thousands};
 use crate::report::Forms;
@@ -51,8 +52,8 @@ pub(crate) struct Arguments {
     /// Train only the rows of one table, 6 or 7 [default: both]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(6..=7), conflicts_with = "blocks")]
     table: Option<u8>,
-    /// Kinds of block, separated by commas, such as full,3x3,acb; `repvgg models` lists them [default: those of the tables]
-    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", value_parser = parse_block)]
+    /// Kinds of block, separated by commas; `repvgg models` describes them [default: those of the tables]
+    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", value_parser = listed::block())]
     blocks: Vec<BlockKind>,
     /// Number of seeds, starting at 0 [default: 3, or 2 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME|SPEC.toml")]
     model: Option<String>,
     /// Recipe of all rows: a preset of `repvgg train`
-    #[arg(long, value_name = "NAME", default_value = "ablation")]
+    #[arg(long, value_name = "NAME", default_value = "ablation", value_parser = listed::preset())]
     preset: String,
     /// Passes over the training images [default: the preset's]
     #[arg(long, value_name = "N")]
@@ -73,13 +74,6 @@ pub(crate) struct Arguments {
     format: Format,
     #[command(flatten)]
     engine: EngineOptions,
-}
-
-fn parse_block(name: &str) -> Result<BlockKind, String> {
-    BlockKind::named(name).ok_or_else(|| {
-        let known = BLOCKS.iter().map(|block| block.name).collect::<Vec<_>>().join(", ");
-        format!("expected one or more of {known}, found {name:?}")
-    })
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {

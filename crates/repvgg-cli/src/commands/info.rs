@@ -79,7 +79,7 @@ impl ShownNetwork {
         let training = model.training_specification().map(|known| known.training_graph()).transpose()?;
         Ok(Self {
             name: model.name().to_owned(),
-            architecture: model.architecture(),
+            architecture: model.to_architecture(),
             specification: model.specification().cloned(),
             form: model.form(),
             image_size: model.preprocessing.size,

@@ -16,6 +16,7 @@ use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Control, Event, Outcome, Pretrained, Run, Setup, StepMetrics};
 
 use super::CommandResult;
+use crate::listed;
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
@@ -47,8 +48,8 @@ pub(crate) struct Arguments {
     /// Network: the name of an architecture (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// Recipe: quick, demo, cifar10, imagenet-120, ablation or ablation-quick
-    #[arg(long, value_name = "NAME", default_value = "quick", conflicts_with = "resume")]
+    /// Recipe
+    #[arg(long, value_name = "NAME", default_value = "quick", value_parser = listed::preset(), conflicts_with = "resume")]
     preset: String,
     /// Start from the weights of this model in training form; a head for other classes starts from random weights
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]

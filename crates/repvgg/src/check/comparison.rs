@@ -239,6 +239,9 @@ pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(Regi
         _ => return compare_layers(a, b),
     };
     let fusion = fuse::Fusion::new(training.graph());
+    if fusion.is_plain() {
+        return compare_layers(a, b);
+    }
     match renamed(fusion.graph(), plain) {
         Some(fused) => verify(&fusion, &training.weights, &fused, size, progress).map(Parts::Regions),
         None => Ok(Parts::None),

@@ -52,7 +52,7 @@ pub(super) struct Document {
 impl Document {
     /// The document of a model in a file with the parameter names of `dialect`.
     fn of(model: &Model, dialect: Dialect) -> Self {
-        let architecture = model.architecture();
+        let architecture = model.to_architecture();
         let specification = model.specification().filter(|known| **known != architecture);
         Self {
             version: VERSION,
@@ -152,8 +152,8 @@ impl Document {
 }
 
 impl Model {
-    /// The `architecture` entry of a model file: the specification of a RepVGG, or the graph of any other network.
-    pub fn architecture(&self) -> Specification {
+    /// Builds the `architecture` entry of a model file: the specification of a RepVGG, or a copy of any other network's graph.
+    pub fn to_architecture(&self) -> Specification {
         match self.specification() {
             Some(specification) if specification.repvgg().is_some() => specification.clone(),
             other => {

@@ -3,7 +3,6 @@
 use super::claim::{Strides, reconcile};
 use super::names::NamedTensors;
 use super::{Dialect, Stored};
-use crate::fuse::Fusion;
 use crate::image::Preprocessing;
 use crate::model::{Architecture, Form, Model};
 use crate::weights::Shapes;
@@ -30,8 +29,8 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
     let tensors = NamedTensors::translated(tensors)?;
     if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
         let tensors = tensors.unwrapped();
-        let network = training_network(claimed.clone().adapted_to(&tensors.weights.shapes()))?;
-        return Ok((tensors, network));
+        let specification = claimed.clone().adapted_to(&tensors.weights.shapes());
+        return Ok((tensors, Architecture::new(specification, Form::Training)?));
     }
     match (zoo::infer(&tensors.weights.shapes()), claimed) {
         (Ok((spec, form)), Some(claimed)) => {
@@ -50,19 +49,11 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
                 return Err(Error::new(ErrorKind::Ambiguous, problem).within("architecture"));
             }
             match known.pop() {
-                Some(specification) => Ok((tensors, training_network(specification)?)),
+                Some(specification) => Ok((tensors, Architecture::new(specification, Form::Training)?)),
                 None => Err(error),
             }
         }
     }
-}
-
-/// The network in training form, which is also its plain form if there is nothing to fuse.
-fn training_network(specification: Specification) -> Result<Architecture> {
-    let network = Architecture::new(specification, Form::Training)?;
-    let is_repvgg = network.specification.as_ref().is_some_and(|known| known.repvgg().is_some());
-    let is_plain = !is_repvgg && Fusion::new(&network.graph).is_plain();
-    Ok(Architecture { form: if is_plain { Form::Plain } else { Form::Training }, ..network })
 }
 
 /// A RepVGG inferred from the names and shapes of its parameters.
