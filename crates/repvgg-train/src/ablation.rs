@@ -128,6 +128,33 @@ impl Ablation {
     }
 }
 
+/// The validation accuracy of one kind of block, trained with several seeds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accuracies {
+    /// The top-1 accuracy after the last epoch of each seed, 0 to 1.
+    pub top1: Vec<f64>,
+}
+
+impl Accuracies {
+    /// Adds the accuracy of a finished run.
+    pub fn add(&mut self, run: &Run) {
+        let last = run.position().metrics.last();
+        self.top1.extend(last.and_then(|metrics| metrics.validation_top1));
+    }
+
+    /// The mean over seeds; 0 without any.
+    pub fn mean(&self) -> f64 {
+        self.top1.iter().sum::<f64>() / self.top1.len().max(1) as f64
+    }
+
+    /// The sample standard deviation over seeds; `None` for fewer than two.
+    pub fn standard_deviation(&self) -> Option<f64> {
+        let (mean, count) = (self.mean(), self.top1.len());
+        let squares: f64 = self.top1.iter().map(|top1| (top1 - mean).powi(2)).sum();
+        (count > 1).then(|| (squares / (count - 1) as f64).sqrt())
+    }
+}
+
 /// Keeps runs with different settings out of one table. Threads and device may differ.
 fn check_same(path: &Path, requested: &Config, existing: &Config) -> Result<()> {
     let settings = |config: &Config| {
@@ -144,5 +171,19 @@ fn check_same(path: &Path, requested: &Config, existing: &Config) -> Result<()> 
             Err(Error::spec(path.display(), problem.with_hint("choose another folder")))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_standard_deviation_are_over_seeds() {
+        let one = Accuracies { top1: vec![0.5] };
+        assert_eq!((one.mean(), one.standard_deviation()), (0.5, None));
+        let two = Accuracies { top1: vec![0.5, 0.7] };
+        assert!((two.mean() - 0.6).abs() < 1e-12);
+        assert!((two.standard_deviation().unwrap() - 0.02f64.sqrt()).abs() < 1e-12);
     }
 }

@@ -68,6 +68,8 @@ struct Fields {
 /// Made by [`expected`] or from a string.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problem {
+    /// The place within the function's own subject, such as a field.
+    place: Option<String>,
     summary: Option<String>,
     expected: Option<String>,
     found: Option<String>,
@@ -106,6 +108,9 @@ impl Problem {
 
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
         let mut separator = "";
         for (label, field) in [("", &self.summary), ("expected ", &self.expected), ("found ", &self.found)] {
             if let Some(text) = field {
@@ -134,15 +139,16 @@ impl From<&str> for Problem {
 
 impl From<repvgg_kernels::GeometryError> for Problem {
     fn from(error: repvgg_kernels::GeometryError) -> Self {
-        error.to_string().into()
+        Self { place: Some(error.place()), ..expected(error.expected()).found(error.found()) }
     }
 }
 
 impl Error {
     /// A failure whose place the caller adds with [`within`](Self::within).
     pub fn new(kind: ErrorKind, problem: impl Into<Problem>) -> Self {
-        let (places, others) = (Vec::new(), Vec::new());
-        Self(Box::new(Fields { kind, places, problem: problem.into(), others, source: None }))
+        let mut problem = problem.into();
+        let places = problem.place.take().into_iter().collect();
+        Self(Box::new(Fields { kind, places, problem, others: Vec::new(), source: None }))
     }
 
     /// An error of the operating system at `place`, usually a path.

@@ -223,6 +223,12 @@ impl Peak {
     pub fn macs_per_second(self) -> f64 {
         self.best
     }
+
+    /// The speed of a computation of `macs` multiply-adds in `time`, relative to `threads` threads at this peak. Winograd's
+    /// algorithm multiplies less than a direct convolution, so its speed relative to the direct one's can exceed 1.
+    pub fn relative_speed(self, macs: f64, threads: usize, time: Duration) -> f64 {
+        macs / (self.best * threads as f64) / time.as_secs_f64().max(1e-9)
+    }
 }
 
 /// A network on the engine with a full batch of [`images`].

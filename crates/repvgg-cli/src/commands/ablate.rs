@@ -10,7 +10,7 @@ use repvgg::fuse::Fusion;
 use repvgg::measure::Speed;
 use repvgg::zoo::{BlockKind, RepVgg, paper};
 use repvgg::{Error, Model, Result, Specification, cost};
-use repvgg_train::ablation::{Ablation, Trial};
+use repvgg_train::ablation::{Ablation, Accuracies, Trial};
 use repvgg_train::data::{self, Data};
 use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Outcome, Run};
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             return Ok(ExitCode::from(130));
         }
         let row = rows.iter_mut().find(|row| row.block == trial.block).expect("every block has a row");
-        row.add(&run);
+        row.accuracies.add(&run);
     }
     measure(arguments, &ablation, &mut rows, ablation.image_size(&data[0]))?;
     let report = AblationReport { ablation: &ablation, data: &data[0], rows: &rows };
@@ -133,9 +133,7 @@ fn ablation(arguments: &Arguments) -> anyhow::Result<Ablation> {
 /// The requested blocks without duplicates. The default is those of the paper's tables, in their order.
 fn blocks(arguments: &Arguments) -> Vec<BlockKind> {
     let tables = arguments.table.map_or(6..=7, |table| table..=table);
-    let of_tables =
-        tables.flat_map(paper::networks).map(|row| row.name.split_once(':').map_or("full", |(_, block)| block));
-    let of_tables = of_tables.filter_map(BlockKind::named);
+    let of_tables = tables.flat_map(paper::networks).filter_map(paper::Published::block);
     let requested: Vec<BlockKind> =
         if arguments.blocks.is_empty() { of_tables.collect() } else { arguments.blocks.clone() };
     let mut blocks: Vec<BlockKind> = Vec::new();
@@ -168,8 +166,7 @@ fn announce(run: &Run, trial: Trial) {
 /// The results of one kind of block.
 struct BlockResults {
     block: BlockKind,
-    /// Accuracy of each seed, 0 to 1.
-    top1: Vec<f64>,
+    accuracies: Accuracies,
     parameters: Forms<u64>,
     speed: Option<Forms<Speed>>,
     /// The largest difference of logits between the two forms, divided by the largest logit.
@@ -181,30 +178,7 @@ struct BlockResults {
 impl BlockResults {
     fn new(block: BlockKind) -> Self {
         let parameters = Forms { training: 0, fused: 0 };
-        Self { block, top1: Vec::new(), parameters, speed: None, fusion_error: None, blocked: None }
-    }
-
-    fn add(&mut self, run: &Run) {
-        let last = run.position().metrics.last();
-        self.top1.extend(last.and_then(|metrics| metrics.validation_top1));
-    }
-
-    fn mean(&self) -> f64 {
-        self.top1.iter().sum::<f64>() / self.top1.len().max(1) as f64
-    }
-
-    /// The standard deviation over seeds; none for a single seed.
-    fn spread(&self) -> Option<f64> {
-        let (mean, count) = (self.mean(), self.top1.len());
-        let squares: f64 = self.top1.iter().map(|top1| (top1 - mean).powi(2)).sum();
-        (count > 1).then(|| (squares / (count - 1) as f64).sqrt())
-    }
-
-    /// The corresponding row of the paper's tables.
-    fn paper(&self) -> Option<&'static paper::Published> {
-        let name = self.block.block().name;
-        let of = |row: &&paper::Published| row.name.split_once(':').map_or("full", |(_, block)| block) == name;
-        (6..=7).flat_map(paper::networks).find(of)
+        Self { block, accuracies: Accuracies::default(), parameters, speed: None, fusion_error: None, blocked: None }
     }
 }
 
@@ -246,7 +220,7 @@ impl AblationReport<'_> {
     }
 
     fn row_json(&self, row: &BlockResults) -> serde_json::Value {
-        let paper = row.paper().map(|paper| {
+        let paper = paper::of_block(row.block).map(|paper| {
             json!({
                 "source": paper.source, "name": paper.name, "top1": paper.top1,
                 "training_images_per_second": paper.training_speed,
@@ -256,9 +230,9 @@ impl AblationReport<'_> {
             "name": self.ablation.architecture(row.block, self.data.labels.len()).name(),
             "block": row.block.block().name,
             "paper": paper,
-            "top1": row.top1,
-            "top1_mean": row.mean(),
-            "top1_standard_deviation": row.spread(),
+            "top1": row.accuracies.top1,
+            "top1_mean": row.accuracies.mean(),
+            "top1_standard_deviation": row.accuracies.standard_deviation(),
             "training_parameters": row.parameters.training,
             "parameters": row.parameters.fused,
             "not_fused": row.blocked,
@@ -298,7 +272,7 @@ impl AblationReport<'_> {
 
     fn cells(row: &BlockResults) -> Vec<Cell> {
         let percent = |share: &f64| format!("{:.2}", 100.0 * share);
-        let paper = row.paper();
+        let paper = paper::of_block(row.block);
         let why = row.blocked.as_ref().map(|why| format!("Not fused into one convolution: {why}."));
         let speed = |form: fn(Forms<Speed>) -> Speed| {
             Cell::or_none(row.speed.map(|speed| form(speed).images_per_second), |speed| format!("{speed:.0}"))
@@ -307,8 +281,8 @@ impl AblationReport<'_> {
             Cell::same(row.block.block().name),
             Cell::same(row.block.block().about),
             Cell::or_none(paper.map(|paper| paper.top1), |top1| format!("{top1:.2}")),
-            Cell::new(percent(&row.mean()), row.mean()),
-            Cell::or_none(row.spread(), percent),
+            Cell::new(percent(&row.accuracies.mean()), row.accuracies.mean()),
+            Cell::or_none(row.accuracies.standard_deviation(), percent),
             Cell::or_none(paper.and_then(|paper| paper.training_speed), |speed| format!("{speed:.0}")),
             speed(|speed| speed.training),
             speed(|speed| speed.fused).noted(why),
@@ -338,18 +312,3 @@ const CAUTION: &str = "Differences within the spread over seeds are not signific
 
 /// Images per run in the timing of both forms.
 const BATCH: u32 = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mean_and_spread_are_over_seeds() {
-        let mut row = BlockResults::new(BlockKind::default());
-        row.top1 = vec![0.5];
-        assert_eq!((row.mean(), row.spread()), (0.5, None));
-        row.top1 = vec![0.5, 0.7];
-        assert!((row.mean() - 0.6).abs() < 1e-12);
-        assert!((row.spread().unwrap() - 0.02f64.sqrt()).abs() < 1e-12);
-    }
-}

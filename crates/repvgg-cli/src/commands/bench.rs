@@ -83,9 +83,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let load = start.elapsed();
     let macs = cost(&graph.inference(), size)?.macs * u64::from(arguments.batch);
     let profile = profile(&mut session, arguments.iterations as usize)?;
-    let roofline = macs as f64 / (profile.peak.macs_per_second() * pool.threads() as f64);
     let name = model.name();
-    let report = BenchReport { arguments, session: &session, name, form: model.form(), macs, roofline, load, profile };
+    let report = BenchReport { arguments, session: &session, name, form: model.form(), macs, load, profile };
     if arguments.json {
         print_json(&report.json())?;
     } else {
@@ -126,8 +125,6 @@ struct BenchReport<'a> {
     form: repvgg::Form,
     /// Multiply-adds per run.
     macs: u64,
-    /// Seconds per run of a perfect direct convolution.
-    roofline: f64,
     load: Duration,
     profile: Profile,
 }
@@ -135,6 +132,11 @@ struct BenchReport<'a> {
 impl BenchReport<'_> {
     fn median(&self) -> Duration {
         self.profile.times.median()
+    }
+
+    /// The speed relative to a perfect direct convolution.
+    fn relative_to_direct(&self) -> f64 {
+        self.profile.peak.relative_speed(self.macs as f64, self.session.threads(), self.median())
     }
 
     fn images_per_second(&self) -> f64 {
@@ -158,7 +160,7 @@ impl BenchReport<'_> {
             "images_per_second": self.images_per_second(),
             "macs_per_second": self.macs as f64 / self.median().as_secs_f64(),
             "fma_peak_macs_per_second": self.profile.peak.macs_per_second(),
-            "direct_roofline": self.roofline / self.median().as_secs_f64(),
+            "direct_roofline": self.relative_to_direct(),
             "load_ms": milliseconds(self.load),
             "peak_bytes": self.session.packed_bytes() + self.session.arena_bytes(),
             "packed_bytes": self.session.packed_bytes(),
@@ -200,7 +202,7 @@ impl BenchReport<'_> {
     /// The speed of a layer relative to a perfect direct convolution; 0 for a layer without multiply-adds.
     fn relative_speed(&self, layer: &Layer, time: Duration) -> f64 {
         let macs = layer.macs as f64 * self.session.shape().batch as f64;
-        macs / (self.profile.peak.macs_per_second() * self.session.threads() as f64) / time.as_secs_f64().max(1e-9)
+        self.profile.peak.relative_speed(macs, self.session.threads(), time)
     }
 
     fn text(&self) -> String {
@@ -221,7 +223,7 @@ impl BenchReport<'_> {
             milliseconds(fastest),
             self.images_per_second(),
             self.macs as f64 / self.median().as_secs_f64() / 1e9,
-            self.roofline / self.median().as_secs_f64(),
+            self.relative_to_direct(),
             self.profile.peak.macs_per_second() / 1e9,
             milliseconds(self.load),
             self.session.packed_bytes() as f64 / f64::from(1 << 20),

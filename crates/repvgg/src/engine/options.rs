@@ -7,7 +7,7 @@ use repvgg_kernels::{Accuracy, Algorithm, Level, ThreadPool};
 
 use super::{Prepared, Session, Tuning};
 use crate::error::expected;
-use crate::{Error, Graph, Result, Weights};
+use crate::{Error, Graph, Result, Tensor, Weights};
 
 /// The largest height, width and batch: far larger ones would overflow before memory runs out.
 const EXTENT_LIMIT: usize = 1 << 16;
@@ -115,6 +115,30 @@ impl Engine {
     pub fn session(&self, graph: &Graph, weights: &Weights, shape: BatchShape) -> Result<Session> {
         let prepared = Arc::new(Prepared::new(graph, weights, self.options.clone())?);
         Session::new(&prepared, &self.pool, shape)
+    }
+
+    /// The logits `[N, classes]` of a network for `images` `[N, C, H, W]`, which run in batches of at most 16. To run a network
+    /// repeatedly, keep a [`session`](Self::session).
+    ///
+    /// # Errors
+    /// When the images do not have the network's channels or an extent is 0, and as [`session`](Self::session).
+    pub fn logits(&self, graph: &Graph, weights: &Weights, images: &Tensor) -> Result<Tensor> {
+        const BATCH: usize = 16;
+        let prepared = Arc::new(Prepared::new(graph, weights, self.options.clone())?);
+        let [n, channels, height, width] = images.nchw()?;
+        if channels != graph.input_channels() || [n, height, width].contains(&0) {
+            let problem = expected(format_args!("[N, {}, H, W] without an extent of 0", graph.input_channels()));
+            return Err(Error::shape("images", problem.found(format_args!("{:?}", images.shape()))));
+        }
+        let shape = BatchShape { batch: n.min(BATCH), size: [height, width] };
+        let mut session = Session::new(&prepared, &self.pool, shape)?;
+        let classes = session.output_shape().iter().product::<usize>();
+        let mut logits = Tensor::full([n, classes], 0.0);
+        let batches = images.data().chunks(shape.batch * channels * height * width);
+        for (images, rows) in batches.zip(logits.data_mut().chunks_mut(shape.batch * classes)) {
+            session.run(images, rows)?;
+        }
+        Ok(logits)
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use super::BlockKind;
 use crate::Form;
 use crate::cost::Cost;
 
@@ -47,6 +48,14 @@ pub struct Published {
 
 fn default_size() -> [usize; 2] {
     [224; 2]
+}
+
+impl Published {
+    /// The kind of block that the network is built from.
+    pub fn block(&self) -> Option<BlockKind> {
+        let block = self.name.split_once(':').map(|(_, block)| block);
+        block.map_or_else(|| Some(BlockKind::default()), BlockKind::named)
+    }
 }
 
 /// A figure that can be counted.
@@ -231,6 +240,11 @@ pub fn published(name: &str) -> Option<&'static Published> {
 pub fn networks(table: u8) -> impl Iterator<Item = &'static Published> {
     let source = format!("Table {table}");
     PAPER.network.iter().filter(move |row| row.source == source)
+}
+
+/// The row of Table 6 or 7 about a kind of block.
+pub fn of_block(block: BlockKind) -> Option<&'static Published> {
+    (6..=7).flat_map(networks).find(|row| row.block() == Some(block))
 }
 
 /// The rows of Table 2.

@@ -23,6 +23,7 @@ mod shape;
 mod value;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter;
 use std::path::Path;
 
 use prost::Message;
@@ -161,31 +162,16 @@ impl<'m> Reader<'m> {
 
     /// Reads one node. Its inputs have been read.
     fn read_node(&mut self, node: &'m proto::Node) {
-        let mut outputs = node.output.iter();
-        let failed = |failure: Failure| match failure {
-            Failure::Node(error) => Binding::Failed(error.within(place(node))),
-            Failure::Upstream(error) => Binding::Failed(error),
-        };
-        if is_own_domain(&node.domain) && node.op_type == "Split" {
-            match self.split(node) {
-                Ok(parts) => self.values.extend(outputs.map(String::as_str).zip(parts.into_iter().map(Binding::Data))),
-                Err(failure) => {
-                    let value = failed(failure);
-                    self.values.extend(outputs.map(|name| (name.as_str(), value.clone())));
-                }
+        let (values, rest) = match self.operator(node) {
+            Ok(values) => {
+                let problem = "only its first output is supported, and another one is read";
+                (values, Error::format(place(node), problem))
             }
-            return;
-        }
-        let value = self.operator(node).unwrap_or_else(failed);
-        if let Some(first) = outputs.next() {
-            self.values.insert(first, value);
-        }
-        let mut others = outputs.filter(|name| !name.is_empty()).peekable();
-        if others.peek().is_some() {
-            let problem = "only its first output is supported, and another one is read";
-            let error = Error::format(place(node), problem);
-            self.values.extend(others.map(|name| (name.as_str(), Binding::Failed(error.clone()))));
-        }
+            Err(Failure::Node(error)) => (Vec::new(), error.within(place(node))),
+            Err(Failure::Upstream(error)) => (Vec::new(), error),
+        };
+        let values = values.into_iter().chain(iter::repeat(Binding::Failed(rest)));
+        self.values.extend(node.output.iter().map(String::as_str).zip(values));
     }
 
     /// The outputs by name and draft: the first, and all others that can be read.

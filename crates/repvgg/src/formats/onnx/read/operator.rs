@@ -7,19 +7,19 @@ use super::value::{Binding, Data};
 use super::{Constant, ReadResult, Reader, is_own_domain, proto, short};
 
 impl<'m> Reader<'m> {
-    /// Translates a node and returns its value.
-    pub(super) fn operator(&mut self, node: &'m proto::Node) -> ReadResult<Binding<'m>> {
+    /// Translates a node and returns the values of its outputs, in order; those that the reader does not support are missing.
+    pub(super) fn operator(&mut self, node: &'m proto::Node) -> ReadResult<Vec<Binding<'m>>> {
         if !is_own_domain(&node.domain) {
             return Err(unknown(&format!("{}.{}", short(&node.domain), short(&node.op_type))));
         }
         if let Some(folded) = self.fold(node)? {
-            return Ok(Binding::Constant(Rc::new(folded)));
+            return Ok(vec![Binding::Constant(Rc::new(folded))]);
         }
         let data = match node.op_type.as_str() {
             "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(node)?,
             "AveragePool" => self.average_pool(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
-            "Cast" | "Dropout" | "Identity" => return self.identity(node),
+            "Cast" | "Dropout" | "Identity" => return Ok(vec![self.identity(node)?]),
             "Clip" => self.clip(node)?,
             "Concat" => self.concat(node)?,
             "Conv" => self.convolution(node)?,
@@ -41,13 +41,14 @@ impl<'m> Reader<'m> {
             "Reshape" => self.reshape(node)?,
             "Sigmoid" => self.sigmoid(node)?,
             "Slice" => self.strided_slice(node)?,
+            "Split" => return Ok(self.split(node)?.into_iter().map(Binding::Data).collect()),
             "Squeeze" => self.squeeze(node)?,
             "Sum" => self.sum(node)?,
             "Transpose" => self.transpose(node)?,
             "Unsqueeze" => self.unsqueeze(node)?,
             other => return Err(unknown(short(other))),
         };
-        Ok(Binding::Data(data))
+        Ok(vec![Binding::Data(data)])
     }
 
     /// The name of an input, unless it is omitted.
