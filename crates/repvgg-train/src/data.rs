@@ -24,6 +24,7 @@ pub mod shapes;
 
 use std::{path::Path, sync::Arc};
 
+use repvgg::classify::Outputs;
 use repvgg::error::expected;
 use repvgg::{Error, Model, Result, image::RgbImage};
 
@@ -101,7 +102,7 @@ impl Data {
     /// # Errors
     /// When they differ.
     pub fn check_labels(&self, model: &Model) -> Result<()> {
-        let (classes, labels) = (model.classes(), &self.labels);
+        let (classes, labels) = (Outputs::of(model.graph()).classes(model.classes()), &self.labels);
         if labels.len() != classes {
             let problem = expected(format_args!("the model's {classes} classes")).found(labels.len());
             return Err(Error::shape("labels", problem));

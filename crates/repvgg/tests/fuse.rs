@@ -174,13 +174,13 @@ fn a_report_accepts_a_fusion_and_refuses_a_wrong_kernel() {
     let weights = random_weights(&graph, 3);
     let fusion = Fusion::new(&graph);
     let mut fused = fusion.apply(&weights).unwrap();
-    let report = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap();
+    let report = verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap();
     report.accept().unwrap();
     assert_eq!(report.regions.len(), 9);
     assert!(report.worst_error() > 0.01, "expected a measurable error, found {}", report.worst_error());
     let value = &mut fused.get_mut("stage2.1.rbr_reparam.weight").unwrap().data_mut()[4];
     *value += 1e-4;
-    let error = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
+    let error = verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap().accept().unwrap_err();
     assert!(
         error.to_string().starts_with("stage2.1.rbr_reparam: expected an error of at most 1 bound, found "),
         "{error}"
@@ -251,7 +251,7 @@ fn overflowing_values_are_refused() {
     }
     let fusion = Fusion::new(&graph);
     let fused = fusion.apply(&weights).unwrap();
-    assert!(verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().is_err());
+    assert!(verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap().accept().is_err());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::{print, print_json, table};
 use crate::progress::{bar, duration};
-use crate::source::ModelOptions;
+use crate::source::{ModelOptions, note_preprocessing};
 
 /// Measure a model's accuracy on labelled images: top-1, top-5 and per class
 #[derive(clap::Args)]
@@ -42,10 +42,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let opened = arguments.model.open_with_origin()?;
+    let mut opened = arguments.model.open_with_origin()?;
+    let data = data::open(&arguments.data, arguments.seed)?;
+    arguments.model.unstated.suit(&mut opened, data.side);
     let model = &opened.model;
     model.check_images()?;
-    let data = data::open(&arguments.data, arguments.seed)?;
     data.check_labels(model).map_err(|error| error.within(arguments.data.display()))?;
     let mut engine = arguments.engine.engine()?;
     engine.options.tuning = opened.tuning()?;
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
     let evaluation = evaluate_with_progress(model, &data.validation, &settings)?;
+    note_preprocessing(&opened, &arguments.model.unstated);
     if arguments.json {
         print_json(&evaluation_json(&evaluation, &data.labels))?;
     } else {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::output::{line, print, print_json};
-use crate::source::ModelOptions;
+use crate::source::{ModelOptions, note_preprocessing};
 
 /// Classify images and print the most likely classes of each
 #[derive(clap::Args)]
@@ -40,9 +40,16 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     engine.options.tuning = opened.tuning()?;
     let classifier = Classifier::with_engine(&opened.model, &engine, 1);
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
+    let mut note = Some(|| note_preprocessing(&opened, &arguments.model.unstated));
     let mut failures = 0;
     for path in image::files(&arguments.images)? {
-        match classifier.classify_file(&path, arguments.top as usize) {
+        let predictions = classifier.classify_file(&path, arguments.top as usize);
+        if predictions.is_ok()
+            && let Some(note) = note.take()
+        {
+            note();
+        }
+        match predictions {
             Ok(predictions) if arguments.json => print_json(&predictions_json(&path, &predictions))?,
             Ok(predictions) => print(&predictions_text(&path, &predictions))?,
             Err(error) => {

@@ -215,8 +215,8 @@ fn describe(run: &Run) {
         config.labels.len(),
         data.train.len(),
         data.validation.len(),
-        config.preprocessing.size,
-        config.preprocessing.size
+        config.preprocessing.size[0],
+        config.preprocessing.size[1]
     ));
     let recipe = &config.recipe;
     print_line(&format!(

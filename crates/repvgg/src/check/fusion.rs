@@ -44,13 +44,13 @@ impl CheckedFusion {
 
 /// Fuses `model` and compares every region and the whole network with the training form ([`verify`]).
 ///
-/// The whole network runs on images `[2, C, size, size]`; [`image_size`](super::image_size) suggests a size. `progress` is
+/// The whole network runs on images `[2, C, H, W]` of `size`; [`image_size`](super::image_size) suggests a size. `progress` is
 /// called after each region.
 ///
 /// # Errors
 /// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size.
 /// [`CheckedFusion::accept`] reports a fusion that is not exact.
-pub fn fuse(model: &Model, size: usize, progress: impl FnMut(RegionProgress<'_>)) -> Result<CheckedFusion> {
+pub fn fuse(model: &Model, size: [usize; 2], progress: impl FnMut(RegionProgress<'_>)) -> Result<CheckedFusion> {
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
     }
@@ -130,7 +130,7 @@ impl FusionReport {
 
 /// Compares `fused`, the result of [`Fusion::apply`], with the training form's `weights` on seeded random inputs.
 ///
-/// Each region runs on random activations, the whole network on images `[2, C, size, size]`. `progress` is called after
+/// Each region runs on random activations, the whole network on images `[2, C, H, W]` of `size`. `progress` is called after
 /// each region.
 ///
 /// # Errors
@@ -139,7 +139,7 @@ pub fn verify(
     fusion: &Fusion,
     weights: &Weights,
     fused: &Weights,
-    size: usize,
+    size: [usize; 2],
     mut progress: impl FnMut(RegionProgress<'_>),
 ) -> Result<FusionReport> {
     let mut noise = Normal::new(0x5eed);
@@ -150,7 +150,7 @@ pub fn verify(
         progress(RegionProgress { region: &report, done: regions.len() + 1, total });
         regions.push(report);
     }
-    let network_input = [2, fusion.original().input_channels(), size, size];
+    let network_input = [2, fusion.original().input_channels(), size[0], size[1]];
     let input = normal(network_input.to_vec(), &mut noise);
     let expected = logits(fusion.original(), weights, &input)?;
     let found = logits(fusion.graph(), fused, &input)?;
