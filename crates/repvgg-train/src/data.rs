@@ -19,6 +19,7 @@ mod cached;
 mod cifar;
 mod classes;
 mod folder;
+mod layout;
 mod loader;
 mod matching;
 mod parts;

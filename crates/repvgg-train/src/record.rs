@@ -29,6 +29,8 @@ pub struct Record<'a> {
     pub split: &'a Split,
     /// A sample of the training images.
     pub training_images: &'a Sample,
+    /// Whether the run started from the weights of another model.
+    pub fine_tuned: bool,
     /// The recipe.
     pub recipe: &'a Recipe,
 }
@@ -44,6 +46,9 @@ pub struct TrainingData {
     pub split: Option<Split>,
     /// A sample of the training images.
     pub training_images: Option<Sample>,
+    /// Whether the run started from the weights of another model.
+    #[serde(default)]
+    pub fine_tuned: bool,
 }
 
 impl TrainingData {

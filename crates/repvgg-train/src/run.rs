@@ -419,6 +419,7 @@ impl Run {
             data_fingerprint: fingerprint,
             split: &self.data.split,
             training_images: &self.sample,
+            fine_tuned: self.config.init_from.is_some(),
             recipe,
         };
         serde_json::to_value(record).expect("a record has only text and numbers")

@@ -108,10 +108,10 @@ fn evaluation_text(evaluation: &Evaluation, labels: &[String]) -> String {
         .classes
         .iter()
         .zip(labels)
+        .filter(|(class, _)| class.images > 0)
         .map(|(class, label)| {
-            let top1 = 100.0 * class.correct as f64 / class.images.max(1) as f64;
-            let top1 = if class.images == 0 { "-".to_owned() } else { format!("{top1:.2}") };
-            vec![label.clone(), class.images.to_string(), class.correct.to_string(), top1]
+            let top1 = 100.0 * class.correct as f64 / class.images as f64;
+            vec![label.clone(), class.images.to_string(), class.correct.to_string(), format!("{top1:.2}")]
         })
         .collect();
     let skipped = match evaluation.skipped {

@@ -1,6 +1,7 @@
 //! Folders of images, one for each class.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,20 +34,22 @@ pub(super) struct Class {
 pub(super) struct Entries {
     /// The names of the folders, sorted.
     pub(super) folders: Vec<String>,
-    /// The files, as kinds that are not read.
+    /// The number of images outside the folders.
+    pub(super) images: usize,
+    /// All files, as kinds that are not read.
     pub(super) passed_over: PassedOver,
 }
 
 impl Entries {
     pub(super) fn read(root: &Path) -> Result<Self> {
         let refuse = |error| Error::io(root.display(), error);
-        let mut entries = Self { folders: Vec::new(), passed_over: PassedOver::default() };
+        let mut entries = Self { folders: Vec::new(), images: 0, passed_over: PassedOver::default() };
         for entry in fs::read_dir(root).map_err(refuse)? {
             let path = entry.map_err(refuse)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 return Err(Error::format(path.display(), expected("a UTF-8 name").found("other bytes")));
             };
-            if name.starts_with('.') {
+            if image::is_hidden(name) {
                 continue;
             }
             if path.is_dir() {
@@ -54,6 +57,7 @@ impl Entries {
             } else {
                 let kind = PassedOver::kind(&path);
                 let is_image = image::is_image(&path);
+                entries.images += usize::from(is_image);
                 entries.passed_over.add(if is_image { format!("{kind} outside the class folders") } else { kind });
             }
         }
@@ -68,7 +72,7 @@ impl Classes {
     /// # Errors
     /// When there is none, or one of them has no image.
     pub(super) fn read(root: &Path) -> Result<Self> {
-        let Entries { folders, mut passed_over } = Entries::read(root)?;
+        let Entries { folders, mut passed_over, .. } = Entries::read(root)?;
         if folders.is_empty() {
             let problem = expected("a folder for each class").found("none");
             let problem = if passed_over.is_empty() { problem } else { problem.with_hint(&passed_over) };
@@ -94,6 +98,25 @@ impl Classes {
     /// The names of the classes.
     pub(super) fn names(&self) -> Vec<String> {
         self.classes.iter().map(|class| class.name.clone()).collect()
+    }
+
+    /// The names of folders that every class folder has, if there are several classes.
+    pub(super) fn common_folders(&self) -> Vec<String> {
+        let folders = |class: &Class| -> BTreeSet<String> {
+            // The class, a folder and more.
+            let deep = class.files.iter().filter(|file| file.components().count() > 2);
+            deep.filter_map(|file| Some(file.components().nth(1)?.as_os_str().to_string_lossy().into_owned())).collect()
+        };
+        let [first, others @ ..] = self.classes.as_slice() else { return Vec::new() };
+        let mut common = if others.is_empty() { BTreeSet::new() } else { folders(first) };
+        for class in others {
+            if common.is_empty() {
+                break;
+            }
+            let found = folders(class);
+            common.retain(|name| found.contains(name));
+        }
+        common.into_iter().collect()
     }
 
     /// The names of the classes, of which training needs at least two.

@@ -8,7 +8,8 @@ use repvgg::{Error, Result};
 
 use super::{
     Beside, Data, Split,
-    classes::{Classes, Entries, dataset},
+    classes::{Classes, dataset},
+    layout::Found,
     listed,
     parts::{Layout, Parts},
     random::{Purpose, stream},
@@ -19,17 +20,21 @@ const VALIDATION_SHARE: usize = 5;
 
 /// Opens a folder of class folders, or one with parts, such as `train` and `val`, that have class folders.
 pub(super) fn open(root: &Path, seed: u64) -> Result<Data> {
-    let entries = Entries::read(root)?;
-    match Layout::of(root, &entries.folders)? {
-        Layout::Classes => split(Classes::read(root)?, seed),
-        Layout::Parts(parts) => join(root, parts, entries),
+    let Found { root, layout, mut beside } = Found::at(root, &|_| false)?;
+    match layout {
+        Layout::Classes => {
+            let classes = beside.classes(&root, &|_| false)?;
+            Ok(Data { beside, ..split(classes, seed)? })
+        }
+        Layout::Parts(parts) => join(&root, &parts, beside),
     }
 }
 
 /// The training part and the part that validates it.
-fn join(root: &Path, parts: Parts, entries: Entries) -> Result<Data> {
+fn join(root: &Path, parts: &Parts, mut beside: Beside) -> Result<Data> {
     let [train, validation] = parts.for_training(root)?;
-    let (training, validating) = (Classes::read(&root.join(train))?, Classes::read(&root.join(validation))?);
+    let [training, validating] = [train, validation].map(|part| beside.classes(&root.join(part), &|_| false));
+    let (training, validating) = (training?, validating?);
     let labels = training.labels()?;
     let label = |name: &String| labels.binary_search(name).ok();
     if let Some(class) = validating.classes.iter().find(|class| label(&class.name).is_none()) {
@@ -37,11 +42,8 @@ fn join(root: &Path, parts: Parts, entries: Entries) -> Result<Data> {
         let problem = expected(format_args!("a class of the {train} folder")).found("a new one");
         return Err(Error::format(place.display(), problem));
     }
-    let mut beside = Beside { passed_over: entries.passed_over, ..Beside::default() };
-    beside.passed_over.merge(training.passed_over.clone());
-    beside.passed_over.merge(validating.passed_over.clone());
-    if !parts.others.is_empty() {
-        beside.remarks.push(format!("folders beside the parts are not read: {}", listed(&parts.others)));
+    if !parts.has_validation() {
+        beside.remarks.push(format!("there is no validation part; {validation} chooses the best epoch"));
     }
     let missing: Vec<String> =
         labels.iter().filter(|&name| !validating.classes.iter().any(|class| class.name == *name)).cloned().collect();
@@ -62,7 +64,7 @@ fn join(root: &Path, parts: Parts, entries: Entries) -> Result<Data> {
 /// Holds out a fifth of each class for validation, rounded to at least one image. At least one image remains for training.
 pub(super) fn split(classes: Classes, seed: u64) -> Result<Data> {
     let labels = classes.labels()?;
-    let Classes { root, classes, passed_over } = classes;
+    let Classes { root, classes, .. } = classes;
     let (mut training, mut validation) = (Vec::new(), Vec::new());
     for (label, mut class) in classes.into_iter().enumerate() {
         let count = class.files.len();
@@ -85,7 +87,7 @@ pub(super) fn split(classes: Classes, seed: u64) -> Result<Data> {
         labels,
         side: None,
         split: Split::HeldOut { one_in: VALIDATION_SHARE, seed },
-        beside: Beside { passed_over, ..Beside::default() },
+        beside: Beside::default(),
     })
 }
 

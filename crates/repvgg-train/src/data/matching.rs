@@ -20,14 +20,15 @@ pub(super) struct Matching {
 
 impl Matching {
     /// Matches the classes called `names` with those of `model`: by name if the model has labels; else by number if all names
-    /// are numbers; else by place in `order`, the names of all classes that the model should have.
+    /// are numbers; else by place in `order`, the names of all classes that the model should have. Labels that only count the
+    /// classes, `LABEL_0` and so on, are as good as none, and numbers among labels may have leading zeros.
     ///
     /// # Errors
     /// When the model does not have one of the classes, or which one it is cannot be known. The error's place is `place`.
     pub(super) fn of(model: &Model, names: &[String], order: &[String], place: &Path) -> Result<Self> {
         let numbers: Option<Vec<usize>> = names.iter().map(|name| number(name)).collect();
         let matching = match numbers {
-            _ if !model.labels.is_empty() => Self::by_name(&model.labels, names),
+            _ if !model.labels.is_empty() && !is_counted(&model.labels) => Self::by_name(&model.labels, names),
             Some(numbers) => Self::by_number(model.classes(), names, numbers),
             None => Self::by_order(model.classes(), names, order),
         };
@@ -35,18 +36,21 @@ impl Matching {
     }
 
     fn by_name(labels: &[String], names: &[String]) -> Result<Self, Problem> {
-        let mut known: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
+        let are_numbers = labels.iter().chain(names).all(|name| number(name).is_some());
+        let key =
+            |name: &String| number(name).filter(|_| are_numbers).map_or_else(|| name.clone(), |key| key.to_string());
+        let mut known: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (class, label) in labels.iter().enumerate() {
-            known.entry(label).or_default().push(class);
+            known.entry(key(label)).or_default().push(class);
         }
-        let unknown: Vec<String> = names.iter().filter(|&name| !known.contains_key(name)).cloned().collect();
+        let unknown: Vec<String> = names.iter().filter(|&name| !known.contains_key(&key(name))).cloned().collect();
         if !unknown.is_empty() {
             return Err(expected(format_args!("classes of the model ({})", listed(labels))).found(listed(&unknown)));
         }
-        if let Some(name) = names.iter().find(|&name| known[name].len() > 1) {
-            return Err(expected(format_args!("one class of the model called {name}")).found(known[name].len()));
+        if let Some(name) = names.iter().find(|&name| known[&key(name)].len() > 1) {
+            return Err(expected(format_args!("one class of the model called {name}")).found(known[&key(name)].len()));
         }
-        let classes = names.iter().map(|name| known[name][0]).collect();
+        let classes = names.iter().map(|name| known[&key(name)][0]).collect();
         Ok(Self { classes, labels: labels.to_vec(), assumption: None })
     }
 
@@ -87,6 +91,11 @@ impl Matching {
             format!("the model has no labels: its classes are taken to be, in this order, {}", listed(order));
         Ok(Self { classes: known, labels: order.to_vec(), assumption: Some(assumption) })
     }
+}
+
+/// Whether labels only count the classes, as those of a transformers configuration without labels do.
+fn is_counted(labels: &[String]) -> bool {
+    labels.iter().enumerate().all(|(class, label)| *label == format!("LABEL_{class}"))
 }
 
 /// The number that a folder's name is: digits alone, with or without leading zeros.
@@ -130,6 +139,8 @@ mod tests {
             "data: expected classes of the model (ape, bee, cat, dog and 1 other), found Bee, fox"
         );
         assert_eq!(refusal(&model, &["cat"]), "data: expected one class of the model called cat, found 2");
+        let numbers = self::model(4, &["0", "1", "10", "2"]);
+        assert_eq!(matching(&numbers, &["00", "02", "10"]).unwrap().classes, [0, 3, 2]);
     }
 
     #[test]
@@ -140,6 +151,8 @@ mod tests {
         assert_eq!(found.classes, [0, 1, 10, 11, 2]);
         assert_eq!(found.labels[3], "3");
         assert!(found.assumption.unwrap().contains("the class of its number"));
+        let counted = self::model(3, &["LABEL_0", "LABEL_1", "LABEL_2"]);
+        assert_eq!(matching(&counted, &["2"]).unwrap().classes, [2]);
         let found = matching(&model, &["00000", "00007"]).unwrap();
         assert_eq!((found.classes.as_slice(), found.labels[7].as_str()), ([0, 7].as_slice(), "00007"));
         assert_eq!(

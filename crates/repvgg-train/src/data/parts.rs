@@ -119,6 +119,11 @@ impl Parts {
         }
     }
 
+    /// Whether there is a validation part. Otherwise the test part takes its place.
+    pub(super) fn has_validation(&self) -> bool {
+        self.roles.contains_key(&Role::Validation)
+    }
+
     /// The name of the training part.
     pub(super) fn train(&self) -> Option<&str> {
         self.roles.get(&Role::Train).map(String::as_str)
@@ -150,6 +155,11 @@ impl Role {
 
 fn names(parts: &[&Part<'_>]) -> String {
     listed(&parts.iter().map(|part| part.name.to_owned()).collect::<Vec<_>>())
+}
+
+/// Whether a folder's name is that of a part, or contains one.
+pub(super) fn speaks_of_a_part(name: &str) -> bool {
+    part(name).is_some()
 }
 
 /// The part that a folder's name speaks of, if exactly one of its words is the name of a part.

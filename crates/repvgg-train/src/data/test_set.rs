@@ -13,9 +13,9 @@ use super::{
     Beside, Dataset, Fingerprint, Place,
     classes::{Classes, Entries},
     folder::split,
-    listed,
+    layout::Found,
     matching::Matching,
-    parts::{Layout, Parts},
+    parts::Layout,
 };
 use crate::record::TrainingData;
 use crate::run::fingerprint;
@@ -86,26 +86,26 @@ impl Judged {
             }
             Place::Folder(root) => root,
         };
-        let entries = Entries::read(root)?;
-        match Layout::of(root, &entries.folders)? {
-            Layout::Classes => Self::of_classes(Classes::read(root)?, model, seed),
-            Layout::Parts(parts) => Self::of_parts(root, &parts, entries, model),
+        let is_class = |name: &str| model.labels.iter().any(|label| label == name);
+        let Found { root, layout, mut beside } = Found::at(root, &is_class)?;
+        let part = match &layout {
+            Layout::Classes => root.clone(),
+            Layout::Parts(parts) => root.join(parts.for_evaluation(&root)?),
+        };
+        let classes = beside.classes(&part, &is_class)?;
+        match layout {
+            Layout::Classes => Self::of_classes(classes, beside, model, seed),
+            Layout::Parts(parts) => Self::of_part(classes, beside, model, parts.train().map(|train| root.join(train))),
         }
     }
 
-    /// The validation or test part of a data set.
-    fn of_parts(root: &Path, parts: &Parts, entries: Entries, model: &Model) -> Result<Self> {
-        let classes = Classes::read(&root.join(parts.for_evaluation(root)?))?;
+    /// The validation or test part of a data set, with the folder of its training part.
+    fn of_part(classes: Classes, beside: Beside, model: &Model, train: Option<PathBuf>) -> Result<Self> {
         let names = classes.names();
-        let order = match parts.train() {
-            Some(train) => Entries::read(&root.join(train))?.folders,
+        let order = match train {
+            Some(train) => Entries::read(&train)?.folders,
             None => names.clone(),
         };
-        let mut beside = Beside { passed_over: entries.passed_over, ..Beside::default() };
-        beside.passed_over.merge(classes.passed_over.clone());
-        if !parts.others.is_empty() {
-            beside.remarks.push(format!("folders beside the parts are not read: {}", listed(&parts.others)));
-        }
         let images = classes.dataset();
         let known = TrainingData::of(model);
         let warnings = known.map(|known| known.warning(&*images)).transpose()?.flatten().into_iter().collect();
@@ -113,9 +113,8 @@ impl Judged {
     }
 
     /// Class folders: the images that the model's training held out, those that `seed` holds out, or all.
-    fn of_classes(classes: Classes, model: &Model, seed: Option<u64>) -> Result<Self> {
+    fn of_classes(classes: Classes, mut beside: Beside, model: &Model, seed: Option<u64>) -> Result<Self> {
         let names = classes.names();
-        let mut beside = Beside { passed_over: classes.passed_over.clone(), ..Beside::default() };
         let known = TrainingData::of(model);
         if let Some((images, trained)) = known.as_ref().and_then(|known| known.held_out(&classes)) {
             if let Some(seed) = seed.filter(|&seed| seed != trained) {
@@ -131,7 +130,13 @@ impl Judged {
             None => classes.dataset(),
         };
         let warning = match known {
-            Some(known) if known.has_sample() => known.warning(&*images)?,
+            Some(known) if known.has_sample() => {
+                if known.fine_tuned {
+                    let remark = "the model was fine-tuned; whether its first training saw these images is not known";
+                    beside.remarks.push(remark.to_owned());
+                }
+                known.warning(&*images)?
+            }
             _ => Some(format!(
                 "the model does not say which images it learned from; the {} images here may be among them",
                 images.len()

@@ -98,7 +98,7 @@ impl fmt::Display for PassedOver {
 /// Lists the image files in the folder `path` and its subfolders, sorted by path.
 ///
 /// A file is an image if it has the ending of one, in upper or lower case, or if its first bytes are those of a JPEG, PNG, GIF
-/// or WebP file, whatever its name. If `path` is a file, the list contains only that file. Names that begin with a dot are
+/// or WebP file, whatever its name. If `path` is a file, the list contains only that file. Hidden names ([`is_hidden`]) are
 /// skipped and not counted. Links are followed, but each folder is visited once.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub fn list(path: impl AsRef<Path>) -> Result<Listing> {
         }
         for entry in fs::read_dir(&folder).map_err(refuse)? {
             let entry = entry.map_err(refuse)?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            if is_hidden(&entry.file_name().to_string_lossy()) {
                 continue;
             }
             let path = entry.path();
@@ -188,6 +188,11 @@ impl Found {
     }
 }
 
+/// Whether a file or folder is skipped because of its name: one that begins with a dot, or what macOS adds to archives.
+pub fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || name == "__MACOSX"
+}
+
 /// Whether the file at `path` is an image by its ending or its first bytes, as [`list`] decides.
 pub fn is_image(path: &Path) -> bool {
     path.is_file() && (has_image_ending(path) || has_image_content(path))
@@ -219,8 +224,17 @@ mod tests {
     #[test]
     fn subfolders_are_listed_in_order() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["b/2.PNG", "b/1.jpg", "a.webp", "notes.txt", "b/notes.TXT", "LICENSE", ".hidden.png", ".git/x.png"]
-        {
+        for name in [
+            "b/2.PNG",
+            "b/1.jpg",
+            "a.webp",
+            "notes.txt",
+            "b/notes.TXT",
+            "LICENSE",
+            "__MACOSX/y.png",
+            ".hidden.png",
+            ".git/x.png",
+        ] {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
