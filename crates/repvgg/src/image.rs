@@ -24,6 +24,6 @@ mod resize;
 pub use ::image::RgbImage;
 
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
-pub use list::{files, list};
+pub use list::{Listing, PassedOver, files, is_hidden, is_image, list};
 pub use preprocess::{Preprocessing, normalise};
 pub use resize::{Interpolation, PixelRect, resize};

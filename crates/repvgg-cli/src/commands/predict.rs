@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::image;
+use repvgg::image::{self, Listing};
 use serde_json::json;
 
 use super::CommandResult;
 use crate::engine::EngineOptions;
-use crate::output::{line, print, print_json};
+use crate::output::{line, note_passed_over, print, print_json};
 use crate::source::{ModelOptions, note_preprocessing};
 
 /// Classify images and print the most likely classes of each
@@ -42,7 +42,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
     let mut note = Some(|| note_preprocessing(&opened, &arguments.model.unstated));
     let mut failures = 0;
-    for path in image::files(&arguments.images)? {
+    let Listing { files, passed_over } = image::files(&arguments.images)?;
+    note_passed_over(&passed_over);
+    for path in files {
         let predictions = classifier.classify_file(&path, arguments.top as usize);
         if predictions.is_ok()
             && let Some(note) = note.take()

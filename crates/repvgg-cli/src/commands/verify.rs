@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::check::{self, Comparison, Inputs, LogitComparison, Parts, Progress, RegionProgress, RegionReport};
-use repvgg::{Error, Model, Result, image, npy};
+use repvgg::image::{self, Listing};
+use repvgg::{Error, Model, Result, npy};
 use repvgg_hub::Opened;
 use serde_json::{Value, json};
 
 use super::CommandResult;
-use crate::output::{print, print_json, table};
+use crate::output::{note_passed_over, print, print_json, table};
 use crate::progress::bar;
 use crate::source::{Unstated, default_threads, note_preprocessing, open_with, parse_size};
 
@@ -92,7 +93,8 @@ fn compare(arguments: &Arguments, models: [&Model; 2]) -> Result<(Comparison, St
         return Ok((comparison, format!("{} {:?}", path.display(), input.shape())));
     }
     if !arguments.data.is_empty() {
-        let files = image::files(&arguments.data)?;
+        let Listing { files, passed_over } = image::files(&arguments.data)?;
+        note_passed_over(&passed_over);
         return Ok((compare_on(arguments, models, &Inputs::Files(&files))?, format!("{} image files", files.len())));
     }
     let size = arguments.size.unwrap_or(models[0].preprocessing.size);

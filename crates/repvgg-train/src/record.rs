@@ -1,0 +1,178 @@
+//! The record of its training that a model file keeps: recipe, data, and which images the model learned from.
+
+use std::collections::HashSet;
+use std::fs;
+
+use repvgg::{Model, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Dataset, Fingerprint, Split};
+use crate::recipe::Recipe;
+
+/// The most images that a [`Sample`] keeps.
+const SAMPLED: usize = 128;
+
+/// The record of a training run in a model file, as JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record<'a> {
+    /// The program that trained the model, with its version.
+    pub program: &'static str,
+    /// Finished epochs.
+    pub epochs: usize,
+    /// The share of correctly classified validation images after the last epoch, 0 to 1.
+    pub validation_top1: Option<f64>,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The fingerprint of the data set in hexadecimal.
+    pub data_fingerprint: &'a str,
+    /// How the data set was divided into training and validation images.
+    pub split: &'a Split,
+    /// A sample of the training images.
+    pub training_images: &'a Sample,
+    /// Whether the run started from the weights of another model.
+    pub fine_tuned: bool,
+    /// The recipe.
+    pub recipe: &'a Recipe,
+}
+
+/// What a model file says about the data of its training. Files of earlier versions say less.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TrainingData {
+    /// The seed of the run.
+    pub seed: u64,
+    /// The fingerprint of the data set in hexadecimal.
+    pub data_fingerprint: String,
+    /// How the data set was divided into training and validation images.
+    pub split: Option<Split>,
+    /// A sample of the training images.
+    pub training_images: Option<Sample>,
+    /// Whether the run started from the weights of another model.
+    #[serde(default)]
+    pub fine_tuned: bool,
+}
+
+impl TrainingData {
+    /// Reads the record of `model`; `None` if it has none, or one of another program.
+    pub fn of(model: &Model) -> Option<Self> {
+        Self::deserialize(model.training.as_ref()?).ok()
+    }
+}
+
+/// Some of the images of a data set, identified by the size and a hash of their files. Copies are found under any name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The number of images that the sample stands for.
+    pub count: usize,
+    /// The size in bytes and the hash of each file, as `1234-0123456789abcdef`.
+    pub files: Vec<String>,
+}
+
+impl Sample {
+    /// A sample of up to 128 images, evenly spaced. It has no files if the images of `dataset` have no files of their own.
+    pub fn of(dataset: &dyn Dataset) -> Self {
+        let (count, kept) = (dataset.len(), dataset.len().min(SAMPLED));
+        let files = (0..kept).filter_map(|at| dataset.file(at * count / kept));
+        // A file that cannot be read is not learned from.
+        let files = files.filter_map(|file| fs::read(file).ok()).map(|bytes| identity(&bytes)).collect();
+        Self { count, files }
+    }
+
+    /// Whether every image is in the sample.
+    pub fn is_complete(&self) -> bool {
+        self.files.len() == self.count
+    }
+
+    /// The number of images of `dataset` that are copies of images in this sample.
+    ///
+    /// # Errors
+    /// When a file's size cannot be read.
+    pub fn copies_in(&self, dataset: &dyn Dataset) -> Result<usize> {
+        let files: HashSet<&str> = self.files.iter().map(String::as_str).collect();
+        let sizes: HashSet<u64> = files.iter().filter_map(|file| file.split_once('-')?.0.parse().ok()).collect();
+        let mut copies = 0;
+        for path in (0..dataset.len()).filter_map(|index| dataset.file(index)) {
+            let metadata = fs::metadata(&path).map_err(|error| repvgg::Error::io(path.display(), error))?;
+            // Only files of a known size are read.
+            let is_copy = || fs::read(&path).is_ok_and(|bytes| files.contains(identity(&bytes).as_str()));
+            copies += usize::from(sizes.contains(&metadata.len()) && is_copy());
+        }
+        Ok(copies)
+    }
+}
+
+/// The size and hash of a file.
+fn identity(bytes: &[u8]) -> String {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.bytes(bytes);
+    format!("{}-{:016x}", bytes.len(), fingerprint.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use repvgg::image::RgbImage;
+
+    use super::*;
+
+    /// Files of one class, never decoded.
+    struct Files(Vec<PathBuf>);
+
+    impl Dataset for Files {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn label(&self, _: usize) -> usize {
+            0
+        }
+
+        fn image(&self, _: usize) -> Result<RgbImage> {
+            unreachable!("images are identified by their files")
+        }
+
+        fn place(&self, index: usize) -> String {
+            self.0[index].display().to_string()
+        }
+
+        fn file(&self, index: usize) -> Option<PathBuf> {
+            Some(self.0[index].clone())
+        }
+
+        fn identify(&self, _: &mut Fingerprint) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Files that hold the given numbers.
+    fn files(folder: &tempfile::TempDir, part: &str, numbers: std::ops::Range<usize>) -> Files {
+        let paths = numbers.map(|number| {
+            let path = folder.path().join(format!("{part}{number}"));
+            fs::write(&path, format!("{number:09}")).unwrap();
+            path
+        });
+        Files(paths.collect())
+    }
+
+    #[test]
+    fn copies_are_found_under_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let few = Sample::of(&files(&folder, "few", 0..100));
+        assert!(few.is_complete());
+        assert_eq!(few.copies_in(&files(&folder, "other", 90..120)).unwrap(), 10);
+        assert_eq!(few.copies_in(&files(&folder, "other", 100..120)).unwrap(), 0);
+        // FNV-1a of the text 000000000, computed with Python.
+        assert_eq!(few.files[0], "9-c762732f17bb99cf");
+        let many = Sample::of(&files(&folder, "many", 0..1000));
+        assert_eq!((many.count, many.files.len()), (1000, 128));
+        assert_eq!(many.copies_in(&files(&folder, "copy", 0..1000)).unwrap(), 128);
+        assert_eq!(many.copies_in(&files(&folder, "copy", 500..1000)).unwrap(), 64);
+    }
+
+    #[test]
+    fn images_without_files_have_no_sample() {
+        let sample = Sample::of(&*crate::data::open("shapes", 0).unwrap().train);
+        assert_eq!(sample, Sample { count: 6000, files: Vec::new() });
+        assert!(!sample.is_complete());
+    }
+}
