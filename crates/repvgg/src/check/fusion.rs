@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use repvgg_kernels::Geometry;
+
 use crate::algebra::Affine;
 use crate::error::expected;
 use crate::fuse::{Fusion, Region};
-use crate::graph::{Conv2d, Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
 use crate::{Error, Form, Model, Result, Tensor, Weights};
@@ -180,7 +182,8 @@ fn verify_region(
     fused: &Weights,
     noise: &mut Normal,
 ) -> Result<RegionReport> {
-    let input = normal(vec![1, region.geometry.in_channels, REGION_INPUT[0], REGION_INPUT[1]], noise);
+    let [height, width] = if let Op::Linear(_) = region.op { [1, 1] } else { region_input(&region.geometry) };
+    let input = normal(vec![1, region.geometry.in_channels, height, width], noise);
     let branches = branches(graph, region);
     let single = single(region);
     let value = |graph: &Graph, weights: &Weights| last(interpret(graph, weights, &input)?);
@@ -204,6 +207,14 @@ fn verify_region(
     })
 }
 
+/// [`REGION_INPUT`], enlarged where the kernel would not fit.
+fn region_input(geometry: &Geometry) -> [usize; 2] {
+    [0, 1].map(|axis| {
+        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+        REGION_INPUT[axis].max((reach + 2).saturating_sub(2 * geometry.padding[axis]))
+    })
+}
+
 /// The region's nodes as a separate graph.
 fn branches(graph: &Graph, region: &Region) -> Graph {
     let mut subgraph = Graph::new();
@@ -222,8 +233,7 @@ fn branches(graph: &Graph, region: &Region) -> Graph {
 fn single(region: &Region) -> Graph {
     let mut subgraph = Graph::new();
     let input = subgraph.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
-    let conv = Conv2d { geometry: region.geometry, bias: true };
-    let output = subgraph.add(region.name.clone(), Op::Conv2d(conv), &[input]);
+    let output = subgraph.add(region.name.clone(), region.op.clone(), &[input]);
     subgraph.output("main", output);
     subgraph
 }
