@@ -1,7 +1,9 @@
 //! The record of its training that a model file keeps: recipe, data, and which images the model learned from.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 
 use repvgg::{Model, Result};
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,9 @@ use crate::recipe::Recipe;
 
 /// The most images that a [`Sample`] keeps.
 const SAMPLED: usize = 128;
+
+/// The bytes at the start of an image file that its hash covers.
+const HASHED: u64 = 1 << 20;
 
 /// The record of a training run in a model file, as JSON.
 #[derive(Debug, Clone, Serialize)]
@@ -73,7 +78,7 @@ impl Sample {
         let (count, kept) = (dataset.len(), dataset.len().min(SAMPLED));
         let files = (0..kept).filter_map(|at| dataset.file(at * count / kept));
         // A file that cannot be read is not learned from.
-        let files = files.filter_map(|file| fs::read(file).ok()).map(|bytes| identity(&bytes)).collect();
+        let files = files.filter_map(|file| identity(&file).ok()).collect();
         Self { count, files }
     }
 
@@ -93,18 +98,22 @@ impl Sample {
         for path in (0..dataset.len()).filter_map(|index| dataset.file(index)) {
             let metadata = fs::metadata(&path).map_err(|error| repvgg::Error::io(path.display(), error))?;
             // Only files of a known size are read.
-            let is_copy = || fs::read(&path).is_ok_and(|bytes| files.contains(identity(&bytes).as_str()));
+            let is_copy = || identity(&path).is_ok_and(|identity| files.contains(identity.as_str()));
             copies += usize::from(sizes.contains(&metadata.len()) && is_copy());
         }
         Ok(copies)
     }
 }
 
-/// The size and hash of a file.
-fn identity(bytes: &[u8]) -> String {
+/// The size of a file and the hash of its first [`HASHED`] bytes.
+fn identity(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    file.take(HASHED).read_to_end(&mut bytes)?;
     let mut fingerprint = Fingerprint::default();
-    fingerprint.bytes(bytes);
-    format!("{}-{:016x}", bytes.len(), fingerprint.value())
+    fingerprint.bytes(&bytes);
+    Ok(format!("{size}-{:016x}", fingerprint.value()))
 }
 
 #[cfg(test)]

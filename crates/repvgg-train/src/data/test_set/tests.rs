@@ -80,6 +80,30 @@ fn what_training_held_out_is_judged() {
     assert_eq!(test.warnings, [warning]);
 }
 
+/// Earlier versions recorded no sample.
+#[test]
+fn a_record_without_a_sample_tells_what_was_held_out() {
+    let root = class_folders();
+    let mut model = trained_on(root.path(), 7, model(&["cat", "dog"]));
+    let record = model.training.as_mut().and_then(serde_json::Value::as_object_mut).unwrap();
+    record.retain(|key, _| matches!(key.as_str(), "seed" | "data_fingerprint"));
+    assert_eq!(TestSet::open(root.path(), &model, None).unwrap().images.len(), 12);
+    fs::remove_file(root.path().join("cat/00.png")).unwrap();
+    let test = TestSet::open(root.path(), &model, None).unwrap();
+    let warning = "the model does not say which images it learned from; the 59 images here may be among them";
+    assert_eq!((test.images.len(), test.warnings), (59, vec![warning.to_owned()]));
+}
+
+/// What a fine-tuned model learned from before is not recorded.
+#[test]
+fn a_fine_tuned_model_leaves_a_doubt() {
+    let root = tree(&["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "test/dog/5.png"]);
+    let mut model = trained_on(root.path(), 0, model(&["cat", "dog"]));
+    model.training.as_mut().unwrap()["fine_tuned"] = true.into();
+    let remarks = TestSet::open(root.path().join("test"), &model, None).unwrap().remarks;
+    assert_eq!(remarks[0], "the model was fine-tuned; whether its first training saw these images is not known");
+}
+
 #[test]
 fn a_seed_holds_out_a_fifth_of_unknown_images() {
     let root = class_folders();
