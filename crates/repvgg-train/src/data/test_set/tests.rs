@@ -76,7 +76,8 @@ fn what_training_held_out_is_judged() {
     RgbImage::from_pixel(2, 1, ::image::Rgb([200; 3])).save(copy.path().join("cat/new.png")).unwrap();
     let test = TestSet::open(copy.path(), &model, None).unwrap();
     assert_eq!(test.images.len(), 61);
-    let warning = "the model learned from 48 of these 61 images; its accuracy on new images may be lower";
+    let warning = "the images are not exactly those of the training, so what it held out is not known: \
+                   the model learned from 48 of these 61 images; its accuracy on new images may be lower";
     assert_eq!(test.warnings, [warning]);
 }
 
@@ -134,6 +135,14 @@ fn a_part_may_lack_classes_of_a_model_without_labels() {
     assert_eq!((test.images.len(), test.images.label(0)), (1, 2));
     assert_eq!(test.labels, ["a", "b", "c"]);
     assert!(test.remarks[0].contains("in this order, a, b, c"), "{:?}", test.remarks);
+    let root = tree(&[
+        "seg_train/seg_train/a/1.png",
+        "seg_train/seg_train/b/2.png",
+        "seg_train/seg_train/c/3.png",
+        "seg_test/seg_test/c/4.png",
+    ]);
+    let test = TestSet::open(root.path(), &model, None).unwrap();
+    assert_eq!((test.images.len(), test.images.label(0)), (1, 2));
     let wrong = tree(&["test/wolf/1.png"]);
     let error = TestSet::open(wrong.path(), &self::model(&["cat", "dog"]), None).err().unwrap().to_string();
     assert!(error.ends_with(": expected classes of the model (cat, dog), found wolf"), "{error}");
