@@ -98,16 +98,16 @@ impl Judged {
             Some(train) => class_names(&root.join(train), &is_class)?,
             None => classes.names(),
         };
-        Self::of_part(classes, order, beside, model)
+        Ok(Self::of_part(classes, order, beside, model))
     }
 
     /// The validation or test part of a data set with all the classes in `order`.
-    fn of_part(classes: Classes, order: Vec<String>, beside: Beside, model: &Model) -> Result<Self> {
+    fn of_part(classes: Classes, order: Vec<String>, beside: Beside, model: &Model) -> Self {
         let names = classes.names();
         let images = classes.dataset();
         let known = TrainingData::of(model);
-        let warnings = known.map(|known| known.warning(&*images)).transpose()?.flatten().into_iter().collect();
-        Ok(Self { images, names, order, beside, warnings })
+        let warnings = known.and_then(|known| known.warning(&*images)).into_iter().collect();
+        Self { images, names, order, beside, warnings }
     }
 
     /// Class folders: the images that the model's training held out, those that `seed` holds out, or all.
@@ -135,7 +135,7 @@ impl Judged {
                 }
                 let changed = "the images are not exactly those of the training, so what it held out is not known";
                 let held_out = matches!(known.split, Some(Split::HeldOut { .. }));
-                let warning = known.warning(&*images)?;
+                let warning = known.warning(&*images);
                 warning.map(|warning| if held_out { format!("{changed}: {warning}") } else { warning })
             }
             _ => Some(format!(
@@ -160,16 +160,16 @@ impl TrainingData {
     }
 
     /// The warning that some of the `images` are among those that the model learned from.
-    fn warning(&self, images: &dyn Dataset) -> Result<Option<String>> {
-        let Some(sample) = &self.training_images else { return Ok(None) };
-        let copies = sample.copies_in(images)?;
+    fn warning(&self, images: &dyn Dataset) -> Option<String> {
+        let sample = self.training_images.as_ref()?;
+        let copies = sample.copies_in(images);
         let at_least = if sample.is_complete() { "" } else { "at least " };
-        Ok((copies > 0).then(|| {
+        (copies > 0).then(|| {
             format!(
                 "the model learned from {at_least}{copies} of these {} images; its accuracy on new images may be lower",
                 images.len()
             )
-        }))
+        })
     }
 }
 
