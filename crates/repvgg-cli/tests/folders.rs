@@ -99,7 +99,7 @@ fn what_training_held_out_is_judged() {
     RgbImage::from_pixel(24, 24, Rgb([1, 2, 3])).save(place.path().join("photos/red/new.png")).unwrap();
     let (report, errors) = place.eval("photos");
     assert_eq!(report["images"], 61);
-    assert!(errors.contains("warning: the model learned from 48 of these 61 images; "), "{errors}");
+    assert!(errors.contains(": the model learned from 48 of these 61 images; "), "{errors}");
 }
 
 #[test]

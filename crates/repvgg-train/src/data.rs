@@ -77,10 +77,10 @@ pub trait Dataset: Send + Sync {
         None
     }
 
-    /// Adds the identity of all images and labels to `fingerprint`, without decoding the images.
+    /// Adds the identity of all images and labels to `fingerprint`, without decoding the images of files.
     ///
     /// # Errors
-    /// When a file's size cannot be read.
+    /// When an image without a file of its own cannot be made.
     fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()>;
 }
 
@@ -142,7 +142,7 @@ impl Data {
     /// A hash that changes with the classes and with every image's name, size in bytes and label. A resumed run compares it.
     ///
     /// # Errors
-    /// When a file's size cannot be read.
+    /// When an image without a file of its own cannot be made.
     pub fn fingerprint(&self) -> Result<u64> {
         let mut fingerprint = Fingerprint::default();
         for label in &self.labels {

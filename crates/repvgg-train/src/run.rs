@@ -154,7 +154,10 @@ impl Run {
     pub fn resume(path: &Path) -> Result<Self> {
         let folder = Folder::open(path)?;
         let config = folder.load_config()?;
-        let data = data::open(&config.data, config.seed)?;
+        let data = data::open(&config.data, config.seed).map_err(|error| match error.is_not_found() {
+            true => error.with_hint("the data set of the run; if it has moved, change its path in config.toml"),
+            false => error,
+        })?;
         config.check_data(&data)?;
         let of_config = |error: Error| error.within(folder.file("config.toml").display());
         config.check(&data).map_err(of_config)?;

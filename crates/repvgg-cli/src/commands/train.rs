@@ -196,7 +196,7 @@ fn resume(path: &Path, epochs: Option<usize>) -> anyhow::Result<Option<Run>> {
     let after = run.config().recipe.epochs;
     if after > before {
         print_line(&format!(
-            "training on to {after} epochs instead of {before}: the learning rate goes on at {:.3}, on the schedule of {after} epochs",
+            "training on to {after} epochs instead of {before}: the learning rate goes on at {:.6}, on the schedule of {after} epochs",
             run.learning_rate()
         ));
     }

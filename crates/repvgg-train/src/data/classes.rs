@@ -173,9 +173,10 @@ impl Dataset for ImageFolder {
     fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {
         for (file, label) in &self.files {
             let path = self.root.join(file);
-            let metadata = fs::metadata(&path).map_err(|error| Error::io(path.display(), error))?;
+            // Decoding reports a file that cannot be read, such as a link to nothing, unless unreadable images are skipped.
+            let size = fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
             fingerprint.text(&file.to_string_lossy());
-            fingerprint.number(metadata.len());
+            fingerprint.number(size);
             fingerprint.number(*label as u64);
         }
         Ok(())

@@ -65,7 +65,14 @@ impl Beside {
     }
 }
 
-/// The folder that alone fills `root`, itself or through others like it, and that has at least two folders and no images.
+/// The names of the class folders that [`Beside::classes`] reads.
+pub(super) fn class_names(root: &Path, is_class: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    let inner = wrapped(root, is_class)?;
+    Ok(Entries::read(inner.as_deref().unwrap_or(root))?.folders)
+}
+
+/// The folder that alone fills `root`, itself or through others like it, and that has several folders, or any if it only repeats
+/// a name, and no images.
 ///
 /// A name that speaks of a part says more than that, unless it is only repeated, as in `seg_train/seg_train`.
 fn wrapped(root: &Path, is_class: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
@@ -79,7 +86,7 @@ fn wrapped(root: &Path, is_class: &dyn Fn(&str) -> bool) -> Result<Option<PathBu
         }
         root.push(only);
         let inner = Entries::read(&root)?;
-        if inner.images == 0 && inner.folders.len() > 1 {
+        if inner.images == 0 && inner.folders.len() > usize::from(!is_repeated) {
             return Ok(Some(root));
         }
     }

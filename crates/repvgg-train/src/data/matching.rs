@@ -82,13 +82,17 @@ impl Matching {
     }
 
     fn by_order(classes: usize, names: &[String], order: &[String]) -> Result<Self, Problem> {
-        let known: Option<Vec<usize>> =
-            names.iter().map(|name| order.iter().position(|ordered| ordered == name)).collect();
-        let (Some(known), true) = (known, order.len() == classes) else {
+        if order.len() != classes {
             let problem = expected(format_args!("all {classes} classes of the model, which has no labels"));
             let problem = problem.found(format_args!("{}: {}", order.len(), listed(order)));
             return Err(problem.with_hint("name the model's classes with --labels"));
-        };
+        }
+        let mut known = Vec::with_capacity(names.len());
+        for name in names {
+            let class = order.iter().position(|ordered| ordered == name);
+            let unknown = || expected(format_args!("classes of the training part ({})", listed(order))).found(name);
+            known.push(class.ok_or_else(unknown)?);
+        }
         let assumption =
             format!("the model has no labels: its classes are taken to be, in this order, {}", listed(order));
         Ok(Self { classes: known, labels: order.to_vec(), assumption: Some(assumption) })
@@ -172,6 +176,8 @@ mod tests {
         assert!(found.assumption.unwrap().ends_with("in this order, ape, bee, cat"));
         let order = strings(&["ape", "bee", "cat"]);
         assert_eq!(Matching::of(&model, &order[2..], &order, Path::new("data")).unwrap().classes, [2]);
+        let error = Matching::of(&model, &strings(&["fox"]), &order, Path::new("data")).unwrap_err();
+        assert_eq!(error.to_string(), "data: expected classes of the training part (ape, bee, cat), found fox");
         assert_eq!(
             refusal(&model, &["ape", "bee"]),
             "data: expected all 3 classes of the model, which has no labels, found 2: ape, bee (name the model's classes with --labels)"

@@ -10,10 +10,10 @@ use repvgg::image::RgbImage;
 use repvgg::{Error, Model, Result};
 
 use super::{
-    Beside, Dataset, Fingerprint, Place,
-    classes::{Classes, Entries},
+    Beside, Dataset, Fingerprint, Place, Split,
+    classes::Classes,
     folder::split,
-    layout::Found,
+    layout::{Found, class_names},
     matching::Matching,
     parts::Layout,
 };
@@ -97,23 +97,21 @@ impl Judged {
             Layout::Parts(parts) => root.join(parts.for_evaluation(&root)?),
         };
         let classes = beside.classes(&part, &is_class)?;
-        match layout {
-            Layout::Classes => Self::of_classes(classes, beside, model, seed),
-            Layout::Parts(parts) => Self::of_part(classes, beside, model, parts.train().map(|train| root.join(train))),
-        }
+        let Layout::Parts(parts) = layout else { return Self::of_classes(classes, beside, model, seed) };
+        let order = match parts.train() {
+            Some(train) => class_names(&root.join(train), &is_class)?,
+            None => classes.names(),
+        };
+        Ok(Self::of_part(classes, order, beside, model))
     }
 
-    /// The validation or test part of a data set, with the folder of its training part.
-    fn of_part(classes: Classes, beside: Beside, model: &Model, train: Option<PathBuf>) -> Result<Self> {
+    /// The validation or test part of a data set with all the classes in `order`.
+    fn of_part(classes: Classes, order: Vec<String>, beside: Beside, model: &Model) -> Self {
         let names = classes.names();
-        let order = match train {
-            Some(train) => Entries::read(&train)?.folders,
-            None => names.clone(),
-        };
         let images = classes.dataset();
         let known = TrainingData::of(model);
-        let warnings = known.map(|known| known.warning(&*images)).transpose()?.flatten().into_iter().collect();
-        Ok(Self { images, side: None, names, order, beside, warnings })
+        let warnings = known.and_then(|known| known.warning(&*images)).into_iter().collect();
+        Self { images, side: None, names, order, beside, warnings }
     }
 
     /// Class folders: the images that the model's training held out, those that `seed` holds out, or all.
@@ -139,7 +137,10 @@ impl Judged {
                     let remark = "the model was fine-tuned; whether its first training saw these images is not known";
                     beside.remarks.push(remark.to_owned());
                 }
-                known.warning(&*images)?
+                let changed = "the images are not exactly those of the training, so what it held out is not known";
+                let held_out = matches!(known.split, Some(Split::HeldOut { .. }));
+                let warning = known.warning(&*images);
+                warning.map(|warning| if held_out { format!("{changed}: {warning}") } else { warning })
             }
             _ => Some(format!(
                 "the model does not say which images it learned from; the {} images here may be among them",
@@ -164,16 +165,16 @@ impl TrainingData {
     }
 
     /// The warning that some of the `images` are among those that the model learned from.
-    fn warning(&self, images: &dyn Dataset) -> Result<Option<String>> {
-        let Some(sample) = &self.training_images else { return Ok(None) };
-        let copies = sample.copies_in(images)?;
+    fn warning(&self, images: &dyn Dataset) -> Option<String> {
+        let sample = self.training_images.as_ref()?;
+        let copies = sample.copies_in(images);
         let at_least = if sample.is_complete() { "" } else { "at least " };
-        Ok((copies > 0).then(|| {
+        (copies > 0).then(|| {
             format!(
                 "the model learned from {at_least}{copies} of these {} images; its accuracy on new images may be lower",
                 images.len()
             )
-        }))
+        })
     }
 }
 

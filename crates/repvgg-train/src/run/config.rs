@@ -81,7 +81,7 @@ impl Config {
 /// The fingerprint of a data set in hexadecimal, as stored in [`Config`].
 ///
 /// # Errors
-/// When a file's size cannot be read.
+/// Those of [`Data::fingerprint`].
 pub fn fingerprint(data: &Data) -> Result<String> {
     Ok(format!("{:016x}", data.fingerprint()?))
 }

@@ -76,6 +76,15 @@ fn an_extended_run_goes_on_along_the_longer_schedule() {
 }
 
 #[test]
+fn a_run_whose_images_have_moved_says_where_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(short_run(folder.path(), 1));
+    std::fs::rename(folder.path().join("photos"), folder.path().join("moved")).unwrap();
+    let message = Run::resume(&folder.path().join("run")).err().unwrap().to_string();
+    assert!(message.contains("/photos: ") && message.ends_with("change its path in config.toml)"), "{message}");
+}
+
+#[test]
 fn a_model_records_how_its_data_were_divided() {
     let folder = tempfile::tempdir().unwrap();
     let run = short_run(folder.path(), 1);

@@ -91,6 +91,20 @@ fn a_changed_folder_has_another_fingerprint() {
     assert_ne!(before, fingerprint());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_an_unreadable_image() {
+    let root = tree(&["a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png"]);
+    std::os::unix::fs::symlink("nowhere", root.path().join("a/9.png")).unwrap();
+    let data = open(root.path(), 0).unwrap();
+    assert_eq!(data.train.len() + data.validation.len(), 6);
+    data.fingerprint().unwrap();
+    let parts = [&data.train, &data.validation];
+    let errors = parts.iter().flat_map(|part| (0..part.len()).filter_map(|at| part.image(at).err()));
+    let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+    assert!(errors.len() == 1 && errors[0].contains("/a/9.png: "), "{errors:?}");
+}
+
 #[test]
 fn an_unreadable_image_is_named() {
     let root = tree(&["a/1.png", "a/2.png", "b/1.png", "b/2.png"]);

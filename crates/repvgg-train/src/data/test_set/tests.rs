@@ -76,8 +76,33 @@ fn what_training_held_out_is_judged() {
     RgbImage::from_pixel(2, 1, ::image::Rgb([200; 3])).save(copy.path().join("cat/new.png")).unwrap();
     let test = TestSet::open(copy.path(), &model, None).unwrap();
     assert_eq!(test.images.len(), 61);
-    let warning = "the model learned from 48 of these 61 images; its accuracy on new images may be lower";
+    let warning = "the images are not exactly those of the training, so what it held out is not known: \
+                   the model learned from 48 of these 61 images; its accuracy on new images may be lower";
     assert_eq!(test.warnings, [warning]);
+}
+
+/// Earlier versions recorded no sample.
+#[test]
+fn a_record_without_a_sample_tells_what_was_held_out() {
+    let root = class_folders();
+    let mut model = trained_on(root.path(), 7, model(&["cat", "dog"]));
+    let record = model.training.as_mut().and_then(serde_json::Value::as_object_mut).unwrap();
+    record.retain(|key, _| matches!(key.as_str(), "seed" | "data_fingerprint"));
+    assert_eq!(TestSet::open(root.path(), &model, None).unwrap().images.len(), 12);
+    fs::remove_file(root.path().join("cat/00.png")).unwrap();
+    let test = TestSet::open(root.path(), &model, None).unwrap();
+    let warning = "the model does not say which images it learned from; the 59 images here may be among them";
+    assert_eq!((test.images.len(), test.warnings), (59, vec![warning.to_owned()]));
+}
+
+/// What a fine-tuned model learned from before is not recorded.
+#[test]
+fn a_fine_tuned_model_leaves_a_doubt() {
+    let root = tree(&["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "test/dog/5.png"]);
+    let mut model = trained_on(root.path(), 0, model(&["cat", "dog"]));
+    model.training.as_mut().unwrap()["fine_tuned"] = true.into();
+    let remarks = TestSet::open(root.path().join("test"), &model, None).unwrap().remarks;
+    assert_eq!(remarks[0], "the model was fine-tuned; whether its first training saw these images is not known");
 }
 
 #[test]
@@ -110,6 +135,14 @@ fn a_part_may_lack_classes_of_a_model_without_labels() {
     assert_eq!((test.images.len(), test.images.label(0)), (1, 2));
     assert_eq!(test.labels, ["a", "b", "c"]);
     assert!(test.remarks[0].contains("in this order, a, b, c"), "{:?}", test.remarks);
+    let root = tree(&[
+        "seg_train/seg_train/a/1.png",
+        "seg_train/seg_train/b/2.png",
+        "seg_train/seg_train/c/3.png",
+        "seg_test/seg_test/c/4.png",
+    ]);
+    let test = TestSet::open(root.path(), &model, None).unwrap();
+    assert_eq!((test.images.len(), test.images.label(0)), (1, 2));
     let wrong = tree(&["test/wolf/1.png"]);
     let error = TestSet::open(wrong.path(), &self::model(&["cat", "dog"]), None).err().unwrap().to_string();
     assert!(error.ends_with(": expected classes of the model (cat, dog), found wolf"), "{error}");
