@@ -7,8 +7,10 @@ Pillow 13.0.0, torchvision 0.29.2. The picture follows from a formula (`picture`
 is the picture itself; `crop-<width>x<height>-<size>-<percent>-<filter>.png` is torchvision's Resize and CenterCrop.
 """
 
+import io
 from pathlib import Path
 
+import jpeg_writer
 import numpy as np
 from PIL import Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
@@ -86,7 +88,35 @@ def formats() -> None:
             read.save(FOLDER / f"{name}.expected.png", optimize=True)
 
 
+def odd_jpegs() -> None:
+    """JPEGs of layouts that Pillow reads and does not write."""
+    planes = [np.asarray(plane) for plane in gradient(37, 27).convert("YCbCr").split()]
+    noise = np.random.default_rng(11).integers(0, 256, (3, 24, 40)).astype(np.uint8)
+    h2v2, h1v2, h2v1 = ([factor, (1, 1), (1, 1)] for factor in ((2, 2), (1, 2), (2, 1)))
+    separate = [[0], [1], [2]]
+    whole = jpeg_writer.encode(planes, h2v2)
+    trailer = b"\0\0\x01\x0b\x0e\0\0\0Image_UTC_Data1500000000000SEFH\x6b\0\0\0\x01\0\0\0\x18\0\0\0SEFT"
+    files = {
+        "separate-420": jpeg_writer.encode(planes, h2v2, separate),
+        "separate-440": jpeg_writer.encode(planes, h1v2, separate, restart=3),
+        "luma-then-chroma-422": jpeg_writer.encode(planes, h2v1, [[0], [1, 2]]),
+        "chroma-sharper-than-luma": jpeg_writer.encode(planes, [(1, 1), (2, 1), (1, 2)]),
+        "restart-each-unit": jpeg_writer.encode(noise, h2v2, restart=1, step=20),
+        "adobe-rgb": jpeg_writer.encode([np.asarray(plane) for plane in gradient(37, 27).split()], [(1, 1)] * 3, adobe=0, jfif=False),
+        "adobe-ycck": jpeg_writer.encode([*planes, 255 - planes[0] // 2], [(2, 2), (1, 1), (1, 1), (2, 2)], adobe=2, jfif=False),
+        "no-huffman-tables": jpeg_writer.encode(planes, [(1, 1)] * 3, tables=False),
+        "trailer-instead-of-the-end": whole[:-2] + trailer,
+        "tall": jpeg_writer.encode([np.asarray(plane) for plane in gradient(16, 400).convert("YCbCr").split()], h2v2),
+        "ended-early": whole[:-60] + whole[-2:],
+    }
+    assert any(files["restart-each-unit"].find(b"\xff\x00\xff" + bytes([0xD0 + n])) >= 0 for n in range(8))
+    for name, data in files.items():
+        (FOLDER / f"{name}.jpg").write_bytes(data)
+        Image.open(io.BytesIO(data)).convert("RGB").save(FOLDER / f"{name}.jpg.expected.png", optimize=True)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     crops()
     formats()
+    odd_jpegs()

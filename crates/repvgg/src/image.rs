@@ -4,8 +4,8 @@
 //! file ──decode──► RgbImage [H, W, 3] u8 ──Preprocessing──► Tensor [C, S, S] f32
 //! ```
 //!
-//! [`decode`] detects PNG, JPEG, GIF, WebP, BMP and TIFF by content, never by extension, and refuses truncated, foreign and
-//! oversized files ([`MAX_PIXELS`]) before it allocates. [`Preprocessing`] reproduces the evaluation transform of torchvision and
+//! [`decode`] detects PNG, JPEG, GIF, WebP, BMP, TIFF and PNM by content, never by extension, and refuses truncated, foreign and
+//! oversized files ([`MAX_BYTES`]) before it allocates. [`Preprocessing`] reproduces the evaluation transform of torchvision and
 //! timm, so a network sees the same inputs as in training.
 //!
 //! ```
@@ -23,7 +23,7 @@ mod resize;
 
 pub use ::image::RgbImage;
 
-pub use decode::{MAX_PIXELS, decode, decode_bytes};
+pub use decode::{Decoded, MAX_BYTES, Orientation, decode, decode_bytes, read, read_bytes};
 pub use list::{Listing, PassedOver, files, is_hidden, is_image, list};
 pub use preprocess::{Preprocessing, normalise};
 pub use resize::{Interpolation, PixelRect, resize};

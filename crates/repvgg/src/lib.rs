@@ -99,6 +99,7 @@ pub mod classify;
 pub mod cost;
 pub mod engine;
 pub mod error;
+pub(crate) mod fence;
 pub mod file;
 pub mod formats;
 pub mod fuse;

@@ -1,23 +1,57 @@
 //! Decoding of image files to 8-bit RGB.
 
-use std::{error::Error as _, fmt, fs::File, io::Cursor, io::Read, path::Path};
+mod cmyk;
+mod jpeg;
+mod library;
+mod orientation;
+mod png_notes;
+mod raster;
+mod refusal;
+mod tiff;
 
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, guess_format};
+use std::{fmt, fs::File, io::Read, path::Path};
+
+use ::image::{DynamicImage, ImageFormat, RgbImage, guess_format};
 
 use crate::error::{Problem, expected};
 use crate::{Error, Result};
+pub use orientation::Orientation;
 
-/// The most pixels of an image that is decoded: 8192 × 8192.
-pub const MAX_PIXELS: u64 = 1 << 26;
+/// The most bytes of a file that is read, and the most memory that decoding it takes: 2 GiB.
+pub const MAX_BYTES: u64 = 1 << 31;
 
-/// The most bytes of a file that is read, and the most that a decoder may allocate: four `f32` channels per pixel.
-const MAX_BYTES: u64 = 16 * MAX_PIXELS;
+/// A decoded image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// The pixels, `[H, W, 3]`.
+    pub image: RgbImage,
+    /// What was damaged in the file, if pixels had to be guessed.
+    pub warning: Option<String>,
+}
 
-/// Decodes the image file at `path` to 8-bit RGB; see [`decode_bytes`].
+/// Decodes the image file at `path` to 8-bit RGB, turned upright; see [`read_bytes`]. A damaged image is accepted without the warning
+/// that [`read`] gives.
 ///
 /// # Errors
-/// When the file cannot be read, and as [`decode_bytes`].
+/// As [`read`].
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
+    read(path, Orientation::Upright).map(|decoded| decoded.image)
+}
+
+/// Decodes an image in memory to 8-bit RGB, turned upright; see [`read_bytes`]. `place` names it in errors.
+///
+/// # Errors
+/// As [`read_bytes`].
+pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> {
+    read_bytes(bytes, place, Orientation::Upright).map(|decoded| decoded.image)
+}
+
+/// Decodes the image file at `path` to 8-bit RGB; see [`read_bytes`].
+///
+/// # Errors
+/// When the file cannot be read, and as [`read_bytes`].
+pub fn read(path: impl AsRef<Path>, orientation: Orientation) -> Result<Decoded> {
     let place = path.as_ref().display();
     let mut bytes = Vec::new();
     let read = File::open(path.as_ref()).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
@@ -26,103 +60,54 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage> {
         Ok(length) if length as u64 > MAX_BYTES => {
             Err(Error::format(place, expected(format_args!("at most {MAX_BYTES} bytes")).found("more")))
         }
-        Ok(_) => decode_bytes(&bytes, place),
+        Ok(_) => read_bytes(&bytes, place, orientation),
     }
 }
 
 /// Decodes an image in memory to 8-bit RGB; `place` names it in errors.
 ///
-/// The format is detected by content: PNG, JPEG, GIF, WebP, BMP or TIFF. Grey becomes three equal channels, a palette is looked
+/// The format is detected by content: PNG, JPEG, GIF, WebP, BMP, TIFF or PNM. Grey becomes three equal channels, a palette is looked
 /// up, CMYK is converted, and 16 bits are rounded to 8. Alpha is dropped as by Pillow's `convert("RGB")`: the colour beneath
-/// transparency shows. An animation gives its first frame. The EXIF orientation is applied.
+/// transparency shows. An animation gives its first frame. A JPEG with damaged data is decoded as far as it goes, with a warning.
 ///
 /// # Errors
-/// When the format is none of these, the bytes are truncated or corrupt, or the image has no pixel or more than
-/// [`MAX_PIXELS`].
-pub fn decode_bytes(bytes: &[u8], place: impl fmt::Display) -> Result<RgbImage> {
-    let Ok(format) = guess_format(bytes) else {
-        return Err(Error::format(place, not_an_image(bytes)));
-    };
-    if !format.reading_enabled() {
-        return Err(Error::format(
-            place,
-            expected("PNG, JPEG, GIF, WebP, BMP or TIFF").found(format_args!("{format:?}")),
-        ));
-    }
-    if format == ImageFormat::Jpeg && !has_jpeg_end(bytes) {
-        return Err(Error::format(place, truncated(format)));
-    }
-    let refuse = |error: ImageError| Error::format(&place, describe(format, &error));
-
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(refuse)?;
-
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 || pixels > MAX_PIXELS {
-        let bound = if pixels == 0 { "at least one pixel".into() } else { format!("at most {MAX_PIXELS} pixels") };
-        return Err(Error::format(&place, expected(bound).found(format_args!("{width} x {height}"))));
-    }
-    let orientation = decoder.orientation().map_err(refuse)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
-}
-
-/// The problem with bytes of no known image format.
-fn not_an_image(bytes: &[u8]) -> Problem {
-    if bytes.is_empty() {
-        return expected("an image").found("an empty file");
-    }
-    let first: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("not an image (first bytes {})", first.join(" ")).into()
-}
-
-fn truncated(format: ImageFormat) -> Problem {
-    expected(format_args!("a complete {} image", name(format))).found("a truncated one")
-}
-
-/// The problem that a decoder's error states.
-fn describe(format: ImageFormat, error: &ImageError) -> Problem {
-    match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => truncated(format),
-        error => {
-            // The source is the cause itself; the outer error repeats the name of the format.
-            let cause = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
-            let cause = cause.replace(['\n', '\r'], " ");
-            if cause.to_lowercase().contains("unexpected end of file") {
-                return truncated(format);
-            }
-            expected(format_args!("a readable {} image", name(format))).found(cause.trim_end_matches('.'))
+/// When the format is none of these, the bytes are truncated or corrupt, the decoder fails on them, or the image has no pixel or
+/// needs more than [`MAX_BYTES`] of memory.
+pub fn read_bytes(bytes: &[u8], place: impl fmt::Display, orientation: Orientation) -> Result<Decoded> {
+    let outcome = outcome(bytes).map_err(|problem| Error::format(place, problem))?;
+    let turn = orientation::noted(outcome.exif.as_deref(), outcome.xmp.as_deref());
+    let image = match orientation {
+        Orientation::Upright => {
+            let mut image = DynamicImage::ImageRgb8(outcome.image);
+            image.apply_orientation(turn);
+            image.into_rgb8()
         }
-    }
+        Orientation::Stored => outcome.image,
+    };
+    Ok(Decoded { image, warning: outcome.warning })
 }
 
-fn name(format: ImageFormat) -> String {
-    format!("{format:?}").to_uppercase().replace("WEBP", "WebP")
+/// What a decoder gives: an image as stored, and the notes beside it.
+struct Outcome {
+    image: RgbImage,
+    exif: Option<Vec<u8>>,
+    xmp: Option<Vec<u8>>,
+    warning: Option<String>,
 }
 
-/// Whether the end-of-image marker occurs at the top level of a JPEG stream (ITU-T T.81, B.1.1).
-///
-/// The decoder silently fills the missing part of a truncated file with grey. Pillow refuses the file, and so does this
-/// library. Segments are skipped by their length, because an embedded thumbnail has its own end marker.
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {
-        rest = &rest[at + 1..];
-        rest = match rest {
-            [0xd9, ..] => return true,
-            [0xff, ..] => rest,
-            // A stuffed zero, a restart marker or another marker without a segment.
-            [0x00 | 0x01 | 0xd0..=0xd8, after @ ..] => after,
-            [_, high, low, ..] => rest.get(1 + usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
-            _ => return false,
-        };
+fn outcome(bytes: &[u8]) -> Result<Outcome, Problem> {
+    if tiff::BIG.iter().any(|start| bytes.starts_with(start.as_slice())) {
+        return tiff::decode(bytes);
     }
-    false
+    let Ok(format) = guess_format(bytes) else {
+        return Err(refusal::not_an_image(bytes));
+    };
+    match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes),
+        ImageFormat::Tiff => tiff::decode(bytes),
+        format if format.reading_enabled() => library::decode(bytes, format),
+        format => Err(expected(refusal::FORMATS).found(format_args!("{format:?}"))),
+    }
 }
 
 #[cfg(test)]

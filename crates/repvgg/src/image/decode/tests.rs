@@ -36,18 +36,17 @@ fn refusal(bytes: &[u8]) -> String {
     decode_bytes(bytes, "photo").unwrap_err().to_string()
 }
 
-/// Lossless formats match to the bit. JPEG and lossy WebP do not specify how the inverse transform rounds: T.83 allows an
-/// error of 1 per sample before the colour conversion, whose largest row sum is 1 + 1.772, rounded up to 3.
+/// JPEG matches to the bit because the decoder is Pillow's. Lossy WebP rounds the conversion to RGB otherwise.
 #[test]
 fn every_format_decodes_as_in_pillow() {
     let files = files();
-    assert_eq!(files.len(), 20);
+    assert_eq!(files.len(), 31);
     for file in files {
         let found = decode(&file).unwrap();
         let expected = PathBuf::from(format!("{}.expected.png", file.display()));
         let expected = if expected.exists() { decode(expected).unwrap() } else { picture(16, 12) };
         let name = file.file_name().unwrap().to_str().unwrap();
-        let bound = if name.ends_with(".jpg") || name == "lossy.webp" { 3 } else { 0 };
+        let bound = if name == "lossy.webp" { 3 } else { 0 };
         assert_eq!(found.dimensions(), expected.dimensions(), "{name}");
         let difference = found.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(difference <= bound, "{name}: {difference}");
@@ -76,7 +75,7 @@ fn a_format_is_recognised_by_content() {
 fn bytes_that_are_not_an_image_are_refused() {
     assert_eq!(refusal(b"this is text"), "photo: not an image (first bytes 74 68 69 73)");
     assert_eq!(refusal(b""), "photo: expected an image, found an empty file");
-    assert_eq!(refusal(b"qoif\0\0\0\x01"), "photo: expected PNG, JPEG, GIF, WebP, BMP or TIFF, found Qoi");
+    assert_eq!(refusal(b"qoif\0\0\0\x01"), "photo: expected PNG, JPEG, GIF, WebP, BMP, TIFF or PNM, found Qoi");
     let missing = decode(folder().join("missing.png")).unwrap_err();
     assert_eq!(missing.kind(), crate::ErrorKind::Io);
     assert!(decode(folder()).is_err(), "a folder");
@@ -85,22 +84,32 @@ fn bytes_that_are_not_an_image_are_refused() {
 /// Headers that state a size, with no pixels after them.
 #[test]
 fn huge_and_empty_images_are_refused_before_allocation() {
+    let refused =
+        |side: u32| format!("photo: expected an image that is decoded within 2 GiB, found {side} x {side} pixels");
     let headers: [fn(u32, u32) -> Vec<u8>; 3] = [png_header, bmp_header, tiff_header];
     for header in headers {
-        assert_eq!(refusal(&header(8192, 8193)), "photo: expected at most 67108864 pixels, found 8192 x 8193");
+        assert_eq!(refusal(&header(30_000, 30_000)), refused(30_000));
         let empty = refusal(&header(0, 5));
         assert!(empty.starts_with("photo: expected "), "{empty}");
     }
-    let huge = "photo: expected at most 67108864 pixels, found 100000 x 100000";
-    assert_eq!(refusal(&png_header(100_000, 100_000)), huge);
-    assert_eq!(refusal(&tiff_header(100_000, 100_000)), huge);
+    assert_eq!(refusal(&png_header(100_000, 100_000)), refused(100_000));
+    assert_eq!(refusal(&tiff_header(100_000, 100_000)), refused(100_000));
     let mut gif = fs::read(folder().join("animated.gif")).unwrap();
     gif[6..10].fill(0xff);
-    assert_eq!(refusal(&gif), "photo: expected at most 67108864 pixels, found 65535 x 65535");
+    assert_eq!(refusal(&gif), refused(65535));
     let mut jpeg = fs::read(folder().join("rgb.jpg")).unwrap();
     let frame = jpeg.windows(4).position(|four| four == [0xff, 0xc0, 0, 17]).unwrap();
     jpeg[frame + 5..frame + 9].fill(0xff);
-    assert_eq!(refusal(&jpeg), "photo: expected at most 67108864 pixels, found 65535 x 65535");
+    assert_eq!(refusal(&jpeg), refused(65535));
+}
+
+/// 200 megapixels, as phones take them, as the smallest file: a PNG of one bit per pixel whose rows are zero.
+#[test]
+fn a_photograph_of_200_megapixels_is_decoded() {
+    let image = ::image::GrayImage::new(16_384, 12_288);
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    assert_eq!(decode_bytes(bytes.get_ref(), "photo").unwrap().dimensions(), (16_384, 12_288));
 }
 
 fn png_header(width: u32, height: u32) -> Vec<u8> {
@@ -126,11 +135,12 @@ fn bmp_header(width: u32, height: u32) -> Vec<u8> {
 }
 
 fn tiff_header(width: u32, height: u32) -> Vec<u8> {
-    let mut bytes = encode(&picture(2, 2), ImageFormat::Tiff);
+    let mut bytes = fs::read(folder().join("lzw.tiff")).unwrap();
     let directory = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
     for (entry, value) in [(0, width), (1, height)] {
         let at = directory + 2 + 12 * entry;
         assert_eq!(u16::from_le_bytes([bytes[at], bytes[at + 1]]), 256 + entry as u16, "the tags are sorted");
+        bytes[at + 2] = 4; // A number of 32 bits.
         bytes[at + 8..at + 12].copy_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -139,7 +149,9 @@ fn tiff_header(width: u32, height: u32) -> Vec<u8> {
 /// Pillow raises "image file is truncated" for these too: nine tenths of a file are never an image.
 #[test]
 fn truncated_images_are_refused() {
-    for file in files() {
+    // These hold all of their image before other bytes, or less than all of it.
+    let odd = ["trailer-instead-of-the-end.jpg", "ended-early.jpg"];
+    for file in files().into_iter().filter(|file| !odd.iter().any(|odd| file.ends_with(odd))) {
         let bytes = fs::read(&file).unwrap();
         // Animations contain more than the frame that is read.
         let tenths = if file.to_str().unwrap().contains("animated") { 4 } else { 9 };
@@ -159,7 +171,7 @@ fn a_thumbnail_does_not_end_a_jpeg() {
     let segment = [&[0xff, 0xe2], &(inner.len() as u16 + 2).to_be_bytes(), inner.as_slice()].concat();
     let file = [&complete[..2], &segment, &complete[2..]].concat();
     assert_eq!(decode_bytes(&file, "photo").unwrap(), decode_bytes(&complete, "photo").unwrap());
-    assert!(decode_bytes(&file[..file.len() - 2], "photo").is_err());
+    assert!(decode_bytes(&file[..file.len() - 16], "photo").is_err(), "the thumbnail's end marker is not the image's");
     let trailing = [complete.as_slice(), b"trailing"].concat();
     assert!(decode_bytes(&trailing, "photo").is_ok());
 }
