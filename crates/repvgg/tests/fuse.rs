@@ -246,8 +246,10 @@ fn dilated_block(branches: &[(usize, usize)], groups: usize) -> Graph {
 
 #[test]
 fn branches_of_different_dilation_are_one_convolution() {
+    /// The kernel and dilation of a convolution.
+    type Kernel = (usize, usize);
     // The branches; the kernel and dilation of the block.
-    let cases: [(&[(usize, usize)], usize, usize); 5] = [
+    let cases: [(&[Kernel], usize, usize); 5] = [
         (&[(3, 1), (3, 2)], 5, 1),
         (&[(3, 3), (3, 1)], 7, 1),
         (&[(7, 1), (5, 1), (3, 2), (3, 3)], 7, 1),

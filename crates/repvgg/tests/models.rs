@@ -328,11 +328,17 @@ fn epsilon_is_the_callers_where_the_file_does_not_state_it() {
 /// A RepVGG with other blocks is recognised where shapes decide between the kinds.
 #[test]
 fn the_kind_of_block_is_inferred_from_the_parameters() {
-    for name in ["qarepvgg", "acb", "dbb", "post-addition-bn", "3x3+1x1"] {
+    let file = |name: &str| {
         let spec = RepVgg { depths: [2; 4], width: [0.25; 4], classes: 3, ..RepVgg::default() };
         let spec = RepVgg { block: BlockKind::named(name).unwrap(), ..spec };
         let weights = Weights::initialise(&spec.training_graph().unwrap(), 0);
         let bytes = formats::safetensors::write(&weights, Precision::Single, HashMap::new()).unwrap();
+        (spec, weights, bytes)
+    };
+    let ambiguous = from_bytes(file("3x3+1x1").2).unwrap_err();
+    assert!(ambiguous.is_ambiguous() && ambiguous.to_string().contains("3x3+1x1, identity-without-bn"), "{ambiguous}");
+    for name in ["qarepvgg", "acb", "dbb", "post-addition-bn"] {
+        let (spec, weights, bytes) = file(name);
         let model = from_bytes(bytes).unwrap();
         assert_eq!(model.specification().and_then(Specification::repvgg).unwrap().block, spec.block, "{name}");
         assert_eq!(model.weights, weights);

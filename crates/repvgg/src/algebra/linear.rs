@@ -263,9 +263,9 @@ impl LinearConv {
         let columns: Vec<usize> = (0..width).map(|tap| place(1, tap)).collect();
         for k in 0..self.geometry.out_channels {
             for c in branch.inputs_of(k) {
-                for r in 0..height {
-                    for s in 0..width {
-                        let target = self.index(k, c, rows[r], columns[s]);
+                for (r, &row) in rows.iter().enumerate() {
+                    for (s, &column) in columns.iter().enumerate() {
+                        let target = self.index(k, c, row, column);
                         self.kernel[target] += branch.kernel[branch.index(k, c, r, s)];
                     }
                 }
