@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::dialect::Dialect;
 use super::document::Document;
 use super::foreign::{self, infer_repvgg};
-use super::onnx::Onnx;
+use super::onnx::{Onnx, Pixels};
 use super::{onnx, pytorch, safetensors};
 use crate::error::expected;
 use crate::file::read_bounded;
@@ -152,10 +152,15 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<(Model, Orig
         (None, None) => (Architecture::of_graph("onnx".to_owned(), file.graph), file.weights),
     };
     let size = file.size.map_or(Preprocessing::default().size, |[height, width]| height.min(width));
-    let model = match document {
+    let mut model = match document {
         Some(document) => document.into_model(network, weights),
         None => network.into_model(weights, size),
     };
+    if file.pixels == Pixels::Bytes {
+        // The network normalises by itself: its input is 255 times the values from 0 to 1.
+        let channels = model.preprocessing.channels();
+        (model.preprocessing.mean, model.preprocessing.std) = (vec![0.0; channels], vec![1.0 / 255.0; channels]);
+    }
     model.check_annotations()?;
     Ok((model, origin))
 }
