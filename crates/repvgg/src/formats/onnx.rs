@@ -26,7 +26,7 @@ mod read;
 mod wire;
 mod write;
 
-pub use read::{Onnx, read};
+pub use read::{Onnx, Pixels, read};
 pub use write::{PREPROCESSING_OPSET, WriteOptions, write};
 
 /// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.
