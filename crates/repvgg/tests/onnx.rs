@@ -174,9 +174,9 @@ fn a_file_with_its_transform_is_the_network_without_it() {
     let spec = RepVgg { depths: [1, 1, 1, 1], width: [0.0625; 4], classes: 10, ..RepVgg::default() };
     let graph = spec.training_graph().unwrap();
     let weights = random_weights(&graph, 2);
-    let gray = Preprocessing { size: 64, mean: vec![0.5], std: vec![0.25], ..Preprocessing::default() };
+    let gray = Preprocessing { size: [64; 2], mean: vec![0.5], std: vec![0.25], ..Preprocessing::default() };
     for settings in
-        [Preprocessing::default(), Preprocessing { size: 96, crop_fraction: 1.0, ..Preprocessing::default() }]
+        [Preprocessing::default(), Preprocessing { size: [96; 2], crop_fraction: 1.0, ..Preprocessing::default() }]
     {
         let stated = |settings: &Preprocessing| {
             [("preprocessing".to_owned(), serde_json::to_string(settings).unwrap())].into_iter().collect()
@@ -184,7 +184,7 @@ fn a_file_with_its_transform_is_the_network_without_it() {
         let options = WriteOptions { opset: 18, preprocess: Some(settings.clone()), ..WriteOptions::default() };
         let onnx = round_trip(&graph, &weights, &WriteOptions { metadata: stated(&settings), ..options.clone() });
         assert_eq!((onnx.graph, onnx.weights), (graph.inference(), weights.clone()));
-        assert_eq!((onnx.size, onnx.pixels), (Some([settings.size; 2]), Pixels::Prepared));
+        assert_eq!((onnx.size, onnx.pixels), (Some(settings.size), Pixels::Prepared));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");

@@ -59,8 +59,8 @@ impl<'m> Reader<'m> {
         }
         let transformed = transformed.ok_or_else(|| refuse(format!("no value {value}")))?;
         let size = settings.size;
-        self.size = Some([size; 2]);
-        self.drafts.input("input".to_owned(), settings.channels(), [Some(size); 2]);
+        self.size = Some(size);
+        self.drafts.input("input".to_owned(), settings.channels(), size.map(Some));
         self.values.insert(transformed, Binding::Data(Data::new(0, NCHW)));
         Ok(names)
     }
