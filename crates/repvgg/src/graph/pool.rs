@@ -27,7 +27,6 @@ fn dense() -> [usize; 2] {
     [1; 2]
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_dense(dilation: &[usize; 2]) -> bool {
     *dilation == dense()
 }

@@ -100,7 +100,7 @@ impl Parts<'_, '_> {
         let cube = self.apply("cube", "Mul", &[&square, x]);
         let small = self.with_number("small", "Mul", &cube, 0.044_715);
         let sum = self.apply("sum", "Add", &[x, &small]);
-        self.with_number("inner", "Mul", &sum, 0.797_884_56)
+        self.with_number("inner", "Mul", &sum, 0.797_884_6)
     }
 
     fn clip(&mut self, [low, high]: [f32; 2], inputs: &mut Vec<String>) -> Operator {
