@@ -18,6 +18,7 @@ mod input;
 mod linear;
 mod operator;
 mod order;
+pub(super) mod parts;
 mod pool;
 mod shape;
 mod value;
@@ -85,6 +86,7 @@ pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     let opset = opset(&model)?;
     let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", expected("a graph").found("none")))?;
     let mut reader = Reader::new(graph, opset, External::new(folder), budget)?;
+    reader.read_input(graph)?;
     for node in order::order(graph)? {
         reader.read_node(node);
     }
@@ -156,7 +158,6 @@ impl<'m> Reader<'m> {
                 return Err(Error::format(&tensor.name, problem));
             }
         }
-        reader.read_input(graph)?;
         Ok(reader)
     }
 
