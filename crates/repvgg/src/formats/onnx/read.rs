@@ -21,6 +21,7 @@ mod input;
 mod linear;
 mod operator;
 mod order;
+pub(super) mod parts;
 mod pattern;
 mod pool;
 mod reduce;

@@ -122,6 +122,43 @@ fn broken() -> Error {
     Error::format("onnx", expected("a complete ONNX file").found("malformed bytes"))
 }
 
+/// A field of a message: its number, its content, and all of its bytes.
+pub(super) struct Piece<'a> {
+    pub(super) number: u64,
+    /// The value of a varint.
+    pub(super) value: u64,
+    /// The bytes of a field with a length.
+    pub(super) content: &'a [u8],
+    /// The field with its number and length.
+    pub(super) whole: &'a [u8],
+}
+
+/// The fields of a message, in order.
+///
+/// # Errors
+/// When the bytes are no message.
+pub(super) fn pieces(mut bytes: &[u8]) -> Result<Vec<Piece<'_>>> {
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let start = bytes;
+        let Field { number, value, content, .. } = Field::read(&mut bytes).ok_or_else(broken)?;
+        pieces.push(Piece { number, value, content, whole: &start[..start.len() - bytes.len()] });
+    }
+    Ok(pieces)
+}
+
+/// Appends a field that holds `content`.
+pub(super) fn push(bytes: &mut Vec<u8>, number: u64, content: &[u8]) {
+    for mut varint in [number << 3 | LENGTH, content.len() as u64] {
+        while varint >= 0x80 {
+            bytes.push(varint as u8 | 0x80);
+            varint >>= 7;
+        }
+        bytes.push(varint as u8);
+    }
+    bytes.extend_from_slice(content);
+}
+
 const VARINT: u64 = 0;
 const LENGTH: u64 = 2;
 

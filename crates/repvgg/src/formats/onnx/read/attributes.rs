@@ -92,7 +92,7 @@ impl proto::Node {
     }
 
     /// The name of the node or, if it has none, of its first output.
-    pub(super) fn title(&self) -> &str {
+    pub(in super::super) fn title(&self) -> &str {
         short(if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name })
     }
 }
