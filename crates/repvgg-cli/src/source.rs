@@ -26,7 +26,7 @@ pub(crate) struct ModelOptions {
     /// A model with another architecture is an error. The option also chooses between architectures with identical parameters, and
     /// supplies the strides, which weights do not determine.
     #[arg(long, value_name = "NAME|SPEC.toml")]
-    architecture: Option<String>,
+    pub(crate) architecture: Option<String>,
     #[command(flatten)]
     pub(crate) unstated: Unstated,
 }

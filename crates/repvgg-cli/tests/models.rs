@@ -147,6 +147,26 @@ fn an_unfused_export_warns_and_names_the_remedy() {
     assert!(output.status.success() && output.stderr.is_empty());
 }
 
+/// Any ONNX network keeps what the graph does not know; `verify` is the proof where the engine runs both files.
+#[test]
+fn an_onnx_file_is_fused_into_an_onnx_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let branches = seed("model/branches.onnx");
+    let report = json(folder.path(), &["fuse", &branches, "-o", "fused.onnx", "--json"]);
+    let before = report["convolutions"]["before"].as_u64().unwrap();
+    let after = report["convolutions"]["after"].as_u64().unwrap();
+    // The fully connected layer is a block, too, without a convolution.
+    let blocks = report["blocks"].as_array().unwrap();
+    let convolutions = blocks.iter().filter(|block| block["name"] != "linear").count() as u64;
+    assert!(after < before && convolutions == after && blocks.len() as u64 == after + 1, "{report}");
+    let verified = repvgg(folder.path(), &["verify", &branches, "fused.onnx", "--size", "32"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let (code, message) = refused(folder.path(), &["fuse", "fused.onnx", "-o", "again.onnx"]);
+    assert_eq!((code, message.as_str()), (Some(1), "error: fused.onnx: onnx: nothing to fuse\n"));
+    let (code, message) = refused(folder.path(), &["fuse", &branches, "-o", "x.onnx", "--check-size", "64"]);
+    assert!(code == Some(2) && message.starts_with("error: --check-size: expected no such option"), "{message}");
+}
+
 #[test]
 fn errors_are_one_line_and_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();

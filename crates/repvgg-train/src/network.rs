@@ -2,6 +2,7 @@
 
 mod forward;
 mod loss;
+mod maps;
 
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ mod fusion;
 
 pub use comparison::{Comparison, Inputs, LayerDifference, LogitComparison, Parts, Progress, compare, compare_parts};
 pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionProgress, RegionReport, fuse, verify};
+pub(crate) use fusion::{ROUNDING, verify_region};
 
 use crate::Model;
 

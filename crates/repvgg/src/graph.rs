@@ -20,12 +20,18 @@
 //! # Ok::<(), repvgg::Error>(())
 //! ```
 
+mod activation;
 mod correspondence;
 mod document;
 mod op;
+mod pool;
+mod resize;
 
+pub use activation::ActivationKind;
 pub(crate) use op::WINDOW_LIMIT;
-pub use op::{ActivationKind, BatchNorm, Conv2d, LEAST_NORM, Linear, Op, Parameter, Pool, Role, Softmax};
+pub use op::{BatchNorm, Conv2d, LEAST_NORM, Linear, Op, Parameter, Role, Softmax};
+pub use pool::Pool;
+pub use resize::{Coordinates, Resize, ResizeTarget, Rounding, Sampling, Tap};
 
 use std::collections::{HashMap, HashSet};
 
@@ -333,7 +339,11 @@ mod tests {
     fn a_kernel_larger_than_its_input_is_an_error() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
-        graph.add("pool", Op::MaxPool(Pool { kernel: [3, 3], stride: [2, 2], padding: [[0; 2]; 2] }), &[input]);
+        graph.add(
+            "pool",
+            Op::MaxPool(Pool { kernel: [3, 3], stride: [2, 2], dilation: [1; 2], padding: [[0; 2]; 2] }),
+            &[input],
+        );
         assert_eq!(
             graph.shapes([2, 8]).unwrap_err().to_string(),
             "pool: kernel [3, 3] does not fit input [2, 8] padded by [[0, 0], [0, 0]]"
@@ -344,9 +354,13 @@ mod tests {
     fn a_pool_that_does_not_advance_is_an_error() {
         let mut graph = Graph::new();
         let input = graph.add("input", Op::Input { channels: 3 }, &[]);
-        graph.add("pool", Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], padding: [[0; 2]; 2] }), &[input]);
+        graph.add(
+            "pool",
+            Op::AvgPool(Pool { kernel: [2, 2], stride: [0, 1], dilation: [1; 2], padding: [[0; 2]; 2] }),
+            &[input],
+        );
         let error = graph.shapes([8, 8]).unwrap_err().to_string();
-        assert!(error.starts_with("pool: expected kernel and stride of at least 1"), "{error}");
+        assert!(error.starts_with("pool: expected kernel, stride and dilation of at least 1"), "{error}");
     }
 
     #[test]
@@ -367,7 +381,7 @@ mod tests {
         assert_eq!(grown, "node: expected maps of at most [512, 512] for images of [64, 64], found [1064, 1064]");
         let far = padded(5000).check().unwrap_err().to_string();
         assert_eq!(far, "node: expected kernel, stride, padding and dilation up to 4096, found 5000");
-        let pool = Pool { kernel: [64, 64], stride: [1, 1], padding: [[63, 63], [63, 63]] };
+        let pool = Pool { kernel: [64, 64], stride: [1, 1], dilation: [1; 2], padding: [[63, 63], [63, 63]] };
         let crowded = graph_of(Op::MaxPool(pool)).shapes([64, 64]).unwrap_err().to_string();
         assert!(crowded.starts_with("node: expected each pixel in at most 1024 windows"), "{crowded}");
         let text = serde_json::to_string(&padded(1)).unwrap();

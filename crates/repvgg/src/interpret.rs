@@ -22,7 +22,7 @@ use repvgg_kernels::Geometry;
 
 use crate::algebra::normalized;
 use crate::error::expected;
-use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Role, Softmax};
+use crate::graph::{ActivationKind, BatchNorm, Node, Op, Pool, Resize, Role, Softmax, Tap};
 use crate::{Error, Graph, Result, Tensor, Weights, element_count};
 
 /// The value of every node for the images `input` `[N, C, H, W]`, in the order of the nodes.
@@ -86,6 +86,13 @@ fn magnitude(activation: ActivationKind, x: f64) -> f64 {
         ActivationKind::Clip { low, high } => x.max(low.into()).max((-high).into()),
         ActivationKind::LeakyRelu { slope } => x * f64::from(slope.abs()).max(1.0),
         ActivationKind::HardSigmoid { slope, offset } => x * f64::from(slope.abs()) + f64::from(offset.abs()),
+        ActivationKind::Tanh => x,
+        ActivationKind::Erf => std::f64::consts::FRAC_2_SQRT_PI * x,
+        // Their slopes are at most 1.13 and 1.09.
+        ActivationKind::Gelu | ActivationKind::GeluTanh => 1.13 * x,
+        ActivationKind::Mish => 1.09 * x,
+        ActivationKind::Softplus => x + std::f64::consts::LN_2,
+        ActivationKind::Elu { scale } => x * f64::from(scale.abs()).max(1.0),
     }
 }
 
@@ -160,6 +167,7 @@ fn evaluate(
             }),
             Op::Slice { start, .. } => call.each(|[n, c, h, w]| at(call.inputs[0], [n, start + c, h, w])),
             Op::Pad { padding } => call.pad(padding.map(|[begin, _]| begin)),
+            Op::Resize(resize) => call.resize(resize),
             Op::MaxPool(pool) => call.pool(pool, |window| window.fold(f64::NEG_INFINITY, f64::max)),
             Op::AvgPool(pool) => {
                 call.pool(pool, |window| window.sum::<f64>() / pool.kernel.iter().product::<usize>() as f64)
@@ -311,12 +319,24 @@ impl Call<'_> {
         })
     }
 
+    /// The map interpolated between the rows and columns of the taps.
+    fn resize(&self, resize: &Resize) -> Tensor<f64> {
+        let input = self.inputs[0];
+        let taps = [0, 1].map(|axis| resize.taps(axis, input.shape()[axis + 2], self.shape[axis + 2]));
+        let blend = |tap: &Tap, at: &dyn Fn(usize) -> f64| {
+            let [first, second] = tap.indices;
+            (1.0 - tap.weight) * at(first) + tap.weight * at(second)
+        };
+        self.each(|[n, c, p, q]| blend(&taps[0][p], &|h| blend(&taps[1][q], &|w| at(input, [n, c, h, w]))))
+    }
+
     /// `reduce` over each window. Padding is skipped, so it is never a maximum and adds nothing to a sum.
     fn pool(&self, pool: &Pool, reduce: impl Fn(&mut dyn Iterator<Item = f64>) -> f64 + Sync) -> Tensor<f64> {
         self.each(|[n, c, p, q]| {
-            let rows = (0..pool.kernel[0]).filter_map(|r| self.row(n, c, p * pool.stride[0] + r, pool.padding[0][0]));
+            let row = |r| self.row(n, c, p * pool.stride[0] + r * pool.dilation[0], pool.padding[0][0]);
+            let rows = (0..pool.kernel[0]).filter_map(row);
             let mut window = rows.flat_map(|row| {
-                let columns = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s);
+                let columns = (0..pool.kernel[1]).map(|s| q * pool.stride[1] + s * pool.dilation[1]);
                 columns.filter_map(|w| row.get(w.checked_sub(pool.padding[1][0])?).copied())
             });
             reduce(&mut window)

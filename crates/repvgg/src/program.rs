@@ -31,7 +31,7 @@ pub use places::{Place, Places, Room};
 pub use training::MAX_NORMS;
 
 use crate::Graph;
-use crate::graph::{ActivationKind, NodeId, Op, Pool, Softmax};
+use crate::graph::{ActivationKind, NodeId, Op, Pool, Resize, Softmax};
 
 /// Steps in order, and the values that they read and write.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,6 +115,8 @@ pub enum Operation {
         /// Rows above and below, columns left and right.
         padding: [[isize; 2]; 2],
     },
+    /// The map resampled to another size.
+    Resize(Resize),
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
@@ -252,6 +254,7 @@ impl Operation {
             Op::Shuffle { groups } => Self::Shuffle { groups: *groups },
             Op::Slice { start, channels } => Self::Slice { start: *start, channels: *channels },
             Op::Pad { padding } => Self::Pad { padding: *padding },
+            Op::Resize(resize) => Self::Resize(*resize),
             Op::MaxPool(pool) => Self::MaxPool(*pool),
             Op::AvgPool(pool) => Self::AvgPool(*pool),
             Op::AvgPoolInside(pool) => Self::AvgPoolInside(*pool),

@@ -107,6 +107,11 @@ impl Weights {
     /// of others.
     pub fn check(&self, graph: &Graph) -> Result<()> {
         graph.check()?;
+        self.check_parameters(graph)
+    }
+
+    /// Like [`check`](Self::check), for graphs with any number of inputs and outputs.
+    pub(crate) fn check_parameters(&self, graph: &Graph) -> Result<()> {
         Misfits::of(graph, self).refuse(&str::to_owned)
     }
 }

@@ -67,12 +67,13 @@ fn build(graph: &mut Graph, region: &Region, name: &str, x: NodeId, stride: usiz
             _ => graph.add(format!("{name}.scale"), Op::scale(CHANNELS), &[x]),
         },
         Region::Identity { .. } => {
-            let subsample = Pool { kernel: [1; 2], stride: [stride; 2], padding: [[0; 2]; 2] };
+            let subsample = Pool { kernel: [1; 2], stride: [stride; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
             graph.add(format!("{name}.pool"), Op::AvgPool(subsample), &[x])
         }
         Region::Average { kernel } => {
             let y = graph.add(format!("{name}.1x1"), Op::conv(Conv2d::square(CHANNELS, CHANNELS, 1)), &[x]);
-            let pool = Pool { kernel: [*kernel; 2], stride: [stride; 2], padding: [[kernel / 2; 2]; 2] };
+            let pool =
+                Pool { kernel: [*kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: [[kernel / 2; 2]; 2] };
             graph.add(format!("{name}.avg"), Op::AvgPool(pool), &[y])
         }
         Region::Sum { branches, norm } => {

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repvgg::Precision;
-use repvgg::formats::onnx::{Onnx, WriteOptions, is_onnx, read, write};
+use repvgg::formats::onnx::{Onnx, Pixels, WriteOptions, is_onnx, read, write};
 use repvgg::fuse::fuse;
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
+use repvgg::graph::{
+    ActivationKind, BatchNorm, Conv2d, Coordinates, Linear, Pool, Resize, ResizeTarget, Rounding, Sampling, Softmax,
+};
 use repvgg::image::Preprocessing;
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::zoo::{RepVgg, SqueezeExcite};
@@ -75,7 +77,7 @@ fn every_operation() -> Graph {
     let gate = chain.then("se.gate", Op::Activation(ActivationKind::HardSigmoid { slope: 0.2, offset: 0.5 }));
     chain.end = body;
     let excited = chain.join("se.mul", Op::Mul, &[gate]);
-    let pool = Pool { kernel: [3, 2], stride: [2, 2], padding: [[1, 0], [0, 1]] };
+    let pool = Pool { kernel: [3, 2], stride: [2, 2], dilation: [1; 2], padding: [[1, 0], [0, 1]] };
     let largest = chain.then("largest", Op::MaxPool(pool));
     chain.end = excited;
     let mean = chain.then("mean", Op::AvgPool(pool));
@@ -105,9 +107,97 @@ fn every_operation_survives_a_round_trip() {
     }
 }
 
+/// Operators that came with later opsets, or that earlier ones express by several nodes.
+#[test]
+fn later_operations_survive_a_round_trip() {
+    let dilated = Pool { kernel: [2, 3], stride: [1, 2], dilation: [2, 1], padding: [[1, 1], [0, 1]] };
+    let linear = Resize {
+        target: ResizeTarget::Size([5, 7]),
+        sampling: Sampling::Linear,
+        coordinates: Coordinates::HalfPixelOrOrigin,
+    };
+    let nearest = Resize {
+        target: ResizeTarget::Scale([1.5, 2.0]),
+        sampling: Sampling::Nearest(Rounding::HalfDown),
+        coordinates: Coordinates::HalfPixel,
+    };
+    let operations: [(&str, Op, i64); 11] = [
+        ("tanh", Op::Activation(ActivationKind::Tanh), 7),
+        ("softplus", Op::Activation(ActivationKind::Softplus), 7),
+        ("elu", Op::Activation(ActivationKind::Elu { scale: 0.5 }), 7),
+        ("silu", Op::Activation(ActivationKind::Silu), 7),
+        ("mish", Op::Activation(ActivationKind::Mish), 7),
+        ("erf", Op::Activation(ActivationKind::Erf), 9),
+        ("gelu", Op::Activation(ActivationKind::Gelu), 9),
+        ("largest", Op::MaxPool(dilated), 10),
+        ("linear", Op::Resize(linear), 11),
+        ("nearest", Op::Resize(nearest), 11),
+        ("mean", Op::AvgPool(dilated), 19),
+    ];
+    for opset in 7..=21 {
+        for (name, op, first) in &operations {
+            let mut chain = Chain::new(3);
+            chain.then(name, op.clone());
+            let graph = chain.finish();
+            let options = WriteOptions { opset, ..WriteOptions::default() };
+            if opset >= *first {
+                assert_eq!(round_trip(&graph, &Weights::new(), &options).graph, graph, "{name} in opset {opset}");
+            } else {
+                let path = tempfile::tempdir().unwrap().path().join("model.onnx");
+                let error = write(&path, &graph, &Weights::new(), &options).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("{name}: expected an opset of at least {first} for ")), "{error}");
+            }
+        }
+    }
+}
+
+/// Before opset 20 it is several nodes, which compute the same.
+#[test]
+fn the_approximate_gelu_is_written_for_every_opset() {
+    let mut chain = Chain::new(3);
+    chain.then("gelu", Op::Activation(ActivationKind::GeluTanh));
+    let graph = chain.finish();
+    let image = Tensor::from_fn([1, 3, 4, 4], |index| index as f64 / 8.0 - 3.0);
+    let expected = interpret(&graph, &Weights::new(), &image).unwrap().pop().unwrap();
+    for opset in 7..=21 {
+        let onnx = round_trip(&graph, &Weights::new(), &WriteOptions { opset, ..WriteOptions::default() });
+        let found = interpret(&onnx.graph, &onnx.weights, &image).unwrap().pop().unwrap();
+        for (found, expected) in found.data().iter().zip(expected.data()) {
+            assert!((found - expected).abs() < 1e-6, "opset {opset}: expected {expected}, found {found}");
+        }
+    }
+}
+
+/// Bytes of any size in, the same network: the transform is recognised and left to the caller.
+#[test]
+fn a_file_with_its_transform_is_the_network_without_it() {
+    let spec = RepVgg { depths: [1, 1, 1, 1], width: [0.0625; 4], classes: 10, ..RepVgg::default() };
+    let graph = spec.training_graph().unwrap();
+    let weights = random_weights(&graph, 2);
+    let gray = Preprocessing { size: [64; 2], mean: vec![0.5], std: vec![0.25], ..Preprocessing::default() };
+    for settings in
+        [Preprocessing::default(), Preprocessing { size: [96; 2], crop_fraction: 1.0, ..Preprocessing::default() }]
+    {
+        let stated = |settings: &Preprocessing| {
+            [("preprocessing".to_owned(), serde_json::to_string(settings).unwrap())].into_iter().collect()
+        };
+        let options = WriteOptions { opset: 18, preprocess: Some(settings.clone()), ..WriteOptions::default() };
+        let onnx = round_trip(&graph, &weights, &WriteOptions { metadata: stated(&settings), ..options.clone() });
+        assert_eq!((onnx.graph, onnx.weights), (graph.inference(), weights.clone()));
+        assert_eq!((onnx.size, onnx.pixels), (Some(settings.size), Pixels::Prepared));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write(&path, &graph, &weights, &WriteOptions { metadata: stated(&gray), ..options }).unwrap();
+        let error = read(fs::read(&path).unwrap(), None).unwrap_err().to_string();
+        let what = "metadata preprocessing: expected the transform that the file begins with, found ";
+        assert!(error.starts_with(what), "{error}");
+    }
+}
+
 #[test]
 fn maps_and_flattened_maps_survive_a_round_trip() {
-    let pool = Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] };
+    let pool = Pool { kernel: [2; 2], stride: [2; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
     let endings: [&[(&str, Op)]; 4] = [
         &[("pool", Op::MaxPool(pool)), ("softmax", Op::Softmax(Softmax::Logarithms))],
         &[("flat", Op::Flatten), ("fc", Op::Linear(Linear { in_features: 8, out_features: 3, bias: true }))],
@@ -242,14 +332,18 @@ fn impossible_options_are_refused() {
     assert!(message(WriteOptions { preprocess, ..opset(18) }).starts_with("/nowhere/model.onnx: "));
 }
 
+/// A transform that the metadata does not state.
 #[test]
-fn a_file_with_preprocessing_is_not_read_back() {
+fn an_unknown_transform_is_refused_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     let options = WriteOptions { opset: 18, preprocess: Some(Preprocessing::default()), ..WriteOptions::default() };
     write(&path, &Chain::new(3).finish(), &Weights::new(), &options).unwrap();
-    let error = read(fs::read(path).unwrap(), None).unwrap_err();
-    assert_eq!(error.to_string(), "input image: expected floating-point elements, found element type 2");
+    let error = read(fs::read(path).unwrap(), None).unwrap_err().to_string();
+    assert!(error.starts_with("node preprocess."), "{error}");
+    let hint =
+        "the file reads bytes: export the network without what prepares the image, which `repvgg` does outside it";
+    assert!(error.ends_with(&format!("({hint})")), "{error}");
 }
 
 fn seeds() -> Vec<(String, Vec<u8>)> {
@@ -319,7 +413,7 @@ fn hostile_seeds_are_refused_with_the_reason() {
         ("truncated", "onnx: expected a complete ONNX file, found malformed bytes"),
         (
             "unknown_operator",
-            "node /features/0/Erf (Erf): expected a supported operator (Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes), found Erf",
+            "node /features/0/Cos (Cos): expected an operator that the engine runs (Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, Resize, shapes), found Cos; `repvgg fuse any.onnx -o fused.onnx` keeps such nodes and fuses the convolutions around them",
         ),
     ];
     let seeds = seeds();

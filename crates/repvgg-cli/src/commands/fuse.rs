@@ -1,5 +1,7 @@
 //! `repvgg fuse`: fusion of the training form into the plain form, checked before the file is written.
 
+mod onnx;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,14 +23,18 @@ use crate::source::ModelOptions;
 ///
 /// The fusion is computed in double precision and rounded once. Before the file is written, every block and the whole network are
 /// compared with the training form on random inputs. A fusion that deviates is not written.
+///
+/// From an ONNX file to an ONNX file (`-o fused.onnx`), the network may be any: its linear parts are fused, each compared with its
+/// branches, and all other operators are kept as they are.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  repvgg fuse run/best.safetensors -o plain.safetensors")]
+Examples:
+  repvgg fuse run/best.safetensors -o plain.safetensors
+  repvgg fuse detector.onnx -o fused.onnx")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     input: ModelOptions,
-    /// Output file of the plain model, in safetensors format
+    /// Output file of the plain model, in safetensors format; from an ONNX file also ONNX (*.onnx)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Side in pixels of the random images that check the whole network [default: 64, or the only size that the network accepts]
@@ -42,8 +48,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     arguments.input.refuse_overwrite(&arguments.output)?;
     if arguments.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        let problem = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
-        return Err(Error::spec(arguments.output.display(), problem).into());
+        return onnx::run(arguments);
     }
     let model = match arguments.input.open() {
         Ok(model) => model,

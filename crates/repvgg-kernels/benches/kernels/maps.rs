@@ -28,7 +28,7 @@ impl Maps {
 pub(crate) fn run(bench: &Bench<'_>) {
     let cpu = bench.cpu;
     let (stem, residual) = (Maps::new(bench, [1, 64, 112, 112]), Maps::new(bench, [1, 256, 56, 56]));
-    let window = PoolWindow { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let window = PoolWindow { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], padding: [1, 1] };
     case(bench, "ResNet-50 maxpool", &[&stem], [1, 64, 56, 56], |output| max_pool(cpu, window, stem.map(), output));
     case(bench, "ResNet-50 layer1 add", &[&residual, &residual], residual.layout.shape, |output| {
         let term = Term { map: residual.map(), affine: None };

@@ -1,4 +1,4 @@
-//! The operations between convolutions: sums, products, pooling, softmax, and moves of channels and pixels.
+//! The operations between convolutions: sums, products, pooling, resampling, softmax, and moves of channels and pixels.
 //!
 //! Maps are stored in blocks of channels, `[N, ⌈C/L⌉, H, W, L]` ([`Blocked`]). Every kernel overwrites its output and allocates
 //! nothing. Each block `[H, W, L]` (or each image) is computed from the inputs alone, so results are bit-equal for any number
@@ -32,12 +32,14 @@
 mod moves;
 mod pointwise;
 mod pooling;
+mod resize;
 mod softmax;
 mod sums;
 
 pub use moves::{concat, flatten, gather, pack, pad, unpack};
 pub use pointwise::Pointwise;
 pub use pooling::{Divisor, PoolWindow, global_mean, max_pool, mean_pool};
+pub use resize::{ResizeTap, resize};
 pub use softmax::{SoftmaxForm, softmax};
 pub use sums::{Affine, Term, product, sum};
 

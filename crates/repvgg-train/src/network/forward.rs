@@ -1,7 +1,9 @@
 //! The interpreter of programs on the framework's tensors.
 
 use burn::tensor::Tensor as BurnTensor;
-use burn::tensor::activation::{hard_sigmoid, leaky_relu, log_softmax, relu, sigmoid, silu, softmax};
+use burn::tensor::activation::{
+    elu, gelu, gelu_approximate, hard_sigmoid, leaky_relu, log_softmax, mish, relu, sigmoid, silu, softmax, softplus,
+};
 use burn::tensor::module::{avg_pool2d, batch_norm, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
 use repvgg::Op;
@@ -9,6 +11,7 @@ use repvgg::graph::{ActivationKind, BatchNorm, LEAST_NORM, Linear, Node, Pool, S
 use repvgg::program::{Convolution, Operation, Program, Sum, ValueId};
 use repvgg_kernels::{Activation, Geometry};
 
+use super::maps;
 use crate::ops::{self, Branch, Threads};
 use crate::tensors::Tensors;
 
@@ -76,7 +79,7 @@ impl<'a> Forward<'a> {
                 activated(product, *activation)
             }
             Operation::Concat => BurnTensor::cat(inputs, 1),
-            operation => unary(operation, inputs.pop().expect("every other operation has one input")),
+            operation => unary(self.threads, operation, inputs.pop().expect("every other operation has one input")),
         }
     }
 
@@ -216,7 +219,7 @@ impl<'a> Forward<'a> {
 }
 
 /// Computes an operation that has one input and no parameters.
-fn unary(operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
+fn unary(threads: &Threads, operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
     let [n, c, h, w] = input.dims();
     match operation {
         Operation::Shuffle { groups } => {
@@ -226,9 +229,15 @@ fn unary(operation: &Operation, input: BurnTensor<4>) -> BurnTensor<4> {
         Operation::Pad { padding } => pad(input, *padding),
         Operation::Softmax(Softmax::Probabilities) => softmax(input, 1),
         Operation::Softmax(Softmax::Logarithms) => log_softmax(input, 1),
-        Operation::MaxPool(Pool { kernel, stride, padding }) => {
-            let options = MaxPoolOptions::new(*kernel).with_stride(*stride);
+        Operation::Resize(resize) => maps::resize(input, resize),
+        Operation::MaxPool(Pool { kernel, stride, dilation, padding }) => {
+            let options = MaxPoolOptions::new(*kernel).with_stride(*stride).with_dilation(*dilation);
             max_pool2d(input, options.with_padding_pairs(pairs(*padding)))
+        }
+        Operation::AvgPool(pool) if pool.dilation != [1; 2] => maps::dilated_sum(threads, input, pool) / taps(pool),
+        Operation::AvgPoolInside(pool) if pool.dilation != [1; 2] => {
+            let inside = maps::dilated_sum(threads, input.ones_like(), pool);
+            maps::dilated_sum(threads, input, pool) / inside
         }
         Operation::AvgPool(pool) => avg_pool2d(input, mean_options(pool)),
         Operation::AvgPoolInside(pool) => avg_pool2d(input, mean_options(pool).with_count_include_pad(false)),
@@ -247,7 +256,19 @@ fn activated(input: BurnTensor<4>, activation: Option<ActivationKind>) -> BurnTe
         Some(ActivationKind::Clip { low, high }) => input.clamp(low, high),
         Some(ActivationKind::LeakyRelu { slope }) => leaky_relu(input, slope.into()),
         Some(ActivationKind::HardSigmoid { slope, offset }) => hard_sigmoid(input, slope.into(), offset.into()),
+        Some(ActivationKind::Tanh) => input.tanh(),
+        Some(ActivationKind::Erf) => input.erf(),
+        Some(ActivationKind::Gelu) => gelu(input),
+        Some(ActivationKind::GeluTanh) => gelu_approximate(input),
+        Some(ActivationKind::Softplus) => softplus(input, 1.0),
+        Some(ActivationKind::Mish) => mish(input),
+        Some(ActivationKind::Elu { scale }) => elu(input, scale.into()),
     }
+}
+
+/// The number of a window's pixels.
+fn taps(pool: &Pool) -> f32 {
+    (pool.kernel[0] * pool.kernel[1]) as f32
 }
 
 fn mean_options(pool: &Pool) -> AvgPoolOptions<2> {
@@ -255,7 +276,7 @@ fn mean_options(pool: &Pool) -> AvgPoolOptions<2> {
 }
 
 /// Pads a map with zeros. Negative padding crops it.
-fn pad(input: BurnTensor<4>, padding: [[isize; 2]; 2]) -> BurnTensor<4> {
+pub(super) fn pad(input: BurnTensor<4>, padding: [[isize; 2]; 2]) -> BurnTensor<4> {
     let [.., height, width] = input.dims();
     let mut cropped = input;
     for (axis, extent, [begin, end]) in [(2, height, padding[0]), (3, width, padding[1])] {

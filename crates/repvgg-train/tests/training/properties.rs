@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use repvgg::engine::thread_pool;
-use repvgg::graph::{ActivationKind, Conv2d, Linear, Pool};
+use repvgg::graph::{ActivationKind, Conv2d, Coordinates, Linear, Pool, Resize, ResizeTarget, Sampling};
 use repvgg::interpret::{logits, magnitudes};
 use repvgg::zoo::RepVgg;
 use repvgg::{Graph, Op, Specification, Tensor, Weights};
@@ -137,12 +137,32 @@ fn every_operation() -> Graph {
     let norm = graph.add("norm", Op::batch_norm(4), &[conv]);
     let scale = graph.add("scale", Op::scale(4), &[norm]);
     let relu = graph.add("relu", Op::relu(), &[scale]);
-    let window = Pool { kernel: [3, 3], stride: [2, 2], padding: [[1; 2]; 2] };
+    let window = Pool { kernel: [3, 3], stride: [2, 2], dilation: [1; 2], padding: [[1; 2]; 2] };
     let largest = graph.add("largest", Op::MaxPool(window), &[relu]);
     let mean = graph.add("mean", Op::AvgPool(window), &[scale]);
     let sigmoid = graph.add("sigmoid", Op::Activation(ActivationKind::Sigmoid), &[mean]);
+    let smooth = [
+        ActivationKind::Tanh,
+        ActivationKind::Erf,
+        ActivationKind::Gelu,
+        ActivationKind::GeluTanh,
+        ActivationKind::Softplus,
+        ActivationKind::Mish,
+        ActivationKind::Elu { scale: 0.5 },
+    ];
+    let smooth = smooth.map(|kind| graph.add(format!("{kind:?}"), Op::Activation(kind), &[scale]));
+    let smooth = graph.add("smooth", Op::Add, &smooth);
+    let coordinates = Coordinates::HalfPixel;
+    let target = ResizeTarget::Scale([1.5, 2.0]);
+    let larger = graph.add("larger", Op::Resize(Resize { target, sampling: Sampling::Linear, coordinates }), &[smooth]);
+    let dilated = Pool { kernel: [2, 2], stride: [2, 3], dilation: [2, 3], padding: [[1, 0], [0, 2]] };
+    let apart = [Op::MaxPool(dilated), Op::AvgPool(dilated), Op::AvgPoolInside(dilated)];
+    let apart = apart.map(|op| graph.add(op.kind().to_owned(), op, &[larger]));
+    let apart = graph.add("apart", Op::Add, &apart);
+    let apart = graph.add("mean.apart", Op::GlobalAvgPool, &[apart]);
     let product = graph.add("product", Op::Mul, &[largest, sigmoid]);
     let sum = graph.add("sum", Op::Add, &[product, largest, mean]);
+    let sum = graph.add("scaled", Op::Mul, &[sum, apart]);
     let filters = Conv2d::square(4, 4, 3).with_bias();
     let normalised = graph.add("normalised", Op::NormalizedConv2d(filters), &[norm]);
     let silu = graph.add("silu", Op::Activation(ActivationKind::Silu), &[normalised]);
@@ -152,8 +172,11 @@ fn every_operation() -> Graph {
     let window = Pool { padding: [[0, 1], [1, 0]], ..window };
     let inside = graph.add("inside", Op::AvgPoolInside(window), &[padded]);
     let both = graph.add("both", Op::Concat, &[sum, largest, inside]);
-    let pooled =
-        graph.add("pooled", Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], padding: [[0; 2]; 2] }), &[both]);
+    let pooled = graph.add(
+        "pooled",
+        Op::MaxPool(Pool { kernel: [3, 3], stride: [3, 3], dilation: [1; 2], padding: [[0; 2]; 2] }),
+        &[both],
+    );
     let flat = graph.add("flat", Op::Flatten, &[pooled]);
     let linear = Op::Linear(Linear { in_features: 40, out_features: CLASSES, bias: true });
     let linear = graph.add("linear", linear, &[flat]);

@@ -13,7 +13,7 @@ use crate::random::Normal;
 use crate::{Error, Form, Model, Result, Tensor, Weights};
 
 /// The relative error of rounding a fused kernel to f32: half a unit in the last place.
-const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
+pub(crate) const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 /// The tolerance for the double-precision sums on both sides, relative to the magnitudes in the branches.
 const DOUBLE: f64 = 16.0 * f64::EPSILON;
 /// The tolerance for logits in multiples of [`FusionReport::rounding`], for networks that amplify rounding.
@@ -80,6 +80,20 @@ pub struct RegionReport {
     pub largest_gain: f64,
 }
 
+impl RegionReport {
+    /// Accepts a region that is exact to rounding.
+    ///
+    /// # Errors
+    /// When its error exceeds its bound.
+    pub fn accept(&self) -> Result<()> {
+        if self.error.is_nan() || self.error > 1.0 {
+            let what = expected("an error of at most 1 bound").found(format_args!("{:.3}", self.error));
+            return Err(Error::fuse(&self.name, what));
+        }
+        Ok(())
+    }
+}
+
 /// Progress of the comparison of regions.
 #[derive(Debug, Clone, Copy)]
 pub struct RegionProgress<'a> {
@@ -116,10 +130,7 @@ impl FusionReport {
     /// When a region's error exceeds its bound, or the logits differ by more than [`NETWORK_TOLERANCE`] and more than
     /// rounding explains in a network that amplifies it.
     pub fn accept(&self) -> Result<()> {
-        if let Some(region) = self.regions.iter().find(|region| region.error.is_nan() || region.error > 1.0) {
-            let what = expected("an error of at most 1 bound").found(format_args!("{:.3}", region.error));
-            return Err(Error::fuse(&region.name, what));
-        }
+        self.regions.iter().try_for_each(RegionReport::accept)?;
         let tolerance = NETWORK_TOLERANCE.max(AMPLIFIED * self.rounding);
         if self.network_error.is_nan() || self.network_error > tolerance {
             let what = expected(format_args!("logits within {tolerance:.0e} of the largest"))
@@ -148,7 +159,7 @@ pub fn verify(
     let total = fusion.regions().len();
     let mut regions = Vec::with_capacity(total);
     for region in fusion.regions() {
-        let report = verify_region(fusion.original(), region, weights, fused, &mut noise)?;
+        let report = verify_region(fusion.original(), region, [weights, fused], ROUNDING, &mut noise)?;
         progress(RegionProgress { region: &report, done: regions.len() + 1, total });
         regions.push(report);
     }
@@ -175,11 +186,16 @@ fn perturbed(weights: &Weights, noise: &mut Normal) -> Weights {
     perturbed
 }
 
-fn verify_region(
+/// Compares a region with its branches on seeded random activations. `weights` are those of the branches and the fused ones,
+/// `rounding` the relative error of storing the latter.
+///
+/// # Errors
+/// When parameters are missing.
+pub(crate) fn verify_region(
     graph: &Graph,
     region: &Region,
-    weights: &Weights,
-    fused: &Weights,
+    [weights, fused]: [&Weights; 2],
+    rounding: f64,
     noise: &mut Normal,
 ) -> Result<RegionReport> {
     let [height, width] = if let Op::Linear(_) = region.op { [1, 1] } else { region_input(&region.geometry) };
@@ -190,7 +206,7 @@ fn verify_region(
     let magnitude = |graph: &Graph, weights: &Weights| last(magnitudes(graph, weights, &input)?);
     let (expected, found) = (value(&branches, weights)?, value(&single, fused)?);
     let (of_branches, of_single) = (magnitude(&branches, weights)?, magnitude(&single, fused)?);
-    let bounds = of_single.data().iter().zip(of_branches.data()).map(|(s, b)| ROUNDING * s + DOUBLE * b);
+    let bounds = of_single.data().iter().zip(of_branches.data()).map(|(s, b)| rounding * s + DOUBLE * b);
     let differences = expected.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
     // A bound of zero (a dead channel) allows no difference; `max` would drop a NaN.
     let relative =

@@ -16,7 +16,7 @@ fn conv(graph: &mut Graph, name: &str, [from, to]: [usize; 2], kernel: usize, x:
 
 /// A 3×3 window that preserves the map's size.
 fn pool() -> Pool {
-    Pool { kernel: [3, 3], stride: [1, 1], padding: [[1, 1], [1, 1]] }
+    Pool { kernel: [3, 3], stride: [1, 1], dilation: [1; 2], padding: [[1, 1], [1, 1]] }
 }
 
 /// `ReLU(x + conv(ReLU(conv(x))))` on four channels.

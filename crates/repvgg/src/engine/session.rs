@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use repvgg_kernels::maps::{self, Cpu, MapMut};
+use repvgg_kernels::maps::{self, Cpu, MapMut, ResizeTap};
 use repvgg_kernels::{Buffer, ConvPlan, Packing, ThreadPool};
 
 use super::choice::{Choice, ConvSite, choose};
@@ -14,7 +14,7 @@ use super::step::{BoundStep, Constants, StepRun};
 use super::{BatchShape, Prepared};
 use crate::cost::{LayerCost, cost};
 use crate::error::expected;
-use crate::graph::{NodeId, Shape};
+use crate::graph::{NodeId, Shape, Tap};
 use crate::program::{Operation, Program, ValueId};
 use crate::{Error, Result};
 
@@ -261,6 +261,14 @@ impl Binding<'_> {
                 Constants::Channels((0..channels).map(source).collect())
             }
             (Operation::Slice { start, channels }, _) => Constants::Channels((*start..start + channels).collect()),
+            (Operation::Resize(resize), _) => {
+                let [input, output] = [step.inputs[0], step.output].map(|value| self.slot(value).shape);
+                let taps = |axis: usize| {
+                    let taps = resize.taps(axis, input[axis + 1], output[axis + 1]).into_iter();
+                    taps.map(|Tap { indices, weight }| ResizeTap { indices, weight: weight as f32 }).collect()
+                };
+                Constants::Taps([taps(0), taps(1)])
+            }
             _ => Constants::None,
         })
     }

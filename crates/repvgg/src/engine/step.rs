@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use repvgg_kernels::maps::{self, Cpu, Divisor, MapMut, Pointwise, PoolWindow, SoftmaxForm, Term};
+use repvgg_kernels::maps::{self, Cpu, Divisor, MapMut, Pointwise, PoolWindow, ResizeTap, SoftmaxForm, Term};
 use repvgg_kernels::{ConvPlan, PackedConv2d, Pass};
 
 use super::memory::{ReadView, Slot};
@@ -29,6 +29,8 @@ pub(super) enum Constants {
     Affines(Vec<Option<Arc<Affine>>>),
     /// For each output channel, the index of the input channel.
     Channels(Vec<usize>),
+    /// For each output row, and for each output column, where it comes from.
+    Taps([Vec<ResizeTap>; 2]),
 }
 
 /// The arguments of one run of a step.
@@ -46,7 +48,7 @@ impl Constants {
         match self {
             Self::Convolution { packed, .. } => packed.bytes(),
             Self::Affines(affines) => affines.iter().flatten().map(|affine| affine.bytes()).sum(),
-            Self::None | Self::Channels(_) => 0,
+            Self::None | Self::Channels(_) | Self::Taps(_) => 0,
         }
     }
 
@@ -77,6 +79,9 @@ impl BoundStep {
                 maps::gather(cpu, input, sources, output);
             }
             (Operation::Pad { padding }, _) => maps::pad(cpu, input, padding.map(|[begin, _]| begin), output),
+            (Operation::Resize(_), Constants::Taps([rows, columns])) => {
+                maps::resize(cpu, input, [rows, columns], output)
+            }
             (Operation::MaxPool(pool), _) => maps::max_pool(cpu, window(pool), input, output),
             (Operation::AvgPool(pool), _) => maps::mean_pool(cpu, window(pool), Divisor::Window, input, output),
             (Operation::AvgPoolInside(pool), _) => maps::mean_pool(cpu, window(pool), Divisor::Inside, input, output),
@@ -107,7 +112,8 @@ impl BoundStep {
 }
 
 fn window(pool: &Pool) -> PoolWindow {
-    PoolWindow { kernel: pool.kernel, stride: pool.stride, padding: pool.padding.map(|[begin, _]| begin) }
+    let Pool { kernel, stride, dilation, padding } = *pool;
+    PoolWindow { kernel, stride, dilation, padding: padding.map(|[begin, _]| begin) }
 }
 
 fn pointwise(activation: ActivationKind) -> Pointwise {
@@ -118,5 +124,12 @@ fn pointwise(activation: ActivationKind) -> Pointwise {
         ActivationKind::Clip { low, high } => Pointwise::Clip { low, high },
         ActivationKind::LeakyRelu { slope } => Pointwise::LeakyRelu { slope },
         ActivationKind::HardSigmoid { slope, offset } => Pointwise::HardSigmoid { slope, offset },
+        ActivationKind::Tanh => Pointwise::Tanh,
+        ActivationKind::Erf => Pointwise::Erf,
+        ActivationKind::Gelu => Pointwise::Gelu,
+        ActivationKind::GeluTanh => Pointwise::GeluTanh,
+        ActivationKind::Softplus => Pointwise::Softplus,
+        ActivationKind::Mish => Pointwise::Mish,
+        ActivationKind::Elu { scale } => Pointwise::Elu { scale },
     }
 }

@@ -4,6 +4,9 @@
 //! convolutional networks from any exporter: each operator becomes an exact equivalent in [`Op`](crate::Op)s or is refused,
 //! so the result runs in the engine and can be fused.
 //!
+//! [`fuse`] is for files that need not be readable as a whole: it fuses the linear parts between operators that it does not
+//! know, and keeps those as they are, byte for byte.
+//!
 //! ```
 //! use repvgg::formats::onnx;
 //! use repvgg::zoo::RepVgg;
@@ -21,12 +24,14 @@
 //! # }
 //! ```
 
+mod fuse;
 mod proto;
 mod read;
 mod wire;
 mod write;
 
-pub use read::{Onnx, read};
+pub use fuse::{ExternalData, FileFusion, FileReport, fuse};
+pub use read::{Onnx, Pixels, read};
 pub use write::{PREPROCESSING_OPSET, WriteOptions, write};
 
 /// Whether a file that begins with `bytes` is an ONNX model. The first few hundred bytes suffice.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::dialect::Dialect;
 use super::document::Document;
 use super::foreign::{self, Recognised, infer_repvgg};
-use super::onnx::Onnx;
+use super::onnx::{Onnx, Pixels};
 use super::{onnx, pytorch, safetensors};
 use crate::error::expected;
 use crate::file::read_bounded;
@@ -239,10 +239,16 @@ fn open_onnx(file: Onnx, claimed: Option<&Specification>) -> Result<Opened> {
         (None, None) => (Architecture::of_graph("onnx".to_owned(), file.graph), file.weights),
     };
     let size = file.size.unwrap_or(Preprocessing::default().size);
-    let (model, has_preprocessing) = match document {
+    let (mut model, mut has_preprocessing) = match document {
         Some(document) => (document.into_model(network, weights), true),
         None => annotated(network.into_model(weights, size), &file.metadata)?,
     };
+    if file.pixels == Pixels::Bytes {
+        // The network normalises by itself: its input is 255 times the values from 0 to 1.
+        let channels = model.preprocessing.channels();
+        (model.preprocessing.mean, model.preprocessing.std) = (vec![0.0; channels], vec![1.0 / 255.0; channels]);
+        has_preprocessing = true;
+    }
     model.check_annotations()?;
     Ok(Opened { model, origin, has_preprocessing, remarks: Vec::new() })
 }

@@ -134,11 +134,12 @@ pub(super) fn evaluate(
 
 /// An average pool as a convolution, which requires equal padding on opposite sides.
 fn pool_geometry(pool: &Pool, channels: usize) -> Result<Geometry, Unfusable> {
-    let Pool { kernel, stride, padding } = *pool;
+    let Pool { kernel, stride, dilation, padding } = *pool;
     if padding.iter().any(|[begin, end]| begin != end) {
         return Err(Unfusable(format!("padding {padding:?} is not equal on opposite sides")));
     }
-    Ok(Geometry { kernel, stride, padding: padding.map(|[begin, _]| begin), ..identity_geometry(channels) })
+    let padding = padding.map(|[begin, _]| begin);
+    Ok(Geometry { kernel, stride, dilation, padding, ..identity_geometry(channels) })
 }
 
 /// Zero padding as a convolution, which requires equal padding on opposite sides.

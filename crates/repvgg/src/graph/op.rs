@@ -6,6 +6,9 @@ use repvgg_kernels::Geometry;
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
+use super::activation::ActivationKind;
+use super::pool::Pool;
+use super::resize::Resize;
 use crate::element_count;
 use crate::error::{Problem, expected};
 
@@ -58,6 +61,8 @@ pub enum Op {
         /// Rows above and below, columns left and right.
         padding: [[isize; 2]; 2],
     },
+    /// The map resampled to another size.
+    Resize(Resize),
     /// The largest value of each window.
     MaxPool(Pool),
     /// The mean of each window; padding counts as zeros.
@@ -163,66 +168,6 @@ impl BatchNorm {
     }
 }
 
-/// An elementwise nonlinearity.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActivationKind {
-    /// `max(x, 0)`
-    Relu,
-    /// `1 / (1 + e⁻ˣ)`
-    Sigmoid,
-    /// `x / (1 + e⁻ˣ)` (Swish with β = 1, Ramachandran et al., 1710.05941)
-    Silu,
-    /// `min(max(x, low), high)`. Both are finite, as in JSON: `f32::MIN` and `f32::MAX` stand for no bound.
-    Clip {
-        /// The least value.
-        low: f32,
-        /// The greatest value, at least `low`.
-        high: f32,
-    },
-    /// `x` where it is positive, `slope · x` elsewhere.
-    LeakyRelu {
-        /// The factor of negative values.
-        slope: f32,
-    },
-    /// `min(max(slope · x + offset, 0), 1)`
-    HardSigmoid {
-        /// The factor.
-        slope: f32,
-        /// The value at zero.
-        offset: f32,
-    },
-}
-
-impl ActivationKind {
-    /// `min(max(x, 0), 6)`
-    pub const RELU6: Self = Self::Clip { low: 0.0, high: 6.0 };
-
-    /// The value at `x`; NaN stays NaN.
-    pub fn apply(self, x: f64) -> f64 {
-        match self {
-            Self::Relu => clip(x, 0.0, f64::INFINITY),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::Clip { low, high } => clip(x, low.into(), high.into()),
-            Self::LeakyRelu { slope } => {
-                if x < 0.0 {
-                    x * f64::from(slope)
-                } else {
-                    x
-                }
-            }
-            Self::HardSigmoid { slope, offset } => clip(x * f64::from(slope) + f64::from(offset), 0.0, 1.0),
-        }
-    }
-}
-
-/// `x` within the bounds; NaN stays NaN.
-fn clip(x: f64, low: f64, high: f64) -> f64 {
-    let raised = if x < low { low } else { x };
-    if raised > high { high } else { raised }
-}
-
 /// The output of a softmax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -231,42 +176,6 @@ pub enum Softmax {
     Probabilities,
     /// `ln p`
     Logarithms,
-}
-
-/// The most windows of a pool that may cover one pixel, on average. More means a malformed graph that would take hours to
-/// compute.
-const OVERLAP_LIMIT: usize = 1 << 10;
-
-impl ActivationKind {
-    /// Checks that the numbers are finite and the bounds in order.
-    fn check(self) -> Result<(), Problem> {
-        let [a, b] = match self {
-            Self::Relu | Self::Sigmoid | Self::Silu => [0.0; 2],
-            Self::Clip { low, high } => [low, high],
-            Self::LeakyRelu { slope } => [slope; 2],
-            Self::HardSigmoid { slope, offset } => [slope, offset],
-        };
-        match self {
-            _ if !(a.is_finite() && b.is_finite()) => {
-                Err(expected("finite numbers").found(format_args!("{a} and {b}")))
-            }
-            Self::Clip { low, high } if low > high => {
-                Err(expected("low of at most high").found(format_args!("{low} and {high}")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The window of a pooling operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// Height and width of the window.
-    pub kernel: [usize; 2],
-    /// Step between windows.
-    pub stride: [usize; 2],
-    /// Rows added above and below, columns added left and right.
-    pub padding: [[usize; 2]; 2],
 }
 
 /// A fully connected layer: `y = W x + b`.
@@ -374,19 +283,14 @@ impl Op {
             Self::NormalizedConv2d(_) => "NormalizedConv2d",
             Self::BatchNorm(_) => "BatchNorm",
             Self::Scale { .. } => "Scale",
-            Self::Activation(ActivationKind::Relu) => "ReLU",
-            Self::Activation(ActivationKind::Sigmoid) => "Sigmoid",
-            Self::Activation(ActivationKind::Silu) => "SiLU",
-            Self::Activation(ActivationKind::RELU6) => "ReLU6",
-            Self::Activation(ActivationKind::Clip { .. }) => "Clip",
-            Self::Activation(ActivationKind::LeakyRelu { .. }) => "LeakyReLU",
-            Self::Activation(ActivationKind::HardSigmoid { .. }) => "HardSigmoid",
+            Self::Activation(kind) => kind.title(),
             Self::Add => "Add",
             Self::Mul => "Mul",
             Self::Concat => "Concat",
             Self::Shuffle { .. } => "Shuffle",
             Self::Slice { .. } => "Slice",
             Self::Pad { .. } => "Pad",
+            Self::Resize(_) => "Resize",
             Self::MaxPool(_) => "MaxPool",
             Self::AvgPool(_) => "AvgPool",
             Self::AvgPoolInside(_) => "AvgPoolInside",
@@ -415,11 +319,10 @@ impl Op {
                 g.validate()?;
                 return check_window(&[g.kernel, g.stride, g.padding, g.dilation]);
             }
-            Self::MaxPool(Pool { kernel, stride, padding })
-            | Self::AvgPool(Pool { kernel, stride, padding })
-            | Self::AvgPoolInside(Pool { kernel, stride, padding }) => {
-                return check_window(&[*kernel, *stride, padding[0], padding[1]]);
+            Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => {
+                return check_window(&[pool.kernel, pool.stride, pool.dilation, pool.padding[0], pool.padding[1]]);
             }
+            Self::Resize(resize) => return resize.check(),
             Self::Pad { padding } => return check_window(&padding.map(|ends| ends.map(isize::unsigned_abs))),
             Self::Scale { initial, .. } if !initial.is_finite() => {
                 return Err(expected("a finite initial factor").found(initial));
@@ -527,6 +430,7 @@ impl Op {
                         .found(format_args!("[{height}, {width}]"))),
                 }
             }
+            Self::Resize(resize) => resize.shape(inputs[0]),
             Self::MaxPool(pool) | Self::AvgPool(pool) | Self::AvgPoolInside(pool) => pool.shape(inputs[0]),
             Self::GlobalAvgPool => Ok([inputs[0][0], 1, 1]),
             Self::Flatten => Ok([element_count(&inputs[0]).ok_or_else(too_many_channels)?, 1, 1]),
@@ -549,34 +453,5 @@ fn check_window(extents: &[[usize; 2]]) -> Result<(), Problem> {
             Err(expected(format_args!("kernel, stride, padding and dilation up to {WINDOW_LIMIT}")).found(extent))
         }
         None => Ok(()),
-    }
-}
-
-impl Pool {
-    /// The output shape: windows that fit into the padded input, the last partial one dropped.
-    fn shape(&self, [channels, height, width]: Shape) -> Result<Shape, Problem> {
-        let Self { kernel, stride, padding } = *self;
-        let is_padded_away = |axis: usize| padding[axis].iter().any(|&padding| padding >= kernel[axis]);
-        if kernel.contains(&0) || stride.contains(&0) || (0..2).any(is_padded_away) {
-            return Err(expected("kernel and stride of at least 1 and padding smaller than the kernel")
-                .found(format_args!("kernel {kernel:?}, stride {stride:?}, padding {padding:?}")));
-        }
-        let extent = |input: usize, axis: usize| {
-            let padded = padding[axis][0].checked_add(padding[axis][1])?.checked_add(input)?;
-            Some(padded.checked_sub(kernel[axis])? / stride[axis] + 1)
-        };
-        match (extent(height, 0), extent(width, 1)) {
-            (Some(p), Some(q)) => {
-                let visits = [p, q, kernel[0], kernel[1]].into_iter().try_fold(1usize, usize::checked_mul);
-                match visits {
-                    Some(visits) if visits / OVERLAP_LIMIT <= height.saturating_mul(width).max(256) => {
-                        Ok([channels, p, q])
-                    }
-                    _ => Err(expected(format_args!("each pixel in at most {OVERLAP_LIMIT} windows"))
-                        .found(format_args!("kernel {kernel:?} with stride {stride:?}"))),
-                }
-            }
-            _ => Err(format!("kernel {kernel:?} does not fit input [{height}, {width}] padded by {padding:?}").into()),
-        }
     }
 }

@@ -69,12 +69,12 @@ fn a_batch_norm_by_hand() {
 
 #[test]
 fn pools_by_hand() {
-    let pool = Pool { kernel: [2, 2], stride: [2, 2], padding: [[1; 2]; 2] };
+    let pool = Pool { kernel: [2, 2], stride: [2, 2], dilation: [1; 2], padding: [[1; 2]; 2] };
     let x = image([1, 1, 3, 3]).map(|x| -x);
     assert_eq!(apply(Op::MaxPool(pool), &[], &x).data(), [-1.0, -2.0, -4.0, -5.0]);
     assert_eq!(apply(Op::AvgPool(pool), &[], &x).data(), [-0.25, -1.25, -2.75, -7.0]);
     assert_eq!(apply(Op::AvgPoolInside(pool), &[], &x).data(), [-1.0, -2.5, -5.5, -7.0]);
-    let below = Pool { kernel: [2, 1], stride: [2, 1], padding: [[0, 1], [0, 0]] };
+    let below = Pool { kernel: [2, 1], stride: [2, 1], dilation: [1; 2], padding: [[0, 1], [0, 0]] };
     assert_eq!(apply(Op::MaxPool(below), &[], &image([1, 1, 3, 1])).data(), [2.0, 3.0]);
     assert_eq!(apply(Op::GlobalAvgPool, &[], &image([1, 2, 1, 3])).data(), [2.0, 5.0]);
 }

@@ -314,7 +314,7 @@ fn diverse_branches(graph: &mut Graph, layers: &[ConvLayer], x: NodeId) -> NodeI
     let conv = Conv2d::square(in_channels, out_channels, 1).groups(groups);
     let y = layer.add(graph, "dbb_avg.conv", Op::conv(conv), &[padded]);
     let y = layer.norm(graph, "dbb_avg.bn.bn", y);
-    let pool = Pool { kernel: [3; 2], stride: [stride; 2], padding: [[0; 2]; 2] };
+    let pool = Pool { kernel: [3; 2], stride: [stride; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
     let y = layer.add(graph, "dbb_avg.avg", Op::AvgPool(pool), &[y]);
     let average = layer.norm(graph, "dbb_avg.avgbn", y);
 

@@ -57,7 +57,7 @@ impl Family for DenseNet {
         conv.geometry.padding = [3; 2];
         chain.conv_bn(["features.conv0".to_owned(), "features.norm0".to_owned()], conv);
         chain.relu("features.relu0");
-        let pool = Pool { kernel: [3; 2], stride: [2; 2], padding: [[1; 2]; 2] };
+        let pool = Pool { kernel: [3; 2], stride: [2; 2], dilation: [1; 2], padding: [[1; 2]; 2] };
         chain.then("features.pool0", Op::MaxPool(pool));
         let mut channels = stem;
         for (block, depth) in (1..).zip(depths) {
@@ -95,7 +95,7 @@ fn add_transition(chain: &mut Chain, name: &str, channels: usize) -> usize {
     chain.norm(format!("{name}.norm"), channels);
     chain.relu(format!("{name}.relu"));
     chain.then(format!("{name}.conv"), Op::Conv2d(Conv2d::square(channels, half, 1)));
-    let pool = Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] };
+    let pool = Pool { kernel: [2; 2], stride: [2; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
     chain.then(format!("{name}.pool"), Op::AvgPool(pool));
     half
 }

@@ -105,7 +105,7 @@ fn add_inception(chain: &mut Chain, name: &str, channels: usize, inception: Ince
         branches.push(chain.end);
     }
     chain.end = x;
-    let pool = Pool { kernel: [3; 2], stride: [1; 2], padding: [[1; 2]; 2] };
+    let pool = Pool { kernel: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [[1; 2]; 2] };
     chain.then(format!("{name}.branch4.0"), Op::MaxPool(pool));
     conv_bn_relu(chain, &format!("{name}.branch4.1"), Conv2d::square(channels, pooled, 1));
     branches.push(chain.end);
@@ -116,7 +116,7 @@ fn add_inception(chain: &mut Chain, name: &str, channels: usize, inception: Ince
 /// An auxiliary classifier (Sect. 5) with the paper's 5×5 average pool of stride 3, where torchvision's adaptive pool to 4×4
 /// has 4×4 windows three or four pixels apart.
 fn add_auxiliary_head(chain: &mut Chain, name: &str, channels: usize, classes: usize) -> NodeId {
-    let pool = Pool { kernel: [5; 2], stride: [3; 2], padding: [[0; 2]; 2] };
+    let pool = Pool { kernel: [5; 2], stride: [3; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
     chain.then(format!("{name}.avgpool"), Op::AvgPool(pool));
     conv_bn_relu(chain, &format!("{name}.conv"), Conv2d::square(channels, 128, 1));
     chain.then(format!("{name}.flatten"), Op::Flatten);
@@ -133,5 +133,5 @@ fn conv_bn_relu(chain: &mut Chain, name: &str, conv: Conv2d) {
 
 /// A max pool of stride 2 whose last window may extend beyond the map.
 fn halving_pool(kernel: usize) -> Op {
-    Op::MaxPool(Pool { kernel: [kernel; 2], stride: [2; 2], padding: [[0, 1]; 2] })
+    Op::MaxPool(Pool { kernel: [kernel; 2], stride: [2; 2], dilation: [1; 2], padding: [[0, 1]; 2] })
 }

@@ -248,6 +248,7 @@ impl Builder {
         let pool = |kernel| Pool {
             kernel: [kernel; 2],
             stride: [stride; 2],
+            dilation: [1; 2],
             padding: [same_padding(x.size, kernel, stride); 2],
         };
         match layer {
@@ -287,7 +288,7 @@ impl Builder {
         let shift = Op::Pad { padding: [[-1, 1]; 2] };
         let odd = Map { node: self.graph.add(format!("{name}.path_2.pad"), shift, &[even.node]), ..even };
         let paths = [("path_1", even), ("path_2", odd)].map(|(path, x)| {
-            let every_second = Pool { kernel: [1; 2], stride: [2; 2], padding: [[0; 2]; 2] };
+            let every_second = Pool { kernel: [1; 2], stride: [2; 2], dilation: [1; 2], padding: [[0; 2]; 2] };
             let y = self.pool(&format!("{name}.{path}.avgpool"), Op::AvgPool(every_second), 2, x);
             self.conv(&format!("{name}.{path}.conv"), Conv2d::square(x.channels, channels / 2, 1), y)
         });

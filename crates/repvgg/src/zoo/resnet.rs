@@ -83,7 +83,7 @@ impl Family for ResNet {
         stem.geometry.padding = [3; 2];
         chain.conv_bn(["conv1".to_owned(), "bn1".to_owned()], stem);
         chain.relu("relu");
-        chain.then("maxpool", Op::MaxPool(Pool { kernel: [3; 2], stride: [2; 2], padding: [[1; 2]; 2] }));
+        chain.then("maxpool", Op::MaxPool(Pool { kernel: [3; 2], stride: [2; 2], dilation: [1; 2], padding: [[1; 2]; 2] }));
         let mut channels = 64;
         for (stage, &depth) in depths.iter().enumerate() {
             for index in 0..depth {

@@ -89,7 +89,7 @@ impl Family for ShuffleNetV1 {
 }
 
 /// The pool that halves a map.
-const HALVED: Pool = Pool { kernel: [3; 2], stride: [2; 2], padding: [[1; 2]; 2] };
+const HALVED: Pool = Pool { kernel: [3; 2], stride: [2; 2], dilation: [1; 2], padding: [[1; 2]; 2] };
 
 /// A ShuffleNet unit (Fig. 2).
 struct Unit {

@@ -51,7 +51,7 @@ impl Family for ShuffleNetV2 {
         }
         let mut chain = Chain::new(input_channels);
         conv_bn_relu(&mut chain, "conv1", 0, Conv2d::square(input_channels, stem, 3).stride(2));
-        chain.then("maxpool", Op::MaxPool(Pool { kernel: [3; 2], stride: [2; 2], padding: [[1; 2]; 2] }));
+        chain.then("maxpool", Op::MaxPool(Pool { kernel: [3; 2], stride: [2; 2], dilation: [1; 2], padding: [[1; 2]; 2] }));
         let mut from = stem;
         for (stage, (depth, to)) in (2..).zip(depths.into_iter().zip([a, b, c])) {
             for index in 0..depth {

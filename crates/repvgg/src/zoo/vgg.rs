@@ -89,7 +89,7 @@ impl Family for Vgg {
                 chain.relu(name());
                 previous = channels;
             }
-            chain.then(name(), Op::MaxPool(Pool { kernel: [2; 2], stride: [2; 2], padding: [[0; 2]; 2] }));
+            chain.then(name(), Op::MaxPool(Pool { kernel: [2; 2], stride: [2; 2], dilation: [1; 2], padding: [[0; 2]; 2] }));
         }
         chain.then("flatten", Op::Flatten);
         chain.linear("classifier.0", previous * map * map, hidden);

@@ -107,7 +107,7 @@ impl XceptionBlock {
             chain.norm(part(), to);
         }
         if *stride != 1 {
-            chain.then(part(), Op::MaxPool(Pool { kernel: [3; 2], stride: [*stride; 2], padding: [[1; 2]; 2] }));
+            chain.then(part(), Op::MaxPool(Pool { kernel: [3; 2], stride: [*stride; 2], dilation: [1; 2], padding: [[1; 2]; 2] }));
         }
         let residual = chain.end;
         chain.end = x;

@@ -1,6 +1,8 @@
 //! Every op alone, over sizes that straddle rows, vectors and tiles.
 
-use repvgg::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Pool, Softmax};
+use repvgg::graph::{
+    ActivationKind, BatchNorm, Conv2d, Coordinates, Linear, Pool, Resize, ResizeTarget, Rounding, Sampling, Softmax,
+};
 use repvgg::{Graph, Op, Tensor, Weights};
 use repvgg_kernels::Geometry;
 
@@ -97,6 +99,13 @@ fn elementwise_ops() {
         ActivationKind::Clip { low: f32::MIN, high: 0.125 },
         ActivationKind::LeakyRelu { slope: 0.1 },
         ActivationKind::HardSigmoid { slope: 0.75, offset: 0.5 },
+        ActivationKind::Tanh,
+        ActivationKind::Erf,
+        ActivationKind::Gelu,
+        ActivationKind::GeluTanh,
+        ActivationKind::Softplus,
+        ActivationKind::Mish,
+        ActivationKind::Elu { scale: 0.75 },
     ] {
         assert_op_matches(Op::Activation(kind));
     }
@@ -121,10 +130,29 @@ fn pools() {
         ([3, 4], [1, 3], [[2, 0], [1, 3]]),
     ] {
         for op in [Op::MaxPool, Op::AvgPool, Op::AvgPoolInside] {
-            assert_op_matches(op(Pool { kernel, stride, padding }));
+            assert_op_matches(op(Pool { kernel, stride, dilation: [1; 2], padding }));
+            assert_op_matches(op(Pool { kernel, stride, dilation: [2, 1], padding }));
+            assert_op_matches(op(Pool { kernel, stride, dilation: [2, 3], padding }));
         }
     }
     assert_op_matches(Op::GlobalAvgPool);
+}
+
+#[test]
+fn resized_maps() {
+    let targets = [ResizeTarget::Scale([2.0, 2.0]), ResizeTarget::Scale([1.5, 3.25]), ResizeTarget::Size([5, 9])];
+    let nearest = [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp].map(Sampling::Nearest);
+    let coordinates =
+        [Coordinates::HalfPixel, Coordinates::HalfPixelOrOrigin, Coordinates::AlignCorners, Coordinates::Asymmetric];
+    for target in targets {
+        for coordinates in coordinates {
+            assert_op_matches(Op::Resize(Resize { target, sampling: Sampling::Linear, coordinates }));
+        }
+        for sampling in nearest {
+            assert_op_matches(Op::Resize(Resize { target, sampling, coordinates: Coordinates::HalfPixel }));
+        }
+    }
+    assert_op_on_channels_matches(Op::Resize(Resize::repeat([2, 3])), 40);
 }
 
 /// Channels in one block of lanes, and in several.

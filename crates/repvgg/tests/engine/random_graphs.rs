@@ -93,14 +93,17 @@ impl RandomGraph {
         let (x, y) = (late(x), self.ids[y % self.ids.len()]);
         let channels = self.shapes[x.index()][0];
         let around = [[0, choice / 12 % (1 + choice % 3)], [choice / 6 % 2, choice / 36 % 2]];
-        let pool = Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], padding: around };
+        let pool =
+            Pool { kernel: [1 + choice % 3, 2], stride: [1 + choice / 3 % 2, 2], dilation: [1; 2], padding: around };
         let padding = |choice: usize| [choice % 4, choice / 4 % 4].map(|end| end as isize - 1);
         let activation = [
             ActivationKind::RELU6,
             ActivationKind::LeakyRelu { slope: 0.25 },
             ActivationKind::HardSigmoid { slope: 0.2, offset: 0.5 },
             ActivationKind::Silu,
-        ][choice % 4];
+            ActivationKind::Gelu,
+            ActivationKind::Tanh,
+        ][choice % 6];
         let start = choice % channels;
         match kind {
             0..=3 => self.conv(x, choice),

@@ -1,7 +1,5 @@
 //! Pooling. Each lane of a register is a separate channel, so there is no matrix product and no register tile.
 
-use std::ops::Range;
-
 use super::{BlockKernel, Cpu, Map, MapMut};
 use crate::isa::Simd;
 
@@ -12,6 +10,8 @@ pub struct PoolWindow {
     pub kernel: [usize; 2],
     /// Pixels between neighbouring windows.
     pub stride: [usize; 2],
+    /// Pixels between neighbouring taps of a window.
+    pub dilation: [usize; 2],
     /// Rows above and columns left of the map that the first window covers. Windows may extend beyond the other end as well.
     pub padding: [usize; 2],
 }
@@ -76,13 +76,17 @@ struct PooledWindows<'a> {
 }
 
 impl PooledWindows<'_> {
-    /// The part of the map that the window of output `index` covers, along one axis.
+    /// The taps of the window of output `index` that are on the map, along one axis.
     #[inline(always)]
-    fn covered(&self, axis: usize, index: usize) -> Range<usize> {
-        let PoolWindow { kernel, stride, padding } = self.window;
+    fn covered(&self, axis: usize, index: usize) -> Taps {
+        let PoolWindow { kernel, stride, dilation, padding } = self.window;
         let begin = index * stride[axis];
-        let clamp = |position: usize| position.saturating_sub(padding[axis]).min(self.input.size()[axis]);
-        clamp(begin)..clamp(begin + kernel[axis])
+        // The first tap that is not in the padding before the map, and the number of taps before the padding behind it.
+        let skipped = padding[axis].saturating_sub(begin).div_ceil(dilation[axis]);
+        let end = (self.input.size()[axis] + padding[axis]).saturating_sub(begin).div_ceil(dilation[axis]);
+        let count = kernel[axis].min(end).saturating_sub(skipped);
+        let first = if count == 0 { 0 } else { begin + skipped * dilation[axis] - padding[axis] };
+        Taps { first, count, step: dilation[axis] }
     }
 
     /// Folds the pixels of each window; `finish` gets the result and the number of pixels inside the map.
@@ -103,15 +107,30 @@ impl PooledWindows<'_> {
             for (q, pixel) in row.iter_mut().enumerate() {
                 let columns = self.covered(1, q);
                 let mut folded = simd.splat(start);
-                for y in rows.clone() {
-                    for x in &pixels[y * width..][columns.clone()] {
-                        folded = step(folded, simd.load(x));
+                for y in (0..rows.count).map(|row| rows.first + row * rows.step) {
+                    let taps = &pixels[y * width..][..width];
+                    if columns.step == 1 {
+                        for x in &taps[columns.first..][..columns.count] {
+                            folded = step(folded, simd.load(x));
+                        }
+                    } else {
+                        for x in (0..columns.count).map(|column| &taps[columns.first + column * columns.step]) {
+                            folded = step(folded, simd.load(x));
+                        }
                     }
                 }
-                simd.store(finish(folded, rows.len() * columns.len()), pixel);
+                simd.store(finish(folded, rows.count * columns.count), pixel);
             }
         }
     }
+}
+
+/// Some rows or columns of a map at equal distances.
+#[derive(Clone, Copy)]
+struct Taps {
+    first: usize,
+    count: usize,
+    step: usize,
 }
 
 impl BlockKernel for PooledWindows<'_> {

@@ -154,11 +154,13 @@ fn products_with_factors_per_element_and_per_channel() {
 }
 
 /// Windows as networks use them: with and without padding, and some that extend beyond the map.
-const WINDOWS: [PoolWindow; 4] = [
-    PoolWindow { kernel: [3, 3], stride: [2, 2], padding: [1, 1] },
-    PoolWindow { kernel: [2, 2], stride: [2, 2], padding: [0, 0] },
-    PoolWindow { kernel: [3, 1], stride: [1, 2], padding: [1, 0] },
-    PoolWindow { kernel: [5, 4], stride: [1, 1], padding: [2, 3] },
+const WINDOWS: [PoolWindow; 6] = [
+    PoolWindow { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], padding: [1, 1] },
+    PoolWindow { kernel: [2, 2], stride: [2, 2], dilation: [1, 1], padding: [0, 0] },
+    PoolWindow { kernel: [3, 1], stride: [1, 2], dilation: [1, 1], padding: [1, 0] },
+    PoolWindow { kernel: [5, 4], stride: [1, 1], dilation: [1, 1], padding: [2, 3] },
+    PoolWindow { kernel: [3, 3], stride: [1, 1], dilation: [2, 2], padding: [2, 2] },
+    PoolWindow { kernel: [2, 3], stride: [2, 1], dilation: [3, 1], padding: [1, 1] },
 ];
 
 #[test]
@@ -167,13 +169,13 @@ fn pools_are_folds_of_windows() {
         let x = Planar::random(3, shape);
         let [n, c, height, width] = shape;
         for window in WINDOWS {
-            let PoolWindow { kernel, stride, padding } = window;
+            let PoolWindow { kernel, stride, dilation, padding } = window;
             let output = [n, c, height.div_ceil(stride[0]), width.div_ceil(stride[1])];
             let pixels = |[n, c, p, q]: [usize; 4]| {
                 let offsets = (0..kernel[0]).flat_map(|r| (0..kernel[1]).map(move |s| [r, s]));
                 let inside = offsets.filter_map(|[r, s]| {
-                    let y = (p * stride[0] + r).checked_sub(padding[0]).filter(|&y| y < height)?;
-                    let x = (q * stride[1] + s).checked_sub(padding[1]).filter(|&x| x < width)?;
+                    let y = (p * stride[0] + r * dilation[0]).checked_sub(padding[0]).filter(|&y| y < height)?;
+                    let x = (q * stride[1] + s * dilation[1]).checked_sub(padding[1]).filter(|&x| x < width)?;
                     Some([n, c, y, x])
                 });
                 inside.map(|position| x.at(position)).collect::<Vec<_>>()
@@ -206,7 +208,7 @@ fn pools_are_folds_of_windows() {
 fn max_pool_propagates_nan() {
     let mut x = Planar::random(4, [1, 9, 4, 4]);
     x.data[5] = f32::NAN;
-    let window = PoolWindow { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    let window = PoolWindow { kernel: [2, 2], stride: [2, 2], dilation: [1, 1], padding: [0, 0] };
     for level in levels() {
         let cpu = Cpu { pool: &ThreadPool::new(1), level };
         let y = run(cpu, &[&x], [1, 9, 2, 2], |maps, output| max_pool(cpu, window, maps[0], output));
@@ -281,6 +283,34 @@ fn padded_maps_have_zeros_around_them() {
             };
             check("pad", &[&x], output, |cpu, maps, output| pad(cpu, maps[0], begin, output), want);
         }
+    }
+}
+
+#[test]
+fn resized_maps_are_blends_of_four_pixels() {
+    for shape in SIZES {
+        let x = Planar::random(9, shape);
+        let [n, c, height, width] = shape;
+        let taps = |extent: usize, output: usize| -> Vec<ResizeTap> {
+            let tap = |i: usize| {
+                let [first, second] = [i * extent / output, (i + 1) * extent / output].map(|j| j.min(extent - 1));
+                ResizeTap { indices: [first, second], weight: (i % 4) as f32 / 4.0 }
+            };
+            (0..output).map(tap).collect()
+        };
+        let [rows, columns] = [taps(height, height + 3), taps(width, 2 * width + 1)];
+        let want = |[n, c, p, q]: [usize; 4]| {
+            let blend = |taps: &ResizeTap, at: &dyn Fn(usize) -> f64| {
+                let weight = f64::from(taps.weight);
+                at(taps.indices[0]) * (1.0 - weight) + at(taps.indices[1]) * weight
+            };
+            let row = |y: usize| blend(&columns[q], &|column| x.at([n, c, y, column]));
+            (blend(&rows[p], &row), 4.0)
+        };
+        let kernel = |cpu: Cpu<'_>, maps: &[Map<'_>], output: MapMut<'_>| {
+            resize(cpu, maps[0], [&rows, &columns], output);
+        };
+        check("resize", &[&x], [n, c, rows.len(), columns.len()], kernel, want);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The messages of an ONNX file, with the fields that are read or written. Other fields are skipped.
 //!
-//! Attributes hold no graphs: none of the supported operators has one, so no message contains itself.
+//! The attributes of `If` hold graphs. [`super::wire`] bounds how deep they nest before anything is decoded.
 
 use prost::bytes::Bytes;
 
@@ -83,6 +83,8 @@ pub(super) struct Attribute {
     pub(super) s: Option<Bytes>,
     #[prost(message, optional, tag = "5")]
     pub(super) t: Option<Tensor>,
+    #[prost(message, optional, tag = "6")]
+    pub(super) g: Option<Graph>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub(super) floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]

@@ -4,8 +4,11 @@
 //! axes, and an operator is interpreted by the axes that it works on, whatever their order. If a node cannot be read, neither
 //! can its readers. That is an error only if the main output needs them.
 
+mod activation;
 mod arithmetic;
 mod attributes;
+mod branch;
+mod broadcast;
 mod budget;
 mod channels;
 mod constant;
@@ -18,8 +21,14 @@ mod input;
 mod linear;
 mod operator;
 mod order;
+pub(super) mod parts;
+mod pattern;
 mod pool;
+mod reduce;
+mod resize;
 mod shape;
+mod slice;
+mod transform;
 mod value;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,8 +47,8 @@ use draft::Drafts;
 use external::External;
 use value::{Binding, Data};
 
-/// The first supported version of the operators: earlier ones broadcast differently.
-const OLDEST_OPSET: i64 = 7;
+/// The first supported version of the operators: earlier ones state shapes and padding differently.
+const OLDEST_OPSET: i64 = 6;
 
 /// A network from an ONNX file.
 #[derive(Debug, Clone)]
@@ -50,8 +59,22 @@ pub struct Onnx {
     pub weights: Weights,
     /// Height and width of the images in pixels, if the file fixes them.
     pub size: Option<[usize; 2]>,
+    /// What the input holds.
+    pub pixels: Pixels,
     /// The file's metadata properties.
     pub metadata: BTreeMap<String, String>,
+}
+
+const WITHOUT_TRANSFORM: &str =
+    "the file reads bytes: export the network without what prepares the image, which `repvgg` does outside it";
+
+/// The numbers that a network reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pixels {
+    /// Those of a prepared image.
+    Prepared,
+    /// A picture's bytes, as numbers from 0 to 255: the file declares bytes and normalises them itself.
+    Bytes,
 }
 
 /// The reason why a node cannot be read.
@@ -74,7 +97,7 @@ type ReadResult<T> = Result<T, Failure>;
 /// Reads a model. `folder` holds its external data, which is refused if there is no folder.
 ///
 /// # Errors
-/// When the bytes are not an ONNX model of opset 7 or later, or a node that the main output needs has no equivalent among our
+/// When the bytes are not an ONNX model of opset 6 or later, or a node that the main output needs has no equivalent among our
 /// operations; the error names the node.
 pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     let bytes: Bytes = bytes.into();
@@ -84,19 +107,30 @@ pub fn read(bytes: impl Into<Bytes>, folder: Option<&Path>) -> Result<Onnx> {
     let model = model.map_err(|error| Error::format("onnx", expected("a complete ONNX file").found(error)))?;
     let opset = opset(&model)?;
     let graph = model.graph.as_ref().ok_or_else(|| Error::format("onnx", expected("a graph").found("none")))?;
+    let metadata = model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
     let mut reader = Reader::new(graph, opset, External::new(folder), budget)?;
-    for node in order::order(graph)? {
+    let (mut pixels, mut done) = (Pixels::Prepared, HashSet::new());
+    if reader.reads_bytes(graph) {
+        done = reader.read_transform(graph, &metadata)?;
+        pixels = if done.is_empty() { Pixels::Bytes } else { Pixels::Prepared };
+    }
+    if done.is_empty() {
+        reader.read_input(graph)?;
+    }
+    for node in order::order(graph)?.into_iter().filter(|node| !done.contains(node.name.as_str())) {
         reader.read_node(node);
     }
-    let outputs = reader.outputs(graph)?;
+    let outputs = reader.outputs(graph).map_err(|error| match pixels {
+        Pixels::Bytes => error.with_hint(WITHOUT_TRANSFORM),
+        Pixels::Prepared => error,
+    })?;
     let size = reader.size;
     let (graph, weights) = reader.drafts.finish(outputs);
     weights.check(&graph).map_err(|error| error.within("onnx"))?;
     if let Some(size) = size {
         graph.shapes(size).map_err(|error| error.within("onnx"))?;
     }
-    let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
-    Ok(Onnx { graph, weights, size, metadata })
+    Ok(Onnx { graph, weights, size, pixels, metadata })
 }
 
 /// The version of ONNX's own operators.
@@ -144,20 +178,24 @@ struct Reader<'m> {
 impl<'m> Reader<'m> {
     fn new(graph: &'m proto::Graph, opset: i64, external: External<'m>, budget: Budget) -> Result<Self> {
         let mut uses = HashMap::new();
-        let read = graph.node.iter().flat_map(|node| &node.input).chain(graph.output.iter().map(|output| &output.name));
-        for name in read {
-            *uses.entry(name.as_str()).or_default() += 1;
+        let outputs = graph.output.iter().map(|output| output.name.as_str());
+        for name in graph.node.iter().flat_map(proto::Node::reads).chain(outputs) {
+            *uses.entry(name).or_default() += 1;
         }
         let (drafts, values) = (Drafts::default(), HashMap::new());
         let mut reader = Self { opset, drafts, values, uses, batch: None, size: None, external, budget };
+        reader.bind_initializers(graph)?;
+        Ok(reader)
+    }
+
+    fn bind_initializers(&mut self, graph: &'m proto::Graph) -> Result<()> {
         for tensor in &graph.initializer {
-            if reader.values.insert(&tensor.name, Binding::Initializer(tensor)).is_some() {
+            if self.values.insert(&tensor.name, Binding::Initializer(tensor)).is_some() {
                 let problem = expected("initializers of different names").found("two of this name");
                 return Err(Error::format(&tensor.name, problem));
             }
         }
-        reader.read_input(graph)?;
-        Ok(reader)
+        Ok(())
     }
 
     /// Reads one node. Its inputs have been read.

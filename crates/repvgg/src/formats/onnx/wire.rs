@@ -56,6 +56,7 @@ impl Message {
             (Self::Node, 1 | 2) => Counted(Part::Connection),
             (Self::Node, 5) => Nested(Self::Attribute, Some(Part::Connection)),
             (Self::Attribute, 5) => Nested(Self::Tensor, None),
+            (Self::Attribute, 6) => Nested(Self::Graph, None),
             (Self::Attribute, 8) | (Self::Tensor, 1 | 7 | 13) => Counted(Part::Number),
             (Self::ValueInfo, 2) => Nested(Self::Type, None),
             (Self::Type, 1) => Nested(Self::TensorType, None),
@@ -77,17 +78,26 @@ impl Message {
 /// When it has more, or the bytes are malformed.
 pub(super) fn check(bytes: &[u8]) -> Result<()> {
     let mut counts = [0; PARTS.len()];
-    walk(bytes, Message::Model, &mut counts)
+    walk(bytes, Message::Model, 0, &mut counts)
 }
 
-fn walk(mut bytes: &[u8], message: Message, counts: &mut [usize; PARTS.len()]) -> Result<()> {
+/// The deepest message: graphs within graphs add three levels each.
+const DEEPEST: usize = 32;
+
+fn walk(mut bytes: &[u8], message: Message, depth: usize, counts: &mut [usize; PARTS.len()]) -> Result<()> {
+    if depth > DEEPEST {
+        return Err(Error::format(
+            "onnx",
+            expected(format_args!("messages at most {DEEPEST} deep")).found("deeper ones"),
+        ));
+    }
     while !bytes.is_empty() {
         let field = Field::read(&mut bytes).ok_or_else(broken)?;
         match message.field(field.number) {
             Treatment::Skipped => {}
             Treatment::Nested(inner, part) => {
                 part.map_or(Ok(()), |part| count(counts, part, 1))?;
-                walk(field.content, inner, counts)?;
+                walk(field.content, inner, depth + 1, counts)?;
             }
             Treatment::Counted(part) if message.is_packed(field.number) && field.wire_type == LENGTH => {
                 // The last byte of a varint has its highest bit clear.
@@ -110,6 +120,43 @@ fn count(counts: &mut [usize; PARTS.len()], part: Part, more: usize) -> Result<(
 
 fn broken() -> Error {
     Error::format("onnx", expected("a complete ONNX file").found("malformed bytes"))
+}
+
+/// A field of a message: its number, its content, and all of its bytes.
+pub(super) struct Piece<'a> {
+    pub(super) number: u64,
+    /// The value of a varint.
+    pub(super) value: u64,
+    /// The bytes of a field with a length.
+    pub(super) content: &'a [u8],
+    /// The field with its number and length.
+    pub(super) whole: &'a [u8],
+}
+
+/// The fields of a message, in order.
+///
+/// # Errors
+/// When the bytes are no message.
+pub(super) fn pieces(mut bytes: &[u8]) -> Result<Vec<Piece<'_>>> {
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let start = bytes;
+        let Field { number, value, content, .. } = Field::read(&mut bytes).ok_or_else(broken)?;
+        pieces.push(Piece { number, value, content, whole: &start[..start.len() - bytes.len()] });
+    }
+    Ok(pieces)
+}
+
+/// Appends a field that holds `content`.
+pub(super) fn push(bytes: &mut Vec<u8>, number: u64, content: &[u8]) {
+    for mut varint in [number << 3 | LENGTH, content.len() as u64] {
+        while varint >= 0x80 {
+            bytes.push(varint as u8 | 0x80);
+            varint >>= 7;
+        }
+        bytes.push(varint as u8);
+    }
+    bytes.extend_from_slice(content);
 }
 
 const VARINT: u64 = 0;
@@ -215,6 +262,30 @@ mod tests {
         file.push(length as u8);
         file.extend(nodes);
         assert_eq!(check(&file).unwrap_err().to_string(), "onnx: expected at most 16384 nodes, found more");
+    }
+
+    /// Decoding recurses into graphs, so a file must not nest them as deep as it likes.
+    #[test]
+    fn graphs_within_graphs_are_limited() {
+        let within = |field: u8, content: &[u8]| {
+            let mut bytes = vec![field << 3 | 2];
+            let mut length = content.len();
+            while length >= 0x80 {
+                bytes.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            bytes.push(length as u8);
+            bytes.extend(content);
+            bytes
+        };
+        let nested = |levels: usize| {
+            // The graph of an attribute of a node of a graph.
+            let graph = (0..levels).fold(Vec::new(), |graph, _| within(1, &within(5, &within(6, &graph))));
+            within(7, &graph)
+        };
+        assert!(check(&nested(10)).is_ok());
+        let found = check(&nested(1000)).unwrap_err().to_string();
+        assert_eq!(found, "onnx: expected messages at most 32 deep, found deeper ones");
     }
 
     #[test]

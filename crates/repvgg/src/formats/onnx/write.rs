@@ -1,5 +1,6 @@
 //! Writes ONNX: nodes become operators, parameters become initializers under their own names.
 
+mod activation;
 mod build;
 mod initializer;
 mod nodes;
@@ -98,6 +99,16 @@ pub fn write(path: &Path, graph: &Graph, weights: &Weights, options: &WriteOptio
     }
     let bytes = model.encode_to_vec();
     write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// The nodes and constants of the evaluation transform that [`write`] includes, and the name of the transformed value.
+pub(super) fn transform(settings: &Preprocessing, opset: i64) -> Result<(proto::Graph, String)> {
+    let options = WriteOptions { opset, ..WriteOptions::default() };
+    let mut builder = Builder::new(&Graph::new(), &options);
+    let value = preprocess::preprocess(&mut builder, settings, settings.channels())?;
+    let (mut graph, initializers) = builder.finish(i64::MAX);
+    graph.initializer = initializers.iter().map(Initializer::embedded).collect();
+    Ok((graph, value))
 }
 
 /// The file without its initializers, and the initializers.

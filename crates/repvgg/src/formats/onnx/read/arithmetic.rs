@@ -1,5 +1,8 @@
 //! Sums, differences, products and quotients of two values, or of a value and a constant.
 
+use std::rc::Rc;
+
+use super::attributes::axis;
 use super::constant::Constant;
 use super::convolution::module_name;
 use super::draft::Name;
@@ -8,6 +11,9 @@ use super::{ReadResult, Reader, proto};
 use crate::error::{Problem, expected};
 use crate::graph::BatchNorm;
 use crate::{Op, Tensor};
+
+/// The first opset in which operands broadcast without attributes.
+const BROADCASTS_LIKE_NUMPY: i64 = 7;
 
 /// One factor or summand for each channel.
 type PerChannel = Vec<f32>;
@@ -24,6 +30,7 @@ impl<'m> Reader<'m> {
             }
             (Binding::Data(_), Binding::Constant(constant)) => {
                 let data = self.data(node, 0)?;
+                let constant = self.placed(node, &data, &constant)?;
                 let values = self.per_channel(&data, &constant)?;
                 match op_type {
                     "Add" => self.shift(node, data, values, &constant),
@@ -66,7 +73,17 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, first.axes.clone()))
     }
 
-    fn combine(&mut self, node: &'m proto::Node, first: Data, second: Data) -> ReadResult<Data> {
+    fn combine(&mut self, node: &'m proto::Node, first: Data, mut second: Data) -> ReadResult<Data> {
+        if self.opset < BROADCASTS_LIKE_NUMPY && node.int("broadcast", 0) != 0 {
+            let place = legacy_place(node, first.axes.len(), second.axes.len())?;
+            let after = first.axes.len() - place - second.axes.len();
+            second.axes = [vec![Axis::One; place], second.axes, vec![Axis::One; after]].concat();
+        }
+        if node.op_type == "Mul"
+            && let Some(merged) = self.gated(node, &first, &second)?
+        {
+            return Ok(merged);
+        }
         if !first.aligns_with(&second) {
             return Err(unaligned(&first, &second).into());
         }
@@ -94,6 +111,29 @@ impl<'m> Reader<'m> {
         let draft = self.drafts.add(node.title(), op, &inputs)?;
         let axes = if first.axes.contains(&Axis::One) { second.axes } else { first.axes };
         Ok(Data::new(draft, axes))
+    }
+
+    /// A constant operand in the shape that lines up with the last axes of `data`, as in later opsets.
+    pub(super) fn placed(
+        &self,
+        node: &'m proto::Node,
+        data: &Data,
+        constant: &Rc<Constant>,
+    ) -> ReadResult<Rc<Constant>> {
+        let (rank, own) = (data.axes.len(), constant.shape.len());
+        if self.opset >= BROADCASTS_LIKE_NUMPY || own >= rank || own == 0 {
+            return Ok(constant.clone());
+        }
+        let place = match node.op_type.as_str() {
+            // A slope for each channel.
+            "PRelu" => 1,
+            _ if node.int("broadcast", 0) == 0 => {
+                return Err(expected("operands of one shape, or broadcast").found("neither").into());
+            }
+            _ => legacy_place(node, rank, own)?,
+        };
+        let after = rank.saturating_sub(place + own);
+        Ok(Rc::new(constant.reshaped([constant.shape.clone(), vec![1; after]].concat())))
     }
 
     /// Expands a constant, which may vary only along the channels.
@@ -127,6 +167,9 @@ impl<'m> Reader<'m> {
     ) -> ReadResult<Data> {
         if factors.iter().all(|&factor| factor == 1.0) {
             return Ok(data);
+        }
+        if let Some(input) = self.undone(&data, &factors) {
+            return Ok(Data { draft: input, ..data });
         }
         let channels = factors.len();
         let parameters = vec![("weight", tensor(factors))];
@@ -186,6 +229,18 @@ impl<'m> Reader<'m> {
         let parameters = affine(Tensor::full([channels], 1.0), shifts);
         let draft = self.drafts.add_with(name, norm, &[data.draft], parameters)?;
         Ok(Data::new(draft, data.axes))
+    }
+}
+
+/// The axis at which the second operand of early opsets begins: the one stated, or else the operands end together.
+fn legacy_place(node: &proto::Node, rank: usize, own: usize) -> ReadResult<usize> {
+    let last = rank.checked_sub(own).ok_or_else(|| expected("a second operand of no more axes").found(own))?;
+    match node.has("axis") {
+        true => match axis(node.int("axis", 0), rank)? {
+            place if place <= last => Ok(place),
+            place => Err(expected(format_args!("an axis of at most {last}")).found(place).into()),
+        },
+        false => Ok(last),
     }
 }
 

@@ -66,6 +66,21 @@ impl proto::Node {
         self.attribute(name).and_then(|attribute| attribute.t.as_ref())
     }
 
+    /// A graph, if present.
+    pub(super) fn graph(&self, name: &str) -> Option<&proto::Graph> {
+        self.attribute(name).and_then(|attribute| attribute.g.as_ref())
+    }
+
+    /// The names that it reads, those that its graphs read from outside included.
+    pub(super) fn reads(&self) -> Vec<&str> {
+        let graphs = self.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
+        let inner = graphs.flat_map(|graph| {
+            let outputs = graph.output.iter().map(|output| output.name.as_str());
+            graph.node.iter().flat_map(Self::reads).chain(outputs).collect::<Vec<_>>()
+        });
+        self.input.iter().map(String::as_str).chain(inner).collect()
+    }
+
     /// A list of numbers, if present.
     pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
         self.attribute(name).map(|attribute| attribute.floats.as_slice())
@@ -77,7 +92,7 @@ impl proto::Node {
     }
 
     /// The name of the node or, if it has none, of its first output.
-    pub(super) fn title(&self) -> &str {
+    pub(in super::super) fn title(&self) -> &str {
         short(if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name })
     }
 }

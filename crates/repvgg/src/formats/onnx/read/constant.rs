@@ -27,7 +27,7 @@ pub(super) struct Constant {
 }
 
 /// The elements, last axis fastest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConstantData {
     Floats(Vec<f32>),
     Integers(Vec<Extent>),
@@ -40,6 +40,16 @@ pub(super) enum Extent {
     /// The batch size.
     Batch,
     Unknown,
+}
+
+impl Extent {
+    /// The function of a known value; what it does not give, or an unknown value, is unknown.
+    pub(super) fn map(self, function: impl Fn(i64) -> Option<i64>) -> Self {
+        match self {
+            Self::Known(value) => function(value).map_or(Self::Unknown, Self::Known),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 impl Constant {
@@ -118,7 +128,7 @@ impl Constant {
 }
 
 /// The flat indices of an array's elements with these `strides`, in row-major order of `shape`.
-struct StridedIndices<'a> {
+pub(super) struct StridedIndices<'a> {
     shape: &'a [usize],
     strides: &'a [usize],
     index: Vec<usize>,
@@ -127,7 +137,7 @@ struct StridedIndices<'a> {
 }
 
 impl<'a> StridedIndices<'a> {
-    fn new(shape: &'a [usize], strides: &'a [usize]) -> Self {
+    pub(super) fn new(shape: &'a [usize], strides: &'a [usize]) -> Self {
         Self { shape, strides, index: vec![0; shape.len()], offset: 0, left: shape.iter().product() }
     }
 }

@@ -1,22 +1,26 @@
-//! Batch norms, activations, softmax and concatenation.
+//! Batch norms, softmax and concatenation.
 
 use super::attributes::axis;
+use super::constant::{Constant, ConstantData};
 use super::convolution::module_name;
 use super::value::{Axis, Data};
 use super::{ReadResult, Reader, proto};
 use crate::Op;
 use crate::error::expected;
-use crate::graph::{ActivationKind, BatchNorm, Softmax};
+use crate::graph::{BatchNorm, Softmax};
 
 /// The first opsets in which an operator changed.
-const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
+const NORMS_ARE_FOR_INFERENCE: i64 = 7;
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 
 impl<'m> Reader<'m> {
     /// `BatchNormalization` with its running statistics.
     pub(super) fn batch_norm(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
         let data = self.data(node, 0)?;
-        let is_training = node.int("training_mode", 0) != 0 || node.output.iter().skip(1).any(|name| !name.is_empty());
+        // Before opset 7 a node is for inference if it says so, or has one output.
+        let says_so = self.opset < NORMS_ARE_FOR_INFERENCE && node.int("is_test", 0) != 0;
+        let more_outputs = node.output.iter().skip(1).any(|name| !name.is_empty());
+        let is_training = node.int("training_mode", 0) != 0 || more_outputs && !says_so;
         if is_training || node.int("spatial", 1) == 0 {
             return Err(expected("a batch norm for inference and per channel").found("another").into());
         }
@@ -39,78 +43,37 @@ impl<'m> Reader<'m> {
         Ok(Data::new(draft, data.axes))
     }
 
-    fn activation(&mut self, node: &'m proto::Node, kind: ActivationKind) -> ReadResult<Data> {
-        let data = self.data(node, 0)?;
-        let draft = self.drafts.add(node.title(), Op::Activation(kind), &[data.draft])?;
-        Ok(Data::new(draft, data.axes))
-    }
-
-    /// `Relu`
-    pub(super) fn relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        self.activation(node, ActivationKind::Relu)
-    }
-
-    /// `Sigmoid`
-    pub(super) fn sigmoid(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        self.activation(node, ActivationKind::Sigmoid)
-    }
-
-    /// `LeakyRelu`
-    pub(super) fn leaky_relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let slope = finite("alpha", node.float("alpha", 0.01)?)?;
-        self.activation(node, ActivationKind::LeakyRelu { slope })
-    }
-
-    /// `PRelu` with one slope.
-    pub(super) fn p_relu(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let slopes = self.constant(node, 1)?;
-        let slope = match slopes.floats()? {
-            [first, rest @ ..] if rest.iter().all(|slope| slope == first) => finite("slope", *first)?,
-            _ => return Err(expected("one slope for all channels").found("several").into()),
+    /// `BatchNormalization` of a constant `[N, C, …]` by its own mean and variance, as networks without normalisers
+    /// standardise their weights.
+    pub(super) fn normalise_constant(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
+        let constant = self.constant(node, 0)?;
+        // Before opset 14, further outputs say that the statistics are the input's own.
+        let has_own_statistics =
+            node.int("training_mode", 0) != 0 || node.output.iter().skip(1).any(|name| !name.is_empty());
+        let &[images, channels, ref rest @ ..] = constant.shape.as_slice() else {
+            return Err(expected("two axes or more").found(format_args!("{:?}", constant.shape)).into());
         };
-        self.activation(node, ActivationKind::LeakyRelu { slope })
-    }
-
-    /// `HardSigmoid`
-    pub(super) fn hard_sigmoid(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let slope = finite("alpha", node.float("alpha", 0.2)?)?;
-        let offset = finite("beta", node.float("beta", 0.5)?)?;
-        self.activation(node, ActivationKind::HardSigmoid { slope, offset })
-    }
-
-    /// `HardSwish`: `x · min(max(x / 6 + 1/2, 0), 1)`
-    pub(super) fn hard_swish(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let data = self.data(node, 0)?;
-        let gate = Op::Activation(ActivationKind::HardSigmoid { slope: 1.0 / 6.0, offset: 0.5 });
-        let gate = self.drafts.add(&format!("{}.gate", node.title()), gate, &[data.draft])?;
-        let draft = self.drafts.add(node.title(), Op::Mul, &[data.draft, gate])?;
-        Ok(Data::new(draft, data.axes))
-    }
-
-    /// `Clip`
-    pub(super) fn clip(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let mut bounds = [f32::NEG_INFINITY, f32::INFINITY];
-        for (index, name) in ["min", "max"].into_iter().enumerate() {
-            if self.opset < CLIP_BOUNDS_ARE_INPUTS {
-                bounds[index] = node.float(name, bounds[index])?;
-            } else if let Some(bound) = self.optional_constant(node, index + 1)? {
-                bounds[index] = bound.scalar()?;
-            }
-            // Some exporters write the largest finite numbers in place of no bound.
-            if bounds[index].abs() == f32::MAX {
-                bounds[index] *= 2.0;
+        let (gamma, beta) = (self.constant(node, 1)?.tensor([channels])?, self.constant(node, 2)?.tensor([channels])?);
+        if !has_own_statistics || constant.floats()?.is_empty() {
+            return Err(expected("a constant normalised by its own statistics").found("others").into());
+        }
+        let (eps, plane) = (decimal(node.float("epsilon", 1e-5)?), rest.iter().product::<usize>());
+        self.budget.take(constant.floats()?.len())?;
+        let mut values = constant.floats()?.to_vec();
+        for channel in 0..channels {
+            let places = (0..images).flat_map(|image| {
+                let start = (image * channels + channel) * plane;
+                start..start + plane
+            });
+            let count = (images * plane) as f64;
+            let mean = places.clone().map(|place| f64::from(values[place])).sum::<f64>() / count;
+            let variance = places.clone().map(|place| (f64::from(values[place]) - mean).powi(2)).sum::<f64>() / count;
+            let factor = f64::from(gamma.data()[channel]) / (variance + eps).sqrt();
+            for place in places {
+                values[place] = ((f64::from(values[place]) - mean) * factor + f64::from(beta.data()[channel])) as f32;
             }
         }
-        let [low, high] = bounds;
-        match (low, high) {
-            (0.0, f32::INFINITY) => self.activation(node, ActivationKind::Relu),
-            (f32::NEG_INFINITY, f32::INFINITY) => self.data(node, 0),
-            (low, high) if low <= high => {
-                let [low, high] = [low, high].map(|bound| bound.clamp(f32::MIN, f32::MAX));
-                self.activation(node, ActivationKind::Clip { low, high })
-            }
-            _ => Err(expected("min of at most max").found(format_args!("{low} and {high}")).into()),
-        }
+        Ok(Constant { values: ConstantData::Floats(values), ..(*constant).clone() })
     }
 
     /// `Softmax` and `LogSoftmax` over the channels.
@@ -128,6 +91,9 @@ impl<'m> Reader<'m> {
             _ => false,
         };
         let together = &data.axes[first..end];
+        if node.op_type == "Softmax" && together == [Axis::Group(2)] {
+            return self.softmax_of_two_groups(node, data);
+        }
         let channels = together.iter().filter(|axis| matches!(axis, Axis::Channel | Axis::Interleaved(_))).count();
         if channels != 1 || together.iter().filter(|axis| !is_single(axis)).count() != 1 {
             return Err(expected("a softmax over the channels").found(format_args!("one over {together:?}")).into());
@@ -142,6 +108,9 @@ impl<'m> Reader<'m> {
         let parts = (0..node.input.len()).map(|index| self.data(node, index)).collect::<ReadResult<Vec<Data>>>()?;
         let Some(first) = parts.first() else { return Err(expected("parts").found("none").into()) };
         let along = axis(node.int("axis", 1), first.axes.len())?;
+        if first.axes[along] == Axis::One && parts.len() > 1 && parts.iter().all(|part| part.axes == first.axes) {
+            return self.stack(node, &parts, along);
+        }
         if first.axes[along] != Axis::Channel || parts.iter().any(|part| part.axes != first.axes) {
             let axes: Vec<&Vec<Axis>> = parts.iter().map(|part| &part.axes).take(2).collect();
             return Err(expected("parts joined along their channels")
@@ -160,8 +129,4 @@ impl<'m> Reader<'m> {
 /// The decimal number that an exporter rounded to single precision: `1e-5` for the nearest `f32`.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::NAN)
-}
-
-fn finite(name: &str, value: f32) -> ReadResult<f32> {
-    if value.is_finite() { Ok(value) } else { Err(expected(format_args!("a finite {name}")).found(value).into()) }
 }

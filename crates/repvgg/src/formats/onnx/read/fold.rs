@@ -1,16 +1,17 @@
-//! Constant folding: `Constant`, shapes, and arithmetic on constants.
+//! Constant folding: `Constant`, shapes, and moves of the elements of constants.
 
 use std::rc::Rc;
 
 use super::attributes::{axis, count};
+use super::broadcast::{self, cast};
 use super::constant::{Constant, ConstantData, Extent, MOST_AXES, decode};
 use super::value::Binding;
-use super::{ReadResult, Reader, proto, short};
+use super::{ReadResult, Reader, proto, reduce, short};
 use crate::element_count;
 use crate::error::expected;
 
 /// The most elements of a folded constant.
-const MOST_ELEMENTS: usize = 1 << 16;
+const MOST_ELEMENTS: usize = 1 << 24;
 
 impl<'m> Reader<'m> {
     /// Folds a node with a constant value; returns `None` for any other.
@@ -21,16 +22,32 @@ impl<'m> Reader<'m> {
             "ConstantOfShape" => return self.constant_of_shape(node).map(Some),
             "Concat" if self.is_constant(node, node.input.len()) => {}
             "Range" => {}
-            "Gather" | "Slice" if self.is_constant(node, 1) => {}
+            "Gather" | "Slice" | "Size" | "Expand" if self.is_constant(node, 1) => {}
+            "BatchNormalization" if self.is_constant(node, 3) => return self.normalise_constant(node).map(Some),
+            "Clip" if self.is_constant(node, 1) => return self.clip_constant(node).map(Some),
+            "CastLike" if self.is_constant(node, 1) => return self.cast_like(node).map(Some),
             "Cast" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze" | "Identity" if self.is_constant(node, 1) => {}
-            "Add" | "Sub" | "Mul" | "Div" if self.is_constant(node, 2) => {}
+            op_type if broadcast::is_elementwise(op_type) && self.is_constant(node, node.input.len()) => {
+                return self.fold_elementwise(node).map(Some);
+            }
+            op_type if reduce::is_reduction(op_type) && self.is_constant(node, 1) => {
+                return self.reduce_constant(node).map(Some);
+            }
             _ => return Ok(None),
         }
         let first = self.constant(node, 0)?;
         Ok(Some(match node.op_type.as_str() {
-            "Add" | "Sub" | "Mul" | "Div" => {
-                let second = self.constant(node, 1)?;
-                self.constant_arithmetic(&node.op_type, &first, &second)?
+            "Size" => {
+                let size = element_count(&first.shape).and_then(|size| i64::try_from(size).ok());
+                Constant::integers(Vec::new(), vec![size.map_or(Extent::Unknown, Extent::Known)])
+            }
+            "Range" => self.range(node)?,
+            "Expand" => {
+                let shape = self.constant(node, 1)?.known()?;
+                let shape: Vec<usize> = shape.into_iter().map(|x| count("an extent", x)).collect::<ReadResult<_>>()?;
+                let shape = broadcast::common_shape([first.shape.as_slice(), &shape])?;
+                self.budget.take(limited_count(&shape)?)?;
+                broadcast::spread(&first, &shape)
             }
             "Cast" => cast(&first, node.int("to", 1))?,
             "Concat" => self.concat_constants(node)?,
@@ -78,6 +95,35 @@ impl<'m> Reader<'m> {
             "Identity" => (*first).clone(),
             other => return Err(expected("a constant operator").found(other).into()),
         }))
+    }
+
+    /// `CastLike`: a constant in the type of another value; those that depend on the image are floats.
+    fn cast_like(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
+        const FLOAT: i64 = 1;
+        const INT64: i64 = 7;
+        let constant = self.constant(node, 0)?;
+        match self.input_value(node, 1)? {
+            Binding::Constant(like) if like.floats().is_err() => cast(&constant, INT64),
+            _ => cast(&constant, FLOAT),
+        }
+    }
+
+    /// `Range` of integers.
+    fn range(&mut self, node: &'m proto::Node) -> ReadResult<Constant> {
+        let numbers = [0, 1, 2].map(|index| self.constant(node, index).and_then(|constant| constant.known()));
+        let [start, limit, step] = numbers;
+        match (start?.as_slice(), limit?.as_slice(), step?.as_slice()) {
+            (&[start], &[limit], &[step]) if step != 0 => {
+                let (span, step_by) = (i128::from(limit) - i128::from(start), i128::from(step));
+                // Rounded up.
+                let steps = span / step_by + i128::from(span % step_by != 0 && (span > 0) == (step > 0));
+                let length = limited_count(&[usize::try_from(steps.max(0)).unwrap_or(usize::MAX)])?;
+                self.budget.take(length)?;
+                let value = |index: usize| start.checked_add(step.checked_mul(index as i64)?).map(Extent::Known);
+                Ok(Constant::list((0..length).map(|index| value(index).unwrap_or(Extent::Unknown)).collect()))
+            }
+            _ => Err(expected("a start, a limit and a step that is not 0").found("others").into()),
+        }
     }
 
     /// Whether the first `inputs` inputs are constant.
@@ -179,69 +225,10 @@ impl<'m> Reader<'m> {
         };
         Ok(Constant { name: String::new(), shape, values })
     }
-
-    /// Arithmetic on two constants; one may be a single number.
-    fn constant_arithmetic(&mut self, op_type: &str, first: &Constant, second: &Constant) -> ReadResult<Constant> {
-        let (a, b) = (limited_count(&first.shape)?, limited_count(&second.shape)?);
-        let shape = match (a, b) {
-            _ if first.shape == second.shape => &first.shape,
-            (_, 1) if first.shape.len() >= second.shape.len() => &first.shape,
-            (1, _) if second.shape.len() >= first.shape.len() => &second.shape,
-            _ => {
-                let what =
-                    expected("constants of one shape").found(format_args!("{:?} and {:?}", first.shape, second.shape));
-                return Err(what.into());
-            }
-        };
-        let elements = limited_count(shape)?;
-        self.budget.take(elements)?;
-        let pairs = (0..elements).map(|index| (if a == 1 { 0 } else { index }, if b == 1 { 0 } else { index }));
-        let values = match (&first.values, &second.values) {
-            (ConstantData::Floats(a), ConstantData::Floats(b)) => {
-                ConstantData::Floats(pairs.map(|(i, j)| float(op_type, a[i], b[j])).collect())
-            }
-            (ConstantData::Integers(a), ConstantData::Integers(b)) => {
-                ConstantData::Integers(pairs.map(|(i, j)| integer(op_type, a[i], b[j])).collect())
-            }
-            _ => return Err(expected("constants of one type").found("integers and floats").into()),
-        };
-        Ok(Constant { name: String::new(), shape: shape.clone(), values })
-    }
-
-    /// `Slice` along the first axis.
-    fn slice_constant(&mut self, node: &'m proto::Node, constant: &Constant) -> ReadResult<Constant> {
-        let starts = self.integers(node, "starts", 1)?.ok_or("missing starts")?;
-        let ends = self.integers(node, "ends", 2)?.ok_or("missing ends")?;
-        let axes = self.integers(node, "axes", 3)?.unwrap_or_else(|| vec![0]);
-        let steps = self.optional_constant(node, 4)?.map_or(Ok(vec![1]), |steps| steps.known())?;
-        let ([start], [end], [0], [step], Some((&rows, inner))) =
-            (starts.as_slice(), ends.as_slice(), axes.as_slice(), steps.as_slice(), constant.shape.split_first())
-        else {
-            return Err(expected("a slice of the first axis").found("another").into());
-        };
-        let length = rows as i64;
-        let from_start = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
-        let rows: Vec<usize> = match *step {
-            1 => (from_start(*start).clamp(0, length)..from_start(*end).clamp(0, length))
-                .map(|row| row as usize)
-                .collect(),
-            -1 => {
-                let (start, end) = (from_start(*start).clamp(-1, length - 1), from_start(*end).clamp(-1, length - 1));
-                (end + 1..=start).rev().map(|row| row as usize).collect()
-            }
-            step => return Err(expected("a step of 1 or -1").found(step).into()),
-        };
-        let inner: usize = inner.iter().product();
-        let mut shape = constant.shape.clone();
-        shape[0] = rows.len();
-        let indices = rows.iter().flat_map(|&row| row * inner..(row + 1) * inner);
-        self.budget.take(rows.len() * inner)?;
-        Ok(select(constant, shape, indices))
-    }
 }
 
 /// Selects the elements at `indices`.
-fn select(constant: &Constant, shape: Vec<usize>, indices: impl Iterator<Item = usize>) -> Constant {
+pub(super) fn select(constant: &Constant, shape: Vec<usize>, indices: impl Iterator<Item = usize>) -> Constant {
     let values = match &constant.values {
         ConstantData::Floats(values) => ConstantData::Floats(indices.map(|index| values[index]).collect()),
         ConstantData::Integers(values) => ConstantData::Integers(indices.map(|index| values[index]).collect()),
@@ -259,7 +246,7 @@ fn gather(list: &Constant, indices: &Constant) -> ReadResult<Constant> {
 }
 
 /// The number of elements, if it is within the limit for folding.
-fn limited_count(shape: &[usize]) -> ReadResult<usize> {
+pub(super) fn limited_count(shape: &[usize]) -> ReadResult<usize> {
     let elements = element_count(shape).filter(|&elements| elements <= MOST_ELEMENTS);
     elements.ok_or_else(|| {
         expected(format_args!("constants of at most {MOST_ELEMENTS} elements")).found(format_args!("{shape:?}")).into()
@@ -299,42 +286,4 @@ fn reshape(constant: &Constant, target: &[i64]) -> ReadResult<Constant> {
         shape[open] = elements.checked_div(others).unwrap_or(0);
     }
     with_shape(constant, shape)
-}
-
-/// `Cast`: between integers, or between floats.
-fn cast(constant: &Constant, to: i64) -> ReadResult<Constant> {
-    let values = match (&constant.values, to) {
-        (ConstantData::Floats(values), 1 | 10 | 11 | 16) => ConstantData::Floats(values.clone()),
-        (ConstantData::Integers(values), 6 | 7) => ConstantData::Integers(values.clone()),
-        (ConstantData::Integers(_), 1 | 10 | 11 | 16) => {
-            ConstantData::Floats(constant.known()?.into_iter().map(|value| value as f32).collect())
-        }
-        _ => {
-            return Err(expected("a cast that preserves the values")
-                .found(format_args!("one to element type {to}"))
-                .into());
-        }
-    };
-    Ok(Constant { values, ..constant.clone() })
-}
-
-fn float(op_type: &str, a: f32, b: f32) -> f32 {
-    match op_type {
-        "Add" => a + b,
-        "Sub" => a - b,
-        "Mul" => a * b,
-        _ => a / b,
-    }
-}
-
-/// Unknown if an operand is unknown or the result is out of range.
-fn integer(op_type: &str, a: Extent, b: Extent) -> Extent {
-    let (Extent::Known(a), Extent::Known(b)) = (a, b) else { return Extent::Unknown };
-    let result = match op_type {
-        "Add" => a.checked_add(b),
-        "Sub" => a.checked_sub(b),
-        "Mul" => a.checked_mul(b),
-        _ => a.checked_div(b),
-    };
-    result.map_or(Extent::Unknown, Extent::Known)
 }

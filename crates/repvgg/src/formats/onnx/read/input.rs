@@ -23,8 +23,12 @@ impl<'m> Reader<'m> {
         let refuse = |problem: Problem| Error::format(format_args!("input {}", input.name), problem);
         let kind = input.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
         let element = kind.map_or(data_type::FLOAT, |kind| kind.elem_type);
-        if !matches!(element, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | data_type::BFLOAT16) {
-            return Err(refuse(expected("floating-point elements").found(format_args!("element type {element}"))));
+        let is_float =
+            matches!(element, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | data_type::BFLOAT16);
+        if !is_float && element != data_type::UINT8 {
+            let what =
+                expected("elements of floating-point numbers or bytes").found(format_args!("element type {element}"));
+            return Err(refuse(what));
         }
         let shape = kind.and_then(|kind| kind.shape.as_ref());
         let shape = shape.ok_or_else(|| refuse(expected("a shape").found("none")))?;
@@ -37,7 +41,7 @@ impl<'m> Reader<'m> {
         let extents = extents.collect::<Result<Vec<Option<usize>>, i64>>();
         let extents = extents.map_err(|found| refuse(expected("positive extents").found(found)))?;
         let (batch, axes, [channels, height, width]) = match *extents.as_slice() {
-            [n, h, w, c] if is_transposed(graph, &input.name) => {
+            [n, h, w, c] if is_transposed(graph, &input.name) || !is_float && is_interleaved([h, c]) => {
                 (n, vec![Axis::Batch, Axis::Height, Axis::Width, Axis::Channel], [c, h, w])
             }
             [n, c, h, w] => (n, NCHW.to_vec(), [c, h, w]),
@@ -64,6 +68,12 @@ fn is_transposed(graph: &proto::Graph, name: &str) -> bool {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name)).peekable();
     readers.peek().is_some()
         && readers.all(|node| node.op_type == "Transpose" && node.ints("perm") == Some(&[0, 3, 1, 2]))
+}
+
+/// Whether the last axis, rather than the second, has the extent of the channels of a picture.
+fn is_interleaved([second, last]: [Option<usize>; 2]) -> bool {
+    let is_picture = |extent: Option<usize>| matches!(extent, Some(1 | 3));
+    is_picture(last) && !is_picture(second)
 }
 
 /// The number of channels that a convolution on the input reads.

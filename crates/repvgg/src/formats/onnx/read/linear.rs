@@ -2,7 +2,8 @@
 
 use super::constant::Constant;
 use super::convolution::module_name;
-use super::value::{Axis, Data};
+use super::operator::KEPT;
+use super::value::{Axis, Binding, Data};
 use super::{ReadResult, Reader, proto};
 use crate::error::expected;
 use crate::graph::Linear;
@@ -28,7 +29,11 @@ impl<'m> Reader<'m> {
 
     /// `MatMul` by a constant on the right.
     pub(super) fn mat_mul(&mut self, node: &'m proto::Node) -> ReadResult<Data> {
-        let (data, matrix) = (self.data(node, 0)?, self.constant(node, 1)?);
+        let data = self.data(node, 0)?;
+        let Binding::Constant(matrix) = self.input_value(node, 1)? else {
+            let what = expected("a matrix of constants");
+            return Err(what.found(format_args!("a computed one, as in attention; {KEPT}")).into());
+        };
         check_matrix(&matrix)?;
         let matrix = matrix.transposed(&[1, 0])?;
         self.linear(node, data, &matrix, 1.0, None)

@@ -3,8 +3,13 @@
 use crate::error::expected;
 use std::rc::Rc;
 
+use super::broadcast::is_float;
 use super::value::{Binding, Data};
-use super::{Constant, ReadResult, Reader, is_own_domain, proto, short};
+use super::{Constant, Failure, ReadResult, Reader, is_own_domain, proto, short};
+use crate::graph::ActivationKind;
+
+/// The first opset in which a dropout is for inference unless it says otherwise.
+const DROPOUT_IS_FOR_INFERENCE: i64 = 7;
 
 impl<'m> Reader<'m> {
     /// Translates a node and returns the values of its outputs, in order; those that the reader does not support are missing.
@@ -23,27 +28,42 @@ impl<'m> Reader<'m> {
             "Clip" => self.clip(node)?,
             "Concat" => self.concat(node)?,
             "Conv" => self.convolution(node)?,
+            "Elu" => self.elu(node)?,
+            "Erf" => self.activation(node, ActivationKind::Erf)?,
             "Flatten" => self.flatten(node)?,
             "Gather" => self.gather(node)?,
+            "Gelu" => self.gelu(node)?,
             "Gemm" => self.gemm(node)?,
             "GlobalAveragePool" => self.global_average_pool(node)?,
             "GlobalMaxPool" => self.global_max_pool(node)?,
             "HardSigmoid" => self.hard_sigmoid(node)?,
             "HardSwish" => self.hard_swish(node)?,
+            "If" => return self.branch(node),
             "LeakyRelu" => self.leaky_relu(node)?,
             "LogSoftmax" | "Softmax" => self.softmax(node)?,
             "MatMul" => self.mat_mul(node)?,
             "MaxPool" => self.max_pool(node)?,
+            "Mish" => self.activation(node, ActivationKind::Mish)?,
             "Pad" => self.pad(node)?,
+            "Pow" => self.power(node)?,
             "PRelu" => self.p_relu(node)?,
-            "ReduceMean" => self.reduce_mean(node)?,
-            "Relu" => self.relu(node)?,
+            "ReduceMax" | "ReduceMean" | "ReduceSum" => self.reduce(node)?,
+            "Relu" => self.activation(node, ActivationKind::Relu)?,
             "Reshape" => self.reshape(node)?,
-            "Sigmoid" => self.sigmoid(node)?,
-            "Slice" => self.strided_slice(node)?,
+            "Resize" | "Upsample" => self.resize(node)?,
+            "SequenceAt" => self.sequence_at(node)?,
+            "Sigmoid" => self.activation(node, ActivationKind::Sigmoid)?,
+            "Slice" => self.slice(node)?,
+            "Softplus" => self.activation(node, ActivationKind::Softplus)?,
             "Split" => return Ok(self.split(node)?.into_iter().map(Binding::Data).collect()),
+            "SplitToSequence" => {
+                let parts = self.split_to_sequence(node)?;
+                return Ok(vec![Binding::Sequence(Rc::new(parts))]);
+            }
             "Squeeze" => self.squeeze(node)?,
             "Sum" => self.sum(node)?,
+            "Swish" => self.swish(node)?,
+            "Tanh" => self.activation(node, ActivationKind::Tanh)?,
             "Transpose" => self.transpose(node)?,
             "Unsqueeze" => self.unsqueeze(node)?,
             other => return Err(unknown(short(other))),
@@ -102,10 +122,13 @@ impl<'m> Reader<'m> {
     fn identity(&mut self, node: &'m proto::Node) -> ReadResult<Binding<'m>> {
         // A cast to other types would round.
         let to = node.int("to", 1);
-        if node.op_type == "Cast" && !matches!(to, 1 | 10 | 11 | 16) {
+        if node.op_type == "Cast" && !is_float(to) {
             return Err(expected("a cast to floating-point numbers")
                 .found(format_args!("one to element type {to}"))
                 .into());
+        }
+        if node.op_type == "Dropout" && self.opset < DROPOUT_IS_FOR_INFERENCE && node.int("is_test", 0) == 0 {
+            return Err(expected("a network for inference").found("a dropout without is_test").into());
         }
         if node.op_type == "Dropout"
             && self.optional_constant(node, 2)?.is_some_and(|training| training.known().is_ok_and(|t| t.contains(&1)))
@@ -116,7 +139,13 @@ impl<'m> Reader<'m> {
     }
 }
 
-fn unknown(found: &str) -> super::Failure {
-    let supported = "Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, shapes";
-    expected(format_args!("a supported operator ({supported})")).found(found).into()
+/// What keeps the nodes that the engine does not run.
+pub(super) const KEPT: &str =
+    "`repvgg fuse any.onnx -o fused.onnx` keeps such nodes and fuses the convolutions around them";
+
+fn unknown(found: &str) -> Failure {
+    let supported = "Conv, BatchNormalization, Gemm, Add, Mul, Concat, pools, activations, Resize, shapes";
+    expected(format_args!("an operator that the engine runs ({supported})"))
+        .found(format_args!("{found}; {KEPT}"))
+        .into()
 }

@@ -26,7 +26,7 @@ pub(super) fn order(graph: &proto::Graph) -> Result<Vec<&proto::Node>> {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
     let mut pending_inputs = vec![0_usize; graph.node.len()];
     for (index, node) in graph.node.iter().enumerate() {
-        for producer in node.input.iter().filter_map(|input| producers.get(input.as_str())) {
+        for producer in node.reads().into_iter().filter_map(|input| producers.get(input)) {
             readers[*producer].push(index);
             pending_inputs[index] += 1;
         }

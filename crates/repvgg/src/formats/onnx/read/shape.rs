@@ -45,7 +45,8 @@ impl<'m> Reader<'m> {
 
     /// Flattens all axes but the first.
     fn flatten_features(&mut self, node: &'m proto::Node, data: Data) -> ReadResult<Data> {
-        let data = self.merge_channel_groups(node, data)?;
+        let long = data.axes.iter().copied().filter(|axis| *axis != Axis::One).collect::<Vec<Axis>>();
+        let data = self.merge_channel_groups(node, data.with_axes(long))?;
         let [channels, height, width] = self.drafts.get(data.draft).extents;
         let long: Vec<Axis> = data.axes.iter().skip(1).copied().filter(|axis| *axis != Axis::One).collect();
         let row = |last: Axis| [Axis::Batch, last];

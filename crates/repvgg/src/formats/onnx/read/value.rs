@@ -11,6 +11,8 @@ pub(super) enum Binding<'m> {
     /// Computed from the input.
     Data(Data),
     Constant(Rc<Constant>),
+    /// A list of values, from `SplitToSequence`.
+    Sequence(Rc<Vec<Data>>),
     /// A constant that has not been decoded yet.
     Initializer(&'m proto::Tensor),
     /// The output of a node that could not be read.

@@ -4,19 +4,24 @@
 //! converted if its reader needs the other rank.
 
 use super::super::proto;
-use super::build::{Builder, float, int, integers, ints};
+use super::activation::activation;
+use super::build::{Builder, float, int, integers, ints, text};
 use super::value_info::Extent;
 use crate::algebra::normalized;
 use crate::error::expected;
-use crate::graph::{ActivationKind, BatchNorm, Conv2d, Linear, Node, Op, Pool, Role, Softmax};
+use crate::graph::{
+    BatchNorm, Conv2d, Coordinates, Linear, Node, Op, Pool, Resize, ResizeTarget, Role, Rounding, Sampling, Softmax,
+};
 use crate::{Error, Graph, NodeId, Result, Weights};
 
 /// The first opsets in which an operator changed.
-const CLIP_BOUNDS_ARE_INPUTS: i64 = 11;
 const GEMM_WITHOUT_BIAS: i64 = 11;
 const PADS_ARE_INPUTS: i64 = 11;
 const AXES_ARE_INPUTS: i64 = 13;
 const SOFTMAX_OF_ONE_AXIS: i64 = 13;
+const RESIZE_WITH_COORDINATES: i64 = 11;
+const DILATED_MAX_POOL: i64 = 10;
+const DILATED_MEAN_POOL: i64 = 19;
 
 /// The rank of a value: 4 for maps, 2 for rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(super) fn nodes<'a>(builder: &mut Builder<'a>, graph: &Graph, weights: &'a W
 }
 
 /// The operator of a node, with its attributes.
-type Operator = (&'static str, Vec<proto::Attribute>);
+pub(super) type Operator = (&'static str, Vec<proto::Attribute>);
 
 struct Writer<'w, 'a> {
     builder: &'w mut Builder<'a>,
@@ -126,13 +131,13 @@ impl Writer<'_, '_> {
             Op::Conv2d(Conv2d { geometry: g, .. }) | Op::NormalizedConv2d(Conv2d { geometry: g, .. }) => {
                 first.is_pixel && g.kernel == [1, 1] && g.padding == [0, 0]
             }
-            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::Pad { .. } => false,
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::Pad { .. } | Op::Resize(_) => false,
             Op::GlobalAvgPool | Op::Flatten | Op::Linear(_) => true,
             _ => first.is_pixel,
         };
         let reads = match &node.op {
             Op::Linear(_) => Rank::Row,
-            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } => Rank::Map,
+            Op::Conv2d(_) | Op::NormalizedConv2d(_) | Op::Pad { .. } | Op::Resize(_) => Rank::Map,
             Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolInside(_) | Op::GlobalAvgPool => Rank::Map,
             _ if rows_only => Rank::Row,
             _ => Rank::Map,
@@ -169,7 +174,7 @@ impl Writer<'_, '_> {
             Op::Conv2d(conv) | Op::NormalizedConv2d(conv) => ("Conv", convolution(conv)),
             Op::BatchNorm(BatchNorm { eps, .. }) => ("BatchNormalization", vec![float("epsilon", *eps as f32)]),
             Op::Scale { .. } | Op::Mul => ("Mul", Vec::new()),
-            Op::Activation(kind) => self.activation(node, *kind, inputs),
+            Op::Activation(kind) => activation(self.builder, &node.name, *kind, inputs)?,
             Op::Softmax(Softmax::Probabilities) => ("Softmax", vec![int("axis", 1)]),
             Op::Softmax(Softmax::Logarithms) => ("LogSoftmax", vec![int("axis", 1)]),
             Op::Add => (if inputs.len() == 2 { "Add" } else { "Sum" }, Vec::new()),
@@ -183,13 +188,14 @@ impl Writer<'_, '_> {
             }
             Op::Slice { start, channels } => self.gather(node, *start..start + channels, inputs),
             Op::Pad { padding } => self.pad(node, *padding, inputs),
-            Op::MaxPool(pool) => ("MaxPool", window(pool)),
+            Op::Resize(resize) => self.resize(node, resize, inputs)?,
+            Op::MaxPool(pool) => ("MaxPool", window(node, pool, [self.builder.opset, DILATED_MAX_POOL])?),
             Op::AvgPool(pool) => {
-                let mut attributes = window(pool);
+                let mut attributes = window(node, pool, [self.builder.opset, DILATED_MEAN_POOL])?;
                 attributes.push(int("count_include_pad", 1));
                 ("AveragePool", attributes)
             }
-            Op::AvgPoolInside(pool) => ("AveragePool", window(pool)),
+            Op::AvgPoolInside(pool) => ("AveragePool", window(node, pool, [self.builder.opset, DILATED_MEAN_POOL])?),
             Op::GlobalAvgPool => ("GlobalAveragePool", Vec::new()),
             Op::Flatten => ("Flatten", vec![int("axis", 1)]),
             Op::Linear(linear) => {
@@ -224,40 +230,50 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn activation(&mut self, node: &Node, kind: ActivationKind, inputs: &mut Vec<String>) -> Operator {
-        match kind {
-            ActivationKind::Relu => ("Relu", Vec::new()),
-            ActivationKind::Sigmoid => ("Sigmoid", Vec::new()),
-            ActivationKind::Silu => {
-                let gate = self.builder.node(&format!("{}.sigmoid", node.name), "Sigmoid", &[&inputs[0]], Vec::new());
-                inputs.push(gate);
-                ("Mul", Vec::new())
+    fn resize(&mut self, node: &Node, resize: &Resize, inputs: &mut Vec<String>) -> Result<Operator> {
+        if self.builder.opset < RESIZE_WITH_COORDINATES {
+            let what = expected(format_args!("an opset of at least {RESIZE_WITH_COORDINATES} for a resize"));
+            return Err(Error::spec(&node.name, what.found(self.builder.opset)));
+        }
+        // The second input is for another coordinate mode. Sizes include the batch, which is not known, so a fixed size needs
+        // the shape of the input.
+        let none = self.builder.floats(&format!("{}.roi", node.name), &[0], Vec::new());
+        match resize.target {
+            ResizeTarget::Scale([rows, columns]) => {
+                let scales = vec![1.0, 1.0, rows, columns];
+                inputs.extend([none, self.builder.floats(&format!("{}.scales", node.name), &[4], scales)]);
             }
-            ActivationKind::LeakyRelu { slope } => ("LeakyRelu", vec![float("alpha", slope)]),
-            ActivationKind::HardSigmoid { slope, offset } => {
-                ("HardSigmoid", vec![float("alpha", slope), float("beta", offset)])
-            }
-            ActivationKind::Clip { low, high } => {
-                let bounds = [("min", low), ("max", high)];
-                let is_bound = |bound: f32| bound.abs() < f32::MAX;
-                if self.builder.opset < CLIP_BOUNDS_ARE_INPUTS {
-                    let present = bounds.into_iter().filter(|&(_, bound)| is_bound(bound));
-                    return ("Clip", present.map(|(name, bound)| float(name, bound)).collect());
-                }
-                for (name, bound) in bounds {
-                    let name = format!("{}.{name}", node.name);
-                    inputs.push(if is_bound(bound) {
-                        self.builder.floats(&name, &[], vec![bound])
-                    } else {
-                        String::new()
-                    });
-                }
-                while inputs.last().is_some_and(String::is_empty) {
-                    inputs.pop();
-                }
-                ("Clip", Vec::new())
+            ResizeTarget::Size(size) => {
+                let name = |part: &str| format!("{}.{part}", node.name);
+                let shape = self.builder.node(&name("shape"), "Shape", &[&inputs[0]], Vec::new());
+                let both = self.builder.integers(&name("both"), &[0, 1]);
+                let kept = self.builder.node(&name("kept"), "Gather", &[&shape, &both], Vec::new());
+                let size = self.builder.integers(&name("size"), &size.map(|extent| extent as i64));
+                let sizes = self.builder.node(&name("sizes"), "Concat", &[&kept, &size], vec![int("axis", 0)]);
+                let empty = self.builder.floats(&name("no_scales"), &[0], Vec::new());
+                inputs.extend([none, empty, sizes]);
             }
         }
+        let coordinates = match resize.coordinates {
+            Coordinates::HalfPixel => "half_pixel",
+            Coordinates::HalfPixelOrOrigin => "pytorch_half_pixel",
+            Coordinates::AlignCorners => "align_corners",
+            Coordinates::Asymmetric => "asymmetric",
+        };
+        let mut attributes = vec![text("coordinate_transformation_mode", coordinates)];
+        match resize.sampling {
+            Sampling::Linear => attributes.push(text("mode", "linear")),
+            Sampling::Nearest(rounding) => {
+                let rounding = match rounding {
+                    Rounding::Floor => "floor",
+                    Rounding::Ceil => "ceil",
+                    Rounding::HalfDown => "round_prefer_floor",
+                    Rounding::HalfUp => "round_prefer_ceil",
+                };
+                attributes.extend([text("mode", "nearest"), text("nearest_mode", rounding)]);
+            }
+        }
+        Ok(("Resize", attributes))
     }
 
     /// Declares the main output as `logits`: a row if the map is one pixel.
@@ -288,11 +304,20 @@ fn convolution(Conv2d { geometry: g, .. }: &Conv2d) -> Vec<proto::Attribute> {
     ]
 }
 
-fn window(pool: &Pool) -> Vec<proto::Attribute> {
-    let Pool { kernel, stride, padding: [rows, columns] } = *pool;
-    vec![
+/// The attributes of a pool. `dilated` is the first opset in which its windows may be dilated.
+fn window(node: &Node, pool: &Pool, [opset, dilated]: [i64; 2]) -> Result<Vec<proto::Attribute>> {
+    let Pool { kernel, stride, dilation, padding: [rows, columns] } = *pool;
+    let mut attributes = vec![
         ints("kernel_shape", kernel),
         ints("pads", [rows[0], columns[0], rows[1], columns[1]]),
         ints("strides", stride),
-    ]
+    ];
+    if dilation != [1; 2] {
+        if opset < dilated {
+            let what = expected(format_args!("an opset of at least {dilated} for a dilated pool")).found(opset);
+            return Err(Error::spec(&node.name, what));
+        }
+        attributes.push(ints("dilations", dilation));
+    }
+    Ok(attributes)
 }
