@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use repvgg::ErrorKind;
+use repvgg::image::PassedOver;
 
 /// Writes `text` to standard output. A closed pipe (`| head`) is not an error.
 ///
@@ -39,6 +40,23 @@ pub(crate) fn line(message: &str) -> String {
     }
     let part = |skip: usize| line.chars().skip(skip).take(MAX_MESSAGE / 2).collect::<String>();
     format!("{} … {}", part(0), part(count - MAX_MESSAGE / 2))
+}
+
+/// Writes a remark about the input to standard error.
+pub(crate) fn note(text: &str) {
+    eprintln!("note: {}", line(text));
+}
+
+/// Writes a warning to standard error.
+pub(crate) fn warn(text: &str) {
+    eprintln!("warning: {}", line(text));
+}
+
+/// Writes to standard error which files of the folders of images were passed over, if any.
+pub(crate) fn note_passed_over(passed_over: &PassedOver) {
+    if !passed_over.is_empty() {
+        note(&passed_over.to_string());
+    }
 }
 
 /// Writes `value` as JSON on one line.

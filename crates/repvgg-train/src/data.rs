@@ -17,19 +17,34 @@
 
 mod cached;
 mod cifar;
+mod classes;
 mod folder;
+mod layout;
 mod loader;
+mod matching;
+mod oriented;
+mod parts;
 pub(crate) mod random;
 pub mod shapes;
+mod test_set;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use repvgg::error::expected;
-use repvgg::{Error, Model, Result, image::RgbImage};
+use repvgg::{
+    Error, Result,
+    image::{Orientation, PassedOver, RgbImage},
+};
+use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
 pub use loader::{LoadedBatch, Loader, LoaderSettings, Unreadable};
+pub use oriented::Oriented;
 pub use shapes::Shapes;
+pub use test_set::TestSet;
 
 /// The name by which [`open`] opens the built-in images.
 pub const BUILT_IN: &str = "shapes";
@@ -59,10 +74,20 @@ pub trait Dataset: Send + Sync {
     /// The place of image `index`, for messages.
     fn place(&self, index: usize) -> String;
 
-    /// Adds the identity of all images and labels to `fingerprint`, without decoding the images.
+    /// The file of image `index`, if it has one of its own.
+    fn file(&self, _index: usize) -> Option<PathBuf> {
+        None
+    }
+
+    /// A sentence about the damaged images that were read so far; none if there are none.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
+    /// Adds the identity of all images and labels to `fingerprint`, without decoding the images of files.
     ///
     /// # Errors
-    /// When a file's size cannot be read.
+    /// When an image without a file of its own cannot be made.
     fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()>;
 }
 
@@ -77,13 +102,63 @@ pub struct Data {
     pub validation: Arc<dyn Dataset>,
     /// The side of the images in pixels, if all of them are squares of one size.
     pub side: Option<usize>,
+    /// How the images are divided into training and validation images.
+    pub split: Split,
+    /// What lies beside the images.
+    pub beside: Beside,
+}
+
+/// How a data set is divided into training and validation images. Model files keep it in the record of their training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case")]
+pub enum Split {
+    /// The data set has two parts, with these names.
+    Parts {
+        /// The part to train on.
+        train: String,
+        /// The part to validate on.
+        validation: String,
+    },
+    /// Some images of each class, at least one, are held out for validation.
+    HeldOut {
+        /// One image in this many is held out.
+        one_in: usize,
+        /// The seed that chooses them.
+        seed: u64,
+    },
+}
+
+/// What a folder holds beside the images of a data set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Files that are no images, and images outside the class folders.
+    pub passed_over: PassedOver,
+    /// Sentences about folders that are not read, and about parts that lack classes.
+    pub remarks: Vec<String>,
+}
+
+impl Beside {
+    /// All of it in sentences.
+    pub fn sentences(&self) -> impl Iterator<Item = String> {
+        let passed_over = (!self.passed_over.is_empty()).then(|| self.passed_over.to_string());
+        passed_over.into_iter().chain(self.remarks.iter().cloned())
+    }
 }
 
 impl Data {
+    /// The same data set, whose image files are read with this orientation. Its parts tell of damaged images
+    /// ([`Dataset::warning`]).
+    #[must_use]
+    pub fn with_orientation(self, orientation: Orientation) -> Self {
+        let [train, validation] = [self.train, self.validation]
+            .map(|part| -> Arc<dyn Dataset> { Arc::new(Oriented::new(part, orientation)) });
+        Self { train, validation, ..self }
+    }
+
     /// A hash that changes with the classes and with every image's name, size in bytes and label. A resumed run compares it.
     ///
     /// # Errors
-    /// When a file's size cannot be read.
+    /// When an image without a file of its own cannot be made.
     pub fn fingerprint(&self) -> Result<u64> {
         let mut fingerprint = Fingerprint::default();
         for label in &self.labels {
@@ -94,24 +169,6 @@ impl Data {
             part.identify(&mut fingerprint)?;
         }
         Ok(fingerprint.value())
-    }
-
-    /// Checks that the data set has the classes of `model`: the same number and, if the model has labels, the same names.
-    ///
-    /// # Errors
-    /// When they differ.
-    pub fn check_labels(&self, model: &Model) -> Result<()> {
-        let (classes, labels) = (model.classes(), &self.labels);
-        if labels.len() != classes {
-            let problem = expected(format_args!("the model's {classes} classes")).found(labels.len());
-            return Err(Error::shape("labels", problem));
-        }
-        match model.labels.iter().zip(labels).find(|(known, found)| known != found) {
-            Some((known, found)) => {
-                Err(Error::format("labels", expected(format_args!("the model's class {known}")).found(found)))
-            }
-            None => Ok(()),
-        }
     }
 }
 
@@ -154,28 +211,56 @@ impl Fingerprint {
 ///
 /// * `shapes`: the built-in images ([`Shapes`]). Write `./shapes` for a folder of that name.
 /// * A folder with the CIFAR-10 binary batches, or with a subfolder `cifar-10-batches-bin` that has them.
-/// * A folder with `train/<class>/…` and `val/<class>/…` (or `valid`, `validation`, `test`).
+/// * A folder with `train/<class>/…` and `val/<class>/…`. Other names of these parts are recognised in any case: `training`,
+///   `train_set`, `seg_train`; `valid`, `validation`, and, if there is none of these, `test` or `testing`.
 /// * A folder of class folders. A fifth of each class, at least one image, is held out for validation, chosen by `seed`.
 ///
 /// A class folder may have subfolders. Classes are sorted by name.
 ///
 /// # Errors
-/// When there is no such data set or a part of it is missing. The error names the missing part and its place.
+/// When there is no such data set, a part of it is missing, or a class folder has the name of a part. The error names the part
+/// and its place.
 pub fn open(place: impl AsRef<Path>, seed: u64) -> Result<Data> {
-    let path = place.as_ref();
-    if path == Path::new(BUILT_IN) {
-        return Ok(shapes::built_in());
+    match Place::find(place.as_ref())? {
+        Place::Complete(data) => Ok(*data),
+        Place::Folder(path) => folder::open(path, seed),
     }
-    let metadata = std::fs::metadata(path).map_err(|error| Error::io(path.display(), error))?;
-    if !metadata.is_dir() {
-        return Err(Error::format(
-            path.display(),
-            expected(format_args!("a folder of images or `{BUILT_IN}`")).found("a file"),
-        ));
+}
+
+/// A place where a data set may be.
+enum Place<'a> {
+    /// A data set of known classes and parts.
+    Complete(Box<Data>),
+    /// A folder of images.
+    Folder(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    fn find(path: &'a Path) -> Result<Self> {
+        if path == Path::new(BUILT_IN) {
+            return Ok(Self::Complete(Box::new(shapes::built_in())));
+        }
+        let metadata = std::fs::metadata(path).map_err(|error| Error::io(path.display(), error))?;
+        if !metadata.is_dir() {
+            let problem = expected(format_args!("a folder of images or `{BUILT_IN}`")).found("a file");
+            return Err(Error::format(path.display(), problem));
+        }
+        let cifar = cifar::open(path)?;
+        Ok(cifar.map_or(Self::Folder(path), |data| Self::Complete(Box::new(data))))
     }
-    match cifar::open(path)? {
-        Some(data) => Ok(data),
-        None => folder::open(path, seed),
+}
+
+/// The most names that a sentence lists.
+const LISTED: usize = 4;
+
+/// The first names of a list and the number of the others.
+fn listed(names: &[String]) -> String {
+    let first = names[..names.len().min(LISTED)].join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => first,
+        1 => format!("{first} and 1 other"),
+        others => format!("{first} and {others} others"),
     }
 }
 

@@ -3,18 +3,16 @@
 //! ```
 //! use repvgg::image::Preprocessing;
 //! use repvgg::{Model, Specification};
-//! use repvgg_train::data;
+//! use repvgg_train::data::TestSet;
 //! use repvgg_train::evaluate::{EvaluationSettings, evaluate};
 //!
-//! let data = data::open("shapes", 0)?;
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 12";
 //! let untrained = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
 //! let mut model = untrained.fuse()?;
-//! model.labels = data.labels.clone();
 //! model.preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
 //!
-//! data.check_labels(&model)?;
-//! let evaluation = evaluate(&model, &data.validation, &EvaluationSettings::default(), |_| ())?;
+//! let test = TestSet::open("shapes", &model, None)?;
+//! let evaluation = evaluate(&model, &test.images, &EvaluationSettings::default(), |_| ())?;
 //! println!("top-1 {:.1} % of {} images", 100.0 * evaluation.top1(), evaluation.images());
 //! # Ok::<(), repvgg::Error>(())
 //! ```
@@ -98,7 +96,7 @@ impl Default for EvaluationSettings {
 
 /// Runs `model` in its own form on every image of `dataset`. `progress` receives the number of finished images.
 ///
-/// Labels are compared by index: [`Data::check_labels`](data::Data::check_labels) compares the names of the classes.
+/// Labels are the model's classes: [`TestSet`](data::TestSet) matches those of a data set with them.
 ///
 /// # Errors
 /// When the model does not accept images, its weights do not fit, a label is not one of its classes, or an unreadable image is

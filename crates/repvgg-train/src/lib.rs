@@ -39,6 +39,7 @@ mod network;
 mod ops;
 mod optimizer;
 pub mod recipe;
+pub mod record;
 pub mod run;
 mod tensors;
 mod transfer;

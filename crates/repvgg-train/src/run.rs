@@ -23,6 +23,7 @@ use crate::augment::Transform;
 use crate::curves::EpochMetrics;
 use crate::data::{self, Cached, Data, Dataset, Loader, Unreadable};
 use crate::evaluate::{Evaluation, EvaluationSettings, evaluate};
+use crate::record::{Record, Sample};
 use crate::{Batch, Device, Network, Sgd};
 
 pub use config::{Config, fingerprint};
@@ -102,6 +103,8 @@ pub struct Run {
     data: Data,
     /// The cached training images.
     images: Arc<dyn Dataset>,
+    /// A sample of the training images, for the record in model files.
+    sample: Sample,
     /// The threads of training and validation.
     pool: Arc<ThreadPool>,
     network: Network,
@@ -135,8 +138,9 @@ impl Run {
         let network = Network::new(graph, &weights, device, &pool)?;
         let folder = Folder::create(path)?;
         let images = cached(&data, &config);
-        let run =
-            Self { folder, config, data, images, pool, network, fusion, optimizer, position: Position::default() };
+        let sample = Sample::of(&*data.train);
+        let position = Position::default();
+        let run = Self { folder, config, data, images, sample, pool, network, fusion, optimizer, position };
         run.save_state()?;
         // The configuration comes last: its presence marks a run that can be resumed.
         run.folder.save_config(&run.config)?;
@@ -150,7 +154,11 @@ impl Run {
     pub fn resume(path: &Path) -> Result<Self> {
         let folder = Folder::open(path)?;
         let config = folder.load_config()?;
-        let data = data::open(&config.data, config.seed)?;
+        let data = data::open(&config.data, config.seed).map_err(|error| match error.is_not_found() {
+            true => error.with_hint("the data set of the run; if it has moved, change its path in config.toml"),
+            false => error,
+        })?;
+        let data = data.with_orientation(config.orientation);
         config.check_data(&data)?;
         let of_config = |error: Error| error.within(folder.file("config.toml").display());
         config.check(&data).map_err(of_config)?;
@@ -170,7 +178,41 @@ impl Run {
                 .found(format_args!("one after {}", state.position.epoch));
             return Err(Error::format(path.display(), problem));
         }
-        Ok(Self { folder, config, data, images, pool, network, fusion, optimizer, position: state.position })
+        let (sample, position) = (Sample::of(&*data.train), state.position);
+        Ok(Self { folder, config, data, images, sample, pool, network, fusion, optimizer, position })
+    }
+
+    /// Changes the number of epochs of the whole run, so that [`train`](Self::train) trains on. From the current position on, the
+    /// learning rate follows the schedule of a run of `epochs` epochs; the warm-up keeps its length.
+    ///
+    /// # Errors
+    /// When the run is configured for more epochs, or the configuration cannot be written.
+    pub fn extend(&mut self, epochs: usize) -> Result<()> {
+        let configured = self.config.recipe.epochs;
+        if epochs < configured {
+            let problem = expected(format_args!("at least the run's {configured} epochs"));
+            return Err(Error::spec("epochs", problem.found(epochs)));
+        }
+        if epochs > configured {
+            let mut config = self.config.clone();
+            config.recipe.epochs = epochs;
+            config.check(&self.data)?;
+            self.folder.save_config(&config)?;
+            self.config = config;
+        }
+        Ok(())
+    }
+
+    /// Whether all epochs are finished.
+    pub fn is_finished(&self) -> bool {
+        self.position.epoch == self.config.recipe.epochs
+    }
+
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        let recipe = &self.config.recipe;
+        let steps = self.data.train.len() / recipe.batch.min(self.data.train.len());
+        recipe.learning_rate_at(self.position.epoch * steps + self.position.step, recipe.epochs * steps, steps)
     }
 
     /// The configuration.
@@ -373,14 +415,18 @@ impl Run {
     /// The record of the training so far.
     fn record(&self) -> serde_json::Value {
         let Config { recipe, seed, fingerprint, .. } = &self.config;
-        serde_json::json!({
-            "program": concat!("repvgg ", env!("CARGO_PKG_VERSION")),
-            "epochs": self.position.epoch,
-            "validation_top1": self.position.metrics.last().and_then(|metrics| metrics.validation_top1),
-            "seed": seed,
-            "data_fingerprint": fingerprint,
-            "recipe": recipe,
-        })
+        let record = Record {
+            program: concat!("repvgg ", env!("CARGO_PKG_VERSION")),
+            epochs: self.position.epoch,
+            validation_top1: self.position.metrics.last().and_then(|metrics| metrics.validation_top1),
+            seed: *seed,
+            data_fingerprint: fingerprint,
+            split: &self.data.split,
+            training_images: &self.sample,
+            fine_tuned: self.config.init_from.is_some(),
+            recipe,
+        };
+        serde_json::to_value(record).expect("a record has only text and numbers")
     }
 
     fn save_state(&self) -> Result<()> {
@@ -389,26 +435,4 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
-    use repvgg::zoo::RepVgg;
-
-    use super::*;
-    use crate::recipe::Preset;
-
-    /// A `Stop` that answers a single event of validation is honoured at the end of the epoch.
-    #[test]
-    fn a_stop_during_validation_ends_the_run_after_the_epoch() {
-        let folder = tempfile::tempdir().unwrap();
-        let preset = Preset::named("quick").unwrap();
-        let spec = RepVgg { depths: [1; 4], width: [0.1; 4], strides: [2; 5], ..RepVgg::default() };
-        let preset = Preset { recipe: preset.recipe.with_epochs(2), model: spec.into() };
-        let mut run = Setup::new("shapes", preset).start(&folder.path().join("run")).unwrap();
-        let mut stopped = false;
-        let outcome = run.train(|event| {
-            let stops = matches!(event, Event::Validation { .. }) && !std::mem::replace(&mut stopped, true);
-            if stops { Control::Stop } else { Control::Continue }
-        });
-        assert_eq!(outcome.unwrap(), Outcome::Stopped);
-        assert_eq!(run.position().epoch, 1);
-    }
-}
+mod tests;

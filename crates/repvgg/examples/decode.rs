@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Vec<_>>()
         .try_into()
         .map_err(|_| "usage: decode FROM TO")?;
-    for file in image::list(from)? {
+    for file in image::list(from)?.files {
         match image::read(&file, Orientation::Upright) {
             Ok(decoded) => {
                 if let Some(warning) = decoded.warning {

@@ -24,6 +24,6 @@ mod resize;
 pub use ::image::RgbImage;
 
 pub use decode::{Decoded, MAX_BYTES, Orientation, decode, decode_bytes, read, read_bytes};
-pub use list::{files, list};
+pub use list::{Listing, PassedOver, files, is_hidden, is_image, list};
 pub use preprocess::{Preprocessing, normalise};
 pub use resize::{Interpolation, PixelRect, resize};

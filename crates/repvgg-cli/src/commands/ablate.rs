@@ -80,6 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let ablation = ablation(arguments)?;
     let data = (0..ablation.seeds).map(|seed| data::open(&ablation.data, seed)).collect::<Result<Vec<_>, _>>()?;
     check(arguments, &ablation, &data[0])?;
+    data[0].beside.sentences().for_each(|sentence| output::note(&sentence));
     let mut rows: Vec<BlockResults> = ablation.blocks.iter().map(|&block| BlockResults::new(block)).collect();
     let trials: Vec<Trial> = ablation.trials().collect();
     for (index, &trial) in trials.iter().enumerate() {

@@ -5,38 +5,46 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use repvgg::Model;
-use repvgg_train::data::{self, Dataset, Unreadable};
+use repvgg_train::data::{Dataset, Oriented, TestSet, Unreadable};
 use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
 
 use super::CommandResult;
 use crate::engine::EngineOptions;
-use crate::output::{print, print_json, table};
+use crate::images::ImageOptions;
+use crate::output::{note, print, print_json, table, warn};
 use crate::progress::{bar, duration};
 use crate::source::ModelOptions;
 
 /// Measure a model's accuracy on labelled images: top-1, top-5 and per class
+///
+/// Of a data set with parts, the validation part is judged, or else the test part. Of class folders that the model was trained on, the
+/// images that its training held out are judged; of other class folders, all images. Classes are matched by name. For a model without
+/// labels, folders called by numbers are matched by number, other folders in the order of their names.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  repvgg eval plain.safetensors photos/")]
+  repvgg eval plain.safetensors photos/
+  repvgg eval plain.safetensors photos/test/     # class folders of some of the model's classes")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Data set, as for `repvgg train`; only its validation images are used
+    /// Data set, as for `repvgg train`, or a test set: class folders of some of the model's classes
     data: PathBuf,
     /// Images per run of the network
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Seed of the split of a folder without `train` and `val`; use that of the training run
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Of class folders, judge only the fifth that this seed holds out [default: what the model's training held out, or all]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Skip and count images that cannot be read, instead of stopping
     #[arg(long)]
     skip_unreadable: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: ImageOptions,
     #[command(flatten)]
     engine: EngineOptions,
 }
@@ -45,8 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let opened = arguments.model.open_with_origin()?;
     let model = &opened.model;
     model.check_images()?;
-    let data = data::open(&arguments.data, arguments.seed)?;
-    data.check_labels(model).map_err(|error| error.within(arguments.data.display()))?;
+    let test = TestSet::open(&arguments.data, model, arguments.seed)?;
     let mut engine = arguments.engine.engine()?;
     engine.options.tuning = opened.tuning()?;
     let settings = EvaluationSettings {
@@ -54,11 +61,15 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         batch: arguments.batch as usize,
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
     };
-    let evaluation = evaluate_with_progress(model, &data.validation, &settings)?;
+    test.remarks.iter().for_each(|remark| note(remark));
+    test.warnings.iter().for_each(|warning| warn(warning));
+    let images: Arc<dyn Dataset> = Arc::new(Oriented::new(test.images, arguments.reading.orientation()));
+    let evaluation = evaluate_with_progress(model, &images, &settings)?;
+    images.warning().iter().for_each(|warning| warn(warning));
     if arguments.json {
-        print_json(&evaluation_json(&evaluation, &data.labels))?;
+        print_json(&evaluation_json(&evaluation, &test.labels))?;
     } else {
-        print(&evaluation_text(&evaluation, &data.labels))?;
+        print(&evaluation_text(&evaluation, &test.labels))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,10 +113,10 @@ fn evaluation_text(evaluation: &Evaluation, labels: &[String]) -> String {
         .classes
         .iter()
         .zip(labels)
+        .filter(|(class, _)| class.images > 0)
         .map(|(class, label)| {
-            let top1 = 100.0 * class.correct as f64 / class.images.max(1) as f64;
-            let top1 = if class.images == 0 { "-".to_owned() } else { format!("{top1:.2}") };
-            vec![label.clone(), class.images.to_string(), class.correct.to_string(), top1]
+            let top1 = 100.0 * class.correct as f64 / class.images as f64;
+            vec![label.clone(), class.images.to_string(), class.correct.to_string(), format!("{top1:.2}")]
         })
         .collect();
     let skipped = match evaluation.skipped {

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::image;
+use repvgg::image::{self, Decoded, Listing};
 use serde_json::json;
 
 use super::CommandResult;
 use crate::engine::EngineOptions;
-use crate::output::{line, print, print_json};
+use crate::images::ImageOptions;
+use crate::output::{line, note_passed_over, print, print_json, warn};
 use crate::source::ModelOptions;
 
 /// Classify images and print the most likely classes of each
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageOptions,
+    #[command(flatten)]
     engine: EngineOptions,
 }
 
@@ -41,8 +44,14 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let classifier = Classifier::with_engine(&opened.model, &engine, 1);
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
     let mut failures = 0;
-    for path in image::files(&arguments.images)? {
-        match classifier.classify_file(&path, arguments.top as usize) {
+    let Listing { files, passed_over } = image::files(&arguments.images)?;
+    note_passed_over(&passed_over);
+    for path in files {
+        let decoded = image::read(&path, arguments.reading.orientation());
+        if let Ok(Decoded { warning: Some(warning), .. }) = &decoded {
+            warn(&format!("{}: {warning}", path.display()));
+        }
+        match decoded.and_then(|decoded| classifier.classify(&decoded.image, arguments.top as usize)) {
             Ok(predictions) if arguments.json => print_json(&predictions_json(&path, &predictions))?,
             Ok(predictions) => print(&predictions_text(&path, &predictions))?,
             Err(error) => {

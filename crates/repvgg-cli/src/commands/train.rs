@@ -16,7 +16,9 @@ use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Control, Event, Outcome, Pretrained, Run, Setup, StepMetrics};
 
 use super::CommandResult;
+use crate::images::ImageOptions;
 use crate::listed;
+use crate::output::{note, warn};
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
@@ -31,12 +33,13 @@ Examples:
   repvgg train photos/ --model repvgg-a0 --preset imagenet-120 -o run
   repvgg train cifar-10-batches-bin/ --preset cifar10 -o run
   repvgg train photos/ --init-from other/best.safetensors -o run    # fine-tune
-  repvgg train --resume run")]
+  repvgg train --resume run
+  repvgg train --resume run --epochs 100                            # train on, to 100 epochs in all")]
 pub(crate) struct Arguments {
     /// Data set: a folder of images with one subfolder per class, or `shapes` for the built-in images
     ///
-    /// The folder may have train/<class>/… and val/<class>/…, or only class folders (a fifth of each class is then held out for
-    /// validation), or the binary batches of CIFAR-10.
+    /// The folder may have train/<class>/… and val/<class>/… (or Training and Testing, train_set and val_set, …), or only class folders (a
+    /// fifth of each class is then held out for validation), or the binary batches of CIFAR-10.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     data: Option<PathBuf>,
     /// Run folder to create
@@ -66,6 +69,8 @@ pub(crate) struct Arguments {
     /// Skip and count images that cannot be read, instead of stopping
     #[arg(long, conflicts_with = "resume")]
     skip_unreadable: bool,
+    #[command(flatten)]
+    reading: ImageOptions,
     // This comes last because its heading applies to all options that follow.
     #[command(flatten)]
     recipe: RecipeArguments,
@@ -75,8 +80,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe (each option overrides the preset)")]
 struct RecipeArguments {
-    /// Passes over the training images; the warm-up takes at most a quarter of them unless --warmup is given
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    /// Passes over the training images; the warm-up takes at most a quarter of them unless --warmup is given. With --resume, the new
+    /// number of epochs of the whole run, larger than before
+    #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Images per step; the learning rate scales in proportion unless --lr is given
     #[arg(long, value_name = "N", conflicts_with = "resume")]
@@ -156,12 +162,10 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (mut run, path) = match &arguments.resume {
-        Some(path) => {
-            let run = Run::resume(path)?;
-            let position = run.position();
-            print_line(&format!("resuming {} after epoch {}, step {}", path.display(), position.epoch, position.step));
-            (run, path)
-        }
+        Some(path) => match resume(path, arguments.recipe.epochs)? {
+            Some(run) => (run, path),
+            None => return Ok(ExitCode::SUCCESS),
+        },
         None => {
             let path = arguments.output.as_ref().context("an output folder is required")?;
             (start(arguments, path)?, path)
@@ -169,6 +173,43 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     };
     describe(&run);
     train_to_end(&mut run, path)
+}
+
+/// Resumes a run, for `epochs` epochs in all if given; `None` if it is finished.
+fn resume(path: &Path, epochs: Option<usize>) -> anyhow::Result<Option<Run>> {
+    let mut run = Run::resume(path)?;
+    let before = run.config().recipe.epochs;
+    if let Some(epochs) = epochs {
+        run.extend(epochs)?;
+    }
+    if run.is_finished() {
+        let (best, file) = best(&run, path);
+        print_line(&format!(
+            "{} is finished, epoch {before} of {before}: best validation top-1 {best:.2} %, {file}",
+            path.display()
+        ));
+        print_line(&format!(
+            "to train on: repvgg train --resume {} --epochs N, with N greater than {before}",
+            path.display()
+        ));
+        return Ok(None);
+    }
+    let position = run.position();
+    print_line(&format!("resuming {} after epoch {}, step {}", path.display(), position.epoch, position.step));
+    let after = run.config().recipe.epochs;
+    if after > before {
+        print_line(&format!(
+            "training on to {after} epochs instead of {before}: the learning rate goes on at {:.6}, on the schedule of {after} epochs",
+            run.learning_rate()
+        ));
+    }
+    Ok(Some(run))
+}
+
+/// The best validation accuracy in percent, and the file of its model.
+fn best(run: &Run, path: &Path) -> (f64, String) {
+    let best = run.position().metrics.iter().filter_map(|metrics| metrics.validation_top1).fold(0.0, f64::max);
+    (100.0 * best, path.join("best.safetensors").display().to_string())
 }
 
 /// Starts the run described by the arguments.
@@ -200,6 +241,7 @@ fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
         seed: arguments.seed,
         threads: arguments.threads.unwrap_or(setup.threads).max(1),
         device: arguments.device.parse()?,
+        orientation: arguments.reading.orientation(),
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
         ..setup
     })
@@ -208,6 +250,7 @@ fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
 fn describe(run: &Run) {
     let config = run.config();
     let data = run.data();
+    data.beside.sentences().for_each(|sentence| note(&sentence));
     print_line(&format!(
         "training {} on {}: {} classes, {} training and {} validation images, {}x{} pixels",
         config.architecture.name(),
@@ -238,12 +281,13 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 fn train_to_end(run: &mut Run, path: &Path) -> CommandResult {
     let outcome = train(run, print_line)?;
-    let best = run.position().metrics.iter().filter_map(|metrics| metrics.validation_top1).fold(0.0, f64::max);
+    let parts = [&run.data().train, &run.data().validation];
+    parts.iter().filter_map(|part| part.warning()).for_each(|warning| warn(&warning));
     match outcome {
         Outcome::Finished => {
-            let file = path.join("best.safetensors");
-            print_line(&format!("best validation top-1 {:.2} %: {}", 100.0 * best, file.display()));
-            print_line(&format!("next: repvgg fuse {} -o plain.safetensors", file.display()));
+            let (best, file) = best(run, path);
+            print_line(&format!("best validation top-1 {best:.2} %: {file}"));
+            print_line(&format!("next: repvgg fuse {file} -o plain.safetensors"));
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped => {

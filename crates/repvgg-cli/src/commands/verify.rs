@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::check::{self, Comparison, Inputs, LogitComparison, Parts, Progress, RegionProgress, RegionReport};
-use repvgg::{Error, Model, Result, image, npy};
+use repvgg::image::{self, Listing};
+use repvgg::{Error, Model, Result, npy};
 use repvgg_hub::Opened;
 use serde_json::{Value, json};
 
 use super::CommandResult;
-use crate::output::{print, print_json, table};
+use crate::images::ImageOptions;
+use crate::output::{note_passed_over, print, print_json, table};
 use crate::progress::bar;
 use crate::source::{default_threads, open, parse_size};
 
@@ -39,6 +41,8 @@ pub(crate) struct Arguments {
     /// Size of the random images in pixels: S for a square, or HxW [default: the first model's]
     #[arg(long, value_parser = parse_size, conflicts_with_all = ["input", "data"])]
     size: Option<[usize; 2]>,
+    #[command(flatten)]
+    reading: ImageOptions,
     /// Number of random images
     #[arg(
         long,
@@ -87,8 +91,10 @@ fn compare(arguments: &Arguments, models: [&Model; 2]) -> Result<(Comparison, St
         return Ok((comparison, format!("{} {:?}", path.display(), input.shape())));
     }
     if !arguments.data.is_empty() {
-        let files = image::files(&arguments.data)?;
-        return Ok((compare_on(arguments, models, &Inputs::Files(&files))?, format!("{} image files", files.len())));
+        let Listing { files, passed_over } = image::files(&arguments.data)?;
+        note_passed_over(&passed_over);
+        let inputs = Inputs::Files { files: &files, orientation: arguments.reading.orientation() };
+        return Ok((compare_on(arguments, models, &inputs)?, format!("{} image files", files.len())));
     }
     let size = arguments.size.unwrap_or([models[0].preprocessing.size; 2]);
     let comparison = compare_on(arguments, models, &Inputs::Random { images: arguments.images as usize, size })?;

@@ -1,8 +1,11 @@
 //! Decoded images kept in memory.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use repvgg::{
@@ -67,6 +70,10 @@ impl Dataset for Cached {
 
     fn place(&self, index: usize) -> String {
         self.dataset.place(index)
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.dataset.file(index)
     }
 
     fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {

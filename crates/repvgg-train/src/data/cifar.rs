@@ -9,7 +9,7 @@ use std::{
 use repvgg::error::expected;
 use repvgg::{Error, Result, image::RgbImage};
 
-use super::{Data, Dataset, Fingerprint};
+use super::{Beside, Data, Dataset, Fingerprint, Split};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -86,7 +86,8 @@ pub(super) fn open(root: &Path) -> Result<Option<Data>> {
         }
         let labels = labels(&folder)?;
         let (train, validation) = (Arc::new(read(training)?), Arc::new(read(test)?));
-        return Ok(Some(Data { labels, train, validation, side: Some(SIDE) }));
+        let split = Split::Parts { train: "data_batch".to_owned(), validation: "test_batch".to_owned() };
+        return Ok(Some(Data { labels, train, validation, side: Some(SIDE), split, beside: Beside::default() }));
     }
     Ok(None)
 }

@@ -1,106 +1,70 @@
-//! Data sets with one folder per class.
+//! Data sets in folders: the parts of one, or class folders to split.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::Path;
 
 use rand::seq::SliceRandom;
 use repvgg::error::expected;
-use repvgg::{
-    Error, Result,
-    image::{self, RgbImage},
-};
+use repvgg::{Error, Result};
 
 use super::{
-    Data, Dataset, Fingerprint,
+    Beside, Data, Split,
+    classes::{Classes, dataset},
+    layout::Found,
+    listed,
+    parts::{Layout, Parts},
     random::{Purpose, stream},
 };
 
-/// Accepted names of the validation folder, in order of precedence.
-const VALIDATION: [&str; 4] = ["val", "valid", "validation", "test"];
-
-/// Without a validation folder, one image in this many of each class is held out.
+/// Of class folders, one image in this many of each class is held out.
 const VALIDATION_SHARE: usize = 5;
 
-/// Image files, decoded on each access.
-struct ImageFolder {
-    root: PathBuf,
-    /// The path under `root` and the label of each image.
-    files: Vec<(PathBuf, usize)>,
-}
-
-impl Dataset for ImageFolder {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn label(&self, index: usize) -> usize {
-        self.files[index].1
-    }
-
-    fn image(&self, index: usize) -> Result<RgbImage> {
-        image::decode(self.root.join(&self.files[index].0))
-    }
-
-    fn place(&self, index: usize) -> String {
-        self.root.join(&self.files[index].0).display().to_string()
-    }
-
-    fn identify(&self, fingerprint: &mut Fingerprint) -> Result<()> {
-        for (file, label) in &self.files {
-            let path = self.root.join(file);
-            let metadata = fs::metadata(&path).map_err(|error| Error::io(path.display(), error))?;
-            fingerprint.text(&file.to_string_lossy());
-            fingerprint.number(metadata.len());
-            fingerprint.number(*label as u64);
-        }
-        Ok(())
-    }
-}
-
-/// A class folder.
-struct Class {
-    name: String,
-    /// Sorted paths under the root.
-    files: Vec<PathBuf>,
-}
-
-/// Opens a folder of class folders, or one with `train` and `val` folders that have class folders.
+/// Opens a folder of class folders, or one with parts, such as `train` and `val`, that have class folders.
 pub(super) fn open(root: &Path, seed: u64) -> Result<Data> {
-    let train = root.join("train");
-    if !train.is_dir() {
-        return split(root, seed);
+    let Found { root, layout, mut beside } = Found::at(root, &|_| false)?;
+    match layout {
+        Layout::Classes => {
+            let classes = beside.classes(&root, &|_| false)?;
+            Ok(Data { beside, ..split(classes, seed)? })
+        }
+        Layout::Parts(parts) => join(&root, &parts, beside),
     }
-    let Some(validation) = VALIDATION.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()) else {
-        let names = VALIDATION.join(", ");
-        return Err(Error::format(
-            root.display(),
-            expected(format_args!("one of {names} next to train")).found("none"),
-        ));
-    };
-    let (training_classes, validation_classes) = (classes(&train)?, classes(&validation)?);
-    let labels = labels(&train, &training_classes)?;
+}
+
+/// The training part and the part that validates it.
+fn join(root: &Path, parts: &Parts, mut beside: Beside) -> Result<Data> {
+    let [train, validation] = parts.for_training(root)?;
+    let [training, validating] = [train, validation].map(|part| beside.classes(&root.join(part), &|_| false));
+    let (training, validating) = (training?, validating?);
+    let labels = training.labels()?;
     let label = |name: &String| labels.binary_search(name).ok();
-    if let Some(class) = validation_classes.iter().find(|class| label(&class.name).is_none()) {
-        let place = validation.join(&class.name);
-        return Err(Error::format(place.display(), expected("a class of the train folder").found("a new one")));
+    if let Some(class) = validating.classes.iter().find(|class| label(&class.name).is_none()) {
+        let place = validating.root.join(&class.name);
+        let problem = expected(format_args!("a class of the {train} folder")).found("a new one");
+        return Err(Error::format(place.display(), problem));
     }
-    let validation_files =
-        validation_classes.into_iter().map(|class| (label(&class.name).expect("checked above"), class.files));
+    if !parts.has_validation() {
+        beside.remarks.push(format!("there is no validation part; {validation} chooses the best epoch"));
+    }
+    let missing: Vec<String> =
+        labels.iter().filter(|&name| !validating.classes.iter().any(|class| class.name == *name)).cloned().collect();
+    if !missing.is_empty() {
+        beside.remarks.push(format!("{validation} has no images of {}", listed(&missing)));
+    }
+    let files = validating.classes.into_iter().map(|class| (label(&class.name).expect("checked above"), class.files));
     Ok(Data {
-        train: dataset(&train, training_classes.into_iter().map(|class| class.files).enumerate()),
-        validation: dataset(&validation, validation_files),
+        validation: dataset(&validating.root, files),
+        split: Split::Parts { train: train.to_owned(), validation: validation.to_owned() },
+        train: training.dataset(),
         labels,
         side: None,
+        beside,
     })
 }
 
 /// Holds out a fifth of each class for validation, rounded to at least one image. At least one image remains for training.
-fn split(root: &Path, seed: u64) -> Result<Data> {
-    let classes = classes(root)?;
-    let labels = labels(root, &classes)?;
+pub(super) fn split(classes: Classes, seed: u64) -> Result<Data> {
+    let labels = classes.labels()?;
+    let Classes { root, classes, .. } = classes;
     let (mut training, mut validation) = (Vec::new(), Vec::new());
     for (label, mut class) in classes.into_iter().enumerate() {
         let count = class.files.len();
@@ -117,50 +81,15 @@ fn split(root: &Path, seed: u64) -> Result<Data> {
         validation.push((label, class.files));
         training.push((label, training_files));
     }
-    Ok(Data { train: dataset(root, training), validation: dataset(root, validation), labels, side: None })
-}
-
-fn dataset(root: &Path, classes: impl IntoIterator<Item = (usize, Vec<PathBuf>)>) -> Arc<dyn Dataset> {
-    let files = classes.into_iter().flat_map(|(label, files)| files.into_iter().map(move |file| (file, label)));
-    Arc::new(ImageFolder { root: root.to_owned(), files: files.collect() })
-}
-
-/// The names of the classes, of which there must be at least two.
-fn labels(root: &Path, classes: &[Class]) -> Result<Vec<String>> {
-    match classes {
-        [] => Err(Error::format(root.display(), expected("a folder for each class").found("none"))),
-        [class] => Err(Error::format(
-            root.display(),
-            expected("at least two classes").found(format_args!("only {:?}", class.name)),
-        )),
-        classes => Ok(classes.iter().map(|class| class.name.clone()).collect()),
-    }
-}
-
-/// The class folders of `root`, sorted by name, each with at least one image.
-fn classes(root: &Path) -> Result<Vec<Class>> {
-    let refuse = |error| Error::io(root.display(), error);
-    let mut classes = Vec::new();
-    for entry in fs::read_dir(root).map_err(refuse)? {
-        let path = entry.map_err(refuse)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(Error::format(path.display(), expected("a UTF-8 name").found("other bytes")));
-        };
-        if name.starts_with('.') || !path.is_dir() {
-            continue;
-        }
-        let mut files = image::list(&path)?;
-        if files.is_empty() {
-            return Err(Error::format(path.display(), expected("images of this class").found("none")));
-        }
-        for file in &mut files {
-            *file = file.strip_prefix(root).expect("listed under the root").to_owned();
-        }
-        classes.push(Class { name: name.to_owned(), files });
-    }
-    classes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(classes)
+    Ok(Data {
+        train: dataset(&root, training),
+        validation: dataset(&root, validation),
+        labels,
+        side: None,
+        split: Split::HeldOut { one_in: VALIDATION_SHARE, seed },
+        beside: Beside::default(),
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use repvgg::{Result, image::RgbImage};
 
 use super::{
-    Data, Dataset, Fingerprint,
+    Beside, Data, Dataset, Fingerprint, Split,
     random::{Purpose, stream},
 };
 use outline::{CLASSES, Point};
@@ -73,6 +73,8 @@ pub(super) fn built_in() -> Data {
         train: part(Part::Train, TRAIN),
         validation: part(Part::Validation, VALIDATION),
         side: Some(SIDE),
+        split: Split::Parts { train: "training".to_owned(), validation: "validation".to_owned() },
+        beside: Beside::default(),
     }
 }
 

@@ -1,9 +1,12 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
+
+use repvgg::image::RgbImage;
 
 use super::*;
+use crate::data::Dataset;
 
 /// A temporary folder with a tiny image at each path, whose pixels hold the path's index.
-fn tree(paths: &[&str]) -> tempfile::TempDir {
+pub(in crate::data) fn tree(paths: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (number, path) in paths.iter().enumerate() {
         let path = root.path().join(path);
@@ -21,7 +24,7 @@ fn error_in(root: &tempfile::TempDir) -> String {
 
 #[test]
 fn train_and_val_folders_are_the_two_parts() {
-    for name in VALIDATION {
+    for name in ["val", "valid", "validation", "test"] {
         let validation = format!("{name}/dog/deep/1.png");
         let root = tree(&["train/dog/1.png", "train/cat/2.png", "train/cat/1.png", &validation]);
         let data = open(root.path(), 0).unwrap();
@@ -57,7 +60,7 @@ fn one_folder_is_split_by_class_and_seed() {
 fn errors_name_the_missing_part() {
     assert_eq!(
         error_in(&tree(&["train/a/1.png", "train/b/1.png"])),
-        ": expected one of val, valid, validation, test next to train, found none"
+        ": expected one of val, valid, validation, test next to train, found none (to use train alone, give its own path)"
     );
     let unknown = tree(&["train/a/1.png", "train/b/1.png", "val/c/1.png"]);
     assert_eq!(error_in(&unknown), "/val/c: expected a class of the train folder, found a new one");
@@ -68,7 +71,7 @@ fn errors_name_the_missing_part() {
     let empty = tree(&["a/1.png", "a/2.png"]);
     fs::create_dir(empty.path().join("b")).unwrap();
     fs::write(empty.path().join("b/notes.txt"), "no image").unwrap();
-    assert_eq!(error_in(&empty), "/b: expected images of this class, found none");
+    assert_eq!(error_in(&empty), "/b: expected images of this class, found none (1 file was passed over: 1 .txt)");
     let untrained = tree(&["val/a/1.png"]);
     fs::create_dir(untrained.path().join("train")).unwrap();
     assert_eq!(error_in(&untrained), "/train: expected a folder for each class, found none");
@@ -86,6 +89,20 @@ fn a_changed_folder_has_another_fingerprint() {
     assert_eq!(before, fingerprint());
     fs::write(root.path().join("a/1.png"), "shorter").unwrap();
     assert_ne!(before, fingerprint());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_an_unreadable_image() {
+    let root = tree(&["a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png"]);
+    std::os::unix::fs::symlink("nowhere", root.path().join("a/9.png")).unwrap();
+    let data = open(root.path(), 0).unwrap();
+    assert_eq!(data.train.len() + data.validation.len(), 6);
+    data.fingerprint().unwrap();
+    let parts = [&data.train, &data.validation];
+    let errors = parts.iter().flat_map(|part| (0..part.len()).filter_map(|at| part.image(at).err()));
+    let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+    assert!(errors.len() == 1 && errors[0].contains("/a/9.png: "), "{errors:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn folder() -> PathBuf {
 
 /// The files to decode, without the expected images.
 fn files() -> Vec<PathBuf> {
-    let mut files = list(folder()).unwrap();
+    let mut files = list(folder()).unwrap().files;
     files.retain(|file| {
         let name = file.file_name().unwrap().to_str().unwrap();
         !name.contains("expected") && !name.starts_with("crop")
