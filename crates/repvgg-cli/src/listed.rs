@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use repvgg::engine::{Algorithm, Level};
+use repvgg::image::Interpolation;
 use repvgg::zoo::{BLOCKS, BlockKind};
 use repvgg_train::recipe::Preset;
 
@@ -52,6 +53,19 @@ pub(crate) fn preset() -> Listed<String> {
     Listed { parse: |name| Ok(name.to_owned()), names: || Preset::names().map(ToOwned::to_owned).collect() }
 }
 
+/// A resampling filter.
+pub(crate) fn interpolation() -> Listed<Interpolation> {
+    let names = || Interpolation::ALL.iter().map(|filter| filter.name().to_owned()).collect();
+    Listed { parse: parse_interpolation, names }
+}
+
+fn parse_interpolation(name: &str) -> Result<Interpolation, String> {
+    let found = Interpolation::ALL.into_iter().find(|filter| filter.name() == name);
+    found.ok_or_else(|| {
+        format!("expected one of {}, found {name}", Interpolation::ALL.map(Interpolation::name).join(", "))
+    })
+}
+
 /// A kind of block.
 pub(crate) fn block() -> Listed<BlockKind> {
     Listed { parse: parse_block, names: || block_names().map(ToOwned::to_owned).collect() }
@@ -83,6 +97,7 @@ mod tests {
         }
         accepts(algorithm());
         accepts(block());
+        accepts(interpolation());
         assert!((preset().names)().iter().all(|name| Preset::named(name).is_ok()));
     }
 

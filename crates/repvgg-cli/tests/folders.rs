@@ -43,12 +43,16 @@ impl Place {
         Binary::new(env!("CARGO_BIN_EXE_repvgg")).run(self.path(), &arguments)
     }
 
-    /// The standard output and standard error of a call that must succeed.
+    /// The standard output and standard error of a call that must succeed, without the line that says how images are prepared.
     fn done(&self, call: &str) -> [String; 2] {
         let output = self.run(call);
-        let texts = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        assert!(output.status.success(), "{call}: {}", texts[1]);
-        texts
+        let [text, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{call}: {errors}");
+        let (preparation, others): (Vec<&str>, Vec<&str>) =
+            errors.split_inclusive('\n').partition(|line| line.starts_with("images: "));
+        let prepares = call.starts_with("eval") || call.starts_with("predict");
+        assert_eq!(preparation.len(), usize::from(prepares), "{call}: {errors}");
+        [text, others.concat()]
     }
 
     fn train(&self, options: &str) -> [String; 2] {

@@ -15,7 +15,7 @@ const SPEC: &str =
 fn place() -> TempDir {
     let place = tempfile::tempdir().unwrap();
     let mut model = Model::initialise(Specification::from_toml(SPEC, "tiny").unwrap(), 0).unwrap();
-    model.preprocessing.size = 16;
+    model.preprocessing.size = [16; 2];
     model.labels = vec!["a".to_owned(), "b".to_owned()];
     model.fuse().unwrap().save(&place.path().join("model.safetensors")).unwrap();
     fs::write(place.path().join("spec.toml"), SPEC).unwrap();

@@ -30,7 +30,7 @@ mod open;
 mod repository;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use repvgg::error::expected;
 use repvgg::file::read_bounded;
@@ -80,10 +80,14 @@ impl Snapshot {
     /// # Errors
     /// When the file cannot be read or is malformed.
     pub fn read_config(&self) -> Result<Option<HubConfig>> {
-        let Some(path) = &self.config else { return Ok(None) };
-        let bytes = read_bounded(path, MAX_CONFIG)?;
-        hub_config::read(&bytes).map(Some)
+        self.config.as_deref().map_or(Ok(None), read_config)
     }
+}
+
+/// Reads a `config.json`.
+fn read_config(path: &Path) -> Result<Option<HubConfig>> {
+    let bytes = read_bounded(path, MAX_CONFIG)?;
+    hub_config::read(&bytes).map(Some)
 }
 
 /// Fetches the weights and the `config.json` of `repository`, as far as the cache lacks them.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use repvgg::engine::Tuning;
 use repvgg::formats::{self, HubConfig, Origin};
-use repvgg::{Model, Result, Specification};
+use repvgg::{Error, Model, Result, Specification};
 
-use crate::{Repository, Settings, Transfer, fetch};
+use crate::choose::choose_weights;
+use crate::{CONFIG, Repository, Settings, Transfer, fetch, read_config};
 
 /// The meaning of a model's name.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +52,8 @@ impl ModelName {
 /// Options for opening a model.
 #[derive(Clone, Default)]
 pub struct OpenOptions {
-    /// The expected architecture. Weights of another one are an error. Its strides, which weights do not reveal, are used.
-    pub architecture: Option<Specification>,
+    /// What the caller knows about the model's file.
+    pub file: formats::OpenOptions,
     /// The settings of the hub and its cache; `None` for [those of the environment](Settings::from_env).
     pub settings: Option<Settings>,
 }
@@ -64,8 +65,13 @@ pub struct Opened {
     pub model: Model,
     /// The kind of file; `None` for initial weights.
     pub origin: Option<Origin>,
-    /// The model file, if the name is that of a file.
+    /// The model file, if the name is that of a file or a folder.
     pub file: Option<PathBuf>,
+    /// Whether the file, or the `config.json` beside it, states how images are prepared. Otherwise the model's preprocessing is the
+    /// usual one.
+    pub has_preprocessing: bool,
+    /// Sentences about the parts of the file that were not read.
+    pub remarks: Vec<String>,
 }
 
 impl Opened {
@@ -78,8 +84,9 @@ impl Opened {
     }
 }
 
-/// Opens the model called `name`: a file of any kind that [`formats::open`] reads, or a repository, which is fetched
-/// unless the cache holds it. `progress` is called while files arrive.
+/// Opens the model called `name`: a file of any kind that [`formats::open`] reads, a folder with one file of weights, or a
+/// repository, which is fetched unless the cache holds it. A `config.json` beside the weights supplies what they do not say:
+/// architecture, labels and preprocessing. `progress` is called while files arrive.
 ///
 /// # Errors
 /// When the file or repository cannot be read, or holds no model of the expected architecture.
@@ -87,9 +94,51 @@ pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer
     if Repository::has_prefix(name) {
         return open_repository(name, options, progress);
     }
-    let file = PathBuf::from(name);
-    let (model, origin) = formats::open(&file, options.architecture.as_ref())?;
-    Ok(Opened { model, origin: Some(origin), file: Some(file) })
+    let folder = Path::new(name).is_dir();
+    let file = match folder {
+        true => weights_in(Path::new(name)).map_err(|error| error.within(name))?,
+        false => PathBuf::from(name),
+    };
+    let path = file.with_file_name(CONFIG);
+    let (config, remark) = match path.is_file().then(|| read_config(&path)).transpose() {
+        Ok(config) => (config.flatten(), None),
+        Err(error) if folder => return Err(error.within(name)),
+        // Beside a file that is named itself, a file of this name may be another program's.
+        Err(error) => (None, Some(format!("not used: {error}"))),
+    };
+    let place = file.parent().unwrap_or(Path::new(".")).display();
+    let mut opened = describe(&file, config, options, &place)?;
+    opened.remarks.extend(remark);
+    Ok(Opened { file: Some(file), ..opened })
+}
+
+/// The file of weights in a folder, chosen as in a repository.
+fn weights_in(folder: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(Error::from)?;
+    let mut names: Vec<String> = entries.iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    choose_weights(&names).map(|name| folder.join(name))
+}
+
+/// Opens weights, with what the `config` at `place` says about them.
+fn describe(
+    weights: &Path,
+    config: Option<HubConfig>,
+    options: &OpenOptions,
+    place: &dyn std::fmt::Display,
+) -> Result<Opened> {
+    let named = || config.as_ref().and_then(HubConfig::named);
+    let architecture = options.file.architecture.clone().or_else(named);
+    let opened = formats::open(weights, &formats::OpenOptions { architecture, ..options.file.clone() })?;
+    let formats::Opened { mut model, origin, mut has_preprocessing, remarks } = opened;
+    // A file of this program describes itself.
+    if let Some(config) = config.filter(|_| !has_preprocessing) {
+        has_preprocessing = config.preprocessing.is_some();
+        model = config.apply(model).map_err(|error| error.within(place))?;
+    }
+    Ok(Opened { model, origin: Some(origin), file: None, has_preprocessing, remarks })
 }
 
 /// Like [`open`], but an [architecture's](ModelName::parse) name gives its plain form with initial weights, for measurements
@@ -108,7 +157,7 @@ pub fn open(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer
 pub fn open_or_initialise(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
     let ModelName::Specification(specification) = ModelName::parse(name)? else { return open(name, options, progress) };
     let model = Model::initialise(*specification, 0)?.fuse()?;
-    Ok(Opened { model, origin: None, file: None })
+    Ok(Opened { model, origin: None, file: None, has_preprocessing: true, remarks: Vec::new() })
 }
 
 fn open_repository(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<Opened> {
@@ -116,11 +165,5 @@ fn open_repository(name: &str, options: &OpenOptions, progress: &mut dyn FnMut(T
     let settings = options.settings.clone().map_or_else(Settings::from_env, Ok)?;
     let snapshot = fetch(&repository, &settings, progress)?;
     let config = snapshot.read_config().map_err(|error| error.within(name))?;
-    let architecture = options.architecture.clone().or_else(|| config.as_ref().and_then(HubConfig::named));
-    let (model, origin) = formats::open(&snapshot.weights, architecture.as_ref())?;
-    let model = match config {
-        Some(config) => config.apply(model).map_err(|error| error.within(name))?,
-        None => model,
-    };
-    Ok(Opened { model, origin: Some(origin), file: None })
+    describe(&snapshot.weights, config, options, &name)
 }

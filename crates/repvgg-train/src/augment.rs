@@ -146,7 +146,7 @@ impl Augmentation {
         }
         normalise(&view, &preprocessing.mean, &preprocessing.std, out);
         if self.cutout > 0 {
-            cut_out(out, preprocessing.size, self.cutout, rng);
+            cut_out(out, preprocessing.size[0], self.cutout, rng);
         }
     }
 }
@@ -163,8 +163,8 @@ impl Crop {
             }
             Self::RandomResized { scale, ratio } => {
                 let region = random_region(image, scale, ratio, rng);
-                let side = preprocessing.size as u32;
-                resize(image, region, [side; 2], preprocessing.interpolation)
+                let [height, width] = preprocessing.size.map(|side| side as u32);
+                resize(image, region, [width, height], preprocessing.interpolation)
             }
         }
     }

@@ -9,7 +9,7 @@
 //! let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 12";
 //! let untrained = Model::initialise(Specification::from_toml(spec, "tiny")?, 0)?;
 //! let mut model = untrained.fuse()?;
-//! model.preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+//! model.preprocessing = Preprocessing { size: [32; 2], crop_fraction: 1.0, ..Preprocessing::default() };
 //!
 //! let test = TestSet::open("shapes", &model, None)?;
 //! let evaluation = evaluate(&model, &test.images, &EvaluationSettings::default(), |_| ())?;
@@ -21,6 +21,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use repvgg::classify::Outputs;
 use repvgg::engine::{BatchShape, Engine};
 use repvgg::error::expected;
 use repvgg::{Error, Model, Result};
@@ -111,9 +112,11 @@ pub fn evaluate(
     model.check_images()?;
     let preprocessing = &model.preprocessing;
     let batch = settings.batch.min(dataset.len()).max(1);
-    let size = [preprocessing.size; 2];
+    let size = preprocessing.size;
     let mut session = settings.engine.session(model.graph(), &model.weights, BatchShape { batch, size })?;
-    let classes = session.output_shape()[0];
+    let outputs = Outputs::of(model.graph());
+    let values = session.output_shape().iter().product::<usize>();
+    let classes = outputs.classes(values);
     let mut tally = Evaluation {
         classes: vec![ClassCount::default(); classes],
         top5: 0,
@@ -134,22 +137,22 @@ pub fn evaluate(
             workers: NonZeroUsize::new(settings.engine.pool.threads()).unwrap_or(NonZeroUsize::MIN),
         },
     );
-    let mut logits = vec![0.0; batch * classes];
+    let mut rows = vec![0.0; batch * values];
     for batch in loader {
         let batch = batch?;
         tally.skipped += batch.skipped.len();
-        let logits = &mut logits[..batch.labels.len() * classes];
+        let rows = &mut rows[..batch.labels.len() * values];
         if !batch.labels.is_empty() {
             let before = Instant::now();
-            session.run(batch.images.data(), logits)?;
+            session.run(batch.images.data(), rows)?;
             tally.network_time += before.elapsed();
         }
-        for (row, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+        for (row, &label) in rows.chunks_exact(values).zip(&batch.labels) {
             if label >= classes {
                 let problem = expected(format_args!("classes of the model, 0 to {}", classes.saturating_sub(1)));
                 return Err(Error::shape("labels", problem.found(label)));
             }
-            tally.count(row, label);
+            tally.count(&outputs.logits(row), label);
         }
         progress(tally.images() + tally.skipped);
     }
@@ -187,7 +190,7 @@ mod tests {
         let data = data::open("shapes", 0).unwrap();
         let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 2";
         let mut model = Model::initialise(Specification::from_toml(spec, "tiny").unwrap(), 0).unwrap();
-        model.preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+        model.preprocessing = Preprocessing { size: [32; 2], crop_fraction: 1.0, ..Preprocessing::default() };
         let settings = EvaluationSettings { engine: Engine::with_threads(1).unwrap(), ..EvaluationSettings::default() };
         let error = evaluate(&model, &data.validation, &settings, |_| ()).unwrap_err().to_string();
         assert!(error.starts_with("labels: expected classes of the model, 0 to 1, found "), "{error}");

@@ -119,7 +119,7 @@ const CACHE: usize = 1 << 30;
 
 /// The training images, cached after the first decoding.
 fn cached(data: &Data, config: &Config) -> Arc<dyn Dataset> {
-    Arc::new(Cached::new(Arc::clone(&data.train), 2 * config.preprocessing.size as u32, CACHE))
+    Arc::new(Cached::new(Arc::clone(&data.train), 2 * config.preprocessing.size[0] as u32, CACHE))
 }
 
 impl Run {
@@ -324,7 +324,7 @@ impl Run {
         let done = self.position.epoch * steps + self.position.step;
         if !batch.labels.is_empty() {
             let rate = recipe.learning_rate_at(done, recipe.epochs * steps, steps);
-            let images = Batch { images: batch.images.data(), size: [preprocessing.size; 2], labels: &batch.labels };
+            let images = Batch { images: batch.images.data(), size: preprocessing.size, labels: &batch.labels };
             let report = self.network.step(&images, &recipe.loss(), &mut self.optimizer, rate).map_err(|error| {
                 // Images and labels have been checked, so the error is a loss that is not finite.
                 let place = format!("epoch {}, step {}", self.position.epoch + 1, self.position.step + 1);

@@ -41,7 +41,7 @@ fn write_inputs(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 3";
     let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
     model.labels = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
-    model.preprocessing.size = 64;
+    model.preprocessing.size = [64; 2];
     let file = folder.join("plain.safetensors");
     model.fuse()?.save(&file)?;
 

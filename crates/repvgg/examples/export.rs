@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use repvgg::check::{Inputs, compare};
-use repvgg::formats::{self, Dialect, onnx};
+use repvgg::formats::{self, Dialect, OpenOptions, onnx};
 use repvgg::{Model, Precision, Result, Specification};
 
 fn main() -> Result<()> {
@@ -28,8 +28,8 @@ fn main() -> Result<()> {
     formats::save(&model, &folder.join("timm.safetensors"), Dialect::Timm, Precision::Half)?;
 
     for (name, tolerance) in [("model.onnx", 1e-6), ("timm.safetensors", 1e-2)] {
-        let (found, origin) = formats::open(&folder.join(name), None)?;
-        let size = [found.preprocessing.size; 2];
+        let formats::Opened { model: found, origin, .. } = formats::open(&folder.join(name), &OpenOptions::default())?;
+        let size = found.preprocessing.size;
         let logits = compare([&model, &found], &Inputs::Random { images: 2, size }, 2, |_| ())?.logits;
         println!("{name:<17} {:>9} bytes, {origin}", bytes(&folder.join(name)));
         println!("{:17} logits differ by {:.1e} of the largest", "", logits.relative_difference());
@@ -44,7 +44,7 @@ fn small() -> Result<Model> {
     let spec = "depths = [1, 1, 1, 1]\nwidth = [0.25, 0.25, 0.25, 0.25]\nclasses = 3";
     let mut model = Model::initialise(Specification::from_toml(spec, "small")?, 0)?;
     model.labels = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
-    model.preprocessing.size = 64;
+    model.preprocessing.size = [64; 2];
     model.fuse()
 }
 

@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     }
     let weights = wavy_weights(&graph);
     let fused = fusion.apply(&weights)?;
-    let report = verify(&fusion, &weights, &fused, 16, |_| {})?;
+    let report = verify(&fusion, &weights, &fused, [16; 2], |_| {})?;
     report.accept()?;
     println!("largest error: {:.3} of its rounding bound", report.worst_error());
 

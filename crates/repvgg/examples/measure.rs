@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     let training = Model::initialise(architecture, 0)?;
     let models = [("training form", &training), ("fused", &training.fuse()?)];
 
-    let size = [training.preprocessing.size; 2];
+    let size = training.preprocessing.size;
     let (cpu, shape) = (Engine::with_threads(1)?, BatchShape { batch: 4, size });
     let mut peak = Peak::new(cpu.options.level);
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {

@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     for sharing in [Sharing::PerShape, Sharing::UpTo(*BATCHES.end())] {
         let options = Options { sharing, ..Options::default() };
         let prepared = Arc::new(Prepared::new(model.graph(), &model.weights, options)?);
-        let size = [model.preprocessing.size; 2];
+        let size = model.preprocessing.size;
         let open = |batch| Session::new(&prepared, &pool, BatchShape { batch, size });
         let mut sessions = BATCHES.map(open).collect::<Result<Vec<Session>>>()?;
         let largest = sessions.iter().map(Session::packed_bytes).max().unwrap_or(0);
@@ -41,17 +41,23 @@ fn main() -> Result<()> {
             let [batch, open, run] = [session.shape().batch as f64, milliseconds(further), milliseconds(run)];
             let [packed, own] = [session.packed_bytes(), session.arena_bytes()].map(mib);
             println!("{batch:5} {open:9.2} {run:8.2} {packed:12.1} {own:16.1}");
-            assert!(name != "repvgg-a0" || further <= Duration::from_millis(5), "a session is cheap to open");
+            assert!(name != "repvgg-a0" || further <= LIMIT, "a session is cheap to open");
         }
         assert_eq!(prepared.packed_bytes(), packed, "further sessions pack nothing");
     }
     Ok(())
 }
 
-/// The least time to open another session.
+/// The longest time that another session of RepVGG-A0 may take to open.
+const LIMIT: Duration = Duration::from_millis(5);
+
+/// The least time to open another session. On a machine that is busy with other work, it takes more attempts to see it.
 fn further_session(prepared: &Arc<Prepared>, pool: &Arc<ThreadPool>, shape: BatchShape) -> Result<Duration> {
     let mut least = Duration::MAX;
-    for _ in 0..REPETITIONS {
+    for attempt in 0..20 * REPETITIONS {
+        if attempt >= REPETITIONS && least <= LIMIT {
+            break;
+        }
         let start = Instant::now();
         let session = Session::new(prepared, pool, shape)?;
         least = least.min(start.elapsed());

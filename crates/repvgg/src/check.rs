@@ -28,10 +28,9 @@ pub use fusion::{CheckedFusion, FusionReport, NETWORK_TOLERANCE, RegionProgress,
 
 use crate::Model;
 
-/// The side in pixels of the random images on which [`fuse`] and [`compare`] run a whole network in double precision: 64
+/// The size `[H, W]` of the random images on which [`fuse`] and [`compare`] run a whole network in double precision: 64
 /// where the network accepts it, otherwise the network's own size.
-pub fn image_size(model: &Model) -> usize {
-    const SMALL: usize = 64;
-    let accepts = |size: usize| model.graph().shapes([size; 2]).is_ok();
-    if accepts(SMALL) { SMALL } else { model.preprocessing.size }
+pub fn image_size(model: &Model) -> [usize; 2] {
+    const SMALL: [usize; 2] = [64; 2];
+    if model.graph().shapes(SMALL).is_ok() { SMALL } else { model.preprocessing.size }
 }

@@ -19,6 +19,10 @@
 //! # }
 //! ```
 
+mod outputs;
+
+pub use outputs::Outputs;
+
 use std::path::Path;
 
 use crate::engine::{BatchShape, Engine, Session};
@@ -33,7 +37,7 @@ pub struct Prediction {
     pub class: usize,
     /// Its name, or `class 7` if the model has no labels.
     pub label: String,
-    /// The softmax of the logits, 0 to 1.
+    /// Its probability, 0 to 1 ([`Outputs::probabilities`]).
     pub probability: f32,
 }
 
@@ -42,8 +46,9 @@ pub struct Classifier {
     session: Session,
     preprocessing: Preprocessing,
     labels: Vec<String>,
+    outputs: Outputs,
     input: Vec<f32>,
-    logits: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl Classifier {
@@ -69,12 +74,13 @@ impl Classifier {
                 &fused
             }
         };
-        let size = [model.preprocessing.size; 2];
+        let size = model.preprocessing.size;
         let session = engine.session(model.graph(), &model.weights, BatchShape { batch, size })?;
         let elements = |shape: [usize; 3]| batch * shape.iter().product::<usize>();
         Ok(Self {
             input: vec![0.0; elements(session.input_shape())],
-            logits: vec![0.0; elements(session.output_shape())],
+            values: vec![0.0; elements(session.output_shape())],
+            outputs: Outputs::of(model.graph()),
             preprocessing: model.preprocessing.clone(),
             labels: model.labels.clone(),
             session,
@@ -109,31 +115,30 @@ impl Classifier {
             return Err(Error::shape(format!("image {index}"), what));
         }
         let (batch, elements) = (self.session.shape().batch, self.preprocessing.elements());
-        let classes = self.logits.len() / batch;
+        let classes = self.values.len() / batch;
         let mut predictions = Vec::with_capacity(images.len());
         for images in images.chunks(batch) {
             for (image, input) in images.iter().zip(self.input.chunks_exact_mut(elements)) {
                 self.preprocessing.apply_into(image, input);
             }
-            let logits = &mut self.logits[..images.len() * classes];
-            self.session.run(&self.input[..images.len() * elements], logits)?;
-            predictions.extend(logits.chunks_exact(classes).map(|logits| rank(logits, &self.labels, top)));
+            let values = &mut self.values[..images.len() * classes];
+            self.session.run(&self.input[..images.len() * elements], values)?;
+            let probabilities = values.chunks_exact(classes).map(|row| self.outputs.probabilities(row));
+            predictions.extend(probabilities.map(|row| rank(&row, &self.labels, top)));
         }
         Ok(predictions)
     }
 }
 
-/// The `top` largest logits as predictions; ties are in class order.
-fn rank(logits: &[f32], labels: &[String], top: usize) -> Vec<Prediction> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|x| (x - largest).exp()).sum();
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+/// The `top` largest probabilities as predictions; ties are in class order.
+fn rank(probabilities: &[f32], labels: &[String], top: usize) -> Vec<Prediction> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
     order.truncate(top);
     let prediction = |class: usize| Prediction {
         class,
         label: labels.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
-        probability: (logits[class] - largest).exp() / sum,
+        probability: probabilities[class],
     };
     order.into_iter().map(prediction).collect()
 }
@@ -146,7 +151,7 @@ mod tests {
     fn model() -> Model {
         let spec = "depths = [1, 1, 1, 1]\nwidth = [0.1, 0.1, 0.1, 0.1]\nclasses = 3";
         let mut model = Model::initialise(Specification::from_toml(spec, "tiny").unwrap(), 3).unwrap();
-        model.preprocessing.size = 32;
+        model.preprocessing.size = [32; 2];
         model
     }
 
@@ -157,12 +162,43 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_ranked_by_the_softmax_of_their_logits() {
+    fn classes_are_ranked_by_their_probabilities() {
         let labels = ["a", "b", "c"].map(str::to_owned);
-        let found = rank(&[0.0, 2.0f32.ln(), 0.0], &labels, 2);
+        let found = rank(&Outputs::Logits.probabilities(&[0.0, 2.0f32.ln(), 0.0]), &labels, 2);
         assert_eq!(found.iter().map(|prediction| &*prediction.label).collect::<Vec<_>>(), ["b", "a"]);
         assert!((found[0].probability - 0.5).abs() < 1e-6 && (found[1].probability - 0.25).abs() < 1e-6, "{found:?}");
         assert_eq!(rank(&[1.0], &[], 5)[0].label, "class 0");
+    }
+
+    /// A network that ends in a softmax is not given another one.
+    #[test]
+    fn the_last_operation_decides_how_outputs_become_probabilities() {
+        use crate::graph::{ActivationKind, Graph, Op, Softmax};
+
+        let ends_in = |op: Option<Op>| {
+            let mut graph = Graph::new();
+            let mut end = graph.add("input", Op::Input { channels: 3 }, &[]);
+            for (index, op) in op.into_iter().chain([Op::Flatten]).enumerate() {
+                end = graph.add(format!("{index}"), op, &[end]);
+            }
+            graph.output("main", end);
+            Outputs::of(&graph)
+        };
+        let (softmax, logarithms) = (Op::Softmax(Softmax::Probabilities), Op::Softmax(Softmax::Logarithms));
+        for (op, expected, values) in [
+            (None, Outputs::Logits, [0.0, 3.0f32.ln()]),
+            (Some(softmax), Outputs::Probabilities, [0.25, 0.75]),
+            (Some(logarithms), Outputs::LogProbabilities, [0.25f32.ln(), 0.75f32.ln()]),
+            (Some(Op::Activation(ActivationKind::Sigmoid)), Outputs::Independent, [0.25, 0.75]),
+        ] {
+            assert_eq!(ends_in(op), expected);
+            let close = |found: &[f32]| (found[0] - 0.25).abs() < 1e-6 && (found[1] - 0.75).abs() < 1e-6;
+            assert!(close(&expected.probabilities(&values)), "{expected:?}");
+            assert!(close(&Outputs::Logits.probabilities(&expected.logits(&values))), "{expected:?}");
+        }
+        assert!((Outputs::Logits.probabilities(&[3.0f32.ln()])[0] - 0.75).abs() < 1e-6);
+        assert_eq!(Outputs::Logits.logits(&[2.0]), [0.0, 2.0]);
+        assert_eq!(Outputs::Independent.logits(&[0.75]), [0.25f32.ln(), 0.75f32.ln()]);
     }
 
     #[test]

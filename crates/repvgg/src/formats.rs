@@ -16,13 +16,14 @@
 //! # fn main() -> repvgg::Result<()> {
 //! let small = RepVgg { depths: [1, 1, 1, 1], width: [0.1; 4], classes: 3, ..RepVgg::default() };
 //! let bytes = Model::initialise(small.clone().into(), 0)?.to_bytes()?;
-//! let (model, origin) = formats::from_bytes(bytes, None)?;
-//! assert_eq!(origin.container, formats::Container::Safetensors);
-//! assert_eq!(model.specification(), Some(&small.into()));
+//! let opened = formats::from_bytes(bytes, &formats::OpenOptions::default())?;
+//! assert_eq!(opened.origin.container, formats::Container::Safetensors);
+//! assert_eq!(opened.model.specification(), Some(&small.into()));
 //! # Ok(())
 //! # }
 //! ```
 
+pub mod blocks;
 mod claim;
 pub mod dialect;
 mod document;
@@ -31,6 +32,7 @@ pub mod hub_config;
 mod names;
 pub mod onnx;
 mod open;
+mod prefix;
 pub mod pytorch;
 pub mod safetensors;
 mod stored;
@@ -38,5 +40,5 @@ mod stored;
 pub use dialect::Dialect;
 pub use document::save;
 pub use hub_config::HubConfig;
-pub use open::{Container, Origin, from_bytes, open};
+pub use open::{Container, OpenOptions, Opened, Origin, from_bytes, open};
 pub use stored::Stored;

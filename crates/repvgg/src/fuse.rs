@@ -13,7 +13,9 @@
 //! [`Fusion::apply`] computes their kernels in f64 and rounds once; [`check::verify`](crate::check::verify) compares the
 //! result with the training form.
 
+mod linear;
 mod region;
+mod search;
 
 pub use crate::algebra::{LinearConv, Unfusable};
 pub use region::{Fusion, Obstacle, Region};
@@ -31,6 +33,8 @@ pub struct Fused {
 
 /// Fuses every region of the main output's graph that is one convolution. Drops auxiliary heads.
 ///
+/// A region becomes one convolution only where that adds no multiply-adds, with one exception: branches of different dilation
+/// become one dense kernel of at most three times their weights, so that a 3×3 kernel and one dilated by 2 are one 5×5 kernel.
 /// A sum that is not part of a convolution stays as it is; [`Fusion::obstacles`] gives the reason.
 ///
 /// ```

@@ -265,6 +265,17 @@ impl Graph {
         Ok(())
     }
 
+    /// The same graph with another ε in all its batch norms.
+    #[must_use]
+    pub(crate) fn with_eps(mut self, eps: f64) -> Self {
+        for node in &mut self.nodes {
+            if let Op::BatchNorm(norm) = &mut node.op {
+                norm.eps = eps;
+            }
+        }
+        self
+    }
+
     /// The graph of the main output alone, without auxiliary heads and the nodes that only they need.
     #[must_use]
     pub fn inference(&self) -> Self {

@@ -12,7 +12,7 @@
 //! use image::RgbImage;
 //! use repvgg::image::Preprocessing;
 //!
-//! let input = Preprocessing { size: 32, ..Preprocessing::default() }.apply(&RgbImage::new(48, 40));
+//! let input = Preprocessing { size: [32; 2], ..Preprocessing::default() }.apply(&RgbImage::new(48, 40));
 //! assert_eq!(input.shape(), [3, 32, 32]);
 //! ```
 

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::expected;
 use crate::fuse::Fusion;
+use crate::graph::Op;
 use crate::image::Preprocessing;
+use crate::zoo::RepVgg;
 use crate::{Error, Graph, Result, Specification, Weights};
 
 /// The form of a network: which of its two graphs its weights belong to.
@@ -89,10 +91,33 @@ impl Architecture {
         Self { name, specification: None, graph, form }
     }
 
-    /// The model with these weights, without labels, with the usual preprocessing for square images of `size` pixels.
-    pub(crate) fn into_model(self, weights: Weights, size: usize) -> Model {
-        let preprocessing = Preprocessing { size, ..Preprocessing::default() };
-        let preprocessing = preprocessing.for_channels(self.graph.input_channels());
+    /// The size of the images that the network is meant for, `[H, W]`.
+    pub(crate) fn image_size(&self) -> [usize; 2] {
+        let side = self.specification.as_ref().map(|known| [known.image_size(); 2]);
+        side.unwrap_or(Preprocessing::default().size)
+    }
+
+    /// The same network with another ε in its batch norms.
+    ///
+    /// # Errors
+    /// When the value is not valid, or there are no batch norms.
+    pub(crate) fn with_epsilon(self, epsilon: f64) -> Result<Self> {
+        if !(epsilon.is_finite() && epsilon >= 0.0) {
+            return Err(Error::spec("epsilon", expected("a finite number of at least 0").found(epsilon)));
+        }
+        if !self.graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_))) {
+            return Err(Error::spec("epsilon", expected("a network with batch norms").found("none")));
+        }
+        match self.specification.as_ref().and_then(Specification::repvgg) {
+            Some(spec) => Self::new(RepVgg { eps: epsilon, ..spec.clone() }.into(), self.form),
+            // No specification describes the changed graph.
+            None => Ok(Self { graph: self.graph.with_eps(epsilon), specification: None, ..self }),
+        }
+    }
+
+    /// The model with these weights, without labels, with the usual preprocessing for images of `size`, `[H, W]`.
+    pub(crate) fn into_model(self, weights: Weights, size: [usize; 2]) -> Model {
+        let preprocessing = Preprocessing::usual(size).for_channels(self.graph.input_channels());
         let Self { name, specification, graph, form } = self;
         Model { name, specification, graph, form, weights, labels: Vec::new(), preprocessing, training: None }
     }
@@ -107,7 +132,7 @@ impl Model {
     pub fn new(specification: Specification, weights: Weights) -> Result<Self> {
         let architecture = Architecture::new(specification, Form::Training)?;
         weights.check(&architecture.graph)?;
-        let size = architecture.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
+        let size = architecture.image_size();
         Ok(architecture.into_model(weights, size))
     }
 
@@ -120,7 +145,7 @@ impl Model {
         let size = specification.image_size();
         let architecture = Architecture::new(specification, Form::Training)?;
         let weights = Weights::initialise(&architecture.graph, seed);
-        Ok(architecture.into_model(weights, size))
+        Ok(architecture.into_model(weights, [size; 2]))
     }
 
     /// A network from any graph and its weights, without labels, with the usual preprocessing. It is in plain [form](Form) if
@@ -168,9 +193,7 @@ impl Model {
     pub fn training_specification(&self) -> Option<Specification> {
         match (&self.specification, self.form) {
             (Some(specification), _) => Some(specification.clone()),
-            (None, Form::Training) => {
-                Some(Specification::from_graph(&self.name, self.preprocessing.size, self.graph.clone()))
-            }
+            (None, Form::Training) => Some(Specification::from_graph(&self.name, self.side(), self.graph.clone())),
             (None, Form::Plain) => None,
         }
     }
@@ -213,8 +236,17 @@ impl Model {
         self.preprocessing.check_channels(self.input_channels())
     }
 
-    /// Checks the preprocessing and the labels.
-    pub(crate) fn check_annotations(&self) -> Result<()> {
+    /// The shorter side of the network's input, in pixels.
+    pub(crate) fn side(&self) -> usize {
+        let [height, width] = self.preprocessing.size;
+        height.min(width)
+    }
+
+    /// Checks the preprocessing and the number of labels; call this after setting them.
+    ///
+    /// # Errors
+    /// When the preprocessing is invalid ([`Preprocessing::check`]), or there is not one label per class.
+    pub fn check_annotations(&self) -> Result<()> {
         self.preprocessing.check()?;
         let classes = self.classes();
         if !self.labels.is_empty() && self.labels.len() != classes {

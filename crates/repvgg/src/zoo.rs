@@ -24,7 +24,7 @@ mod specification;
 use serde::{Deserialize, Serialize};
 
 pub use blocks::{BLOCKS, BlockKind, NamedBlock};
-pub(crate) use infer::{infer, matching};
+pub(crate) use infer::{has_parameters, infer, matching};
 pub use paper::{Published, published};
 pub use repvgg::{RepVgg, SqueezeExcite, VARIANTS, Variant};
 pub use specification::Specification;

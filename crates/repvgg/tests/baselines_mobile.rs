@@ -150,7 +150,7 @@ fn plain_forms_compute_the_same_as_training_forms() {
         let graph = network.training_graph().unwrap();
         let (fusion, weights) = (Fusion::new(&graph), random_weights(&graph, 1));
         let fused = fusion.apply(&weights).unwrap();
-        let report = verify(&fusion, &weights, &fused, network.image_size(), |_| ()).unwrap();
+        let report = verify(&fusion, &weights, &fused, [network.image_size(); 2], |_| ()).unwrap();
         report.accept().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(!report.regions.is_empty(), "{text}");
     }

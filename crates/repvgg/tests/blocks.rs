@@ -101,7 +101,7 @@ fn every_kind_fuses_exactly() {
             let weights = random_weights(&training, 5);
             let fusion = Fusion::new(&training);
             let fused = fusion.apply(&weights).unwrap();
-            let report = verify(&fusion, &weights, &fused, 13, |_| ()).unwrap();
+            let report = verify(&fusion, &weights, &fused, [13; 2], |_| ()).unwrap();
             assert!(report.accept().is_ok(), "{} in {groups} groups: {report:?}", block.name);
         }
     }

@@ -14,7 +14,7 @@ fn data() -> PathBuf {
 /// Asserts that every tensor of `checkpoint` is bit-equal to the one in `expected` with the same name after `prefix`.
 fn assert_equal(checkpoint: &Path, prefix: &str, expected: &Path) {
     let place = checkpoint.display();
-    let found = pytorch::read(&fs::read(checkpoint).unwrap()).unwrap();
+    let found = pytorch::read(&fs::read(checkpoint).unwrap(), None).unwrap().tensors;
     let expected = fs::read(expected).unwrap();
     let expected = SafeTensors::deserialize(&expected).unwrap();
     assert_eq!(found.len(), expected.len(), "{place}");
@@ -67,7 +67,7 @@ fn golden_checkpoints_equal_their_safetensors() {
         let folder = goldens.join(folder);
         assert_equal(&folder.join(name), prefix, &folder.join("train.safetensors"));
     }
-    let plain = pytorch::read(&fs::read(goldens.join("official-plain/deploy.pth")).unwrap()).unwrap();
+    let plain = pytorch::read(&fs::read(goldens.join("official-plain/deploy.pth")).unwrap(), None).unwrap().tensors;
     assert_eq!(plain.len(), 20);
 }
 
@@ -77,7 +77,7 @@ fn the_reader_returns_on_every_seed_of_its_fuzz_target() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/pytorch");
     let mut seeds = 0;
     for entry in fs::read_dir(folder).unwrap() {
-        let _ = pytorch::read(&fs::read(entry.unwrap().path()).unwrap());
+        let _ = pytorch::read(&fs::read(entry.unwrap().path()).unwrap(), None);
         seeds += 1;
     }
     assert!(seeds > 0);

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use repvgg::check::verify;
 use repvgg::fuse::{Fusion, fuse};
-use repvgg::graph::{Conv2d, Graph, NodeId, Op, Pool, Role};
+use repvgg::graph::{Conv2d, Graph, Linear, NodeId, Op, Pool, Role};
 use repvgg::interpret::{interpret, magnitudes};
 use repvgg::{Specification, Tensor, Weights};
 use repvgg_testing::random_weights;
@@ -19,7 +19,7 @@ fn random_input(shape: [usize; 4], seed: u64) -> Tensor<f64> {
 #[derive(Debug, Clone)]
 enum Region {
     /// A convolution in groups, with or without a bias and a batch norm after it.
-    Conv { kernel: [usize; 2], groups: usize, bias: bool, norm: bool },
+    Conv { kernel: [usize; 2], dilation: usize, groups: usize, bias: bool, norm: bool },
     /// The identity, a batch norm, or a factor per channel.
     Identity { op: u8 },
     /// A 1×1 convolution without bias, then an average pool.
@@ -33,13 +33,12 @@ enum Region {
 fn region() -> impl Strategy<Value = Region> {
     let kernel = prop::sample::select(vec![[1, 1], [3, 3], [5, 5], [1, 3], [3, 1], [7, 1]]);
     let groups = prop::sample::select(vec![1, 2, 3, 6, 12]);
-    let leaf =
-        prop_oneof![
-            (kernel, groups.clone(), any::<bool>(), any::<bool>())
-                .prop_map(|(kernel, groups, bias, norm)| Region::Conv { kernel, groups, bias, norm }),
-            (0..3u8).prop_map(|op| Region::Identity { op }),
-            prop::sample::select(vec![1, 3, 5]).prop_map(|kernel| Region::Average { kernel }),
-        ];
+    let leaf = prop_oneof![
+        (kernel, 1..4usize, groups.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(kernel, dilation, groups, bias, norm)| Region::Conv { kernel, dilation, groups, bias, norm }),
+        (0..3u8).prop_map(|op| Region::Identity { op }),
+        prop::sample::select(vec![1, 3, 5]).prop_map(|kernel| Region::Average { kernel }),
+    ];
     leaf.prop_recursive(3, 12, 3, move |inner| {
         prop_oneof![
             (prop::collection::vec(inner.clone(), 2..4), any::<bool>())
@@ -53,10 +52,11 @@ const CHANNELS: usize = 12;
 
 fn build(graph: &mut Graph, region: &Region, name: &str, x: NodeId, stride: usize) -> NodeId {
     match region {
-        Region::Conv { kernel, groups, bias, norm } => {
+        Region::Conv { kernel, dilation, groups, bias, norm } => {
             let mut conv = Conv2d::square(CHANNELS, CHANNELS, 1).groups(*groups).stride(stride);
             conv.geometry.kernel = *kernel;
-            conv.geometry.padding = kernel.map(|k| k / 2);
+            conv.geometry.padding = kernel.map(|k| k / 2 * dilation);
+            conv.geometry.dilation = [*dilation; 2];
             conv.bias = *bias;
             let y = graph.add(format!("{name}.conv"), Op::Conv2d(conv), &[x]);
             if *norm { graph.add(format!("{name}.bn"), Op::batch_norm(CHANNELS), &[y]) } else { y }
@@ -174,13 +174,13 @@ fn a_report_accepts_a_fusion_and_refuses_a_wrong_kernel() {
     let weights = random_weights(&graph, 3);
     let fusion = Fusion::new(&graph);
     let mut fused = fusion.apply(&weights).unwrap();
-    let report = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap();
+    let report = verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap();
     report.accept().unwrap();
     assert_eq!(report.regions.len(), 9);
     assert!(report.worst_error() > 0.01, "expected a measurable error, found {}", report.worst_error());
     let value = &mut fused.get_mut("stage2.1.rbr_reparam.weight").unwrap().data_mut()[4];
     *value += 1e-4;
-    let error = verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().unwrap_err();
+    let error = verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap().accept().unwrap_err();
     assert!(
         error.to_string().starts_with("stage2.1.rbr_reparam: expected an error of at most 1 bound, found "),
         "{error}"
@@ -227,6 +227,116 @@ fn fusing_never_adds_multiply_adds() {
     assert!(Fusion::new(&graph).is_plain());
 }
 
+/// Branches `(kernel, dilation)` in `groups`, each with a batch norm, and a batch norm alone.
+fn dilated_block(branches: &[(usize, usize)], groups: usize) -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 8 }, &[]);
+    let mut sum = graph.add("identity", Op::batch_norm(8), &[x]);
+    for (index, &(kernel, dilation)) in branches.iter().enumerate() {
+        let mut conv = Conv2d::square(8, 8, kernel).groups(groups);
+        conv.geometry.dilation = [dilation; 2];
+        conv.geometry.padding = [kernel / 2 * dilation; 2];
+        let y = graph.add(format!("branch{index}.conv"), Op::Conv2d(conv), &[x]);
+        let y = graph.add(format!("branch{index}.bn"), Op::batch_norm(8), &[y]);
+        sum = graph.add(format!("sum{index}"), Op::Add, &[sum, y]);
+    }
+    graph.output("main", sum);
+    graph
+}
+
+#[test]
+fn branches_of_different_dilation_are_one_convolution() {
+    /// The kernel and dilation of a convolution.
+    type Kernel = (usize, usize);
+    // The branches; the kernel and dilation of the block.
+    let cases: [(&[Kernel], usize, usize); 5] = [
+        (&[(3, 1), (3, 2)], 5, 1),
+        (&[(3, 3), (3, 1)], 7, 1),
+        (&[(7, 1), (5, 1), (3, 2), (3, 3)], 7, 1),
+        (&[(3, 1), (3, 2), (3, 3)], 7, 1),
+        (&[(3, 2)], 3, 2),
+    ];
+    for (branches, kernel, dilation) in cases {
+        for groups in [1, 2, 8] {
+            let plain = assert_same_function(&dilated_block(branches, groups), [9, 6], 11);
+            let [_, node] = plain.nodes() else { panic!("{branches:?}: expected one node, found {:?}", plain.nodes()) };
+            let Op::Conv2d(conv) = node.op else { panic!("{branches:?}: expected a convolution, found {:?}", node.op) };
+            let expected = ([kernel; 2], [dilation; 2], groups);
+            assert_eq!((conv.geometry.kernel, conv.geometry.dilation, conv.geometry.groups), expected, "{branches:?}");
+        }
+    }
+}
+
+/// One kernel would have 13×13 taps for the 18 of its branches.
+#[test]
+fn a_widely_dilated_branch_beside_a_dense_one_remains() {
+    let graph = dilated_block(&[(3, 1), (3, 6)], 1);
+    let fusion = Fusion::new(&graph);
+    let [obstacle] = fusion.obstacles() else { panic!("expected one obstacle, found {:?}", fusion.obstacles()) };
+    assert_eq!((obstacle.sum.as_str(), obstacle.by.as_str()), ("sum1", "sum1"));
+    assert_eq!(obstacle.why, "one convolution would have 10816 weights, its branches have 1152");
+    assert_same_function(&graph, [9, 6], 12);
+}
+
+#[test]
+fn a_batch_norm_before_a_padded_convolution_says_why_it_remains() {
+    let graph = |padding: usize| {
+        let mut graph = Graph::new();
+        let x = graph.add("input", Op::Input { channels: 4 }, &[]);
+        let mut conv = Conv2d::square(4, 4, 3);
+        conv.geometry.padding = [padding; 2];
+        let y = graph.add("bn", Op::batch_norm(4), &[x]);
+        let y = graph.add("conv", Op::conv(conv), &[y]);
+        graph.output("main", y);
+        graph
+    };
+    let fusion = Fusion::new(&graph(1));
+    let [obstacle] = fusion.obstacles() else { panic!("expected one obstacle, found {:?}", fusion.obstacles()) };
+    assert_eq!((obstacle.sum.as_str(), obstacle.by.as_str()), ("bn", "conv"));
+    assert_eq!(obstacle.why, "a bias precedes a padded convolution");
+    assert_eq!(assert_same_function(&graph(0), [5, 5], 3).nodes().len(), 2);
+}
+
+/// The batch norm shifts the zeros of the border like every pixel, so its shift is a constant of the convolution.
+#[test]
+fn a_batch_norm_between_padding_and_its_convolution_fuses() {
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 4 }, &[]);
+    let mut conv = Conv2d::square(4, 4, 3);
+    conv.geometry.padding = [0; 2];
+    let y = graph.add("pad", Op::Pad { padding: [[1, 1], [2, 2]] }, &[x]);
+    let y = graph.add("bn", Op::batch_norm(4), &[y]);
+    let y = graph.add("conv", Op::conv(conv), &[y]);
+    graph.output("main", y);
+    let plain = Fusion::new(&graph);
+    let remaining: Vec<&str> = plain.graph().nodes().iter().map(|node| node.name.as_str()).collect();
+    assert_same_function(&graph, [5, 4], 8);
+    assert_eq!(remaining, ["input", "conv"]);
+}
+
+#[test]
+fn fully_connected_layers_in_a_row_are_one() {
+    let linear = |inputs, outputs| Op::Linear(Linear { in_features: inputs, out_features: outputs, bias: true });
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 6 }, &[]);
+    let y = graph.add("pool", Op::GlobalAvgPool, &[x]);
+    let y = graph.add("head.bn", Op::batch_norm(6), &[y]);
+    let y = graph.add("head.0", linear(6, 12), &[y]);
+    let y = graph.add("head.1", linear(12, 5), &[y]);
+    graph.output("main", y);
+    let plain = assert_same_function(&graph, [5, 4], 9);
+    let [_, _, node] = plain.nodes() else { panic!("expected three nodes, found {:?}", plain.nodes()) };
+    assert_eq!(node.op, linear(6, 5));
+    // A bottleneck costs less than the product of its factors.
+    let mut graph = Graph::new();
+    let x = graph.add("input", Op::Input { channels: 6 }, &[]);
+    let y = graph.add("pool", Op::GlobalAvgPool, &[x]);
+    let y = graph.add("down", linear(6, 1), &[y]);
+    let y = graph.add("up", linear(1, 6), &[y]);
+    graph.output("main", y);
+    assert!(Fusion::new(&graph).is_plain());
+}
+
 #[test]
 fn a_value_used_outside_its_region_remains() {
     let mut graph = Graph::new();
@@ -251,7 +361,7 @@ fn overflowing_values_are_refused() {
     }
     let fusion = Fusion::new(&graph);
     let fused = fusion.apply(&weights).unwrap();
-    assert!(verify(&fusion, &weights, &fused, 32, |_| {}).unwrap().accept().is_err());
+    assert!(verify(&fusion, &weights, &fused, [32; 2], |_| {}).unwrap().accept().is_err());
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let row = rows.iter_mut().find(|row| row.block == trial.block).expect("every block has a row");
         row.accuracies.add(&run);
     }
-    measure(arguments, &ablation, &mut rows, ablation.image_size(&data[0]))?;
+    measure(arguments, &ablation, &mut rows, [ablation.image_size(&data[0]); 2])?;
     let report = AblationReport { ablation: &ablation, data: &data[0], rows: &rows };
     let (json, sheet) = (report.json(), report.sheet());
     for (file, text) in [("ablation.json", format!("{json}\n")), ("table.md", sheet.markdown())] {
@@ -184,7 +184,7 @@ impl BlockResults {
 }
 
 /// Fuses and checks the network of each row, then times both forms of all rows in turn.
-fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults], size: usize) -> Result<()> {
+fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults], size: [usize; 2]) -> Result<()> {
     let mut candidates = Vec::new();
     for row in &mut *rows {
         let path = ablation.path(Trial { block: row.block, seed: 0 }).join("last.safetensors");
@@ -196,7 +196,7 @@ fn measure(arguments: &Arguments, ablation: &Ablation, rows: &mut [BlockResults]
         row.parameters =
             Forms { training: cost::parameters(fusion.original()), fused: cost::parameters(Fusion::graph(&fusion)) };
         for model in [model, plain] {
-            candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size: [size; 2] });
+            candidates.push(Candidate { graph: model.graph().inference(), weights: model.weights, size });
         }
     }
     let protocol =

@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let opened = arguments.model.open_or_initialise()?;
     let model = &opened.model;
-    let size = arguments.size.unwrap_or([model.preprocessing.size; 2]);
+    let size = arguments.size.unwrap_or(model.preprocessing.size);
     let shape = BatchShape { batch: arguments.batch as usize, size };
     let pool = thread_pool(arguments.engine.threads)?;
     let options = arguments.engine.options();

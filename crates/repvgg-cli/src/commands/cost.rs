@@ -124,7 +124,7 @@ impl CountedNetwork {
     fn count(name: &str, size: Option<[usize; 2]>) -> Result<Self> {
         let (title, graph, default_size) = match ModelName::parse(name)? {
             ModelName::Specification(specification) => {
-                (specification.name().to_owned(), specification.training_graph()?, specification.image_size())
+                (specification.name().to_owned(), specification.training_graph()?, [specification.image_size(); 2])
             }
             _ => {
                 let model = open(name)?.model;
@@ -133,7 +133,7 @@ impl CountedNetwork {
                 (model.name().to_owned(), graph, model.preprocessing.size)
             }
         };
-        let size = size.unwrap_or([default_size; 2]);
+        let size = size.unwrap_or(default_size);
         let fusion = Fusion::new(&graph);
         let training = (!fusion.is_plain()).then(|| {
             let ends = (1..=fusion.original().nodes().len()).collect();

@@ -133,7 +133,7 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
     print("5/5 writing predictions and the report\n")?;
     let contact_sheet = predictions(&plain, data, &settings.engine)?;
     write_atomically(&folder.join("predictions.png"), |file| file.write_all(&contact_sheet))?;
-    let size = [model.preprocessing.size; 2];
+    let size = model.preprocessing.size;
     let parameters =
         Forms { training: cost(fusion.original(), size)?.parameters, fused: cost(fusion.graph(), size)?.parameters };
     Ok(Results { report, top1, images_per_second, parameters, contact_sheet })
@@ -142,7 +142,7 @@ fn compare(arguments: &Arguments, model: &Model, data: &Data, folder: &Path) -> 
 /// Images per second of both forms, from the medians of interleaved runs.
 fn speeds(model: &Model, plain: &Model, cpu: &Engine) -> Result<Forms<f64>> {
     let models = [model, plain];
-    let shape = BatchShape { batch: BATCH, size: [model.preprocessing.size; 2] };
+    let shape = BatchShape { batch: BATCH, size: model.preprocessing.size };
     let prepare = |index: usize| -> Result<Box<dyn Workload>> {
         Ok(Box::new(engine(cpu, models[index].graph(), &models[index].weights, shape)?))
     };

@@ -14,7 +14,7 @@ use crate::engine::EngineOptions;
 use crate::images::ImageOptions;
 use crate::output::{note, print, print_json, table, warn};
 use crate::progress::{bar, duration};
-use crate::source::ModelOptions;
+use crate::source::{ModelOptions, note_preprocessing};
 
 /// Measure a model's accuracy on labelled images: top-1, top-5 and per class
 ///
@@ -50,10 +50,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let opened = arguments.model.open_with_origin()?;
+    let mut opened = arguments.model.open_with_origin()?;
+    let test = TestSet::open(&arguments.data, &opened.model, arguments.seed)?;
+    arguments.model.unstated.suit(&mut opened, test.side);
     let model = &opened.model;
     model.check_images()?;
-    let test = TestSet::open(&arguments.data, model, arguments.seed)?;
     let mut engine = arguments.engine.engine()?;
     engine.options.tuning = opened.tuning()?;
     let settings = EvaluationSettings {
@@ -66,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let images: Arc<dyn Dataset> = Arc::new(Oriented::new(test.images, arguments.reading.orientation()));
     let evaluation = evaluate_with_progress(model, &images, &settings)?;
     images.warning().iter().for_each(|warning| warn(warning));
+    note_preprocessing(&opened, &arguments.model.unstated);
     if arguments.json {
         print_json(&evaluation_json(&evaluation, &test.labels))?;
     } else {

@@ -1,11 +1,15 @@
 //! `repvgg fuse`: fusion of the training form into the plain form, checked before the file is written.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::check::{self, CheckedFusion, RegionProgress, RegionReport};
-use repvgg::{Error, Model, Result};
+use repvgg::file::write_atomically;
+use repvgg::formats::blocks::{LooseTensors, fuse_blocks};
+use repvgg::formats::safetensors;
+use repvgg::{Error, Model, Precision, Result};
 use serde_json::json;
 
 use super::CommandResult;
@@ -41,8 +45,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let problem = "expected a safetensors file; `repvgg export --form plain` fuses and writes ONNX";
         return Err(Error::spec(arguments.output.display(), problem).into());
     }
-    let model = arguments.input.open()?;
-    let size = arguments.check_size.map_or_else(|| check::image_size(&model), |size| size as usize);
+    let model = match arguments.input.open() {
+        Ok(model) => model,
+        // A backbone, or a larger network around one: its blocks are fused by themselves.
+        Err(error) => return fuse_loose_blocks(arguments, error),
+    };
+    let size = arguments.check_size.map_or_else(|| check::image_size(&model), |size| [size as usize; 2]);
     let checked = fuse_checked(&model, size).with_context(|| arguments.input.model.clone())?;
     checked.report.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
     checked.model.save(&arguments.output)?;
@@ -54,8 +62,56 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Fuses the blocks of a file that no known network has, or returns the error that says so.
+fn fuse_loose_blocks(arguments: &Arguments, error: Error) -> CommandResult {
+    let place = || arguments.input.model.clone();
+    let loose = arguments.input.read_tensors().ok().flatten();
+    let Some(LooseTensors { weights, others, .. }) = loose.filter(|_| error.is_weights() || error.is_format()) else {
+        return Err(error.into());
+    };
+    let fused = fuse_blocks(weights, arguments.input.unstated.eps).with_context(place)?;
+    if fused.blocks.is_empty() {
+        return Err(error.into());
+    }
+    fused.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
+    let bytes = safetensors::write(&fused.weights, Precision::Single, HashMap::new())?;
+    write_atomically(&arguments.output, |file| file.write_all(&bytes))?;
+    if arguments.json {
+        let blocks = fused.blocks.iter().map(region_json).collect::<Vec<_>>();
+        print_json(&json!({
+            "output": arguments.output.display().to_string(), "blocks": blocks, "untouched": fused.untouched, "not_written": others,
+            "worst_error": fused.blocks.iter().map(|block| block.error).fold(0.0, f64::max),
+        }))?;
+    } else {
+        let mut text = region_table(&fused.blocks);
+        text.push_str(&format!(
+            "\n{}: no known network, so its RepVGG blocks were fused by themselves\n{} blocks fused, {} tensors left as they are{}: {}\n",
+            arguments.input.model,
+            fused.blocks.len(),
+            fused.untouched.len(),
+            match others.len() {
+                0 => String::new(),
+                count => format!(", {count} without floating-point elements not written ({})", listed(&others)),
+            },
+            arguments.output.display()
+        ));
+        if !fused.untouched.is_empty() {
+            text.push_str(&format!("left as they are: {}\n", listed(&fused.untouched)));
+        }
+        print(&text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first few names of a list.
+fn listed(names: &[String]) -> String {
+    const LISTED: usize = 4;
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
+}
+
 /// Fuses a model and checks the result, with a progress bar.
-pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> {
+pub(crate) fn fuse_checked(model: &Model, size: [usize; 2]) -> Result<CheckedFusion> {
     let progress = bar(0, "checking");
     let checked = check::fuse(model, size, |RegionProgress { region, done, total }| {
         progress.set_length(total as u64);
@@ -66,18 +122,30 @@ pub(crate) fn fuse_checked(model: &Model, size: usize) -> Result<CheckedFusion> 
     checked
 }
 
+fn region_json(region: &RegionReport) -> serde_json::Value {
+    json!({
+        "name": region.name, "nodes": region.nodes, "error": region.error, "absolute_error": region.absolute_error,
+        "largest_weight": region.largest_weight, "largest_gain": region.largest_gain,
+    })
+}
+
+fn region_table(regions: &[RegionReport]) -> String {
+    let rows = regions.iter().map(|region| {
+        vec![
+            region.name.clone(),
+            region.nodes.to_string(),
+            format!("{:.3}", region.error),
+            format!("{:.2e}", region.absolute_error),
+            format!("{:.3}", region.largest_weight),
+            format!("{:.3}", region.largest_gain),
+        ]
+    });
+    table(&["block", "nodes", "error / bound", "max |Δ|", "max |w|", "max γ/σ"], &rows.collect::<Vec<_>>())
+}
+
 fn report_json(checked: &CheckedFusion, arguments: &Arguments) -> serde_json::Value {
     let CheckedFusion { fusion, report, .. } = checked;
-    let blocks: Vec<serde_json::Value> = report
-        .regions
-        .iter()
-        .map(|region| {
-            json!({
-                "name": region.name, "nodes": region.nodes, "error": region.error, "absolute_error": region.absolute_error,
-                "largest_weight": region.largest_weight, "largest_gain": region.largest_gain,
-            })
-        })
-        .collect();
+    let blocks: Vec<serde_json::Value> = report.regions.iter().map(region_json).collect();
     let blocked: Vec<serde_json::Value> = fusion
         .obstacles()
         .iter()
@@ -96,21 +164,7 @@ fn report_json(checked: &CheckedFusion, arguments: &Arguments) -> serde_json::Va
 
 fn report_text(checked: &CheckedFusion, training: &Model, arguments: &Arguments) -> String {
     let CheckedFusion { fusion, model: plain, report } = checked;
-    let rows: Vec<Vec<String>> = report
-        .regions
-        .iter()
-        .map(|region| {
-            vec![
-                region.name.clone(),
-                region.nodes.to_string(),
-                format!("{:.3}", region.error),
-                format!("{:.2e}", region.absolute_error),
-                format!("{:.3}", region.largest_weight),
-                format!("{:.3}", region.largest_gain),
-            ]
-        })
-        .collect();
-    let mut text = table(&["block", "nodes", "error / bound", "max |Δ|", "max |w|", "max γ/σ"], &rows);
+    let mut text = region_table(&report.regions);
     let worst = |value: fn(&RegionReport) -> f64| report.regions.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
     text.push_str(&format!(
         "\nerror / bound: largest |fused - branches| relative to u·Σ|x||w| with u = 2^-24, on random activations in f64;\n\

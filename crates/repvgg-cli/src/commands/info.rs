@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let network = ShownNetwork::open(&arguments.model)?;
-    let size = arguments.size.unwrap_or([network.image_size; 2]);
+    let size = arguments.size.unwrap_or(network.image_size);
     let facts = NetworkFacts {
         size,
         shown: cost(&network.graph, size)?,
@@ -60,7 +60,8 @@ struct ShownNetwork {
     model: Option<Model>,
     origin: Option<Origin>,
     form: Form,
-    image_size: usize,
+    /// `[H, W]`
+    image_size: [usize; 2],
     /// The graph to show layer by layer.
     graph: Graph,
     /// The training graph, or the plain graph if the training form is unknown.
@@ -106,7 +107,7 @@ impl ShownNetwork {
             model: None,
             origin: None,
             form: Form::Plain,
-            image_size,
+            image_size: [image_size; 2],
             graph: plain.clone(),
             training,
             plain,
@@ -209,8 +210,9 @@ impl NetworkFacts<'_> {
             }
             let preprocessing = &model.preprocessing;
             text.push_str(&format!(
-                "preprocessing  {0}x{0} pixels, crop fraction {1}, {2:?}, mean {3:?}, std {4:?}\n",
-                preprocessing.size,
+                "preprocessing  {}x{} pixels, crop fraction {}, {:?}, mean {:?}, std {:?}\n",
+                preprocessing.size[0],
+                preprocessing.size[1],
                 preprocessing.crop_fraction,
                 preprocessing.interpolation,
                 preprocessing.mean,

@@ -12,7 +12,7 @@ use super::CommandResult;
 use crate::engine::EngineOptions;
 use crate::images::ImageOptions;
 use crate::output::{line, note_passed_over, print, print_json, warn};
-use crate::source::ModelOptions;
+use crate::source::{ModelOptions, note_preprocessing};
 
 /// Classify images and print the most likely classes of each
 #[derive(clap::Args)]
@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     engine.options.tuning = opened.tuning()?;
     let classifier = Classifier::with_engine(&opened.model, &engine, 1);
     let mut classifier = classifier.with_context(|| arguments.model.model.clone())?;
+    let mut note = Some(|| note_preprocessing(&opened, &arguments.model.unstated));
     let mut failures = 0;
     let Listing { files, passed_over } = image::files(&arguments.images)?;
     note_passed_over(&passed_over);
@@ -51,7 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         if let Ok(Decoded { warning: Some(warning), .. }) = &decoded {
             warn(&format!("{}: {warning}", path.display()));
         }
-        match decoded.and_then(|decoded| classifier.classify(&decoded.image, arguments.top as usize)) {
+        let predictions = decoded.and_then(|decoded| classifier.classify(&decoded.image, arguments.top as usize));
+        if predictions.is_ok()
+            && let Some(note) = note.take()
+        {
+            note();
+        }
+        match predictions {
             Ok(predictions) if arguments.json => print_json(&predictions_json(&path, &predictions))?,
             Ok(predictions) => print(&predictions_text(&path, &predictions))?,
             Err(error) => {

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "RUN", required_unless_present = "resume", conflicts_with = "resume")]
     output: Option<PathBuf>,
     /// Continue the run in this folder
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "no_orient")]
     resume: Option<PathBuf>,
     /// Network: the name of an architecture (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
@@ -258,8 +258,8 @@ fn describe(run: &Run) {
         config.labels.len(),
         data.train.len(),
         data.validation.len(),
-        config.preprocessing.size,
-        config.preprocessing.size
+        config.preprocessing.size[0],
+        config.preprocessing.size[1]
     ));
     let recipe = &config.recipe;
     print_line(&format!(

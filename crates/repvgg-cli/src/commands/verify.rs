@@ -14,7 +14,7 @@ use super::CommandResult;
 use crate::images::ImageOptions;
 use crate::output::{note_passed_over, print, print_json, table};
 use crate::progress::bar;
-use crate::source::{default_threads, open, parse_size};
+use crate::source::{Unstated, default_threads, note_preprocessing, open_with, parse_size};
 
 /// Check whether two models compute the same function: compare logits, top-1 predictions and blocks
 ///
@@ -61,6 +61,8 @@ pub(crate) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    unstated: Unstated,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
@@ -68,9 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let problem = format!("expected a number of at least 0, found {}", arguments.tolerance);
         return Err(Error::spec("tolerance", problem).into());
     }
-    let [a, b] = [open(&arguments.a)?, open(&arguments.b)?];
+    let [a, b] = [open_with(&arguments.a, &arguments.unstated)?, open_with(&arguments.b, &Unstated::default())?];
     let (comparison, inputs) =
         compare(arguments, [&a.model, &b.model]).with_context(|| format!("{} and {}", arguments.a, arguments.b))?;
+    if !arguments.data.is_empty() {
+        note_preprocessing(&a, &arguments.unstated);
+    }
     let models = [(arguments.a.as_str(), &a), (arguments.b.as_str(), &b)];
     let equal = comparison.logits.relative_difference() <= arguments.tolerance;
     let report = VerifyReport { models, comparison, inputs, tolerance: arguments.tolerance, equal };
@@ -96,7 +101,7 @@ fn compare(arguments: &Arguments, models: [&Model; 2]) -> Result<(Comparison, St
         let inputs = Inputs::Files { files: &files, orientation: arguments.reading.orientation() };
         return Ok((compare_on(arguments, models, &inputs)?, format!("{} image files", files.len())));
     }
-    let size = arguments.size.unwrap_or([models[0].preprocessing.size; 2]);
+    let size = arguments.size.unwrap_or(models[0].preprocessing.size);
     let comparison = compare_on(arguments, models, &Inputs::Random { images: arguments.images as usize, size })?;
     Ok((comparison, format!("{} random images of {}x{} pixels", arguments.images, size[0], size[1])))
 }

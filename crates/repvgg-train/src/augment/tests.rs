@@ -11,7 +11,7 @@ fn picture(width: u32, height: u32) -> RgbImage {
 /// Preprocessing whose inputs are the bytes themselves.
 fn plain(size: usize) -> Preprocessing {
     Preprocessing {
-        size,
+        size: [size; 2],
         crop_fraction: 1.0,
         mean: vec![0.0; 3],
         std: vec![1.0 / 255.0; 3],

@@ -67,7 +67,7 @@ pub struct LoadedBatch {
 /// use repvgg_train::data::{self, Loader, LoaderSettings, Unreadable};
 ///
 /// let data = data::open("shapes", 0)?;
-/// let preprocessing = Preprocessing { size: 32, crop_fraction: 1.0, ..Preprocessing::default() };
+/// let preprocessing = Preprocessing { size: [32; 2], crop_fraction: 1.0, ..Preprocessing::default() };
 /// let settings = LoaderSettings {
 ///     seed: 0,
 ///     epoch: 0,
@@ -148,7 +148,8 @@ fn load_batch(dataset: &dyn Dataset, settings: &LoaderSettings, indices: &[usize
             (Err(error), Unreadable::Refuse) => return Err(error),
         }
     }
-    let images = Tensor::new([labels.len(), preprocessing.channels(), preprocessing.size, preprocessing.size], images)?;
+    let [height, width] = preprocessing.size;
+    let images = Tensor::new([labels.len(), preprocessing.channels(), height, width], images)?;
     Ok(LoadedBatch { images, labels, skipped })
 }
 

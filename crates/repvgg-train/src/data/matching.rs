@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use repvgg::classify::Outputs;
 use repvgg::error::{Problem, expected};
 use repvgg::{Error, Model, Result};
 
@@ -26,11 +27,12 @@ impl Matching {
     /// # Errors
     /// When the model does not have one of the classes, or which one it is cannot be known. The error's place is `place`.
     pub(super) fn of(model: &Model, names: &[String], order: &[String], place: &Path) -> Result<Self> {
+        let classes = Outputs::of(model.graph()).classes(model.classes());
         let numbers: Option<Vec<usize>> = names.iter().map(|name| number(name)).collect();
         let matching = match numbers {
             _ if !model.labels.is_empty() && !is_counted(&model.labels) => Self::by_name(&model.labels, names),
-            Some(numbers) => Self::by_number(model.classes(), names, numbers),
-            None => Self::by_order(model.classes(), names, order),
+            Some(numbers) => Self::by_number(classes, names, numbers),
+            None => Self::by_order(classes, names, order),
         };
         matching.map_err(|problem| Error::format(place.display(), problem))
     }

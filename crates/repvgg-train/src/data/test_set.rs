@@ -27,6 +27,8 @@ pub struct TestSet {
     pub labels: Vec<String>,
     /// The images.
     pub images: Arc<dyn Dataset>,
+    /// The side in pixels of all images, if they are known to be squares of one size.
+    pub side: Option<usize>,
     /// What was found and assumed, in sentences.
     pub remarks: Vec<String>,
     /// Reasons why the accuracy may not be that on new images, in sentences.
@@ -57,13 +59,14 @@ impl TestSet {
             remarks.push(format!("the images are of {} of the model's {} classes", classes.len(), labels.len()));
         }
         let images = Arc::new(Relabelled { dataset: judged.images, classes });
-        Ok(Self { labels, images, remarks, warnings: judged.warnings })
+        Ok(Self { labels, images, side: judged.side, remarks, warnings: judged.warnings })
     }
 }
 
 /// Images to judge a model on, labelled by their own classes.
 struct Judged {
     images: Arc<dyn Dataset>,
+    side: Option<usize>,
     /// The names of their classes.
     names: Vec<String>,
     /// The names of all classes of the data set, in order.
@@ -78,6 +81,7 @@ impl Judged {
             Place::Complete(data) => {
                 return Ok(Self {
                     images: data.validation,
+                    side: data.side,
                     names: data.labels.clone(),
                     order: data.labels,
                     beside: data.beside,
@@ -107,7 +111,7 @@ impl Judged {
         let images = classes.dataset();
         let known = TrainingData::of(model);
         let warnings = known.and_then(|known| known.warning(&*images)).into_iter().collect();
-        Self { images, names, order, beside, warnings }
+        Self { images, side: None, names, order, beside, warnings }
     }
 
     /// Class folders: the images that the model's training held out, those that `seed` holds out, or all.
@@ -121,7 +125,7 @@ impl Judged {
             }
             let count = images.len();
             beside.remarks.push(format!("judged are the {count} images that training held out with seed {trained}"));
-            return Ok(Self { images, order: names.clone(), names, beside, warnings: Vec::new() });
+            return Ok(Self { images, side: None, order: names.clone(), names, beside, warnings: Vec::new() });
         }
         let images = match seed {
             Some(seed) => split(classes, seed)?.validation,
@@ -143,7 +147,8 @@ impl Judged {
                 images.len()
             )),
         };
-        Ok(Self { images, order: names.clone(), names, beside, warnings: warning.into_iter().collect() })
+        let warnings = warning.into_iter().collect();
+        Ok(Self { images, side: None, order: names.clone(), names, beside, warnings })
     }
 }
 

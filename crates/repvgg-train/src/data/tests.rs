@@ -33,7 +33,7 @@ fn the_built_in_set_loads_in_batches() {
     let data = open(BUILT_IN, 3).unwrap();
     assert_eq!((data.train.len(), data.validation.len(), data.labels.len()), (6000, 1200, 12));
     assert_eq!(data.fingerprint().unwrap(), open(BUILT_IN, 4).unwrap().fingerprint().unwrap());
-    let preprocessing = repvgg::image::Preprocessing { size: 32, crop_fraction: 1.0, ..Default::default() };
+    let preprocessing = repvgg::image::Preprocessing { size: [32; 2], crop_fraction: 1.0, ..Default::default() };
     let order = epoch_order(3, 0, data.train.len());
     let settings = LoaderSettings {
         seed: 3,

@@ -49,14 +49,19 @@ impl Config {
     /// When a setting does not fit. The error names the first one.
     pub(crate) fn check(&self, data: &Data) -> Result<()> {
         self.preprocessing.check()?;
-        self.recipe.check(self.preprocessing.size)?;
+        let [size, width] = self.preprocessing.size;
+        if size != width {
+            let problem = expected("a square input").found(format_args!("{size}x{width} pixels"));
+            return Err(Error::spec("size", problem));
+        }
+        self.recipe.check(size)?;
         self.preprocessing.check_channels(self.architecture.input_channels())?;
         if self.labels != data.labels || self.labels.len() != self.architecture.classes() {
             let problem =
                 expected(format_args!("the {} classes of the data", data.labels.len())).found(self.labels.len());
             return Err(Error::spec("labels", problem));
         }
-        self.architecture.training_graph()?.shapes([self.preprocessing.size; 2])?;
+        self.architecture.training_graph()?.shapes(self.preprocessing.size)?;
         Ok(())
     }
 

@@ -156,7 +156,8 @@ impl Setup {
         let pretrained = self.pretrained.as_ref().map(|pretrained| &pretrained.model.preprocessing);
         let base = pretrained.cloned().unwrap_or_default();
         let pretrained_size = pretrained.map(|preprocessing| preprocessing.size);
-        let size = self.size.or(data.side).or(pretrained_size).unwrap_or(self.recipe.size);
+        let given = self.size.or(data.side).map(|side| [side; 2]);
+        let size = given.or(pretrained_size).unwrap_or([self.recipe.size; 2]);
         let crop_fraction = if data.side.is_some() { 1.0 } else { base.crop_fraction };
         Preprocessing { size, crop_fraction, ..base }.for_channels(channels)
     }

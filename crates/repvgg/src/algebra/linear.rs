@@ -9,7 +9,7 @@ use repvgg_kernels::Geometry;
 
 use super::{Affine, parameter};
 use crate::error::Problem;
-use crate::graph::{Conv2d, LEAST_NORM, Node, Op};
+use crate::graph::{Conv2d, LEAST_NORM, Node, Op, WINDOW_LIMIT};
 use crate::{Tensor, Weights};
 
 /// A linear map of activations: a convolution with a bias, in double precision.
@@ -77,26 +77,26 @@ pub(crate) fn then_geometry(first: &Geometry, second: &Geometry, first_has_bias:
     let mut composed = Geometry { out_channels: second.out_channels, ..*first };
     composed.groups = gcd(first.groups, second.groups);
     for axis in 0..2 {
-        let reach = |geometry: &Geometry| (geometry.kernel[axis] - 1) * geometry.dilation[axis];
         let step = first.stride[axis];
         composed.stride[axis] = step * second.stride[axis];
         composed.padding[axis] = first.padding[axis] + step * second.padding[axis];
-        match (reach(first), reach(second)) {
+        match (reach(first, axis), reach(second, axis)) {
             (_, 0) => {}
             (0, _) => {
                 composed.kernel[axis] = second.kernel[axis];
                 composed.dilation[axis] = second.dilation[axis] * step;
             }
             (a, b) => {
-                composed.kernel[axis] = a + b * step + 1;
-                composed.dilation[axis] = 1;
+                composed.dilation[axis] = gcd(first.dilation[axis], second.dilation[axis] * step);
+                composed.kernel[axis] = (a + b * step) / composed.dilation[axis] + 1;
             }
         }
     }
-    Ok(composed)
+    within_window(composed)
 }
 
-/// The geometry of the sum of two convolutions of the same input.
+/// The geometry of the sum of two convolutions of the same input. Its taps lie on the coarsest grid that holds those of both:
+/// a 3×3 kernel and one dilated by 2 are one 5×5 kernel.
 pub(crate) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfusable> {
     if (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels) {
         return refuse(format!(
@@ -109,24 +109,44 @@ pub(crate) fn sum_geometry(a: &Geometry, b: &Geometry) -> Result<Geometry, Unfus
     }
     let mut sum = Geometry { groups: gcd(a.groups, b.groups), ..*a };
     for axis in 0..2 {
-        let (large, small) = if a.kernel[axis] >= b.kernel[axis] { (a, b) } else { (b, a) };
-        let (r, small_r) = (large.kernel[axis], small.kernel[axis]);
-        if small_r > 1 && large.dilation[axis] != small.dilation[axis] {
-            return refuse(format!("branches have dilations {:?} and {:?}", a.dilation, b.dilation));
-        }
-        let margin = (r - small_r) * large.dilation[axis];
-        let centred = (r - small_r) % 2 == 0 && large.padding[axis] == small.padding[axis] + margin / 2;
-        if !centred {
+        let (large, small) = if reach(a, axis) >= reach(b, axis) { (a, b) } else { (b, a) };
+        // Equal borders on both sides, which are equal sizes of both outputs.
+        let border = large.padding[axis].checked_sub(small.padding[axis]);
+        let Some(border) = border.filter(|border| 2 * border == reach(large, axis) - reach(small, axis)) else {
             return refuse(format!(
-                "kernels {:?} padded by {:?} and {:?} padded by {:?} are not centred on each other",
-                a.kernel, a.padding, b.kernel, b.padding
+                "kernels {} and {} are not centred on each other",
+                describe_window(a),
+                describe_window(b)
             ));
-        }
-        sum.kernel[axis] = r;
+        };
+        let step = |geometry: &Geometry| if geometry.kernel[axis] > 1 { geometry.dilation[axis] } else { 0 };
+        sum.dilation[axis] = gcd(gcd(step(large), step(small)), border).max(1);
+        sum.kernel[axis] = reach(large, axis) / sum.dilation[axis] + 1;
         sum.padding[axis] = large.padding[axis];
-        sum.dilation[axis] = large.dilation[axis];
     }
-    Ok(sum)
+    within_window(sum)
+}
+
+/// Input pixels from the first tap to the last.
+fn reach(geometry: &Geometry, axis: usize) -> usize {
+    (geometry.kernel[axis] - 1) * geometry.dilation[axis]
+}
+
+/// The kernel and what differs from the defaults of its padding and dilation.
+fn describe_window(geometry: &Geometry) -> String {
+    let dilated = match geometry.dilation {
+        [1, 1] => String::new(),
+        dilation => format!(" dilated by {dilation:?}"),
+    };
+    format!("{:?}{dilated} padded by {:?}", geometry.kernel, geometry.padding)
+}
+
+/// Refuses a kernel with more rows or columns than any convolution may have.
+fn within_window(geometry: Geometry) -> Result<Geometry, Unfusable> {
+    if geometry.kernel.iter().any(|&extent| extent > WINDOW_LIMIT) {
+        return refuse(format!("a single kernel would be {:?}, larger than {WINDOW_LIMIT}", geometry.kernel));
+    }
+    Ok(geometry)
 }
 
 impl LinearConv {
@@ -184,7 +204,7 @@ impl LinearConv {
     /// The same map with its kernel zero-padded to the size and groups of `target`.
     ///
     /// # Errors
-    /// When the kernel cannot be centred in the larger one.
+    /// As [`sum`](Self::sum).
     pub fn pad_to(&self, target: &Geometry) -> Result<Self, Unfusable> {
         let geometry = sum_geometry(&self.geometry, target)?;
         let mut padded = Self::zero(geometry);
@@ -195,7 +215,7 @@ impl LinearConv {
     /// The sum of two convolutions of the same input.
     ///
     /// # Errors
-    /// When their strides, dilations or alignments differ.
+    /// When their strides differ, or they are not centred on each other.
     pub fn sum(&self, other: &Self) -> Result<Self, Unfusable> {
         let mut sum = self.pad_to(&other.geometry)?;
         sum.accumulate(other);
@@ -232,15 +252,20 @@ impl LinearConv {
         group * per_group..(group + 1) * per_group
     }
 
-    /// Adds `branch`, its kernel centred in this one.
+    /// Adds `branch`, its taps at their places in this kernel.
     fn accumulate(&mut self, branch: &Self) {
         let [height, width] = branch.geometry.kernel;
-        let [top, left] = [0, 1].map(|axis| (self.geometry.kernel[axis] - branch.geometry.kernel[axis]) / 2);
+        let place = |axis: usize, tap: usize| {
+            let border = self.geometry.padding[axis] - branch.geometry.padding[axis];
+            (border + tap * branch.geometry.dilation[axis]) / self.geometry.dilation[axis]
+        };
+        let rows: Vec<usize> = (0..height).map(|tap| place(0, tap)).collect();
+        let columns: Vec<usize> = (0..width).map(|tap| place(1, tap)).collect();
         for k in 0..self.geometry.out_channels {
             for c in branch.inputs_of(k) {
-                for r in 0..height {
-                    for s in 0..width {
-                        let target = self.index(k, c, top + r, left + s);
+                for (r, &row) in rows.iter().enumerate() {
+                    for (s, &column) in columns.iter().enumerate() {
+                        let target = self.index(k, c, row, column);
                         self.kernel[target] += branch.kernel[branch.index(k, c, r, s)];
                     }
                 }

@@ -168,7 +168,7 @@ fn compare_logits(
         Inputs::Files { files, orientation } => {
             models[0].check_images()?;
             let preprocessing = &models[0].preprocessing;
-            let mut pair = Pair::new(models, &engine, [preprocessing.size; 2])?;
+            let mut pair = Pair::new(models, &engine, preprocessing.size)?;
             pair.run(files.len(), progress, |index, batch| {
                 let decoded = image::read(&files[index], orientation)?;
                 batch.extend_from_slice(preprocessing.apply(&decoded.image).data());
@@ -233,12 +233,12 @@ fn first_choice(logits: &[f32]) -> Option<usize> {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))
 }
 
-/// Compares two models part by part; `size` is the side in pixels of the random images on which whole networks run in
+/// Compares two models part by part; `size`, `[H, W]`, is that of the random images on which whole networks run in
 /// double precision. `progress` is called after each region.
 ///
 /// # Errors
 /// When a graph cannot be built or cannot take images of this size.
-pub fn compare_parts(models: [&Model; 2], size: usize, progress: impl FnMut(RegionProgress<'_>)) -> Result<Parts> {
+pub fn compare_parts(models: [&Model; 2], size: [usize; 2], progress: impl FnMut(RegionProgress<'_>)) -> Result<Parts> {
     let [a, b] = models;
     let (training, plain) = match (a.form(), b.form()) {
         (Form::Training, Form::Plain) => (a, b),

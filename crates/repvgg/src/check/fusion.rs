@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use repvgg_kernels::Geometry;
+
 use crate::algebra::Affine;
 use crate::error::expected;
 use crate::fuse::{Fusion, Region};
-use crate::graph::{Conv2d, Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op};
 use crate::interpret::{interpret, logits, magnitudes};
 use crate::random::Normal;
 use crate::{Error, Form, Model, Result, Tensor, Weights};
@@ -44,13 +46,13 @@ impl CheckedFusion {
 
 /// Fuses `model` and compares every region and the whole network with the training form ([`verify`]).
 ///
-/// The whole network runs on images `[2, C, size, size]`; [`image_size`](super::image_size) suggests a size. `progress` is
+/// The whole network runs on images `[2, C, H, W]` of `size`; [`image_size`](super::image_size) suggests a size. `progress` is
 /// called after each region.
 ///
 /// # Errors
 /// When the model is already in plain form, its weights do not fuse, or it cannot take images of this size.
 /// [`CheckedFusion::accept`] reports a fusion that is not exact.
-pub fn fuse(model: &Model, size: usize, progress: impl FnMut(RegionProgress<'_>)) -> Result<CheckedFusion> {
+pub fn fuse(model: &Model, size: [usize; 2], progress: impl FnMut(RegionProgress<'_>)) -> Result<CheckedFusion> {
     if model.form() == Form::Plain {
         return Err(Error::fuse(model.name(), "already in plain form, there is nothing to fuse"));
     }
@@ -130,7 +132,7 @@ impl FusionReport {
 
 /// Compares `fused`, the result of [`Fusion::apply`], with the training form's `weights` on seeded random inputs.
 ///
-/// Each region runs on random activations, the whole network on images `[2, C, size, size]`. `progress` is called after
+/// Each region runs on random activations, the whole network on images `[2, C, H, W]` of `size`. `progress` is called after
 /// each region.
 ///
 /// # Errors
@@ -139,7 +141,7 @@ pub fn verify(
     fusion: &Fusion,
     weights: &Weights,
     fused: &Weights,
-    size: usize,
+    size: [usize; 2],
     mut progress: impl FnMut(RegionProgress<'_>),
 ) -> Result<FusionReport> {
     let mut noise = Normal::new(0x5eed);
@@ -150,7 +152,7 @@ pub fn verify(
         progress(RegionProgress { region: &report, done: regions.len() + 1, total });
         regions.push(report);
     }
-    let network_input = [2, fusion.original().input_channels(), size, size];
+    let network_input = [2, fusion.original().input_channels(), size[0], size[1]];
     let input = normal(network_input.to_vec(), &mut noise);
     let expected = logits(fusion.original(), weights, &input)?;
     let found = logits(fusion.graph(), fused, &input)?;
@@ -180,7 +182,8 @@ fn verify_region(
     fused: &Weights,
     noise: &mut Normal,
 ) -> Result<RegionReport> {
-    let input = normal(vec![1, region.geometry.in_channels, REGION_INPUT[0], REGION_INPUT[1]], noise);
+    let [height, width] = if let Op::Linear(_) = region.op { [1, 1] } else { region_input(&region.geometry) };
+    let input = normal(vec![1, region.geometry.in_channels, height, width], noise);
     let branches = branches(graph, region);
     let single = single(region);
     let value = |graph: &Graph, weights: &Weights| last(interpret(graph, weights, &input)?);
@@ -204,6 +207,14 @@ fn verify_region(
     })
 }
 
+/// [`REGION_INPUT`], enlarged where the kernel would not fit.
+fn region_input(geometry: &Geometry) -> [usize; 2] {
+    [0, 1].map(|axis| {
+        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+        REGION_INPUT[axis].max((reach + 2).saturating_sub(2 * geometry.padding[axis]))
+    })
+}
+
 /// The region's nodes as a separate graph.
 fn branches(graph: &Graph, region: &Region) -> Graph {
     let mut subgraph = Graph::new();
@@ -222,8 +233,7 @@ fn branches(graph: &Graph, region: &Region) -> Graph {
 fn single(region: &Region) -> Graph {
     let mut subgraph = Graph::new();
     let input = subgraph.add("input", Op::Input { channels: region.geometry.in_channels }, &[]);
-    let conv = Conv2d { geometry: region.geometry, bias: true };
-    let output = subgraph.add(region.name.clone(), Op::Conv2d(conv), &[input]);
+    let output = subgraph.add(region.name.clone(), region.op.clone(), &[input]);
     subgraph.output("main", output);
     subgraph
 }

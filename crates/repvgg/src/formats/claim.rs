@@ -7,14 +7,15 @@ use crate::weights::Shapes;
 use crate::zoo::RepVgg;
 use crate::{Error, Graph, Result, Specification};
 
-/// Whether the strides of a network are known. Weights alone do not reveal them.
+/// Whether the strides of a network, and ε of its batch norms, are known. Weights alone do not reveal them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strides {
     Known,
     Assumed,
 }
 
-/// Checks that the RepVGG found in a file is the claimed one. Returns it with the claimed name and strides.
+/// Checks that the RepVGG found in a file is the claimed one. Returns it with the claimed name and strides, and with the claimed ε
+/// unless the file states its own.
 ///
 /// # Errors
 /// When the layers differ, or the strides are known and differ.
@@ -29,8 +30,8 @@ pub(super) fn reconcile(found: &Specification, claimed: &Specification, strides:
         let difference = [spec.strides, other.strides].map(|strides| format!("strides {strides:?}"));
         return Err(mismatch(difference, found.name(), claimed));
     }
-    let (name, strides) = (other.name.clone(), other.strides);
-    Ok(RepVgg { name, strides, ..spec.clone() }.into())
+    let eps = if strides == Strides::Known { spec.eps } else { other.eps };
+    Ok(RepVgg { name: other.name.clone(), strides: other.strides, eps, ..spec.clone() }.into())
 }
 
 /// Checks that the graph of `network` is a form of the claimed one. Returns `claimed` with the network's number of classes.

@@ -29,7 +29,7 @@ pub enum Dialect {
 }
 
 /// The names of a block's parts: official, timm, mmpretrain.
-const PARTS: [[&str; 3]; 8] = [
+pub(super) const PARTS: [[&str; 3]; 8] = [
     ["rbr_dense.conv", "conv_kxk.conv", "branch_3x3.conv"],
     ["rbr_dense.bn", "conv_kxk.bn", "branch_3x3.norm"],
     ["rbr_1x1.conv", "conv_1x1.conv", "branch_1x1.conv"],
@@ -132,6 +132,40 @@ impl Dialect {
         let row = PARTS.iter().find(|row| row[0] == part)?;
         Some(format!("{block}.{}.{leaf}", row[self as usize]))
     }
+}
+
+/// The parts of a MobileOne block under the authors' names and timm's, which its graph has.
+const MOBILEONE: [[&str; 2]; 5] = [
+    ["rbr_skip", "identity"],
+    ["rbr_scale", "conv_scale"],
+    ["rbr_conv", "conv_kxk"],
+    ["se.reduce", "attn.fc1"],
+    ["se.expand", "attn.fc2"],
+];
+
+/// Whether the names are those of MobileOne in its authors' code.
+pub(super) fn is_mobileone<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
+    names.any(|name| name.contains(".rbr_conv.0."))
+}
+
+/// Translates a name of MobileOne's authors, without prefixes, into timm's; other names stay.
+pub(super) fn mobileone(name: &str) -> String {
+    let translated = || {
+        if let Some(leaf) = name.strip_prefix("linear.") {
+            return Some(format!("head.fc.{leaf}"));
+        }
+        let (stage, rest) = name.strip_prefix("stage")?.split_once('.')?;
+        let (block, rest) = match stage.parse::<usize>().ok()? {
+            0 => ("stem".to_owned(), rest),
+            stage => {
+                let (index, rest) = rest.split_once('.')?;
+                (format!("stages.{}.{index}", stage - 1), rest)
+            }
+        };
+        let part = MOBILEONE.iter().find_map(|[own, timm]| Some((timm, rest.strip_prefix(own)?)));
+        part.map(|(timm, leaf)| format!("{block}.{timm}{leaf}"))
+    };
+    translated().unwrap_or_else(|| name.to_owned())
 }
 
 /// Strips wrapper prefixes from a name.

@@ -157,7 +157,7 @@ impl Model {
         match self.specification() {
             Some(specification) if specification.repvgg().is_some() => specification.clone(),
             other => {
-                let size = other.map_or(self.preprocessing.size, Specification::image_size);
+                let size = other.map_or(self.side(), Specification::image_size);
                 Specification::from_graph(self.name(), size, self.graph().clone())
             }
         }

@@ -1,31 +1,86 @@
 //! Files written by other programs. The network is inferred from the names and shapes of its parameters.
 
 use super::claim::{Strides, reconcile};
+use super::dialect::{is_mobileone, mobileone};
 use super::names::NamedTensors;
-use super::{Dialect, Stored};
-use crate::image::Preprocessing;
+use super::prefix::{self, Tensors};
+use super::{Dialect, OpenOptions};
+use crate::error::expected;
 use crate::model::{Architecture, Form, Model};
 use crate::weights::Shapes;
 use crate::zoo::{self, RepVgg};
 use crate::{Error, ErrorKind, Result, Specification, Weights};
 
-/// Builds the model of a file that holds only tensors. `claimed` is the specification that the caller expects.
+/// The model of a file that holds only tensors.
+pub(super) struct Recognised {
+    pub(super) model: Model,
+    /// The dialect of the parameter names, if it is a RepVGG.
+    pub(super) dialect: Option<Dialect>,
+    /// The prefix of the parameter names; empty if the network is the whole file.
+    pub(super) prefix: String,
+    /// The names of the tensors that are not part of the network.
+    pub(super) unused: Vec<String>,
+}
+
+/// Builds the model of a file that holds only tensors.
 ///
 /// # Errors
 /// When no network has exactly these parameters, more than one has, or the network is not the claimed one.
-pub(super) fn open_tensors(
-    tensors: Vec<(String, Stored)>,
-    claimed: Option<&Specification>,
-) -> Result<(Model, Option<Dialect>)> {
+pub(super) fn open_tensors(tensors: Tensors, options: &OpenOptions) -> Result<Recognised> {
+    let claimed = options.architecture.as_ref();
+    let prefix = match &options.weights {
+        Some(wanted) => wanted_prefix(&tensors, wanted)?,
+        None if fits(&prefix::shapes_under(&tensors, ""), claimed) => String::new(),
+        None => prefix::locate(&tensors, |shapes| fits(shapes, claimed))?.unwrap_or_default(),
+    };
+    let (tensors, unused) = prefix::split(tensors, &prefix);
     let (tensors, network) = recognise(tensors, claimed)?;
-    let size = network.specification.as_ref().map_or(Preprocessing::default().size, Specification::image_size);
+    let network = match options.epsilon {
+        Some(epsilon) => network.with_epsilon(epsilon)?,
+        None => network,
+    };
+    let size = network.image_size();
     let dialect = tensors.dialect;
     let weights = tensors.into_parameters(&network.graph)?;
-    Ok((network.into_model(weights, size), dialect))
+    Ok(Recognised { model: network.into_model(weights, size), dialect, prefix, unused })
+}
+
+/// The prefix that the caller names, with or without the last dot.
+fn wanted_prefix(tensors: &Tensors, wanted: &str) -> Result<String> {
+    let prefix = if wanted.is_empty() || wanted.ends_with('.') { wanted.to_owned() } else { format!("{wanted}.") };
+    if tensors.iter().any(|(name, _)| name.starts_with(&prefix)) {
+        return Ok(prefix);
+    }
+    let problem = expected("a prefix of the names in the file").found(wanted);
+    let example = tensors.first().map(|(name, _)| name.as_str()).unwrap_or_default();
+    Err(Error::spec("weights", problem.with_hint(format_args!("its first name is {example}"))))
+}
+
+/// Whether tensors of these names and shapes are exactly the parameters of a network.
+fn fits(shapes: &Shapes, claimed: Option<&Specification>) -> bool {
+    if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
+        let graph = claimed.clone().adapted_to(shapes).training_graph();
+        return graph.is_ok_and(|graph| zoo::has_parameters(&graph, shapes));
+    }
+    let dialect = Dialect::of(shapes.keys().map(String::as_str));
+    let official = |name: &String| dialect.and_then(|dialect| dialect.official(name)).unwrap_or_else(|| name.clone());
+    let translated: Shapes = shapes.iter().map(|(name, shape)| (official(name), shape.clone())).collect();
+    match zoo::infer(&translated) {
+        Ok((spec, form)) => {
+            let network = Architecture::new(spec.into(), form);
+            network.is_ok_and(|network| zoo::has_parameters(&network.graph, &translated))
+        }
+        Err(error) if error.is_ambiguous() => true,
+        Err(_) if is_mobileone(shapes.keys().map(String::as_str)) => {
+            let shapes = shapes.iter().map(|(name, shape)| (mobileone(name), shape.clone())).collect();
+            claimed.is_none() && !zoo::matching(&shapes).is_empty()
+        }
+        Err(_) => claimed.is_none() && !zoo::matching(shapes).is_empty(),
+    }
 }
 
 /// Finds the network whose parameters have these names and shapes: a RepVGG, or another network of the zoo.
-fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) -> Result<(NamedTensors, Architecture)> {
+fn recognise(tensors: Tensors, claimed: Option<&Specification>) -> Result<(NamedTensors, Architecture)> {
     let tensors = NamedTensors::translated(tensors)?;
     if let Some(claimed) = claimed.filter(|claimed| !claimed.is_inferred()) {
         let tensors = tensors.unwrapped();
@@ -38,6 +93,7 @@ fn recognise(tensors: Vec<(String, Stored)>, claimed: Option<&Specification>) ->
             Ok((tensors, Architecture::new(specification, form)?))
         }
         (Ok((spec, form)), None) => Ok((tensors, Architecture::new(spec.into(), form)?)),
+        (Err(error), _) if error.is_ambiguous() => Err(error),
         (Err(error), Some(_)) => Err(tensors.with_file_names(error)),
         (Err(error), None) => {
             let error = tensors.with_file_names(error);

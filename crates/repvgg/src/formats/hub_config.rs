@@ -136,7 +136,7 @@ fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>>
     if !["input_size", "interpolation", "crop_pct", "mean", "std"].iter().any(|key| entry(settings, key).is_some()) {
         return Ok(None);
     }
-    let (channels, size) = entry(settings, "input_size").map_or(Ok((3, 224)), input_size)?;
+    let (channels, size) = entry(settings, "input_size").map_or(Ok((3, [224; 2])), input_size)?;
     if let Some(mode) = entry(settings, "crop_mode").filter(|&mode| mode != "center") {
         return Err(wrong("crop_mode", "\"center\"", mode));
     }
@@ -155,18 +155,14 @@ fn preprocessing(settings: &Map<String, Value>) -> Result<Option<Preprocessing>>
     Ok(Some(preprocessing))
 }
 
-/// C and S of `[C, S, S]`.
-fn input_size(value: &Value) -> Result<(usize, usize)> {
-    let wrong_value = || wrong("input_size", "[channels, size, size]", value);
+/// C and `[H, W]` of `[C, H, W]`.
+fn input_size(value: &Value) -> Result<(usize, [usize; 2])> {
+    let wrong_value = || wrong("input_size", "[channels, height, width]", value);
     let [channels, height, width] = value.as_array().ok_or_else(wrong_value)?.as_slice() else {
         return Err(wrong_value());
     };
     let extent = |value: &Value| value.as_u64().and_then(|extent| usize::try_from(extent).ok()).ok_or_else(wrong_value);
-    let (height, width) = (extent(height)?, extent(width)?);
-    if height != width {
-        return Err(refuse("input_size", expected("a square").found(format_args!("{height} × {width}"))));
-    }
-    Ok((extent(channels)?, height))
+    Ok((extent(channels)?, [extent(height)?, extent(width)?]))
 }
 
 fn interpolation(value: &Value) -> Result<Interpolation> {

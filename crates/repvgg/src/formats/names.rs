@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::dialect::unwrapped;
+use super::dialect::{is_mobileone, mobileone, unwrapped};
 use super::{Dialect, Stored};
 use crate::error::expected;
 use crate::graph::Op;
@@ -51,15 +51,20 @@ impl NamedTensors {
         }
     }
 
-    /// Goes back to the names in the file, without wrapper prefixes.
+    /// Goes back to the names in the file, without wrapper prefixes. Those of MobileOne's authors become timm's.
     pub(super) fn unwrapped(self) -> Self {
         let Self { weights, others, spelling, .. } = self;
-        let own = |name: &str| unwrapped(&spelling[name]).to_owned();
+        let is_mobileone = is_mobileone(spelling.values().map(String::as_str));
+        let named = |original: &str| match is_mobileone {
+            true => mobileone(unwrapped(original)),
+            false => unwrapped(original).to_owned(),
+        };
+        let own = |name: &str| named(&spelling[name]);
         Self {
             weights: weights.into_iter().map(|(name, tensor)| (own(&name), tensor)).collect(),
             dialect: None,
             others: others.into_iter().map(|(name, dtype)| (own(&name), dtype)).collect(),
-            spelling: spelling.values().map(|original| (unwrapped(original).to_owned(), original.clone())).collect(),
+            spelling: spelling.values().map(|original| (named(original), original.clone())).collect(),
             wrapper: spelling.values().next().map_or_else(String::new, |original| wrapper(original, None)),
         }
     }

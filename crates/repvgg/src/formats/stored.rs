@@ -15,3 +15,13 @@ pub enum Stored {
         shape: Vec<usize>,
     },
 }
+
+impl Stored {
+    /// The extent of each axis.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Float(tensor) => tensor.shape(),
+            Self::Other { shape, .. } => shape,
+        }
+    }
+}

@@ -7,15 +7,16 @@ use super::resize::{Interpolation, resize_crop};
 use crate::error::{Problem, expected};
 use crate::{Error, Result, Tensor};
 
-/// The transform from an image to a network's input `[C, S, S]`. It resizes the short side to `⌊size / crop_fraction⌋`, crops
-/// the central square of `size`, and normalises each channel to `(value / 255 − mean) / std`.
+/// The transform from an image to a network's input `[C, H, W]`. It resizes the image, in proportion, to the least size that covers
+/// `⌊size / crop_fraction⌋`, crops the centre of `size`, and normalises each channel to `(value / 255 − mean) / std`.
 ///
 /// Equal to timm's evaluation transform, and to torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` on Pillow images.
 /// `mean` and `std` have three entries (RGB) or one (the Rec. 601 luma of the cropped image).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// The side S of the square that the network reads, in pixels.
-    pub size: usize,
+    /// `[H, W]` of the network's input, in pixels. Serialised as one number if they are equal.
+    #[serde(with = "sides")]
+    pub size: [usize; 2],
     /// The side of the crop divided by the short side of the resized image, in (0, 1].
     pub crop_fraction: f32,
     /// The resampling filter.
@@ -31,7 +32,7 @@ pub struct Preprocessing {
 impl Default for Preprocessing {
     fn default() -> Self {
         Self {
-            size: 224,
+            size: [224; 2],
             crop_fraction: 0.875,
             interpolation: Interpolation::Bilinear,
             mean: vec![0.485, 0.456, 0.406],
@@ -44,6 +45,15 @@ impl Default for Preprocessing {
 const MAX_SIZE: usize = 1 << 13;
 
 impl Preprocessing {
+    /// The usual preprocessing for inputs of `size`: ImageNet's mean and deviation, and its crop for inputs of at least 128 pixels.
+    /// Networks for smaller images are trained on whole images.
+    pub fn usual(size: [usize; 2]) -> Self {
+        const SMALL: usize = 128;
+        let usual = Self::default();
+        let crop_fraction = if size.iter().any(|&side| side < SMALL) { 1.0 } else { usual.crop_fraction };
+        Self { size, crop_fraction, ..usual }
+    }
+
     /// The same preprocessing for a network that reads `channels`: for one channel, three entries become their mean.
     #[must_use]
     pub fn for_channels(mut self, channels: usize) -> Self {
@@ -74,8 +84,8 @@ impl Preprocessing {
     /// finite entries each, with deviations above zero.
     pub fn check(&self) -> Result<()> {
         let refuse = |problem: Problem| Err(Error::spec("preprocessing", problem));
-        if !(1..=MAX_SIZE).contains(&self.size) {
-            return refuse(expected(format_args!("a size of 1 to {MAX_SIZE}")).found(self.size));
+        if let Some(side) = self.size.iter().find(|side| !(1..=MAX_SIZE).contains(*side)) {
+            return refuse(expected(format_args!("a size of 1 to {MAX_SIZE}")).found(side));
         }
         if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
             return refuse(expected("a crop fraction above 0 and at most 1").found(self.crop_fraction));
@@ -101,41 +111,56 @@ impl Preprocessing {
         self.mean.len()
     }
 
-    /// The number of values of one input, `C · S · S`.
+    /// The number of values of one input, `C · H · W`.
     pub fn elements(&self) -> usize {
-        self.channels() * self.size * self.size
+        self.channels() * self.size[0] * self.size[1]
     }
 
-    /// The short side of the resized image, `⌊size / crop_fraction⌋`.
-    pub(crate) fn short_side(&self) -> u64 {
+    /// The size `⌊size / crop_fraction⌋` that the resized image covers, `[H, W]`.
+    pub(crate) fn covered(&self) -> [u64; 2] {
         // timm floors the quotient. In `f32`, because 0.8 as `f32`, widened, is above 0.8 and would lose a pixel.
-        ((self.size as f32 / self.crop_fraction) as u64).max(self.size as u64)
+        self.size.map(|side| ((side as f32 / self.crop_fraction) as u64).max(side as u64))
     }
 
-    /// Resizes and crops an image to `[S, S, 3]`.
+    /// The size of the whole resized image, `[H, W]`, for an image of `size`.
+    fn resized(&self, [height, width]: [u64; 2]) -> [u64; 2] {
+        let [rows, columns] = self.covered();
+        // Equal sides are torchvision's and timm's case, where the short side is exact and the long side rounded down.
+        if rows == columns {
+            let short = height.min(width);
+            return [rows * height / short, rows * width / short];
+        }
+        // timm's `ResizeKeepRatio`: the axis that needs the larger factor is exact, the other rounded.
+        let factor = (rows as f64 / height as f64).max(columns as f64 / width as f64);
+        let scaled = |extent: u64, least: u64| ((extent as f64 * factor).round_ties_even() as u64).max(least);
+        [scaled(height, rows), scaled(width, columns)]
+    }
+
+    /// Resizes and crops an image to `[H, W, 3]`.
     ///
     /// # Panics
     /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
-        let (size, short) = (self.size as u64, self.short_side());
-        let [width, height] = [image.width(), image.height()].map(u64::from);
+        let [height, width] = [image.height(), image.width()].map(u64::from);
         assert!(width > 0 && height > 0, "the image has at least one pixel");
-        let full = [width, height].map(|extent| short * extent / width.min(height));
-        let start = full.map(|extent| ((extent - size) as f64 / 2.0).round_ties_even() as u64);
-        resize_crop(image, full, start, self.size as u32, self.interpolation)
+        let [rows, columns] = self.resized([height, width]);
+        let start = |full: u64, side: usize| ((full - side as u64) as f64 / 2.0).round_ties_even() as u64;
+        let origin = [start(columns, self.size[1]), start(rows, self.size[0])];
+        let size = [self.size[1], self.size[0]].map(|side| side as u32);
+        resize_crop(image, [columns, rows], origin, size, self.interpolation)
     }
 
-    /// The network input `[C, S, S]` of an image.
+    /// The network input `[C, H, W]` of an image.
     ///
     /// # Panics
     /// When [`check`](Self::check) would refuse the settings, or the image has no pixel.
     pub fn apply(&self, image: &RgbImage) -> Tensor {
-        let mut input = Tensor::full([self.channels(), self.size, self.size], 0.0);
+        let mut input = Tensor::full([self.channels(), self.size[0], self.size[1]], 0.0);
         self.apply_into(image, input.data_mut());
         input
     }
 
-    /// Writes the network input `[C, S, S]` of an image to `out`, for example a slot of a batch.
+    /// Writes the network input `[C, H, W]` of an image to `out`, for example a slot of a batch.
     ///
     /// # Panics
     /// As [`apply`](Self::apply), and when `out` does not hold [`elements`](Self::elements) values.
@@ -143,16 +168,40 @@ impl Preprocessing {
         normalise(&self.crop(image), &self.mean, &self.std, out);
     }
 
-    /// The network inputs `[N, C, S, S]` of `images`.
+    /// The network inputs `[N, C, H, W]` of `images`.
     ///
     /// # Panics
     /// As [`apply`](Self::apply).
     pub fn batch(&self, images: &[RgbImage]) -> Tensor {
-        let mut inputs = Tensor::full([images.len(), self.channels(), self.size, self.size], 0.0);
+        let mut inputs = Tensor::full([images.len(), self.channels(), self.size[0], self.size[1]], 0.0);
         for (image, slot) in images.iter().zip(inputs.data_mut().chunks_exact_mut(self.elements())) {
             self.apply_into(image, slot);
         }
         inputs
+    }
+}
+
+/// The serialised form of `[H, W]`: one number if they are equal.
+mod sides {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Sides {
+        Square(usize),
+        Rectangle([usize; 2]),
+    }
+
+    pub(super) fn serialize<S: Serializer>(size: &[usize; 2], serializer: S) -> Result<S::Ok, S::Error> {
+        let sides = if size[0] == size[1] { Sides::Square(size[0]) } else { Sides::Rectangle(*size) };
+        sides.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[usize; 2], D::Error> {
+        Ok(match Sides::deserialize(deserializer)? {
+            Sides::Square(side) => [side; 2],
+            Sides::Rectangle(size) => size,
+        })
     }
 }
 

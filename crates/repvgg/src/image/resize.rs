@@ -19,6 +19,19 @@ pub enum Interpolation {
     Bicubic,
 }
 
+impl Interpolation {
+    /// Every filter.
+    pub const ALL: [Self; 2] = [Self::Bilinear, Self::Bicubic];
+
+    /// The filter's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+        }
+    }
+}
+
 /// A rectangle of an image in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelRect {
@@ -59,23 +72,23 @@ pub fn resize(
     resample(&cropped, columns, rows, interpolation)
 }
 
-/// The square of `side` pixels at `start`, `[left, top]`, of the image [resized](resize) to `full`, `[width, height]`.
+/// The rectangle of `size`, `[width, height]`, at `start`, `[left, top]`, of the image [resized](resize) to `full`, `[width, height]`.
 ///
-/// Computes only that square: a strip of 1 × 60,000 pixels resized to a short side of 256 would have four billion pixels.
+/// Computes only that rectangle: a strip of 1 × 60,000 pixels resized to a short side of 256 would have four billion pixels.
 pub(super) fn resize_crop(
     image: &RgbImage,
     full: [u64; 2],
     start: [u64; 2],
-    side: u32,
+    size: [u32; 2],
     interpolation: Interpolation,
 ) -> RgbImage {
-    let span = |length: u32, full: u64, start: u64| {
+    let span = |length: u32, full: u64, start: u64, side: u32| {
         let scale = f64::from(length) / full as f64;
         let start = start as f64 * scale;
         Span { start, length: (f64::from(side) * scale).min(f64::from(length) - start), out: side }
     };
-    let columns = span(image.width(), full[0], start[0]);
-    let rows = span(image.height(), full[1], start[1]);
+    let columns = span(image.width(), full[0], start[0], size[0]);
+    let rows = span(image.height(), full[1], start[1], size[1]);
     resample(&view(image), columns, rows, interpolation)
 }
 

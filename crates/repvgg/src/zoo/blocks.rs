@@ -83,6 +83,11 @@ impl BlockKind {
         BLOCKS.iter().find(|block| block.name.eq_ignore_ascii_case(name)).map(Self)
     }
 
+    /// All kinds, in the order of [`BLOCKS`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        BLOCKS.iter().map(Self)
+    }
+
     /// The row of [`BLOCKS`].
     pub fn block(self) -> &'static NamedBlock {
         self.0

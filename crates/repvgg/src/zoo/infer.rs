@@ -1,10 +1,10 @@
 //! Infers the network of a checkpoint from the names and shapes of its parameters.
 
-use super::{FAMILIES, RepVgg, Specification, SqueezeExcite, VARIANTS};
+use super::{BlockKind, FAMILIES, RepVgg, Specification, SqueezeExcite, VARIANTS};
 use crate::error::expected;
 use crate::model::Form;
 use crate::weights::Shapes;
-use crate::{Error, Graph, Result};
+use crate::{Error, ErrorKind, Graph, Result};
 
 /// Finds the published networks, other than RepVGGs, whose parameters have exactly these names and shapes. The number of
 /// classes may differ.
@@ -15,7 +15,7 @@ pub(crate) fn matching(shapes: &Shapes) -> Vec<Specification> {
 }
 
 /// Whether a graph's parameters have exactly these names and shapes; PyTorch's batch counters are allowed as well.
-fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
+pub(crate) fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
     let mut count = 0;
     let fits = graph.parameters().all(|(name, parameter)| {
         count += 1;
@@ -33,7 +33,7 @@ fn has_parameters(graph: &Graph, shapes: &Shapes) -> bool {
 /// # Errors
 /// When the names are not those of a RepVGG, or no choice of depths, widths and groups explains the shapes.
 pub(crate) fn infer(shapes: &Shapes) -> Result<(RepVgg, Form)> {
-    let branches = |name: &str| name.contains(".rbr_dense.") || name.contains(".rbr_1x1.");
+    let branches = |name: &str| BRANCHES.iter().any(|branch| name.contains(branch));
     let of_training = shapes.keys().find(|name| branches(name));
     let of_plain = shapes.keys().find(|name| name.contains(".rbr_reparam."));
     let form = match (of_training, of_plain) {
@@ -52,10 +52,42 @@ pub(crate) fn infer(shapes: &Shapes) -> Result<(RepVgg, Form)> {
         }
     };
     let spec = Stages { shapes, form }.spec()?;
+    let block = if form == Form::Training { block(&spec, shapes)? } else { spec.block };
     let known = VARIANTS.iter().map(super::Variant::spec).find(|known| spec.differs_from(known).is_none());
-    let name = known.map_or_else(|| "custom".to_owned(), |known| known.name);
-    Ok((RepVgg { name, ..spec }, form))
+    let name = match (known, block == BlockKind::default()) {
+        (Some(known), true) => known.name,
+        (Some(known), false) => format!("{}:{}", known.name, block.block().name),
+        (None, _) => "custom".to_owned(),
+    };
+    Ok((RepVgg { name, block, ..spec }, form))
 }
+
+/// The kind of block whose parameters have exactly these names and shapes; RepVGG's own if none has, so that an error can name
+/// what is missing.
+///
+/// # Errors
+/// When several kinds have the same parameters, and RepVGG's own is not one of them.
+fn block(spec: &RepVgg, shapes: &Shapes) -> Result<BlockKind> {
+    let fits = |block: &BlockKind| {
+        let graph = RepVgg { block: *block, ..spec.clone() }.training_graph();
+        graph.is_ok_and(|graph| has_parameters(&graph, shapes))
+    };
+    let mut fitting = BlockKind::all().filter(fits);
+    let Some(first) = fitting.next() else { return Ok(BlockKind::default()) };
+    if first == BlockKind::default() {
+        return Ok(first);
+    }
+    let others = fitting.map(|block| block.block().name).collect::<Vec<_>>();
+    if others.is_empty() {
+        return Ok(first);
+    }
+    let names = [&[first.block().name], &others[..]].concat().join(", ");
+    let problem = format!("ambiguous: blocks of the kinds {names} have parameters of the same names and shapes");
+    Err(Error::new(ErrorKind::Ambiguous, problem).within("architecture"))
+}
+
+/// Parts of the names of a training form's branches.
+const BRANCHES: [&str; 4] = [".rbr_dense.", ".rbr_1x1.", ".square_conv.", ".dbb_origin."];
 
 /// A checkpoint's blocks by their official names.
 struct Stages<'a> {
@@ -127,7 +159,9 @@ impl Stages<'_> {
     /// The suffixes of a block's kernels, the most informative first.
     fn kernels(&self) -> &'static [&'static str] {
         match self.form {
-            Form::Training => &["rbr_dense.conv.weight", "rbr_1x1.conv.weight"],
+            Form::Training => {
+                &["rbr_dense.conv.weight", "rbr_1x1.conv.weight", "square_conv.weight", "dbb_origin.conv.weight"]
+            }
             Form::Plain => &["rbr_reparam.weight"],
         }
     }

@@ -110,6 +110,9 @@ pub struct RepVgg {
     pub input_channels: usize,
     /// Stride of the first block of stages 0 to 4; `[1, 1, 2, 2, 2]` suits images of 32×32.
     pub strides: [usize; 5],
+    /// ε of every batch norm.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub eps: f64,
 }
 
 impl Default for RepVgg {
@@ -127,8 +130,17 @@ impl Default for RepVgg {
             classes: 1000,
             input_channels: 3,
             strides: [2; 5],
+            eps: EPS,
         }
     }
+}
+
+/// PyTorch's ε of batch norms.
+const EPS: f64 = 1e-5;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_usual(eps: &f64) -> bool {
+    *eps == EPS
 }
 
 fn is_full(block: &BlockKind) -> bool {
@@ -150,8 +162,8 @@ impl RepVgg {
         [stem, scaled(64, w1), scaled(128, w2), scaled(256, w3), scaled(512, w4)]
     }
 
-    /// Describes the first difference between the layers of `self` and `other`, with the value of each. Names, strides, classes
-    /// and input channels are not compared.
+    /// Describes the first difference between the layers of `self` and `other`, with the value of each. Names, strides, classes,
+    /// input channels and ε are not compared.
     pub fn differs_from(&self, other: &Self) -> Option<[String; 2]> {
         let describe = |spec: &Self| {
             [
@@ -197,6 +209,9 @@ impl RepVgg {
         }
         if let Some(stride) = self.strides.iter().find(|stride| !(1..=8).contains(*stride)) {
             return invalid("strides", count(8).found(stride));
+        }
+        if !(self.eps.is_finite() && self.eps >= 0.0) {
+            return invalid("eps", expected("a finite number of at least 0").found(self.eps));
         }
         if self.auxiliary_heads && self.depths[2] < 2 {
             return invalid("depths", expected("at least two blocks in stage 3, which auxiliary heads split").found(1));
@@ -284,7 +299,7 @@ impl RepVgg {
         for (stage, x, channels) in auxiliary {
             self.add_auxiliary_head(&mut graph, &format!("{stage}_aux"), x, channels);
         }
-        Ok(graph)
+        Ok(graph.with_eps(self.eps))
     }
 
     /// `y = ReLU(SE(block(x)))`, or `SE(ReLU(block(x)))` (Sect. 3.2).

@@ -39,7 +39,7 @@ impl Dataset for NumberedImages {
 }
 
 fn settings(batches: Vec<Vec<usize>>, unreadable: Unreadable, workers: usize) -> LoaderSettings {
-    let preprocessing = Preprocessing { size: 4, ..Preprocessing::default() };
+    let preprocessing = Preprocessing { size: [4; 2], ..Preprocessing::default() };
     LoaderSettings {
         seed: 5,
         epoch: 2,

@@ -1,15 +1,15 @@
-//! The names that a pickle may mention. Nothing is ever called: a name only determines how its arguments are interpreted.
+//! The names that a pickle mentions. Nothing is ever called: a name only determines how its arguments are interpreted.
 
 use super::element::Element;
 
-/// An allowed name, by the meaning of its application.
+/// A name, by the meaning of its application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum Name<'a> {
     /// `OrderedDict` and similar classes: a dictionary.
     Mapping,
     /// `torch.Size`: its argument, a tuple.
     Size,
-    /// `getattr`, which one training framework's logs apply to a class in [`DATA`]; refused for anything else.
+    /// `getattr`, which enumerations and one framework's logs apply to opaque classes; refused for anything else.
     Attribute,
     /// A function that rebuilds a tensor.
     Rebuild(Rebuild),
@@ -19,8 +19,13 @@ pub(super) enum Name {
     Dtype(Element),
     /// `torch.Tensor` or `torch.nn.Parameter`.
     TensorClass,
-    /// Any other plain data, which stays opaque.
-    Data,
+    /// Any other class or function: settings, counters, times, arrays. What it makes is opaque data.
+    Opaque {
+        /// The module of the class or function.
+        module: &'a str,
+        /// Its name there.
+        name: &'a str,
+    },
 }
 
 /// A function that rebuilds a tensor, by its arguments.
@@ -47,6 +52,7 @@ pub(super) enum Unreadable {
     Nested,
     Subclass,
     Device,
+    Unknown,
 }
 
 /// Functions of `torch._utils`.
@@ -66,76 +72,89 @@ const REBUILD: [(&str, Rebuild); 13] = [
     ("_rebuild_device_tensor_from_cpu_tensor", Rebuild::Unreadable(Unreadable::Device)),
 ];
 
-/// Modules and their allowed names for plain data: epochs, losses, settings, arrays and times stored with the weights.
-const DATA: [(&str, &[&str]); 24] = [
-    ("_codecs", &["encode"]),
-    ("argparse", &["Namespace"]),
+/// Functions that run code, programs or files of an attacker's choice. No checkpoint needs them, so a file that mentions one is
+/// refused, although nothing here would call it.
+const UNSAFE: [(&str, &[&str]); 8] = [
     (
         "builtins",
         &[
-            "bool",
-            "bytearray",
-            "bytes",
-            "complex",
-            "float",
-            "frozenset",
-            "int",
-            "list",
-            "long",
-            "object",
-            "range",
-            "set",
-            "slice",
-            "str",
-            "tuple",
-            "unicode",
-            "xrange",
+            "__import__",
+            "breakpoint",
+            "compile",
+            "delattr",
+            "eval",
+            "exec",
+            "globals",
+            "input",
+            "open",
+            "setattr",
+            "vars",
         ],
     ),
-    ("collections", &["Counter", "deque"]),
-    ("copyreg", &["_reconstructor"]),
-    ("datetime", &["date", "datetime", "time", "timedelta", "timezone"]),
-    ("decimal", &["Decimal"]),
-    ("fractions", &["Fraction"]),
-    ("mmengine.logging.history_buffer", &["HistoryBuffer"]),
-    ("numpy", &["dtype", "ndarray"]),
-    ("numpy", &["bool_", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"]),
-    ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
-    ("numpy._core.numeric", &["_frombuffer"]),
-    ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
-    ("numpy.core.numeric", &["_frombuffer"]),
-    ("pathlib", &PATHS),
-    ("pathlib._local", &PATHS),
-    ("torch", &["device"]),
-    ("torch", &["per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric"]),
-    ("torch", &["per_tensor_affine", "per_tensor_symmetric"]),
-    ("torch.serialization", &["_get_layout"]),
-    ("torch.storage", &["TypedStorage", "_TypedStorage"]),
-    ("types", &["SimpleNamespace"]),
-    ("uuid", &["UUID"]),
+    ("_io", &["FileIO", "open"]),
+    ("io", &["FileIO", "open"]),
+    ("numpy", &["load"]),
+    ("torch", &["load"]),
+    ("torch._utils", &["_import_dotted_name"]),
+    ("torch.serialization", &["load"]),
+    ("torch.storage", &["_load_from_bytes"]),
 ];
 
-const PATHS: [&str; 6] = ["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"];
+/// Packages that only give access to the system.
+const UNSAFE_PACKAGES: [&str; 23] = [
+    "_posixsubprocess",
+    "asyncio",
+    "code",
+    "commands",
+    "ctypes",
+    "http",
+    "importlib",
+    "multiprocessing",
+    "nt",
+    "os",
+    "pickle",
+    "pip",
+    "platform",
+    "posix",
+    "pty",
+    "runpy",
+    "shutil",
+    "socket",
+    "subprocess",
+    "sys",
+    "timeit",
+    "urllib",
+    "webbrowser",
+];
 
-impl Name {
-    /// Looks up `name` in `module`; `None` if it is not allowed. Python 2's module names are accepted too.
-    pub(super) fn find(module: &str, name: &str) -> Option<Self> {
+impl<'a> Name<'a> {
+    /// Looks up `name` in `module`; `None` if it is unsafe. Python 2's module names are accepted too.
+    pub(super) fn find(module: &'a str, name: &'a str) -> Option<Self> {
         let module = match module {
             "__builtin__" => "builtins",
             "copy_reg" => "copyreg",
             _ => module,
         };
+        let package = module.split('.').next().unwrap_or_default();
+        let is_unsafe = UNSAFE.iter().any(|(known, names)| *known == module && names.contains(&name));
+        if is_unsafe || UNSAFE_PACKAGES.contains(&package) || package == "torch" && module.starts_with("torch.hub") {
+            return None;
+        }
+        let opaque = Self::Opaque { module, name };
         Some(match (module, name) {
             ("collections", "OrderedDict" | "defaultdict") | ("builtins", "dict") => Self::Mapping,
             ("torch", "Size") => Self::Size,
             ("builtins", "getattr") => Self::Attribute,
             ("torch", "Tensor") | ("torch.nn.parameter", "Parameter") => Self::TensorClass,
             ("torch._tensor", "_rebuild_from_type_v2") => Self::Rebuild(Rebuild::FromType),
-            ("torch._utils", _) => Self::Rebuild(REBUILD.iter().find(|(known, _)| *known == name)?.1),
-            _ if DATA.iter().any(|(known, names)| *known == module && names.contains(&name)) => Self::Data,
-            ("torch", _) if !name.ends_with("Storage") => Self::Dtype(Element::of_dtype(name)?),
-            ("torch" | "torch.cuda" | "torch.storage", _) => Self::Storage(Element::of_storage(name)?),
-            _ => return None,
+            ("torch._utils", _) => match REBUILD.iter().find(|(known, _)| *known == name) {
+                Some(&(_, rebuild)) => Self::Rebuild(rebuild),
+                None if name.starts_with("_rebuild") => Self::Rebuild(Rebuild::Unreadable(Unreadable::Unknown)),
+                None => opaque,
+            },
+            ("torch", _) if !name.ends_with("Storage") => Element::of_dtype(name).map_or(opaque, Self::Dtype),
+            ("torch" | "torch.cuda" | "torch.storage", _) => Element::of_storage(name).map_or(opaque, Self::Storage),
+            _ => opaque,
         })
     }
 }
@@ -149,6 +168,7 @@ impl Unreadable {
             Self::Meta => "a meta tensor, which has no elements",
             Self::Nested => "a nested tensor",
             Self::Subclass => "a tensor of a class of its own",
+            Self::Unknown => "a tensor of an unknown kind",
             Self::Device => "a tensor that was written through NumPy for another device",
         }
     }

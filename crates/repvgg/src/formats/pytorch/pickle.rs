@@ -1,7 +1,7 @@
 //! An interpreter of Python's pickle format, a stack machine. It builds nothing but plain data.
 //!
 //! Protocols 1 to 5 are supported. Protocol 0 is not: PyTorch writes it, but loses the references to storages and cannot read
-//! the result itself. The machine creates no objects and calls nothing: applying an allowed [`Name`] to arguments only records
+//! the result itself. The machine creates no objects and calls nothing: applying a [`Name`] to arguments only records
 //! both. Every value is stored once and referred to by its [`Id`], so sharing and cycles are free. Two counters limit what a
 //! pickle can allocate.
 
@@ -11,7 +11,6 @@ mod scalars;
 use std::collections::HashMap;
 
 use super::input::Input;
-use super::names::Name;
 use super::value::{Id, PickleValue, PickleValues};
 use crate::error::expected;
 use crate::{Error, Result};
@@ -32,7 +31,7 @@ pub(super) struct Pickle<'a> {
 /// Reads one pickle from the front of `bytes`. Returns it and the bytes that follow.
 ///
 /// # Errors
-/// When it is truncated, uses an instruction that no checkpoint needs, mentions a name that is not allowed, or holds too much.
+/// When it is truncated, uses an instruction that no checkpoint needs, mentions an unsafe name, or holds too much.
 pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, &[u8])> {
     let mut machine = Machine {
         input: Input(bytes),
@@ -119,10 +118,10 @@ impl<'a> Machine<'a> {
                 self.push(PickleValue::Dict(Vec::new()))?;
                 self.set(&items)?;
             }
-            0x8f => self.push(PickleValue::Object { maker: Name::Data, parts: Vec::new() })?,
+            0x8f => self.push(PickleValue::Opaque(Vec::new()))?,
             0x91 => {
                 let parts = self.pop_to_mark()?;
-                self.push(PickleValue::Object { maker: Name::Data, parts })?;
+                self.push(PickleValue::Opaque(parts))?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -264,7 +263,9 @@ impl<'a> Machine<'a> {
         self.charge(items.len())?;
         let top = self.top()?;
         match self.values.get_mut(top) {
-            PickleValue::List(list) | PickleValue::Object { parts: list, .. } => list.extend_from_slice(items),
+            PickleValue::List(list) | PickleValue::Object { parts: list, .. } | PickleValue::Opaque(list) => {
+                list.extend_from_slice(items);
+            }
             other => {
                 let found = other.describe();
                 return Err(Error::format("pickle", expected("a list to add to").found(found)));
@@ -283,7 +284,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match self.values.get_mut(top) {
             PickleValue::Dict(entries) => entries.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            PickleValue::Object { parts, .. } => parts.extend_from_slice(items),
+            PickleValue::Object { parts, .. } | PickleValue::Opaque(parts) => parts.extend_from_slice(items),
             other => {
                 let found = other.describe();
                 return Err(Error::format("pickle", expected("a dictionary to set in").found(found)));

@@ -1,4 +1,4 @@
-//! Finds the state dict among the contents of a checkpoint.
+//! Finds the state dicts among the contents of a checkpoint.
 
 use std::collections::HashSet;
 
@@ -26,43 +26,120 @@ const KEYS: [&str; 14] = [
     "weights",
 ];
 
+/// The deepest nesting of [`KEYS`], as in `{"ema": {"module": …}}`.
+const DEPTH: usize = 3;
+
 /// The most keys that an error lists, and the most characters of each.
 const LISTED: usize = 8;
 const KEY_LIMIT: usize = 40;
 
-/// Finds the state dict and returns its tensors by name, in its order.
-///
-/// The state dict is the value of the first of [`KEYS`] that is a dictionary with a tensor directly in it, or else the root, if
-/// that is one. Entries without tensors, such as counters and settings, are skipped; an entry with tensors nested
-/// in it is refused.
-///
-/// # Errors
-/// When there is no state dict, a name is not text, a name repeats, or tensors are nested deeper.
-pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<Vec<(&'a str, Id)>> {
-    let PickleValue::Dict(root) = pickle.values.get(pickle.root) else {
-        let found = pickle.values.get(pickle.root).describe();
-        return Err(Error::format("pickle", expected("a dictionary of tensors").found(found)));
-    };
-    check_unique(pickle, root)?;
-    let under = |key: &str| root.iter().find(|entry| pickle.values.text(entry.0) == Some(key)).map(|entry| entry.1);
-    let wrapped = KEYS.into_iter().find_map(|key| Some((key, tensors_of(pickle, under(key)?)?)));
-    let (place, entries) = match wrapped {
-        Some((key, entries)) => (key, entries),
-        None => ("state dict", tensors_of(pickle, pickle.root).ok_or_else(|| no_state_dict(pickle, root))?),
-    };
-    named(pickle, entries).map_err(|error| error.within(place))
+/// A dictionary with tensors directly in it.
+struct StateDict {
+    /// The keys that lead to it, joined by dots; empty for the root.
+    path: String,
+    id: Id,
 }
 
-/// The entries of a dictionary with a tensor directly in it.
-fn tensors_of<'p>(pickle: &'p Pickle<'_>, id: Id) -> Option<&'p [(Id, Id)]> {
-    match pickle.values.get(id) {
-        PickleValue::Dict(entries) if entries.iter().any(|&(_, value)| is_tensor(pickle, value)) => Some(entries),
-        _ => None,
+/// The tensors of the chosen state dict.
+pub(super) struct Chosen<'a> {
+    /// The keys that lead to the state dict, joined by dots; empty for the root.
+    pub(super) path: String,
+    /// The paths of the other state dicts.
+    pub(super) others: Vec<String>,
+    /// The tensors by name, in the state dict's order.
+    pub(super) tensors: Vec<(&'a str, Id)>,
+}
+
+/// Finds the state dict called `wanted` and its tensors. Without a wish, it is the first under [`KEYS`], or else the root.
+///
+/// Entries without tensors, such as counters and settings, are skipped; an entry with tensors nested in it is refused.
+///
+/// # Errors
+/// When there is no state dict, none called `wanted`, a name is not text, a name repeats, or tensors are nested deeper.
+pub(super) fn find<'a>(pickle: &Pickle<'a>, wanted: Option<&str>) -> Result<Chosen<'a>> {
+    let root = pickle.values.get(pickle.root);
+    if let Some(error) = pickled_model(pickle, pickle.root) {
+        return Err(error);
     }
+    let PickleValue::Dict(entries) = root else {
+        return Err(Error::format("pickle", expected("a dictionary of tensors").found(root.describe())));
+    };
+    check_unique(pickle, entries)?;
+    let mut found = Vec::new();
+    collect(pickle, pickle.root, "", &mut found);
+    let index = match wanted {
+        Some(wanted) => {
+            match found.iter().position(|known| known.path == wanted || known.path.starts_with(&format!("{wanted}."))) {
+                Some(index) => index,
+                None => {
+                    found.push(under_other_key(pickle, entries, wanted).ok_or_else(|| no_such(&found, wanted))?);
+                    found.len() - 1
+                }
+            }
+        }
+        None => 0,
+    };
+    if found.is_empty() {
+        let model = entries.iter().find_map(|&(_, value)| pickled_model(pickle, value));
+        return Err(model.unwrap_or_else(|| no_state_dict(pickle, entries)));
+    }
+    let StateDict { path, id } = found.remove(index);
+    let PickleValue::Dict(entries) = pickle.values.get(id) else { unreachable!("a state dict is a dictionary") };
+    let place = if path.is_empty() { "state dict" } else { &path };
+    let tensors = named(pickle, entries).map_err(|error| error.within(place))?;
+    Ok(Chosen { others: found.into_iter().map(|known| known.path).collect(), path, tensors })
+}
+
+/// Collects the state dicts under [`KEYS`], then `id` itself.
+fn collect(pickle: &Pickle<'_>, id: Id, path: &str, found: &mut Vec<StateDict>) {
+    let PickleValue::Dict(entries) = pickle.values.get(id) else { return };
+    let depth = if path.is_empty() { 0 } else { path.split('.').count() };
+    if depth < DEPTH {
+        for key in KEYS {
+            if let Some(&(_, value)) = entries.iter().find(|entry| pickle.values.text(entry.0) == Some(key)) {
+                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                collect(pickle, value, &path, found);
+            }
+        }
+    }
+    if entries.iter().any(|&(_, value)| is_tensor(pickle, value)) {
+        found.push(StateDict { path: path.to_owned(), id });
+    }
+}
+
+/// The state dict under a key that is not one of [`KEYS`].
+fn under_other_key(pickle: &Pickle<'_>, entries: &[(Id, Id)], wanted: &str) -> Option<StateDict> {
+    let (_, id) = *entries.iter().find(|entry| pickle.values.text(entry.0) == Some(wanted))?;
+    let mut found = Vec::new();
+    collect(pickle, id, wanted, &mut found);
+    found.into_iter().next()
+}
+
+/// The error for a file without the state dict that the caller wants.
+fn no_such(found: &[StateDict], wanted: &str) -> Error {
+    let name = |known: &StateDict| if known.path.is_empty() { "the root".to_owned() } else { shown(&known.path) };
+    let known = found.iter().take(LISTED).map(name).collect::<Vec<_>>();
+    let known =
+        if known.is_empty() { "a dictionary of tensors".to_owned() } else { format!("one of {}", known.join(", ")) };
+    Error::spec("weights", expected(known).found(shown(wanted)))
 }
 
 fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
     matches!(pickle.values.get(id), PickleValue::Object { maker: Name::Rebuild(_), .. })
+}
+
+/// The error for a pickled module, if `id` is one: its class builds the network, so the file does not describe it.
+fn pickled_model(pickle: &Pickle<'_>, id: Id) -> Option<Error> {
+    let PickleValue::Object { maker: Name::Opaque { module, name }, parts } = pickle.values.get(id) else {
+        return None;
+    };
+    let is_module = |&part: &Id| match pickle.values.get(part) {
+        PickleValue::Dict(entries) => entries.iter().any(|entry| pickle.values.text(entry.0) == Some("_parameters")),
+        _ => false,
+    };
+    let class: String = format!("{module}.{name}").escape_debug().take(2 * KEY_LIMIT).collect();
+    let found = format_args!("a pickled model of class {class}: save its state_dict() instead");
+    parts.iter().any(is_module).then(|| Error::format("pickle", expected("a state dict").found(found)))
 }
 
 /// The error for a dictionary without a state dict.

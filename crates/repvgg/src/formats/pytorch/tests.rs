@@ -15,6 +15,10 @@ fn flat(count: i64) -> Vec<u8> {
     tensor(storage("FloatStorage", "0", count), 0, &[count], &[1])
 }
 
+fn read(bytes: &[u8]) -> Result<Vec<(String, Stored)>> {
+    super::read(bytes, None).map(|state| state.tensors)
+}
+
 fn sentence(bytes: &[u8]) -> String {
     read(bytes).unwrap_err().to_string()
 }
@@ -213,6 +217,49 @@ fn unreadable_tensors_are_refused_only_in_the_state_dict() {
     assert_eq!(read(&file(&dict(&[("w", bare)]), &floats(&SIX))).unwrap(), [("w".to_owned(), tensor_of(&[6], &SIX))]);
     let strings = call("torch._utils._rebuild_tensor", &[text("storage"), text("0"), shape.clone(), shape]);
     assert!(sentence(&file(&dict(&[("w", strings)]), &[])).starts_with("w: tensor: expected storage, offset"));
+}
+
+/// Settings of any class beside the weights are skipped; only a weight inside such an object is refused.
+#[test]
+fn objects_of_unknown_classes_are_skipped() {
+    let object = |state: Vec<u8>| [&name("yacs.config", "CfgNode")[..], b")\x81", &state, b"b"].concat();
+    let settings = object(dict(&[("lr", int(1)), ("nested", object(dict(&[("depth", int(2))])))]));
+    let applied = [&call("omegaconf.make", &[])[..], &tuple(&[int(3)]), b"R"].concat();
+    let state = dict(&[("w", flat(6)), ("settings", settings.clone())]);
+    let checkpoint = dict(&[("config", settings), ("made", applied), ("model", state)]);
+    assert_eq!(read(&file(&checkpoint, &floats(&SIX))).unwrap(), [("w".to_owned(), tensor_of(&[6], &SIX))]);
+    let inside = dict(&[("w", flat(6)), ("settings", object(dict(&[("teacher", flat(6))])))]);
+    let error = sentence(&file(&inside, &floats(&SIX)));
+    assert_eq!(error, "state dict: settings: expected a tensor, found an object that holds tensors");
+}
+
+#[test]
+fn a_pickled_model_is_reported_as_one() {
+    let model =
+        [&name("__main__", "RepVGG")[..], b")\x81", &dict(&[("_parameters", dict(&[("w", flat(6))]))]), b"b"].concat();
+    let expected =
+        "pickle: expected a state dict, found a pickled model of class __main__.RepVGG: save its state_dict() instead";
+    assert_eq!(sentence(&file(&model, &floats(&SIX))), expected);
+    assert_eq!(sentence(&file(&dict(&[("epoch", int(3)), ("model", model)]), &floats(&SIX))), expected);
+}
+
+#[test]
+fn one_of_several_state_dicts_is_chosen() {
+    let weights = |name: &str| dict(&[(name, flat(6))]);
+    let ema = dict(&[("decay", int(1)), ("module", weights("averaged"))]);
+    let bytes = file(&dict(&[("ema", ema), ("state_dict", weights("w")), ("generator", weights("g"))]), &floats(&SIX));
+    let chosen =
+        |wanted: Option<&str>| super::read(&bytes, wanted).map(|state| (state.key, state.tensors[0].0.clone()));
+    let pair = |key: &str, name: &str| (key.to_owned(), name.to_owned());
+    assert_eq!(chosen(None).unwrap(), pair("state_dict", "w"));
+    assert_eq!(super::read(&bytes, None).unwrap().others, ["ema.module"]);
+    for wanted in ["ema", "ema.module"] {
+        assert_eq!(chosen(Some(wanted)).unwrap(), pair("ema.module", "averaged"));
+    }
+    assert_eq!(chosen(Some("generator")).unwrap(), pair("generator", "g"));
+    let error = chosen(Some("teacher")).unwrap_err();
+    assert_eq!(error.to_string(), "weights: expected one of state_dict, ema.module, found teacher");
+    assert!(error.is_spec());
 }
 
 #[test]

@@ -17,12 +17,14 @@ pub(super) enum PickleValue<'a> {
     List(Vec<Id>),
     /// Entries in the order they were set, duplicate keys included.
     Dict(Vec<(Id, Id)>),
-    Name(Name),
+    Name(Name<'a>),
     /// The application of the name `maker`. The first part is the tuple of its arguments, the others were set or added later.
     Object {
-        maker: Name,
+        maker: Name<'a>,
         parts: Vec<Id>,
     },
+    /// A set, or the result of applying an object: data of no interest.
+    Opaque(Vec<Id>),
     /// A persistent id: a reference to data outside the pickle.
     Persistent(Id),
 }
@@ -89,9 +91,10 @@ impl<'a> PickleValues<'a> {
     /// The values directly contained in a value.
     pub(super) fn parts(&self, id: Id) -> Vec<Id> {
         match self.get(id) {
-            PickleValue::Tuple(items) | PickleValue::List(items) | PickleValue::Object { parts: items, .. } => {
-                items.clone()
-            }
+            PickleValue::Tuple(items)
+            | PickleValue::List(items)
+            | PickleValue::Object { parts: items, .. }
+            | PickleValue::Opaque(items) => items.clone(),
             PickleValue::Dict(entries) => entries.iter().flat_map(|&(key, value)| [key, value]).collect(),
             PickleValue::Int(_)
             | PickleValue::Text(_)
@@ -120,7 +123,7 @@ impl PickleValue<'_> {
             Self::Dict(_) => "a dictionary",
             Self::Name(_) => "a name",
             Self::Object { maker: Name::Rebuild(_), .. } => "a tensor",
-            Self::Object { .. } => "an object",
+            Self::Object { .. } | Self::Opaque(_) => "an object",
             Self::Persistent(_) => "a storage",
         }
     }

@@ -10,6 +10,6 @@ pub(super) fn rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     let light = 255 - u32::from(black);
     [cyan, magenta, yellow].map(|ink| {
         let product = u32::from(ink) * light + 128;
-        (light - ((product >> 8) + product >> 8)) as u8
+        (light - (((product >> 8) + product) >> 8)) as u8
     })
 }

@@ -27,7 +27,7 @@ fn crops_are_within_one_of_torchvision() {
         let [shape, size, percent, filter] = case.split('-').collect::<Vec<_>>().try_into().unwrap();
         let (width, height) = shape.split_once('x').unwrap();
         let preprocessing = Preprocessing {
-            size: size.parse().unwrap(),
+            size: [size.parse().unwrap(); 2],
             crop_fraction: percent.parse::<f32>().unwrap() / 100.0,
             interpolation: if filter == "bicubic" { Interpolation::Bicubic } else { Interpolation::Bilinear },
             ..Preprocessing::default()
@@ -43,7 +43,7 @@ fn crops_are_within_one_of_torchvision() {
 #[test]
 fn a_crop_equals_the_crop_of_the_resized_image() {
     let image = picture(61, 40);
-    let preprocessing = Preprocessing { size: 20, crop_fraction: 0.8, ..Preprocessing::default() };
+    let preprocessing = Preprocessing { size: [20; 2], crop_fraction: 0.8, ..Preprocessing::default() };
     let resized = resize(&image, PixelRect::whole(&image), [38, 25], Interpolation::Bilinear);
     let central = PixelRect { left: 9, top: 2, width: 20, height: 20 };
     let expected = resize(&resized, central, [20, 20], Interpolation::Bilinear);
@@ -68,7 +68,7 @@ fn a_region_is_not_blended_with_its_surroundings() {
 fn values_are_normalised_by_channel() {
     let image = RgbImage::from_pixel(3, 3, Rgb([255, 0, 51]));
     let preprocessing = Preprocessing {
-        size: 3,
+        size: [3; 2],
         crop_fraction: 1.0,
         mean: vec![0.5, 0.25, 0.2],
         std: vec![0.5, 0.5, 2.0],
@@ -88,7 +88,8 @@ fn values_are_normalised_by_channel() {
 
 #[test]
 fn one_mean_gives_one_channel() {
-    let grey = Preprocessing { size: 2, crop_fraction: 1.0, mean: vec![0.0], std: vec![1.0], ..Default::default() };
+    let grey =
+        Preprocessing { size: [2; 2], crop_fraction: 1.0, mean: vec![0.0], std: vec![1.0], ..Default::default() };
     let input = grey.apply(&RgbImage::from_pixel(2, 2, Rgb([200, 100, 50])));
     assert_eq!(input.shape(), [1, 2, 2]);
     // Pillow: Image.new("RGB", (1, 1), (200, 100, 50)).convert("L") is 124.
@@ -104,7 +105,7 @@ fn the_short_side_is_floored() {
     {
         // The picture differs from pixel to pixel, so its crop shows the position: compare with an explicit resize.
         let image = picture(50, 50);
-        let preprocessing = Preprocessing { size, crop_fraction: fraction, ..Preprocessing::default() };
+        let preprocessing = Preprocessing { size: [size; 2], crop_fraction: fraction, ..Preprocessing::default() };
         let resized = resize(&image, PixelRect::whole(&image), [expected; 2], Interpolation::Bilinear);
         let start = (f64::from(expected - size as u32) / 2.0).round_ties_even() as u32;
         let region = PixelRect { left: start, top: start, width: size as u32, height: size as u32 };
@@ -118,8 +119,8 @@ fn settings_are_checked() {
     let good = Preprocessing::default();
     assert!(good.check().is_ok());
     let refused = [
-        Preprocessing { size: 0, ..good.clone() },
-        Preprocessing { size: usize::MAX, ..good.clone() },
+        Preprocessing { size: [0, 8], ..good.clone() },
+        Preprocessing { size: [8, usize::MAX], ..good.clone() },
         Preprocessing { crop_fraction: 1.1, ..good.clone() },
         Preprocessing { crop_fraction: f32::NAN, ..good.clone() },
         Preprocessing { mean: vec![0.0; 2], std: vec![1.0; 2], ..good.clone() },
@@ -130,7 +131,7 @@ fn settings_are_checked() {
     for settings in refused {
         assert!(settings.check().is_err(), "{settings:?}");
     }
-    let zero = Preprocessing { size: 0, ..good.clone() }.check().unwrap_err();
+    let zero = Preprocessing { size: [0, 8], ..good.clone() }.check().unwrap_err();
     assert_eq!(zero.to_string(), "preprocessing: expected a size of 1 to 8192, found 0");
     let json = serde_json::to_string(&good).unwrap();
     assert_eq!(serde_json::from_str::<Preprocessing>(&json).unwrap(), good);

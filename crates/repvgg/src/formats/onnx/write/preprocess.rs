@@ -3,8 +3,9 @@
 use super::super::proto::data_type;
 use super::build::{Builder, float, int, ints, text};
 use super::value_info::Extent;
-use crate::Result;
+use crate::error::expected;
 use crate::image::{Interpolation, Preprocessing};
+use crate::{Error, Result};
 
 /// Adds the transform from `image`, uint8 `[batch, height, width, 3]`, to `[batch, channels, S, S]`. Returns the name of the
 /// transformed value.
@@ -12,10 +13,15 @@ use crate::image::{Interpolation, Preprocessing};
 /// Like Pillow, it resamples the columns first, then the rows, and rounds and clips the values to a byte after each pass.
 ///
 /// # Errors
-/// When the settings are invalid, or those of another number of channels.
+/// When the settings are invalid, for an input that is not square, or those of another number of channels.
 pub(super) fn preprocess(builder: &mut Builder<'_>, settings: &Preprocessing, channels: usize) -> Result<String> {
     settings.check()?;
     settings.check_channels(channels)?;
+    let [size, width] = settings.size;
+    if size != width {
+        let problem = expected("a square input").found(format_args!("{size}x{width}"));
+        return Err(Error::spec("preprocessing", problem));
+    }
     let extents = [Extent::Named("batch"), Extent::Named("height"), Extent::Named("width"), Extent::Known(3)];
     let image = builder.input("image", data_type::UINT8, &extents);
     let mut nodes = Nodes { builder };
@@ -24,7 +30,7 @@ pub(super) fn preprocess(builder: &mut Builder<'_>, settings: &Preprocessing, ch
     let shape = nodes.apply("shape", "Shape", &[&image]);
     let sides = [("height", 1), ("width", 2)].map(|(name, axis)| nodes.element(name, &shape, axis));
     let shorter = nodes.apply("shorter", "Min", &[&sides[0], &sides[1]]);
-    let short = nodes.builder.integers("preprocess.short", &[settings.short_side() as i64]);
+    let short = nodes.builder.integers("preprocess.short", &[settings.covered()[0] as i64]);
     let full = [("full_height", &sides[0]), ("full_width", &sides[1])].map(|(name, side)| {
         let product = nodes.apply(&format!("{name}.product"), "Mul", &[side, &short]);
         nodes.apply(name, "Div", &[&product, &shorter])
@@ -34,7 +40,7 @@ pub(super) fn preprocess(builder: &mut Builder<'_>, settings: &Preprocessing, ch
     let planes = nodes.builder.cast("preprocess.float", &planes, data_type::FLOAT);
     let narrow = nodes.resize("columns", &planes, 3, &full[1], settings.interpolation);
     let resized = nodes.resize("rows", &narrow, 2, &full[0], settings.interpolation);
-    let cropped = nodes.crop(&resized, &full, settings.size as i64);
+    let cropped = nodes.crop(&resized, &full, size as i64);
     let pixels = if settings.channels() == 1 { nodes.luma(&cropped) } else { cropped };
     Ok(nodes.normalise(&pixels, settings))
 }

@@ -6,38 +6,35 @@ use super::Machine;
 use crate::error::expected;
 use crate::{Error, Result};
 
-/// An attribute of every pickled model, and of no state dict.
-const MODEL_ATTRIBUTE: &[u8] = b"_parameters";
-
 /// The most characters of a name that an error shows.
 const NAME_LIMIT: usize = 80;
 
-impl Machine<'_> {
-    pub(super) fn name(&mut self, module: &str, name: &str) -> Result<()> {
+/// The error for a name that a checkpoint has no use for.
+fn unsafe_name(module: &str, name: &str) -> Error {
+    let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
+    let problem = expected("data that a checkpoint holds");
+    Error::format("pickle", problem.found(format_args!("{found}, which would run code when PyTorch loads the file")))
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn name(&mut self, module: &'a str, name: &'a str) -> Result<()> {
         match Name::find(module, name) {
             Some(name) => self.push(PickleValue::Name(name)),
-            None => Err(self.refused_name(module, name)),
+            None => Err(unsafe_name(module, name)),
         }
-    }
-
-    /// The error for a name that is not allowed.
-    fn refused_name(&self, module: &str, name: &str) -> Error {
-        let found: String = format!("{module}.{name}").escape_debug().take(NAME_LIMIT).collect();
-        let is_model = self.input.0.windows(MODEL_ATTRIBUTE.len()).any(|window| window == MODEL_ATTRIBUTE);
-        let problem = if is_model {
-            expected("a state dict").found(format_args!("a pickled model with {found}: save its state_dict() instead"))
-        } else {
-            expected("data that a state dict holds")
-                .found(format_args!("{found}, which is not on the list of allowed names"))
-        };
-        Error::format("pickle", problem)
     }
 
     /// Records the application of `function` to `arguments`.
     pub(super) fn apply(&mut self, function: Id, arguments: Id) -> Result<()> {
-        let PickleValue::Name(name) = *self.values.get(function) else {
-            let found = self.values.get(function).describe();
-            return Err(Error::format("pickle", expected("a name to apply").found(found)));
+        let name = match *self.values.get(function) {
+            PickleValue::Name(name) => name,
+            PickleValue::Object { .. } | PickleValue::Opaque(_) => {
+                return self.push(PickleValue::Opaque(vec![function, arguments]));
+            }
+            ref other => {
+                let found = other.describe();
+                return Err(Error::format("pickle", expected("a name to apply").found(found)));
+            }
         };
         let Some(items) = self.values.tuple(arguments) else {
             let found = self.values.get(arguments).describe();
@@ -57,12 +54,18 @@ impl Machine<'_> {
                 self.stack.push(extents);
                 Ok(())
             }
-            Name::Attribute
-                if !first.is_some_and(|of| matches!(self.values.get(of), PickleValue::Name(Name::Data))) =>
-            {
-                Err(self.refused_name("builtins", "getattr"))
-            }
+            Name::Attribute if !first.is_some_and(|of| self.is_opaque(of)) => Err(unsafe_name("builtins", "getattr")),
             maker => self.push(PickleValue::Object { maker, parts: vec![arguments] }),
+        }
+    }
+
+    /// Whether a value is opaque data or a class of it.
+    fn is_opaque(&self, id: Id) -> bool {
+        match self.values.get(id) {
+            PickleValue::Name(name) | PickleValue::Object { maker: name, .. } => {
+                matches!(name, Name::Opaque { .. } | Name::Attribute)
+            }
+            other => matches!(other, PickleValue::Opaque(_)),
         }
     }
 
@@ -98,7 +101,7 @@ impl Machine<'_> {
         self.charge(1)?;
         let top = self.top()?;
         match self.values.get_mut(top) {
-            PickleValue::Object { parts, .. } => {
+            PickleValue::Object { parts, .. } | PickleValue::Opaque(parts) => {
                 parts.push(part);
                 Ok(())
             }

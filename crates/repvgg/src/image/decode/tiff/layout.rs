@@ -86,7 +86,7 @@ impl Layout {
         }
         let [offsets, lengths] = if tiled { [324, 325] } else { [273, 279] }.map(|tag| directory.numbers(tag));
         let extra = directory.numbers(338);
-        Ok(Self {
+        Self {
             width: width as usize,
             height: height as usize,
             bits,
@@ -104,7 +104,7 @@ impl Layout {
             offsets,
             lengths,
         }
-        .checked()?)
+        .checked()
     }
 
     /// Refuses layouts whose parts do not fit each other.

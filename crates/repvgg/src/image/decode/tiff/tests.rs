@@ -136,10 +136,12 @@ fn pack_bits(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn strips_and_tiles_decode_together_and_in_planes() {
+    type Encode = fn(&[u8]) -> Vec<u8>;
+
     for header in [Header::Little, Header::Big, Header::Eight] {
         for (tiled, planar) in [(false, false), (false, true), (true, false), (true, true)] {
             let plain = chunks(tiled, planar);
-            let codings: [(u64, fn(&[u8]) -> Vec<u8>); 5] =
+            let codings: [(u64, Encode); 5] =
                 [(1, <[u8]>::to_vec), (5, lzw), (8, zlib), (32946, zlib), (32773, pack_bits)];
             for (compression, encode) in codings {
                 let coded: Vec<Vec<u8>> = plain.iter().map(|chunk| encode(chunk)).collect();
@@ -240,7 +242,7 @@ fn jpeg_inside_decodes_with_and_without_shared_tables() {
     let jpeg = fs::read(stored("rgb.jpg")).unwrap();
     let size = [(256, 16), (257, 12), (259, 7)];
     let expected = decode(stored("rgb.jpg")).unwrap();
-    let file = tiff(Header::Little, &with(tags(8, 3, 6), &size), &[jpeg.clone()]);
+    let file = tiff(Header::Little, &with(tags(8, 3, 6), &size), std::slice::from_ref(&jpeg));
     assert_eq!(decode_bytes(&file, "scan.tif").unwrap(), expected);
 
     let frame = jpeg.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
