@@ -45,10 +45,10 @@ fn write_inputs(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let file = folder.join("plain.safetensors");
     model.fuse()?.save(&file)?;
 
-    let images = ["red.png", "blue.jpg", "text.png"].map(|name| folder.join(name));
+    let images = ["red.png", "blue.bmp", "text.png"].map(|name| folder.join(name));
     let gradient = |x: u32, y: u32| [(x * 2) as u8, 40, (y * 2) as u8];
     RgbImage::from_fn(120, 90, |x, y| gradient(x, y).into()).save(&images[0]).expect("red.png");
-    RgbImage::from_fn(90, 120, |x, y| gradient(y, x).into()).save(&images[1]).expect("blue.jpg");
+    RgbImage::from_fn(90, 120, |x, y| gradient(y, x).into()).save(&images[1]).expect("blue.bmp");
     std::fs::write(&images[2], "not an image").expect("text.png");
     Ok((file, images.to_vec()))
 }
