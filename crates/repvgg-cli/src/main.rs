@@ -4,6 +4,7 @@
 mod commands;
 mod contact_sheet;
 mod engine;
+mod images;
 mod listed;
 mod live_plot;
 mod measure;

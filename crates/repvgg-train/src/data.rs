@@ -22,6 +22,7 @@ mod folder;
 mod layout;
 mod loader;
 mod matching;
+mod oriented;
 mod parts;
 pub(crate) mod random;
 pub mod shapes;
@@ -35,12 +36,13 @@ use std::{
 use repvgg::error::expected;
 use repvgg::{
     Error, Result,
-    image::{PassedOver, RgbImage},
+    image::{Orientation, PassedOver, RgbImage},
 };
 use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
 pub use loader::{LoadedBatch, Loader, LoaderSettings, Unreadable};
+pub use oriented::Oriented;
 pub use shapes::Shapes;
 pub use test_set::TestSet;
 
@@ -74,6 +76,11 @@ pub trait Dataset: Send + Sync {
 
     /// The file of image `index`, if it has one of its own.
     fn file(&self, _index: usize) -> Option<PathBuf> {
+        None
+    }
+
+    /// A sentence about the damaged images that were read so far; none if there are none.
+    fn warning(&self) -> Option<String> {
         None
     }
 
@@ -139,6 +146,15 @@ impl Beside {
 }
 
 impl Data {
+    /// The same data set, whose image files are read with this orientation. Its parts tell of damaged images
+    /// ([`Dataset::warning`]).
+    #[must_use]
+    pub fn with_orientation(self, orientation: Orientation) -> Self {
+        let [train, validation] = [self.train, self.validation]
+            .map(|part| -> Arc<dyn Dataset> { Arc::new(Oriented::new(part, orientation)) });
+        Self { train, validation, ..self }
+    }
+
     /// A hash that changes with the classes and with every image's name, size in bytes and label. A resumed run compares it.
     ///
     /// # Errors

@@ -158,6 +158,7 @@ impl Run {
             true => error.with_hint("the data set of the run; if it has moved, change its path in config.toml"),
             false => error,
         })?;
+        let data = data.with_orientation(config.orientation);
         config.check_data(&data)?;
         let of_config = |error: Error| error.within(folder.file("config.toml").display());
         config.check(&data).map_err(of_config)?;

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use repvgg::Model;
-use repvgg_train::data::{Dataset, TestSet, Unreadable};
+use repvgg_train::data::{Dataset, Oriented, TestSet, Unreadable};
 use repvgg_train::evaluate::{Evaluation, EvaluationSettings, evaluate};
 use serde_json::json;
 
 use super::CommandResult;
 use crate::engine::EngineOptions;
+use crate::images::ImageOptions;
 use crate::output::{note, print, print_json, table, warn};
 use crate::progress::{bar, duration};
 use crate::source::{ModelOptions, note_preprocessing};
@@ -43,6 +44,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageOptions,
+    #[command(flatten)]
     engine: EngineOptions,
 }
 
@@ -61,7 +64,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     };
     test.remarks.iter().for_each(|remark| note(remark));
     test.warnings.iter().for_each(|warning| warn(warning));
-    let evaluation = evaluate_with_progress(model, &test.images, &settings)?;
+    let images: Arc<dyn Dataset> = Arc::new(Oriented::new(test.images, arguments.reading.orientation()));
+    let evaluation = evaluate_with_progress(model, &images, &settings)?;
+    images.warning().iter().for_each(|warning| warn(warning));
     note_preprocessing(&opened, &arguments.model.unstated);
     if arguments.json {
         print_json(&evaluation_json(&evaluation, &test.labels))?;

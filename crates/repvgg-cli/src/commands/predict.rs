@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use repvgg::classify::{Classifier, Prediction};
-use repvgg::image::{self, Listing};
+use repvgg::image::{self, Decoded, Listing};
 use serde_json::json;
 
 use super::CommandResult;
 use crate::engine::EngineOptions;
-use crate::output::{line, note_passed_over, print, print_json};
+use crate::images::ImageOptions;
+use crate::output::{line, note_passed_over, print, print_json, warn};
 use crate::source::{ModelOptions, note_preprocessing};
 
 /// Classify images and print the most likely classes of each
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    reading: ImageOptions,
+    #[command(flatten)]
     engine: EngineOptions,
 }
 
@@ -45,7 +48,11 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let Listing { files, passed_over } = image::files(&arguments.images)?;
     note_passed_over(&passed_over);
     for path in files {
-        let predictions = classifier.classify_file(&path, arguments.top as usize);
+        let decoded = image::read(&path, arguments.reading.orientation());
+        if let Ok(Decoded { warning: Some(warning), .. }) = &decoded {
+            warn(&format!("{}: {warning}", path.display()));
+        }
+        let predictions = decoded.and_then(|decoded| classifier.classify(&decoded.image, arguments.top as usize));
         if predictions.is_ok()
             && let Some(note) = note.take()
         {

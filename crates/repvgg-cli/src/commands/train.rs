@@ -16,8 +16,9 @@ use repvgg_train::recipe::{Preset, Recipe};
 use repvgg_train::run::{Control, Event, Outcome, Pretrained, Run, Setup, StepMetrics};
 
 use super::CommandResult;
+use crate::images::ImageOptions;
 use crate::listed;
-use crate::output::note;
+use crate::output::{note, warn};
 use crate::progress::{duration, is_live};
 use crate::source::open;
 
@@ -45,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "RUN", required_unless_present = "resume", conflicts_with = "resume")]
     output: Option<PathBuf>,
     /// Continue the run in this folder
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "no_orient")]
     resume: Option<PathBuf>,
     /// Network: the name of an architecture (see `repvgg models`) or a specification file (*.toml) [default: the preset's]
     #[arg(long, value_name = "NAME|SPEC.toml", conflicts_with = "resume")]
@@ -68,6 +69,8 @@ pub(crate) struct Arguments {
     /// Skip and count images that cannot be read, instead of stopping
     #[arg(long, conflicts_with = "resume")]
     skip_unreadable: bool,
+    #[command(flatten)]
+    reading: ImageOptions,
     // This comes last because its heading applies to all options that follow.
     #[command(flatten)]
     recipe: RecipeArguments,
@@ -238,6 +241,7 @@ fn setup(arguments: &Arguments) -> anyhow::Result<Setup> {
         seed: arguments.seed,
         threads: arguments.threads.unwrap_or(setup.threads).max(1),
         device: arguments.device.parse()?,
+        orientation: arguments.reading.orientation(),
         unreadable: if arguments.skip_unreadable { Unreadable::Skip } else { Unreadable::Refuse },
         ..setup
     })
@@ -277,6 +281,8 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 fn train_to_end(run: &mut Run, path: &Path) -> CommandResult {
     let outcome = train(run, print_line)?;
+    let parts = [&run.data().train, &run.data().validation];
+    parts.iter().filter_map(|part| part.warning()).for_each(|warning| warn(&warning));
     match outcome {
         Outcome::Finished => {
             let (best, file) = best(run, path);

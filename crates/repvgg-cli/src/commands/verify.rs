@@ -11,6 +11,7 @@ use repvgg_hub::Opened;
 use serde_json::{Value, json};
 
 use super::CommandResult;
+use crate::images::ImageOptions;
 use crate::output::{note_passed_over, print, print_json, table};
 use crate::progress::bar;
 use crate::source::{Unstated, default_threads, note_preprocessing, open_with, parse_size};
@@ -40,6 +41,8 @@ pub(crate) struct Arguments {
     /// Size of the random images in pixels: S for a square, or HxW [default: the first model's]
     #[arg(long, value_parser = parse_size, conflicts_with_all = ["input", "data"])]
     size: Option<[usize; 2]>,
+    #[command(flatten)]
+    reading: ImageOptions,
     /// Number of random images
     #[arg(
         long,
@@ -95,7 +98,8 @@ fn compare(arguments: &Arguments, models: [&Model; 2]) -> Result<(Comparison, St
     if !arguments.data.is_empty() {
         let Listing { files, passed_over } = image::files(&arguments.data)?;
         note_passed_over(&passed_over);
-        return Ok((compare_on(arguments, models, &Inputs::Files(&files))?, format!("{} image files", files.len())));
+        let inputs = Inputs::Files { files: &files, orientation: arguments.reading.orientation() };
+        return Ok((compare_on(arguments, models, &inputs)?, format!("{} image files", files.len())));
     }
     let size = arguments.size.unwrap_or(models[0].preprocessing.size);
     let comparison = compare_on(arguments, models, &Inputs::Random { images: arguments.images as usize, size })?;

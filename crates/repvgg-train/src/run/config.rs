@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use repvgg::error::expected;
-use repvgg::image::Preprocessing;
+use repvgg::image::{Orientation, Preprocessing};
 use repvgg::{Error, Result, Specification};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct Config {
     pub device: String,
     /// Whether images that cannot be read are skipped and counted. Otherwise they stop the run.
     pub skip_unreadable: bool,
+    /// What is done about the orientation that a camera notes beside the pixels.
+    #[serde(default)]
+    pub orientation: Orientation,
     /// The name of the model whose weights the run starts from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,

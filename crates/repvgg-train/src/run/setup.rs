@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use repvgg::image::Preprocessing;
+use repvgg::image::{Orientation, Preprocessing};
 use repvgg::{Error, Model, Result, Specification, Weights};
 
 use super::{Config, Run, fingerprint};
@@ -51,6 +51,8 @@ pub struct Setup {
     pub device: Device,
     /// The handling of images that cannot be read.
     pub unreadable: Unreadable,
+    /// What is done about the orientation that a camera notes beside the pixels.
+    pub orientation: Orientation,
 }
 
 /// A model whose weights a run starts from.
@@ -88,6 +90,7 @@ impl Setup {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             device: Device::cpu(),
             unreadable: Unreadable::Refuse,
+            orientation: Orientation::Upright,
         }
     }
 
@@ -115,6 +118,7 @@ impl Setup {
     /// # Errors
     /// Those of [`assemble`](Self::assemble), except for opening the data set.
     pub fn assemble_on(&self, data: Data) -> Result<Start> {
+        let data = data.with_orientation(self.orientation);
         let architecture = self.network.clone().with_classes(data.labels.len())?;
         let mut weights = Weights::initialise(&architecture.training_graph()?, self.seed);
         let transferred = match &self.pretrained {
@@ -128,6 +132,7 @@ impl Setup {
             threads: self.threads,
             device: self.device.to_string(),
             skip_unreadable: self.unreadable == Unreadable::Skip,
+            orientation: self.orientation,
             init_from: self.pretrained.as_ref().map(|pretrained| pretrained.name.clone()),
             labels: data.labels.clone(),
             recipe: self.recipe.clone(),

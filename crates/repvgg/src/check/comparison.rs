@@ -7,6 +7,7 @@ use super::image_size;
 use crate::engine::{Accuracy, BatchShape, Engine, Options, Session, thread_pool};
 use crate::error::expected;
 use crate::graph::Graph;
+use crate::image::Orientation;
 use crate::random::Normal;
 use crate::{Error, Form, Model, Result, Tensor, Weights, fuse, image};
 
@@ -27,7 +28,12 @@ pub enum Inputs<'a> {
     /// A tensor `[N, C, H, W]`.
     Tensor(&'a Tensor),
     /// Image files; the first model's preprocessing prepares them for both.
-    Files(&'a [PathBuf]),
+    Files {
+        /// Their paths.
+        files: &'a [PathBuf],
+        /// What is done about the orientation that a camera notes.
+        orientation: Orientation,
+    },
 }
 
 /// Progress of a comparison.
@@ -159,12 +165,13 @@ fn compare_logits(
                 Ok(())
             })
         }
-        Inputs::Files(files) => {
+        Inputs::Files { files, orientation } => {
             models[0].check_images()?;
             let preprocessing = &models[0].preprocessing;
             let mut pair = Pair::new(models, &engine, preprocessing.size)?;
             pair.run(files.len(), progress, |index, batch| {
-                batch.extend_from_slice(preprocessing.apply(&image::decode(&files[index])?).data());
+                let decoded = image::read(&files[index], orientation)?;
+                batch.extend_from_slice(preprocessing.apply(&decoded.image).data());
                 Ok(())
             })
         }

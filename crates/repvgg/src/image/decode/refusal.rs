@@ -48,7 +48,9 @@ pub(super) fn describe(format: &str, error: &ImageError) -> Problem {
 fn plain(cause: &str) -> String {
     let text = cause.trim().trim_end_matches('.');
     let programmers = |letter: char| !(letter.is_ascii_alphanumeric() || " ,.-/:'%".contains(letter));
-    if text.is_empty() || text.len() > 120 || text.contains("::") || text.contains(programmers) {
+    let name_of_code =
+        text.as_bytes().windows(2).any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+    if text.is_empty() || text.len() > 120 || name_of_code || text.contains("::") || text.contains(programmers) {
         return "damaged data".to_owned();
     }
     let mut letters = text.chars();
@@ -56,5 +58,19 @@ fn plain(cause: &str) -> String {
     match letters.clone().next() {
         Some(second) if second.is_ascii_uppercase() => text.to_owned(),
         _ => format!("{}{}", first.to_ascii_lowercase(), letters.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_for_programmers_is_not_shown() {
+        assert_eq!(plain("Unknown filter method 7."), "unknown filter method 7");
+        assert_eq!(plain("CRC mismatch"), "CRC mismatch");
+        for text in ["Corrupt deflate stream. BadCodeLength", "Unknown(7)", "`x` is wrong", "png::Error", ""] {
+            assert_eq!(plain(text), "damaged data", "{text}");
+        }
     }
 }
