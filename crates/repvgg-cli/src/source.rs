@@ -66,10 +66,25 @@ pub(crate) struct Unstated {
 }
 
 impl Unstated {
+    /// The options about the weights, and whether each is given.
+    pub(crate) fn of_weights(&self) -> [(&'static str, bool); 2] {
+        [("--weights", self.weights.is_some()), ("--eps", self.eps.is_some())]
+    }
+
+    /// The options about images and classes, and whether each is given.
+    pub(crate) fn of_images(&self) -> [(&'static str, bool); 6] {
+        [
+            ("--mean", self.mean.is_some()),
+            ("--std", self.std.is_some()),
+            ("--image-size", self.image_size.is_some()),
+            ("--crop-fraction", self.crop_fraction.is_some()),
+            ("--interpolation", self.interpolation.is_some()),
+            ("--labels", self.labels.is_some()),
+        ]
+    }
+
     fn states_preprocessing(&self) -> bool {
-        let Self { mean, std, image_size, crop_fraction, interpolation, .. } = self;
-        let numbers = mean.is_some() || std.is_some() || crop_fraction.is_some();
-        numbers || image_size.is_some() || interpolation.is_some()
+        self.of_images().iter().any(|&(option, is_given)| is_given && option != "--labels")
     }
 
     /// What a file's reader needs.

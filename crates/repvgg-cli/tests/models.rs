@@ -165,6 +165,9 @@ fn an_onnx_file_is_fused_into_an_onnx_file() {
     assert_eq!((code, message.as_str()), (Some(1), "error: fused.onnx: onnx: nothing to fuse\n"));
     let (code, message) = refused(folder.path(), &["fuse", &branches, "-o", "x.onnx", "--check-size", "64"]);
     assert!(code == Some(2) && message.starts_with("error: --check-size: expected no such option"), "{message}");
+    let (code, message) = refused(folder.path(), &["fuse", &branches, "-o", "x.onnx", "--mean", "0.5,0.5,0.5"]);
+    assert!(code == Some(2) && message.starts_with("error: --mean: expected no such option"), "{message}");
+    assert!(!folder.path().join("x.onnx").exists());
 }
 
 #[test]

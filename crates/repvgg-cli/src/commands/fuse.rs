@@ -78,6 +78,12 @@ fn fuse_loose_blocks(arguments: &Arguments, error: Error) -> CommandResult {
     if fused.blocks.is_empty() {
         return Err(error.into());
     }
+    if let Some((option, _)) = arguments.input.unstated.of_images().into_iter().find(|(_, is_given)| *is_given) {
+        let problem = "expected no such option with a file that is no whole network: only its blocks are fused";
+        return Err(Error::spec(option, problem).into());
+    }
+    // The counters of batch norms are part of the blocks or of no use without training.
+    let others: Vec<String> = others.into_iter().filter(|name| !name.ends_with(".num_batches_tracked")).collect();
     fused.accept().with_context(|| format!("{}: not written", arguments.output.display()))?;
     let bytes = safetensors::write(&fused.weights, Precision::Single, HashMap::new())?;
     write_atomically(&arguments.output, |file| file.write_all(&bytes))?;

@@ -57,7 +57,7 @@ impl Matching {
     }
 
     fn by_number(classes: usize, names: &[String], numbers: Vec<usize>) -> Result<Self, Problem> {
-        let advice = "name the model's classes with --labels";
+        let advice = "give the model labels";
         let mut labels: Vec<Option<&String>> = vec![None; classes];
         for (name, &number) in names.iter().zip(&numbers) {
             match labels.get_mut(number) {
@@ -85,7 +85,7 @@ impl Matching {
         if order.len() != classes {
             let problem = expected(format_args!("all {classes} classes of the model, which has no labels"));
             let problem = problem.found(format_args!("{}: {}", order.len(), listed(order)));
-            return Err(problem.with_hint("name the model's classes with --labels"));
+            return Err(problem.with_hint("give the model labels"));
         }
         let mut known = Vec::with_capacity(names.len());
         for name in names {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!((found.classes.as_slice(), found.labels[7].as_str()), ([0, 7].as_slice(), "00007"));
         assert_eq!(
             refusal(&model, &["1", "12"]),
-            "data: expected numbers of the model's classes, 0 to 11, found 12 (name the model's classes with --labels)"
+            "data: expected numbers of the model's classes, 0 to 11, found 12 (give the model labels)"
         );
         assert_eq!(refusal(&model, &["01", "1"]), "data: expected one folder of class 1, found 01 and 1");
     }
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(error.to_string(), "data: expected classes of the training part (ape, bee, cat), found fox");
         assert_eq!(
             refusal(&model, &["ape", "bee"]),
-            "data: expected all 3 classes of the model, which has no labels, found 2: ape, bee (name the model's classes with --labels)"
+            "data: expected all 3 classes of the model, which has no labels, found 2: ape, bee (give the model labels)"
         );
     }
 }

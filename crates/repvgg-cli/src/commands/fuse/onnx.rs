@@ -10,9 +10,9 @@ use repvgg::formats::onnx::{self, ExternalData, FileReport};
 use repvgg::{Error, Result};
 use serde_json::json;
 
-use super::Arguments;
+use super::{Arguments, region_json, region_table};
 use crate::commands::CommandResult;
-use crate::output::{print, print_json, table, thousands};
+use crate::output::{print, print_json, thousands};
 use crate::progress::bar;
 
 /// Readers of ONNX accept no longer files.
@@ -20,9 +20,10 @@ const LONGEST: u64 = i32::MAX as u64;
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let input = Path::new(&arguments.input.model);
-    for (option, is_given) in
-        [("--architecture", arguments.input.architecture.is_some()), ("--check-size", arguments.check_size.is_some())]
-    {
+    let own =
+        [("--architecture", arguments.input.architecture.is_some()), ("--check-size", arguments.check_size.is_some())];
+    let unstated = arguments.input.unstated.of_weights().into_iter().chain(arguments.input.unstated.of_images());
+    for (option, is_given) in own.into_iter().chain(unstated) {
         if is_given {
             let problem = "expected no such option with an ONNX file as output: only its linear parts are computed";
             return Err(Error::spec(option, problem).into());
@@ -77,16 +78,7 @@ fn is_same_folder(folder: &Path, output: &Path) -> bool {
 }
 
 fn report_json(report: &FileReport, arguments: &Arguments) -> serde_json::Value {
-    let blocks: Vec<serde_json::Value> = report
-        .regions
-        .iter()
-        .map(|region| {
-            json!({
-                "name": region.name, "nodes": region.nodes, "error": region.error, "absolute_error": region.absolute_error,
-                "largest_weight": region.largest_weight, "largest_gain": region.largest_gain,
-            })
-        })
-        .collect();
+    let blocks: Vec<serde_json::Value> = report.regions.iter().map(region_json).collect();
     let blocked: Vec<serde_json::Value> = report
         .obstacles
         .iter()
@@ -109,21 +101,7 @@ fn report_json(report: &FileReport, arguments: &Arguments) -> serde_json::Value 
 }
 
 fn report_text(report: &FileReport, arguments: &Arguments) -> String {
-    let rows: Vec<Vec<String>> = report
-        .regions
-        .iter()
-        .map(|region| {
-            vec![
-                region.name.clone(),
-                region.nodes.to_string(),
-                format!("{:.3}", region.error),
-                format!("{:.2e}", region.absolute_error),
-                format!("{:.3}", region.largest_weight),
-                format!("{:.3}", region.largest_gain),
-            ]
-        })
-        .collect();
-    let mut text = table(&["block", "nodes", "error / bound", "max |Δ|", "max |w|", "max γ/σ"], &rows);
+    let mut text = region_table(&report.regions);
     text.push_str(
         "\nerror / bound: largest |fused - branches| relative to u·Σ|x||w|, u = half a unit in the last place of a weight, on random\n\
          activations in f64; at most 1 means exact up to one rounding\n",
